@@ -1,0 +1,163 @@
+"""What a dataset holds for cmbprep: units of work, their scans and their anatomy.
+
+These are value objects: they check themselves when they are made, and the code after
+them need not. They say where files are; nothing here opens an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+__all__ = ["SEQUENCES", "Anatomy", "Echo", "Refusal", "Scan", "Unit"]
+
+#: BIDS suffix -> what kind of image it is to the detector.
+SEQUENCES: Mapping[str, str] = MappingProxyType(
+    {"T2starw": "T2starw", "MEGRE": "MEGRE", "GRE": "T2starw", "swi": "swi", "SWI": "swi"}
+)
+
+#: Entities in the order in which BIDS writes them, ``echo`` and ``part`` left out:
+#: those tell the files of one scan apart, and a scan is processed as a whole.
+ENTITY_ORDER = ("sub", "ses", "sample", "task", "acq", "ce", "rec", "dir", "run", "mod", "chunk")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Echo:
+    """One echo of a scan: its magnitude image and, where there is one, its phase image."""
+
+    magnitude: Path
+    phase: Path | None = None
+    echo_time: float | None = None
+    """Seconds."""
+    phase_units: str | None = None
+    """``Units`` of the phase sidecar (``rad`` or ``arbitrary``)."""
+
+    def __post_init__(self) -> None:
+        if self.echo_time is not None and not 0 < self.echo_time < 1:
+            raise ValueError(f"an echo time of {self.echo_time} is not one in seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """One blood-sensitive scan: one image, or the echoes of one acquisition.
+
+    Parameters
+    ----------
+    entities
+        BIDS entities by short name (``sub``, ``ses``, ``acq``, ``run``, ...), without
+        ``echo`` and ``part``.
+    suffix
+        The BIDS suffix of the source, one of :data:`SEQUENCES`.
+    datatype
+        The folder that the source lies in, ``anat`` or ``swi``.
+    echoes
+        In the order of their echo times.
+    metadata
+        The sidecar of the first echo's magnitude after inheritance.
+    warnings
+        What is amiss with the input, in sentences for the report.
+    """
+
+    entities: Mapping[str, str]
+    suffix: str
+    datatype: str
+    echoes: tuple[Echo, ...]
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.suffix not in SEQUENCES:
+            raise ValueError(f"{self.suffix!r} is none of {sorted(SEQUENCES)}")
+        if "sub" not in self.entities:
+            raise ValueError("a scan needs the entity sub")
+        if unknown := set(self.entities) - set(ENTITY_ORDER):
+            raise ValueError(f"entities {sorted(unknown)} do not belong to a scan")
+        if not self.echoes:
+            raise ValueError("a scan needs at least one echo")
+
+    @property
+    def subject(self) -> str:
+        """Label of the participant, without ``sub-``."""
+        return self.entities["sub"]
+
+    @property
+    def session(self) -> str | None:
+        """Label of the session, without ``ses-``; None in a dataset without sessions."""
+        return self.entities.get("ses")
+
+    @property
+    def sequence(self) -> str:
+        """What kind of image this is to the detector (a value of :data:`SEQUENCES`)."""
+        return SEQUENCES[self.suffix]
+
+    @property
+    def stem(self) -> str:
+        """Entities as BIDS writes them: the source name without echo, part and suffix."""
+        return "_".join(f"{key}-{self.entities[key]}" for key in ENTITY_ORDER if key in self.entities)
+
+    @property
+    def name(self) -> str:
+        """Stem and suffix; what messages and reports call the scan."""
+        return f"{self.stem}_{self.suffix}"
+
+    @property
+    def source(self) -> Path:
+        """The first magnitude image."""
+        return self.echoes[0].magnitude
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All images of the scan."""
+        phases = tuple(echo.phase for echo in self.echoes if echo.phase is not None)
+        return tuple(echo.magnitude for echo in self.echoes) + phases
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anatomy:
+    """A T1-weighted image of the participant."""
+
+    path: Path
+    entities: Mapping[str, str]
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def stem(self) -> str:
+        """Entities as BIDS writes them, without the suffix."""
+        return "_".join(f"{key}-{self.entities[key]}" for key in ENTITY_ORDER if key in self.entities)
+
+    @property
+    def name(self) -> str:
+        """Stem and suffix."""
+        return f"{self.stem}_T1w"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A file that looked like a scan and is not processed; the report says why."""
+
+    path: Path
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One participant in one session: what one workflow works on."""
+
+    subject: str
+    session: str | None
+    scans: tuple[Scan, ...]
+    anatomy: Anatomy | None = None
+    refused: tuple[Refusal, ...] = ()
+
+    def __post_init__(self) -> None:
+        for scan in self.scans:
+            if (scan.subject, scan.session) != (self.subject, self.session):
+                raise ValueError(f"{scan.name} does not belong to {self.label}")
+
+    @property
+    def label(self) -> str:
+        """``sub-X`` or ``sub-X_ses-Y``."""
+        return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
