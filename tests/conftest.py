@@ -1,0 +1,86 @@
+"""What all tests share: the real scans, seeds, and a process without network or surprises."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Read when nipype, matplotlib, templateflow and ITK are imported, so set before any test is.
+os.environ["NIPYPE_NO_ET"] = "1"
+os.environ["NO_ET"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["TEMPLATEFLOW_AUTOUPDATE"] = "off"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
+
+import hypothesis
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+REAL_DATA_VARIABLE = "CMBPREP_REAL_DATA"
+
+# The same examples on every machine; time limits belong to benchmarks.
+hypothesis.settings.register_profile("cmbprep", derandomize=True, deadline=None, max_examples=50)
+hypothesis.settings.load_profile("cmbprep")
+
+
+def _real_bids_folder() -> Path:
+    given = os.environ.get(REAL_DATA_VARIABLE)
+    return Path(given) if given else REPOSITORY.parent / "shared" / "data" / "bids-real"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that asks for the real scans, so that `-m 'not real'` leaves them out."""
+    for item in items:
+        if "real_bids" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.real)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout that the tests run from."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real_bids() -> Path:
+    """BIDS dataset of real scans, read-only; a test that needs it is skipped where it is absent."""
+    folder = _real_bids_folder()
+    if not (folder / "dataset_description.json").is_file():
+        pytest.skip(f"no real scans here: set {REAL_DATA_VARIABLE} to a BIDS folder of them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    """The seed of everything random in the tests."""
+    return 20260501
+
+
+@pytest.fixture
+def rng(seed: int) -> np.random.Generator:
+    """Random numbers that start anew in every test."""
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_network() -> Iterator[None]:
+    """Let no test reach another machine: everything cmbprep does by default works offline."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if self.family != socket.AF_UNIX:
+            host = address[0] if isinstance(address, tuple) else address
+            if host not in {"127.0.0.1", "::1", "localhost"}:
+                raise ConnectionRefusedError(f"a test tried to reach {address!r}")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        yield
