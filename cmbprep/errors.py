@@ -29,7 +29,11 @@ class CmbprepError(Exception):
 
     Examples
     --------
-    >>> str(ScanError("the image is all zeros", path="sub-01_T2starw.nii.gz", hint="export it again"))
+    >>> str(
+    ...     ScanError(
+    ...         "the image is all zeros", path="sub-01_T2starw.nii.gz", hint="export it again"
+    ...     )
+    ... )
     'sub-01_T2starw.nii.gz: the image is all zeros. What to do: export it again.'
     """
 

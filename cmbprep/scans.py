@@ -95,7 +95,9 @@ class Scan:
     @property
     def stem(self) -> str:
         """Entities as BIDS writes them: the source name without echo, part and suffix."""
-        return "_".join(f"{key}-{self.entities[key]}" for key in ENTITY_ORDER if key in self.entities)
+        return "_".join(
+            f"{key}-{self.entities[key]}" for key in ENTITY_ORDER if key in self.entities
+        )
 
     @property
     def name(self) -> str:
@@ -125,7 +127,9 @@ class Anatomy:
     @property
     def stem(self) -> str:
         """Entities as BIDS writes them, without the suffix."""
-        return "_".join(f"{key}-{self.entities[key]}" for key in ENTITY_ORDER if key in self.entities)
+        return "_".join(
+            f"{key}-{self.entities[key]}" for key in ENTITY_ORDER if key in self.entities
+        )
 
     @property
     def name(self) -> str:

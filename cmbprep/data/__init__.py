@@ -1,0 +1,1 @@
+"""Data that the program carries: templates, atlases, tables."""
