@@ -73,8 +73,11 @@ class Names:
         Suffix of the source.
     template
         Id of the output template.
+    reference
+        Id of the packaged template, the space of the zone atlas; every scan is
+        registered to it, whatever the output template.
     target
-        What the scan was registered to: ``T1w`` or the template's id.
+        What the scan was registered to: ``T1w`` or the reference.
     scheme
         Name of the zone scheme.
     """
@@ -84,6 +87,7 @@ class Names:
     src: str
     suffix: str
     template: str
+    reference: str
     target: str
     scheme: str
 
@@ -166,7 +170,7 @@ class StageRecord:
 
     @property
     def block(self) -> Mapping[str, Any]:
-        """cmbprep's own block of the sidecar (Version, Parameters, Quality, Warnings, ...)."""
+        """The block added to a sidecar by cmbprep (Version, Parameters, Quality, ...)."""
         block: Mapping[str, Any] = self.metadata[BLOCK]
         return block
 
@@ -209,6 +213,7 @@ def plan_names(
     *,
     root: Path,
     template: str,
+    reference: str,
     scheme: str,
     anatomy: Anatomy | None,
 ) -> dict[str, Names]:
@@ -233,8 +238,9 @@ def plan_names(
             src=scan.stem,
             suffix=scan.suffix,
             template=template,
-            target="T1w" if anatomy else template,
-            scheme=scheme,
+            reference=reference,
+            target="T1w" if anatomy else reference,
+            scheme=scheme.upper(),
         )
         if len(rivals) > 1 or _owner(root, base) not in (None, scan.suffix):
             base = Names(**{**asdict(base), "src": f"{scan.stem}_mod-{scan.suffix}"})
@@ -306,7 +312,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -23,6 +23,10 @@ SEQUENCES: Mapping[str, str] = MappingProxyType(
 ENTITY_ORDER = ("sub", "ses", "sample", "task", "acq", "ce", "rec", "dir", "run", "mod", "chunk")
 
 
+def _join_entities(entities: Mapping[str, str]) -> str:
+    return "_".join(f"{key}-{entities[key]}" for key in ENTITY_ORDER if key in entities)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Echo:
     """One echo of a scan: its magnitude image and, where there is one, its phase image."""

@@ -1,0 +1,1 @@
+"""The command line: the standard library only, so that ``--help`` answers at once."""

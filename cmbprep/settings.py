@@ -1,0 +1,140 @@
+"""The settings of one run: what the command line says, checked once.
+
+Settings travel no further than :mod:`cmbprep.workflows.base`; the workflows take plain
+values, so that a node's hash tells what its result depends on.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .errors import UsageError
+
+__all__ = ["DEFAULT_TEMPLATE", "SCHEMES", "Settings", "available_cpus"]
+
+DEFAULT_TEMPLATE = "MNI152NLin2009cAsym"
+SCHEMES = ("mars", "bombs")
+LEVELS = ("participant", "group")
+
+
+def available_cpus() -> int:
+    """Count the processors that this process may use (Slurm and taskset restrict it)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a run was asked to do.
+
+    Raises
+    ------
+    UsageError
+        When a value cannot be right; nothing has been written then.
+    """
+
+    bids_dir: Path
+    output_dir: Path
+    level: str
+    participants: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    filter_file: Path | None = None
+    validate: bool = True
+    work_dir: Path | None = None
+    nprocs: int = 1
+    omp_nthreads: int = 1
+    mem_gb: float | None = None
+    plugin_file: Path | None = None
+    stop_on_first_crash: bool = False
+    keep_work: bool = False
+    template: str = DEFAULT_TEMPLATE
+    scheme: str = "mars"
+    offline: bool = False
+    detector: str = "classical"
+    threshold: float | None = None
+    reports_only: bool = False
+    dry_run: bool = False
+    verbosity: int = 0
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            raise UsageError(f"the level {self.level!r} is none of {', '.join(LEVELS)}")
+        if self.scheme not in SCHEMES:
+            raise UsageError(f"the scheme {self.scheme!r} is none of {', '.join(SCHEMES)}")
+        for name in ("nprocs", "omp_nthreads"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least 1")
+        if self.mem_gb is not None and self.mem_gb <= 0:
+            raise UsageError("--mem must be more than 0 GB")
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise UsageError("--threshold is a probability: more than 0 and less than 1")
+        for path, option in (
+            (self.filter_file, "--bids-filter-file"),
+            (self.plugin_file, "--plugin-file"),
+        ):
+            if path is not None and not path.is_file():
+                raise UsageError(
+                    "there is no such file", path=path, hint=f"check the path given to {option}"
+                )
+        self._check_places()
+
+    def _check_places(self) -> None:
+        raw, out = self.bids_dir.resolve(), self.output_dir.resolve()
+        if self.level == "participant" and not self.reports_only and not raw.is_dir():
+            raise UsageError(
+                "there is no such folder",
+                path=self.bids_dir,
+                hint="give the top folder of a BIDS dataset as the first argument",
+            )
+        if out == raw:
+            raise UsageError(
+                "the output would be written among the raw data",
+                path=self.output_dir,
+                hint="give another folder, for instance the dataset's derivatives/cmbprep",
+            )
+        if raw in out.parents and out.relative_to(raw).parts[0] != "derivatives":
+            raise UsageError(
+                "the output folder lies inside the raw dataset",
+                path=self.output_dir,
+                hint="give a folder outside it, or one in its derivatives/ folder",
+            )
+        if out in raw.parents and (out / "dataset_description.json").exists():
+            self._refuse_foreign_dataset(out)
+        if (out / "dataset_description.json").exists():
+            self._refuse_foreign_dataset(out)
+        place = out
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            raise UsageError(
+                "this folder cannot be written to",
+                path=place,
+                hint="check its permissions, or give another output folder",
+            )
+
+    @staticmethod
+    def _refuse_foreign_dataset(out: Path) -> None:
+        from .outputs import read_json
+
+        description = read_json(out / "dataset_description.json")
+        makers = [
+            maker.get("Name")
+            for maker in description.get("GeneratedBy", [])
+            if isinstance(maker, dict)
+        ]
+        if "cmbprep" not in makers:
+            raise UsageError(
+                "the output folder already holds another dataset",
+                path=out,
+                hint="give an empty folder, or one that cmbprep has written",
+            )
+
+    @property
+    def work(self) -> Path:
+        """Folder for intermediate files."""
+        return (self.work_dir or self.output_dir / ".work").resolve()
+
+    def describe(self) -> str:
+        """Give the settings as lines for the log."""
+        return "\n".join(f"  {name} = {value}" for name, value in asdict(self).items())
