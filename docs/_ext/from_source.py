@@ -1,0 +1,92 @@
+"""Reference tables made from the program itself, so that they cannot say something else.
+
+``{command-options} MODULE:FUNCTION`` lists the options of the argparse parser that the function
+gives; ``{data-dictionary} MODULE:NAME`` lists the columns of a table from their BIDS dictionary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+
+def load(target: str) -> Any:
+    """Give the object that ``module:name`` names."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def description_list(entries: Iterator[tuple[str, str]]) -> nodes.definition_list:
+    """Give a definition list of literal terms and plain explanations."""
+    listing = nodes.definition_list()
+    for term, text in entries:
+        item = nodes.definition_list_item()
+        item += nodes.term("", "", nodes.literal("", term))
+        item += nodes.definition("", nodes.paragraph("", text))
+        listing += item
+    return listing
+
+
+class CommandOptions(SphinxDirective):
+    """All options of a parser, group by group."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Give a list for each group of options that is not empty."""
+        parser: argparse.ArgumentParser = load(self.arguments[0])()
+        found: list[nodes.Node] = []
+        for group in parser._action_groups:
+            actions = [one for one in group._group_actions if one.help != argparse.SUPPRESS]
+            if actions:
+                found.append(nodes.rubric("", (group.title or "").capitalize()))
+                found.append(description_list(map(self.describe, actions)))
+        return found
+
+    @staticmethod
+    def describe(action: argparse.Action) -> tuple[str, str]:
+        """Give an option as it is typed, and its help with the default filled in."""
+        value = action.metavar or ("|".join(map(str, action.choices or ())) or action.dest)
+        if action.nargs == 0:
+            value = ""
+        elif action.nargs in ("+", "*"):
+            value = f"{value} [{value} ...]"
+        typed = ", ".join(action.option_strings) if action.option_strings else ""
+        if action.choices and action.option_strings:
+            value = "{" + ",".join(map(str, action.choices)) + "}"
+        values = {key: item for key, item in vars(action).items() if not key.startswith("_")}
+        return f"{typed} {value}".strip(), (action.help or "") % {**values, "prog": "cmbprep"}
+
+
+class DataDictionary(SphinxDirective):
+    """All columns of a table with units and levels."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Give one list."""
+        columns: Mapping[str, Mapping[str, Any]] = load(self.arguments[0])
+        return [description_list((name, self.describe(entry)) for name, entry in columns.items())]
+
+    @staticmethod
+    def describe(entry: Mapping[str, Any]) -> str:
+        """Give description, unit and levels as one text."""
+        text = str(entry["Description"])
+        if unit := entry.get("Units"):
+            text += f" Unit: {unit}."
+        if isinstance(levels := entry.get("Levels"), Mapping):
+            text += " " + " ".join(f"{level}: {meaning}" for level, meaning in levels.items())
+        return text
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register both directives."""
+    app.add_directive("command-options", CommandOptions)
+    app.add_directive("data-dictionary", DataDictionary)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
