@@ -33,8 +33,8 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
-# What only training needs is not installed where the documentation is built.
-autodoc_mock_imports = ["torch"]
+# torch is for training only and not installed here; importing __main__ would run the program.
+autodoc_mock_imports = ["torch", "cmbprep.__main__"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 numpydoc_show_class_members = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import itertools
 import os
 import re
 import subprocess
@@ -83,7 +84,8 @@ def test_no_heavy_module_is_loaded_for_an_answer(module: str, arguments: list[st
 def test_every_pin_satisfies_what_the_project_asks_for(repository: Path) -> None:
     pins = _pins(repository)
     project = _pyproject(repository)["project"]
-    asked = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    extras = project["optional-dependencies"].values()
+    asked = [*project["dependencies"], *itertools.chain.from_iterable(extras)]
     for requirement in map(Requirement, asked):
         pinned = pins[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(pinned), f"{requirement} against {pinned}"

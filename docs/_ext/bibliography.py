@@ -43,7 +43,9 @@ class Cite(SphinxRole):
         parts: list[nodes.Node] = [nodes.Text("(")]
         for number, key in enumerate(part.strip() for part in self.text.split(",")):
             if key not in works():
-                logger.warning("no work %r in %s", key, BIBLIOGRAPHY.name, location=self.get_location())
+                logger.warning(
+                    "no work %r in %s", key, BIBLIOGRAPHY.name, location=self.get_location()
+                )
                 continue
             if number:
                 parts.append(nodes.Text("; "))
