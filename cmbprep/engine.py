@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -134,9 +135,10 @@ _LOST = (
 
 
 def configure(*, work: Path, log_dir: Path, stop_on_first_crash: bool, verbosity: int) -> Path:
-    """Set nipype up for this process; give the folder that crash files go to."""
-    crashes = work / "crashes"
-    crashes.mkdir(parents=True, exist_ok=True)
+    """Set nipype up for this process; give the folder that its crash files go to."""
+    work.mkdir(parents=True, exist_ok=True)
+    # A folder of its own: other runs may use the same work folder at the same time.
+    crashes = Path(tempfile.mkdtemp(prefix="crashes-", dir=work))
     nipype.config.update_config(
         {
             "logging": {
@@ -216,7 +218,6 @@ def run(
     list of Crash
         The nodes that failed; nodes that depend on them were not run.
     """
-    before = set(crash_dir.glob("crash-*"))
     started: dict[str, float] = {}
 
     def callback(node: pe.Node, status: str) -> None:
@@ -234,7 +235,7 @@ def run(
             workflow.run(plugin=plugin.name, plugin_args=arguments)
     except Exception as error:  # noqa: BLE001 - nipype re-raises whatever a node raised
         failure = error
-    crashes = [_read_crash(path) for path in sorted(set(crash_dir.glob("crash-*")) - before)]
+    crashes = [_read_crash(path) for path in sorted(crash_dir.glob("crash-*"))]
     if failure is not None and not crashes:
         # Not a node but the running itself failed: a wrong plugin, a full disk.
         raise failure

@@ -1,0 +1,50 @@
+"""The output dataset as a whole: its description, what validators pass over, its licence."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .outputs import BIDS_VERSION, read_json, write_json, write_text
+
+__all__ = ["prepare_dataset", "raw_uri"]
+
+#: Files that BIDS has no place for yet.
+IGNORED = ("*.html", "figures/", "logs/", "*_xfm.*", "group_*", "tpl-*", ".work/", "work/")
+
+CODE_URL = "https://pypi.org/project/cmbprep/"
+
+
+def prepare_dataset(root: Path, *, raw: Path) -> None:
+    """Write what an output dataset needs before any result is in it.
+
+    Every job that works on the same dataset writes the same bytes.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    write_text(root / ".bidsignore", "\n".join(IGNORED) + "\n")
+    write_json(root / "dataset_description.json", _description(root, raw))
+
+
+def _description(root: Path, raw: Path) -> dict[str, Any]:
+    source = raw / "dataset_description.json"
+    of_raw = read_json(source) if source.exists() else {}
+    description: dict[str, Any] = {
+        "Name": f"Cerebral microbleeds of {of_raw.get('Name', raw.resolve().name)}",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "cmbprep", "Version": __version__}],
+        # Relative, so that the same data give the same bytes on every machine.
+        "DatasetLinks": {"raw": os.path.relpath(raw.resolve(), root.resolve())},
+    }
+    if doi := of_raw.get("DatasetDOI"):
+        description["SourceDatasets"] = [{"DOI": doi}]
+    if licence := of_raw.get("License"):
+        description["License"] = licence
+    return description
+
+
+def raw_uri(path: Path, *, raw: Path) -> str:
+    """Give the BIDS URI of a raw file (BIDS 1.10, "BIDS URI")."""
+    return f"bids:raw:{path.resolve().relative_to(raw.resolve()).as_posix()}"

@@ -1,0 +1,1 @@
+"""Thin nipype interfaces: files in, a function of ``cmbprep.algorithms``, files out."""

@@ -1,0 +1,100 @@
+"""The sink: put a stage's files in place, its sidecar last."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    DynamicTraitedSpec,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+from nipype.interfaces.io import add_traits
+
+from cmbprep.metadata import closing_sidecar, image_sidecar
+from cmbprep.outputs import Names, StageFiles, write_atomically, write_json
+from cmbprep.scans import Scan
+
+__all__ = ["SaveStage"]
+
+
+class _SaveStageInput(DynamicTraitedSpec, BaseInterfaceInputSpec):
+    root = traits.Str(mandatory=True, desc="the output dataset")
+    stage = traits.Str(mandatory=True)
+    names = traits.Dict(mandatory=True, desc="fields of cmbprep.outputs.Names")
+    fingerprint = traits.Str(mandatory=True)
+    sources = traits.List(traits.Str(), mandatory=True, desc="BIDS URIs")
+    parameters = traits.Dict(mandatory=True)
+    scan = traits.Any(desc="cmbprep.scans.Scan, for stages of a scan")
+    quality = traits.Dict(desc="figures of merit")
+    warnings = traits.List(traits.Str())
+    figures = traits.List(traits.Str(), desc="SVG files for the report")
+
+
+class _SaveStageOutput(TraitedSpec):
+    sidecar = traits.Str(desc="the file that closes the stage")
+
+
+class SaveStage(SimpleInterface):
+    """Copy the files of a stage to their places, then write its sidecar.
+
+    Parameters
+    ----------
+    keys
+        Keys of the stage's files in the table of outputs; each becomes an input that
+        takes a path.
+    """
+
+    input_spec = _SaveStageInput
+    output_spec = _SaveStageOutput
+    _always_run = True
+
+    def __init__(self, keys: tuple[str, ...] = (), **inputs: Any) -> None:
+        super().__init__(**inputs)
+        self._keys = keys
+        add_traits(self.inputs, keys)
+
+    def _run_interface(self, runtime: Any) -> Any:
+        given = self.inputs
+        files = StageFiles(Path(given.root), given.stage, Names(**given.names))
+        # An older sidecar would vouch for images that are replaced one by one.
+        files.sidecar.unlink(missing_ok=True)
+        for key in self._keys:
+            source = getattr(given, key)
+            if not isdefined(source):
+                raise RuntimeError(f"the stage {given.stage} was given no {key}")
+            with write_atomically(files.path(key)) as temporary:
+                shutil.copyfile(source, temporary)
+            sidecar = image_sidecar(files, key, given.sources)
+            if sidecar is not None:
+                write_json(sidecar_path(files.path(key)), sidecar)
+        for figure in given.figures if isdefined(given.figures) else []:
+            place = files.root / f"sub-{files.names.subject}" / "figures" / Path(figure).name
+            with write_atomically(place) as temporary:
+                shutil.copyfile(figure, temporary)
+        scan = given.scan if isdefined(given.scan) else None
+        assert scan is None or isinstance(scan, Scan)
+        write_json(
+            files.sidecar,
+            closing_sidecar(
+                files,
+                fingerprint=given.fingerprint,
+                sources=given.sources,
+                parameters=given.parameters,
+                quality=given.quality if isdefined(given.quality) else {},
+                warnings=given.warnings if isdefined(given.warnings) else [],
+                scan=scan,
+            ),
+        )
+        self._results["sidecar"] = str(files.sidecar)
+        return runtime
+
+
+def sidecar_path(image: Path) -> Path:
+    """Give the path of an image's JSON file."""
+    return image.with_name(image.name.partition(".")[0] + ".json")

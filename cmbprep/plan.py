@@ -1,0 +1,218 @@
+"""What is to be done: which stages of which scans are computed, and which are there.
+
+The plan is made before any workflow: it hashes the input, asks the output dataset what
+it already holds, and says for each stage whether and why it will run. Nothing here
+opens an image or loads a heavy library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .outputs import Names, StageFiles, file_digest, fingerprint, plan_names
+from .scans import Anatomy, Scan, Unit
+from .templates import Template
+
+__all__ = ["AnatomyPlan", "Method", "ScanPlan", "StagePlan", "SubjectPlan", "plan_subject"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How scans are processed: the part of the settings that results depend on.
+
+    Parameters
+    ----------
+    reference
+        The packaged template: the space of the zone atlas.
+    template
+        The output template; the same object when none other was asked for.
+    scheme
+        Name of the zone scheme, in lower case.
+    detector
+        Name of the detector, or path of its model.
+    detector_parameters
+        What the detector's result depends on, with its version.
+    threshold
+        Lowest probability listed; None for the detector's own.
+    """
+
+    reference: Template
+    template: Template
+    scheme: str
+    detector: str
+    detector_parameters: Mapping[str, Any] = field(default_factory=dict)
+    threshold: float | None = None
+
+    @property
+    def lesion_parameters(self) -> dict[str, Any]:
+        """What the stage ``lesions`` depends on besides its input."""
+        return {
+            "detector": self.detector,
+            "detector_parameters": dict(self.detector_parameters),
+            "threshold": self.threshold,
+            "scheme": self.scheme,
+            "template": self.template.id,
+        }
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of one scan: its files, and whether they are there already."""
+
+    files: StageFiles
+    fingerprint: str
+    reused: Mapping[str, Path] | None
+    reason: str
+
+    @property
+    def todo(self) -> bool:
+        """Whether the stage has to be computed."""
+        return self.reused is None
+
+    def describe(self) -> str:
+        """Give a line for the log and for ``--dry-run``."""
+        verb = "run" if self.todo else "reuse"
+        return f"{verb} {self.files.stage} of {self.files.names.src} ({self.reason})"
+
+
+@dataclass(frozen=True)
+class AnatomyPlan:
+    """A T1w image, and its stage."""
+
+    anatomy: Anatomy
+    stage: StagePlan
+
+
+@dataclass(frozen=True)
+class ScanPlan:
+    """A scan, the T1w image that goes with it, and its stages."""
+
+    scan: Scan
+    anatomy: AnatomyPlan | None
+    preproc: StagePlan
+    lesions: StagePlan
+
+    @property
+    def todo(self) -> bool:
+        """Whether anything of the scan has to be computed."""
+        return self.preproc.todo or self.lesions.todo
+
+
+@dataclass(frozen=True)
+class SubjectPlan:
+    """All that is done for one participant, over the sessions."""
+
+    subject: str
+    units: tuple[Unit, ...]
+    scans: tuple[ScanPlan, ...]
+
+    @property
+    def todo(self) -> bool:
+        """Whether anything has to be computed."""
+        return any(scan.todo for scan in self.scans)
+
+    @property
+    def anatomies(self) -> tuple[AnatomyPlan, ...]:
+        """The T1w images that are to be processed, each once."""
+        found = {plan.anatomy.anatomy.path: plan.anatomy for plan in self.scans if plan.anatomy}
+        return tuple(
+            found[path]
+            for path in sorted(found)
+            if found[path].stage.todo
+            and any(
+                plan.preproc.todo or plan.lesions.todo
+                for plan in self.scans
+                if plan.anatomy is found[path]
+            )
+        )
+
+    def describe(self) -> Iterable[str]:
+        """Give the lines for ``--dry-run``."""
+        seen = set()
+        for plan in self.scans:
+            stages = [plan.preproc, plan.lesions]
+            if plan.anatomy and plan.anatomy.anatomy.path not in seen:
+                seen.add(plan.anatomy.anatomy.path)
+                stages.insert(0, plan.anatomy.stage)
+            for stage in stages:
+                yield stage.describe()
+
+
+def plan_subject(units: Sequence[Unit], *, root: Path, method: Method) -> SubjectPlan:
+    """Plan the work for one participant.
+
+    Parameters
+    ----------
+    units
+        The units of one participant, one a session.
+    root
+        The output dataset.
+    method
+        How scans are processed.
+    """
+    anatomies: dict[Path, AnatomyPlan] = {}
+    plans = []
+    for unit in units:
+        if unit.anatomy is not None and unit.anatomy.path not in anatomies:
+            anatomies[unit.anatomy.path] = _plan_anatomy(unit.anatomy, root=root, method=method)
+        anatomy = anatomies[unit.anatomy.path] if unit.anatomy else None
+        names = plan_names(
+            unit.scans,
+            root=root,
+            template=method.template.id,
+            reference=method.reference.id,
+            scheme=method.scheme,
+            anatomy=unit.anatomy,
+        )
+        plans += [
+            _plan_scan(scan, names[scan.name], anatomy, root=root, method=method)
+            for scan in unit.scans
+        ]
+    return SubjectPlan(units[0].subject, tuple(units), tuple(plans))
+
+
+def _plan_anatomy(anatomy: Anatomy, *, root: Path, method: Method) -> AnatomyPlan:
+    names = Names(
+        subject=anatomy.entities["sub"],
+        session=anatomy.entities.get("ses"),
+        src=anatomy.stem,
+        suffix="T1w",
+        template=method.template.id,
+        reference=method.reference.id,
+        target="T1w",
+        scheme=method.scheme.upper(),
+    )
+    wanted = fingerprint("anatomy", inputs={"T1w": _digest(anatomy.path)}, parameters={})
+    return AnatomyPlan(anatomy, _stage(StageFiles(root, "anatomy", names), wanted))
+
+
+def _plan_scan(
+    scan: Scan, names: Names, anatomy: AnatomyPlan | None, *, root: Path, method: Method
+) -> ScanPlan:
+    inputs = {f"image {number}": _digest(path) for number, path in enumerate(scan.files)}
+    inputs["anatomy"] = anatomy.stage.fingerprint if anatomy else "none"
+    echo_times = [echo.echo_time for echo in scan.echoes]
+    wanted = fingerprint(
+        "preproc",
+        inputs=inputs,
+        parameters={"echo_times": echo_times, "metadata": dict(scan.metadata)},
+    )
+    preproc = _stage(StageFiles(root, "preproc", names), wanted)
+    wanted = fingerprint("lesions", inputs={"preproc": wanted}, parameters=method.lesion_parameters)
+    return ScanPlan(scan, anatomy, preproc, _stage(StageFiles(root, "lesions", names), wanted))
+
+
+def _stage(files: StageFiles, wanted: str) -> StagePlan:
+    reused, reason = files.existing(wanted)
+    return StagePlan(files, wanted, reused, reason)
+
+
+def _digest(path: Path) -> str:
+    """Digest of an input; one that cannot be read fails later, where its scan is processed."""
+    try:
+        return file_digest(path)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
