@@ -135,7 +135,10 @@ _LOST = (
 
 
 def configure(*, work: Path, log_dir: Path, stop_on_first_crash: bool, verbosity: int) -> Path:
-    """Set nipype up for this process; give the folder that its crash files go to."""
+    """Set nipype up for this process; give the folder that its crash files go to.
+
+    Workflows take the configuration over when they are made, so call this before.
+    """
     work.mkdir(parents=True, exist_ok=True)
     # A folder of its own: other runs may use the same work folder at the same time.
     crashes = Path(tempfile.mkdtemp(prefix="crashes-", dir=work))

@@ -1,0 +1,99 @@
+"""Settings and arguments: what is taken, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from cmbprep.cli.parser import parse_settings
+from cmbprep.errors import UsageError
+from cmbprep.settings import Settings
+
+
+@pytest.fixture
+def bids(tmp_path: Path) -> Path:
+    folder = tmp_path / "bids"
+    folder.mkdir()
+    return folder
+
+
+def test_labels_lose_their_prefix_and_their_doubles(bids: Path, tmp_path: Path) -> None:
+    settings = parse_settings(
+        f"{bids} {tmp_path / 'out'} participant --participant-label sub-02 01"
+        " --participant-label 02 --session-label ses-a".split()
+    )
+    assert settings.participants == ("02", "01")
+    assert settings.sessions == ("a",)
+
+
+def test_defaults_are_what_the_contract_says(bids: Path, tmp_path: Path) -> None:
+    settings = parse_settings([str(bids), str(tmp_path / "out"), "participant"])
+    assert settings.template == "MNI152NLin2009cAsym"
+    assert settings.scheme == "mars"
+    assert settings.nprocs >= 1
+    assert not settings.offline
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--nprocs", "0"], "nprocs"),
+        (["--omp-nthreads", "0"], "omp-nthreads"),
+        (["--mem", "0"], "mem"),
+        (["--threshold", "1"], "probability"),
+        (["--bids-filter-file", "nowhere.json"], "nowhere.json"),
+        (["--plugin-file", "nowhere.yml"], "nowhere.yml"),
+    ],
+)
+def test_a_wrong_value_is_named(
+    bids: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse_settings([str(bids), str(tmp_path / "out"), "participant", *arguments])
+
+
+def test_the_raw_data_are_never_written_into(bids: Path) -> None:
+    for out in (bids, bids / "sub-01", bids / "out"):
+        with pytest.raises(UsageError, match="raw"):
+            Settings(bids_dir=bids, output_dir=out, level="participant")
+    allowed = bids / "derivatives" / "cmbprep"
+    assert Settings(bids_dir=bids, output_dir=allowed, level="participant").output_dir == allowed
+
+
+def test_a_link_to_the_raw_data_is_seen_through(bids: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(bids)
+    with pytest.raises(UsageError, match="raw"):
+        Settings(bids_dir=bids, output_dir=tmp_path / "link", level="participant")
+
+
+def test_another_dataset_is_not_written_into(bids: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fmriprep"
+    out.mkdir()
+    description = out / "dataset_description.json"
+    description.write_text(json.dumps({"Name": "x", "GeneratedBy": [{"Name": "fMRIPrep"}]}))
+    with pytest.raises(UsageError, match="another dataset"):
+        Settings(bids_dir=bids, output_dir=out, level="participant")
+    description.write_text(json.dumps({"Name": "x", "GeneratedBy": [{"Name": "cmbprep"}]}))
+    assert Settings(bids_dir=bids, output_dir=out, level="participant")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_to_is_named(bids: Path, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    with pytest.raises(UsageError, match="closed"):
+        Settings(bids_dir=bids, output_dir=closed / "out", level="participant")
+
+
+def test_a_file_in_the_place_of_the_output_folder_is_named(bids: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(UsageError, match="out"):
+        Settings(bids_dir=bids, output_dir=tmp_path / "out", level="participant")
+
+
+def test_a_missing_dataset_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere"):
+        parse_settings([str(tmp_path / "nowhere"), str(tmp_path / "out"), "participant"])
