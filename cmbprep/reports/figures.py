@@ -1,0 +1,355 @@
+"""The figures of a participant's report: arrays and an affine in, SVG text out.
+
+All arrays of one figure lie on one grid; ``affine`` takes its voxel indices to RAS+ mm.
+The figures are pure functions of their input: the same input gives the same text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .lesion_figures import describe_lesion, lesion_figure, overview_figure
+from .palette import CONTOURS, FIELD_STOPS
+from .sections import (
+    PLANES,
+    Crop,
+    Plane,
+    Volume,
+    colour_map,
+    contour_path,
+    encode_picture,
+    foreground_window,
+    spread,
+)
+from .sheet import SIDES, WIDTH, Box, Painter, Sheet, draw_grey, new_sheet
+from .svg import Canvas
+
+__all__ = [
+    "bias_figure",
+    "describe_lesion",
+    "lesion_figure",
+    "mask_figure",
+    "overview_figure",
+    "registration_figure",
+    "zones_figure",
+]
+
+#: On hover the second picture blinks over the first, as in a comparison by flicker.
+FLICKER = (
+    ".cmb-over{opacity:0}"
+    "@keyframes cmb-blink{0%,49%{opacity:0}50%,100%{opacity:1}}"
+    ".cmb-flip:hover .cmb-over{animation:cmb-blink 1.2s infinite}"
+)
+
+
+def _indices(core: Crop, plane: Plane, count: int) -> list[int]:
+    """Evenly spaced sections inside the brain, each once."""
+    low, high = core.low[plane.normal], core.high[plane.normal] - 1
+    places = np.linspace(low, high, count + 2)[1:-1]
+    return sorted({round(place) for place in places})
+
+
+def _mosaic_indices(core: Crop, plane: Plane, count: int) -> list[int]:
+    """Like :func:`_indices`, but from the first to the last section of the brain."""
+    low, high = core.low[plane.normal], core.high[plane.normal] - 1
+    inset = 0.03 * (high - low)
+    return sorted({round(place) for place in np.linspace(low + inset, high - inset, count)})
+
+
+def bias_figure(
+    before: NDArray,
+    after: NDArray,
+    affine: ArrayLike,
+    mask: NDArray | None,
+    *,
+    field: NDArray | None = None,
+) -> str:
+    """Show a scan before and after bias correction, and the field between them.
+
+    Parameters
+    ----------
+    before, after : arrays of shape (i, j, k)
+        Intensities; both are shown with the same window.
+    affine : array of shape (4, 4)
+        Voxel -> RAS+ mm.
+    mask : array of shape (i, j, k) or None
+        The brain.
+    field : array of shape (i, j, k) or None
+        What the scan was divided by; ``before / after`` if it is not given.
+
+    Returns
+    -------
+    str
+        The figure as SVG.
+    """
+    first = Volume.of(before, affine)
+    second = first.on_same_grid(after)
+    inside = first.on_same_grid(mask) if mask is not None and np.any(mask) else None
+    shown, core = spread(first, inside)
+    low, high = foreground_window(second, inside, (0.5, 99.0))
+    window = (0.0 if low > 0 else low, high * 1.1)
+    sheet = new_sheet(
+        "Bias correction",
+        "Sections before correction, after it, and the field that was divided out.",
+        first.frame,
+        shown,
+    )
+    divisor = None if field is None else first.on_same_grid(field)
+    reach = _field_reach(first, second, inside)
+
+    def paint(volume: Volume) -> Painter:
+        def draw(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+            draw_grey(canvas, box, volume.section(plane, index, shown), window)
+
+        return draw
+
+    def paint_field(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        with np.errstate(all="ignore"):
+            if divisor is not None:
+                logs = np.log2(np.asarray(divisor.section(plane, index, shown), np.float32))
+            else:
+                top = np.asarray(first.section(plane, index, shown), np.float32)
+                logs = np.log2(top / np.asarray(second.section(plane, index, shown), np.float32))
+        known = np.isfinite(logs)
+        pixels = colour_map(0.5 + np.where(known, logs, 0.0) / (2 * reach), FIELD_STOPS)
+        pixels[~known] = 13, 17, 23
+        size = (max(2, round(box[2])), max(2, round(box[3])))
+        uri, size = encode_picture(pixels, size=size, quality=80)
+        canvas.picture(uri, size, box)
+        if inside is not None:
+            canvas.path(contour_path(inside.section(plane, index, shown), box), "#24292f")
+
+    plane = PLANES["axial"]
+    indices = _indices(core, plane, 7)
+    for heading, painter in (
+        ("Before", paint(first)),
+        ("After, same window", paint(second)),
+        ("Field that was divided out, with the contour of the brain", paint_field),
+    ):
+        sheet.heading(heading)
+        sheet.row(plane, indices, 7, painter)
+    _colour_bar(sheet, reach)
+    sheet.legend((), SIDES)
+    return sheet.finish()
+
+
+def _field_reach(first: Volume, second: Volume, inside: Volume | None) -> float:
+    """Half the range of the field's colours, in octaves."""
+    step = tuple(slice(None, None, max(1, size // 64)) for size in first.frame.shape)
+    top = np.asarray(first.data[step], dtype=np.float32)
+    bottom = np.asarray(second.data[step], dtype=np.float32)
+    known = (top > 0) & (bottom > 0)
+    if inside is not None:
+        known &= inside.data[step] > 0
+    if not known.any():
+        return 1.0
+    logs = np.abs(np.log2(top[known] / bottom[known]))
+    return float(max(0.25, np.ceil(4 * np.percentile(logs, 98)) / 4))
+
+
+def _colour_bar(sheet: Sheet, reach: float) -> None:
+    ramp = colour_map(np.linspace(0, 1, 128)[None], FIELD_STOPS)
+    uri, size = encode_picture(ramp, lossless=True)
+    box = (60.0, sheet.top + 8, 240.0, 10.0)
+    sheet.canvas.picture(uri, size, box)
+    for place, anchor, power in ((52.0, "end", -reach), (308.0, "start", reach)):
+        sheet.canvas.text((place, sheet.top + 17), f"×{2**power:.2f}", size=12, anchor=anchor)
+    sheet.top += 26
+
+
+def mask_figure(image: NDArray, affine: ArrayLike, mask: NDArray) -> str:
+    """Show a brain mask's contour on many sections in three planes.
+
+    Parameters
+    ----------
+    image, mask : arrays of shape (i, j, k)
+    affine : array of shape (4, 4)
+        Voxel -> RAS+ mm.
+
+    Returns
+    -------
+    str
+        The figure as SVG.
+    """
+    volume = Volume.of(image, affine)
+    inside = volume.on_same_grid(mask)
+    shown, core = spread(volume, inside)
+    window = foreground_window(volume, inside)
+    sheet = new_sheet("Brain mask", "Contour of the brain mask.", volume.frame, shown)
+
+    def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        draw_grey(canvas, box, volume.section(plane, index, shown), (0.0, window[1]))
+        canvas.path(contour_path(inside.section(plane, index, shown), box), CONTOURS[0])
+
+    for name, rows, columns in (("axial", 2, 8), ("coronal", 1, 8), ("sagittal", 1, 7)):
+        plane = PLANES[name]
+        indices = _mosaic_indices(core, plane, rows * columns)
+        for start in range(0, len(indices), columns):
+            sheet.row(plane, indices[start : start + columns], columns, paint)
+    sheet.legend([(CONTOURS[0], "brain mask")], SIDES)
+    return sheet.finish()
+
+
+def registration_figure(
+    fixed: NDArray,
+    moving: NDArray,
+    affine: ArrayLike,
+    contours: Mapping[str, NDArray] | None = None,
+    *,
+    fixed_name: str = "reference",
+    moving_name: str = "registered image",
+) -> str:
+    """Show two registered images, one above the other; the pointer makes them flicker.
+
+    Parameters
+    ----------
+    fixed, moving : arrays of shape (i, j, k)
+        The reference, and the other image resampled onto its grid.
+    affine : array of shape (4, 4)
+        Voxel -> RAS+ mm of that grid.
+    contours
+        Name -> mask on the grid, drawn on both images. The first decides which sections
+        are shown.
+    fixed_name, moving_name
+        What the images are called.
+
+    Returns
+    -------
+    str
+        The figure as SVG.
+    """
+    first = Volume.of(fixed, affine)
+    second = first.on_same_grid(moving)
+    masks = {name: first.on_same_grid(data) for name, data in (contours or {}).items()}
+    guide = next(iter(masks.values()), None)
+    shown, core = spread(first, guide, margin=20.0)
+    windows = [(0.0, 1.05 * foreground_window(volume, guide)[1]) for volume in (first, second)]
+    sheet = new_sheet(
+        f"Registration of {moving_name} to {fixed_name}",
+        "The same sections of both images, with the same contours.",
+        first.frame,
+        shown,
+        FLICKER,
+    )
+
+    def paint_one(which: int) -> Painter:
+        volume = (first, second)[which]
+
+        def draw(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+            section = volume.section(plane, index, shown)
+            draw_grey(canvas, box, section, windows[which], detail=1.1, quality=76)
+
+        return draw
+
+    def lines(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        for colour, mask in zip(CONTOURS, masks.values(), strict=False):
+            canvas.path(contour_path(mask.section(plane, index, shown), box), colour)
+
+    def reference(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        paint_one(0)(canvas, box, plane, index)
+        canvas.open_group("cmb-over")
+        paint_one(1)(canvas, box, plane, index)
+        canvas.close_group()
+        lines(canvas, box, plane, index)
+
+    def registered(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        paint_one(1)(canvas, box, plane, index)
+        lines(canvas, box, plane, index)
+
+    sheet.heading(f"Above: {fixed_name}.   Below: {moving_name}.   Rest the pointer to alternate.")
+    for name, columns in (("axial", 7), ("coronal", 7), ("sagittal", 6)):
+        plane = PLANES[name]
+        indices = _indices(core, plane, columns)
+        sheet.canvas.open_group("cmb-flip")
+        sheet.row(plane, indices, columns, reference)
+        sheet.row(plane, indices, columns, registered)
+        sheet.canvas.close_group()
+        sheet.top += 6
+    sheet.legend(list(zip(CONTOURS, masks, strict=False)), SIDES)
+    return sheet.finish()
+
+
+def zones_figure(
+    image: NDArray,
+    affine: ArrayLike,
+    atlas: NDArray,
+    colours: Mapping[int, str],
+    names: Mapping[int, str],
+) -> str:
+    """Show the regions of an atlas on a scan.
+
+    Parameters
+    ----------
+    image, atlas : arrays of shape (i, j, k)
+    affine : array of shape (4, 4)
+        Voxel -> RAS+ mm.
+    colours, names
+        Label -> its colour (``#rrggbb``) and its name for the legend; labels that share
+        both get one entry.
+
+    Returns
+    -------
+    str
+        The figure as SVG.
+    """
+    volume = Volume.of(image, affine)
+    regions = volume.on_same_grid(atlas)
+    inside = Volume(np.asarray(regions.data > 0), volume.frame)
+    shown, core = spread(volume, inside, margin=12.0)
+    window = foreground_window(volume, inside)
+    sheet = new_sheet("Zones", "Anatomical regions on the scan.", volume.frame, shown)
+    table = np.zeros((1 + max([*colours, 1]), 3), dtype=np.uint8)
+    for label, colour in colours.items():
+        table[label] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+
+    def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        draw_grey(canvas, box, volume.section(plane, index, shown), (0.0, window[1]))
+        uri, size = _region_overlay(regions.section(plane, index, shown), box, table)
+        canvas.picture(uri, size, box)
+
+    for name, rows, columns in (("axial", 2, 7), ("coronal", 1, 7), ("sagittal", 1, 6)):
+        plane = PLANES[name]
+        indices = _indices(core, plane, rows * columns)
+        for start in range(0, len(indices), columns):
+            sheet.row(plane, indices[start : start + columns], columns, paint)
+    present = set(np.unique(regions.data).tolist())
+    entries = dict.fromkeys(
+        (colours[label], names.get(label, str(label))) for label in colours if label in present
+    )
+    for line in _legend_lines(list(entries)):
+        sheet.legend(line)
+    sheet.legend((), SIDES)
+    return sheet.finish()
+
+
+def _region_overlay(section: NDArray, box: Box, table: NDArray) -> tuple[str, tuple[int, int]]:
+    """Colour the regions of a section: faint inside, solid at their borders."""
+    columns, rows = round(box[2] * 1.5), round(box[3] * 1.5)
+    down = np.minimum((np.arange(rows) + 0.5) * section.shape[0] / rows, section.shape[0] - 1)
+    over = np.minimum((np.arange(columns) + 0.5) * section.shape[1] / columns, section.shape[1] - 1)
+    labels = np.asarray(section)[np.ix_(down.astype(int), over.astype(int))].astype(np.int64)
+    labels[(labels < 0) | (labels >= len(table))] = 0
+    border = np.zeros(labels.shape, dtype=bool)
+    border[:-1] |= labels[:-1] != labels[1:]
+    border[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    pixels = np.zeros((*labels.shape, 4), dtype=np.uint8)
+    pixels[..., :3] = table[labels]
+    pixels[..., 3] = np.where(labels > 0, np.where(border, 235, 62), 0)
+    return encode_picture(pixels, lossless=True)
+
+
+def _legend_lines(entries: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """Break a legend into lines that fit the width."""
+    lines: list[list[tuple[str, str]]] = [[]]
+    used = 0.0
+    for entry in entries:
+        width = 33 + 7.2 * len(entry[1])
+        if lines[-1] and used + width > WIDTH - 20:
+            lines.append([])
+            used = 0.0
+        lines[-1].append(entry)
+        used += width
+    return lines

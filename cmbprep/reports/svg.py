@@ -1,0 +1,196 @@
+"""A small writer of SVG: what the figures need, the same bytes every time.
+
+The figures are inlined into one page side by side, so nothing in them may clash: the
+only ids are hashes of the pictures they name, and class names start with ``cmb-``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+__all__ = ["FONT", "Canvas", "number"]
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+
+
+def number(value: float) -> str:
+    """Write a coordinate with at most two decimals, as briefly as SVG allows."""
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return "0" if text in ("", "-0") else text
+
+
+@dataclass
+class Canvas:
+    """An SVG drawing that is being built up, in pixels from the top left corner.
+
+    Parameters
+    ----------
+    width, height
+        Size of the drawing. The height may be set when it is known, before :meth:`text`
+        is asked for.
+    title, description
+        What a screen reader says.
+    style
+        Style sheet of the drawing.
+    background
+        Colour behind everything.
+    """
+
+    width: float
+    height: float
+    title: str
+    description: str = ""
+    style: str = ""
+    background: str = "#0d1117"
+    _parts: list[str] = field(default_factory=list, init=False, repr=False)
+    _pictures: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+
+    def picture(
+        self,
+        uri: str,
+        size: tuple[int, int],
+        box: tuple[float, float, float, float],
+        *,
+        pixelated: bool = False,
+    ) -> None:
+        """Place a raster picture; one that is used twice is stored once.
+
+        Parameters
+        ----------
+        uri
+            ``data:`` URI of the picture.
+        size
+            Its width and height in its own pixels.
+        box
+            Left, top, width, height in the drawing.
+        pixelated
+            Whether its pixels are drawn as rectangles rather than interpolated.
+        """
+        key = "p" + hashlib.sha256(uri.encode()).hexdigest()[:12]
+        rendering = ' style="image-rendering:pixelated"' if pixelated else ""
+        self._pictures[key] = (
+            f'<image id="{key}" width="{size[0]}" height="{size[1]}" '
+            f'preserveAspectRatio="none"{rendering} href="{uri}"/>'
+        )
+        left, top, width, height = box
+        scale = f"{width / size[0]:.5g} {height / size[1]:.5g}"
+        self._parts.append(
+            f'<use href="#{key}" '
+            f'transform="translate({number(left)} {number(top)}) scale({scale})"/>'
+        )
+
+    def path(
+        self,
+        data: str,
+        colour: str,
+        *,
+        width: float = 1.2,
+        opacity: float = 1.0,
+        fill: str = "none",
+        dashes: str | None = None,
+    ) -> None:
+        """Draw a path given as SVG path data."""
+        if data:
+            extra = f' stroke-opacity="{number(opacity)}"' if opacity < 1 else ""
+            extra += f' stroke-dasharray="{dashes}"' if dashes else ""
+            self._parts.append(
+                f'<path d="{data}" fill="{fill}" stroke="{colour}" '
+                f'stroke-width="{number(width)}" stroke-linejoin="round"{extra}/>'
+            )
+
+    def rectangle(
+        self,
+        box: tuple[float, float, float, float],
+        *,
+        fill: str = "none",
+        stroke: str = "none",
+        width: float = 1.0,
+    ) -> None:
+        """Draw a rectangle: left, top, width, height."""
+        left, top, across, down = (number(value) for value in box)
+        self._parts.append(
+            f'<rect x="{left}" y="{top}" width="{across}" height="{down}" fill="{fill}" '
+            f'stroke="{stroke}" stroke-width="{number(width)}"/>'
+        )
+
+    def circle(
+        self,
+        centre: tuple[float, float],
+        radius: float,
+        *,
+        fill: str = "none",
+        stroke: str = "none",
+        width: float = 1.0,
+        hint: str | None = None,
+    ) -> None:
+        """Draw a circle; ``hint`` is shown when the pointer rests on it."""
+        inner = f"<title>{escape(hint)}</title>" if hint else ""
+        self._parts.append(
+            f'<circle cx="{number(centre[0])}" cy="{number(centre[1])}" r="{number(radius)}" '
+            f'fill="{fill}" stroke="{stroke}" stroke-width="{number(width)}">{inner}</circle>'
+        )
+
+    def text(
+        self,
+        place: tuple[float, float],
+        content: str,
+        *,
+        size: float = 12,
+        colour: str = "#c9d1d9",
+        anchor: str = "start",
+        weight: str = "400",
+        outline: bool = False,
+    ) -> None:
+        """Write a line of text, its baseline at ``place``.
+
+        ``outline`` draws a dark rim around the letters, for text on pictures.
+        """
+        rim = (
+            ' paint-order="stroke" stroke="#000" stroke-width="3" stroke-linejoin="round"'
+            if outline
+            else ""
+        )
+        self._parts.append(
+            f'<text x="{number(place[0])}" y="{number(place[1])}" font-size="{number(size)}" '
+            f'fill="{colour}" text-anchor="{anchor}" font-weight="{weight}"{rim}>'
+            f"{escape(content)}</text>"
+        )
+
+    def legend(self, place: tuple[float, float], entries: Sequence[tuple[str, str]]) -> None:
+        """Write a row of coloured squares with their meaning: (colour, text) each."""
+        left, baseline = place
+        for colour, content in entries:
+            self.rectangle((left, baseline - 9, 10, 10), fill=colour)
+            self.text((left + 15, baseline), content, size=12)
+            # Letters differ in width between fonts: leave room for a wide one.
+            left += 15 + 7.2 * len(content) + 18
+
+    def open_group(self, name: str) -> None:
+        """Begin a group with a class of that name."""
+        self._parts.append(f'<g class="{escape(name)}">')
+
+    def close_group(self) -> None:
+        """End the group begun last."""
+        self._parts.append("</g>")
+
+    def render(self) -> str:
+        """Give the SVG document."""
+        width, height = number(self.width), number(self.height)
+        opening = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+            f'width="{width}" height="{height}" role="img" font-family="{escape(FONT)}">'
+        )
+        lines = [
+            opening,
+            f"<title>{escape(self.title)}</title>",
+            f"<desc>{escape(self.description)}</desc>" if self.description else "",
+            f"<style>{self.style}</style>" if self.style else "",
+            "<defs>" + "".join(self._pictures.values()) + "</defs>" if self._pictures else "",
+            f'<rect width="{width}" height="{height}" fill="{self.background}"/>',
+            *self._parts,
+            "</svg>",
+        ]
+        return "\n".join(line for line in lines if line) + "\n"
