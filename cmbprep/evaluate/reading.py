@@ -1,0 +1,261 @@
+"""From the files of a scan to its lesions."""
+
+from __future__ import annotations
+
+import csv
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError
+from .files import ScanFiles
+from .lesionset import LesionSet, Mark
+from .matching import label_components
+
+__all__ = ["marks_of_labels", "read_image", "read_lesion_set", "read_marks", "read_mimics"]
+
+_MISSING = (None, "", "n/a", "nan", "NaN", "None")
+_NUMBERS = ("volume_mm3", "diameter_mm", "probability")
+_TEXTS = ("zone", "region", "rating", "susceptibility", "kind")
+
+
+def read_lesion_set(
+    files: ScanFiles, *, connectivity: int = 6, threshold: float | None = None
+) -> LesionSet:
+    """Read the lesions of a scan from the richest of its files.
+
+    The order is: table (with its labelled image), labelled image, mask, probability map. A
+    probability map beside a labelled image or mask without a table gives each lesion its
+    largest probability.
+
+    Parameters
+    ----------
+    connectivity
+        For masks and maps: which voxels belong to one lesion.
+    threshold
+        Smallest probability that counts; where probabilities come from a map alone, it is 0.5
+        unless it is given.
+
+    Raises
+    ------
+    UsageError
+        If a file cannot be read or contradicts itself.
+    """
+    roles = files.roles
+    if "table" in roles:
+        lesions = _from_table(roles["table"], roles.get("dseg"))
+    elif "dseg" in roles:
+        labels, affine = _read_labels(roles["dseg"])
+        lesions = _from_labels(labels, affine, "labelled image")
+    elif "mask" in roles:
+        data, affine = read_image(roles["mask"])
+        lesions = _from_labels(label_components(data > 0, connectivity), affine, "mask")
+    elif "probseg" in roles:
+        return _from_map(*_read_map(roles["probseg"]), connectivity, threshold)
+    else:
+        return _from_values(roles["any"], connectivity, threshold)
+    if "table" not in roles and "probseg" in roles:
+        lesions = _with_probabilities(lesions, *_read_map(roles["probseg"]))
+    return _at_least(lesions, threshold)
+
+
+def read_mimics(files: ScanFiles) -> LesionSet | None:
+    """Read the known mimics of a scan; None if its files name none."""
+    table, image = files.roles.get("mimic_table"), files.roles.get("mimic_dseg")
+    if table is not None:
+        return _from_table(table, image)
+    if image is not None:
+        return _from_labels(*_read_labels(image), "labelled image")
+    return None
+
+
+def read_image(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Read a 3D image and its voxel-to-RAS+ affine (trailing dimensions of 1 are dropped)."""
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+
+    try:
+        image = nibabel.load(path)
+        data = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
+        affine = np.asarray(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+        ImageFileError,
+    ) as error:
+        raise UsageError(f"the image cannot be read ({error})", path=path) from error
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim != 3:
+        raise UsageError(f"the image has {data.ndim} dimensions, not 3", path=path)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise UsageError("the affine of the image cannot be inverted", path=path)
+    if data.dtype.kind == "f" and not np.isfinite(data).all():
+        raise UsageError("the image has values that are not finite", path=path)
+    return data, affine
+
+
+def marks_of_labels(labels: NDArray[np.int32], affine: NDArray[np.float64]) -> tuple[Mark, ...]:
+    """Give a mark for every label: centre of mass (mm RAS+) and volume (mm^3)."""
+    voxels = np.argwhere(labels != 0)
+    if not len(voxels):
+        return ()
+    names, owner, counts = np.unique(
+        labels[tuple(voxels.T)], return_inverse=True, return_counts=True
+    )
+    sums = np.stack([np.bincount(owner, weights=voxels[:, axis]) for axis in range(3)], axis=1)
+    centres = (sums / counts[:, None]) @ affine[:3, :3].T + affine[:3, 3]
+    voxel = abs(float(np.linalg.det(affine[:3, :3])))
+    return tuple(
+        Mark(index=int(name), centre=(float(x), float(y), float(z)), volume_mm3=float(n * voxel))
+        for name, (x, y, z), n in zip(names, centres, counts, strict=True)
+    )
+
+
+def read_marks(path: Path) -> tuple[Mark, ...]:
+    """Read a lesion table: x, y, z (mm RAS+) are required, what else it has is used.
+
+    Raises
+    ------
+    UsageError
+        With the line, if a value is not of its column's kind.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, delimiter="\t")
+            columns, rows = list(reader.fieldnames or ()), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"the table cannot be read ({error})", path=path) from error
+    if missing := [name for name in "xyz" if name not in columns]:
+        raise UsageError(
+            f"the table has no column {', '.join(missing)}",
+            path=path,
+            hint="give the centre of each lesion in scanner coordinates, mm, RAS+, tab-separated",
+        )
+    marks = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            marks.append(_mark(row, number))
+        except ValueError as error:
+            raise UsageError(
+                f"line {number + 1} is not a row of a lesion table ({error})", path=path
+            ) from error
+    if len({mark.index for mark in marks}) != len(marks):
+        raise UsageError("two rows of the table have the same index", path=path)
+    return tuple(marks)
+
+
+def _mark(row: dict[str, str], number: int) -> Mark:
+    values: dict[str, Any] = {k: v for k, v in row.items() if v not in _MISSING}
+    if missing := [name for name in "xyz" if name not in values]:
+        raise ValueError(f"{', '.join(missing)} is missing")
+    known: dict[str, Any] = {k: float(values[k]) for k in _NUMBERS if k in values}
+    known |= {k: values[k] for k in _TEXTS if k in values}
+    if "visible" in values:
+        known["visible"] = _truth_value(values["visible"])
+    x, y, z = (float(values[name]) for name in "xyz")
+    return Mark(index=int(values.get("index", number)), centre=(x, y, z), **known)
+
+
+def _truth_value(text: str) -> bool:
+    lower = text.lower()
+    if lower not in ("true", "false", "1", "0"):
+        raise ValueError(f"visible is {text!r}, neither true nor false")
+    return lower in ("true", "1")
+
+
+def _from_table(table: Path, image: Path | None) -> LesionSet:
+    marks = read_marks(table)
+    if image is None:
+        return LesionSet(marks=marks, origin="table")
+    labels, affine = _read_labels(image)
+    measured = {mark.index: mark for mark in marks_of_labels(labels, affine)}
+    if unknown := sorted(set(measured) - {mark.index for mark in marks}):
+        raise UsageError(f"label {unknown[0]} has no row in {table.name}", path=image)
+    marks = tuple(
+        replace(mark, volume_mm3=measured[mark.index].volume_mm3)
+        if mark.volume_mm3 is None and mark.index in measured
+        else mark
+        for mark in marks
+    )
+    return LesionSet(marks=marks, labels=labels, affine=affine, origin="table with labels")
+
+
+def _read_labels(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    data, affine = read_image(path)
+    labels = np.rint(data).astype(np.int32)
+    if data.size and (np.abs(data - labels).max() > 1e-3 or labels.min() < 0):
+        raise UsageError("a labelled image has whole numbers from 0", path=path)
+    return labels, affine
+
+
+def _read_map(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    data, affine = read_image(path)
+    if data.size and (data.min() < -1e-6 or data.max() > 1 + 1e-6):
+        raise UsageError(
+            f"a probability map lies within 0..1, not {data.min():g}..{data.max():g}", path=path
+        )
+    return np.clip(data.astype(float), 0, 1), affine
+
+
+def _from_labels(labels: NDArray[np.int32], affine: NDArray[np.float64], origin: str) -> LesionSet:
+    return LesionSet(
+        marks=marks_of_labels(labels, affine), labels=labels, affine=affine, origin=origin
+    )
+
+
+def _from_map(
+    probability: NDArray[np.float64],
+    affine: NDArray[np.float64],
+    connectivity: int,
+    threshold: float | None,
+) -> LesionSet:
+    least = 0.5 if threshold is None else threshold
+    # A threshold of 0 still leaves out the background.
+    mask = (probability >= least) & (probability > 0)
+    lesions = _from_labels(label_components(mask, connectivity), affine, "probability map")
+    return _with_probabilities(lesions, probability, affine)
+
+
+def _with_probabilities(
+    lesions: LesionSet, probability: NDArray[np.float64], affine: NDArray[np.float64]
+) -> LesionSet:
+    from scipy import ndimage
+
+    assert lesions.labels is not None and lesions.affine is not None
+    same = probability.shape == lesions.labels.shape and np.allclose(affine, lesions.affine)
+    if not same or not lesions.marks:
+        return lesions
+    largest = ndimage.maximum(probability, lesions.labels, [m.index for m in lesions.marks])
+    marks = tuple(
+        replace(mark, probability=float(value))
+        for mark, value in zip(lesions.marks, largest, strict=True)
+    )
+    return replace(lesions, marks=marks)
+
+
+def _from_values(path: Path, connectivity: int, threshold: float | None) -> LesionSet:
+    """Take an image for what its values say: a mask, a labelled image or a probability map."""
+    data, affine = read_image(path)
+    values = np.unique(data)
+    if np.abs(values - np.rint(values)).max(initial=0) > 1e-3:
+        return _from_map(*_read_map(path), connectivity, threshold)
+    # 0 and one other value (1, or 255 as drawing programs write) is a mask.
+    if len(values[values != 0]) <= 1:
+        return _from_labels(label_components(data > 0, connectivity), affine, "mask")
+    return _from_labels(*_read_labels(path), "labelled image")
+
+
+def _at_least(lesions: LesionSet, threshold: float | None) -> LesionSet:
+    if threshold is None:
+        return lesions
+    kept = tuple(
+        mark for mark in lesions.marks if mark.probability is None or mark.probability >= threshold
+    )
+    return replace(lesions, marks=kept)
