@@ -36,7 +36,7 @@ def label(entry: dict[str, Any]) -> str:
 
 
 class Cite(SphinxRole):
-    """``{cite}`n4,syn``` becomes "(Tustison 2010; Avants 2008)", linked to the list."""
+    """``{cite}`n4,syn`` becomes "(Tustison 2010; Avants 2008)", linked to the list."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Give the nodes of one citation."""
