@@ -57,9 +57,10 @@ def check_dataset(root: Path, *, validate: bool) -> None:
         raise UsageError(
             "BIDS_DIR is a file", path=root, hint="give the folder that holds the dataset"
         )
-    if not validate:
-        return
     path = root / _DESCRIPTION
+    if not validate:
+        _refuse_wild_description(path)
+        return
     if not path.is_file():
         hint = f'write one, such as {{"Name": "My study", "BIDSVersion": "1.10.0"}}, {_SKIP}'
         for parent in root.parents[:3]:
@@ -77,6 +78,16 @@ def check_dataset(root: Path, *, validate: bool) -> None:
             path=path,
             hint=f"give the raw dataset as BIDS_DIR, {_SKIP}",
         )
+
+
+def _refuse_wild_description(path: Path) -> None:
+    """Refuse the one wrong description that pybids cannot look past."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if not isinstance(content, dict):
+        raise UsageError("it is not a JSON object", path=path, hint="correct or remove the file")
 
 
 def choose_participants(root: Path, asked: Sequence[str] | None) -> list[str]:
