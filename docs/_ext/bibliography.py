@@ -31,7 +31,7 @@ def works() -> dict[str, dict[str, Any]]:
 def label(entry: dict[str, Any]) -> str:
     """Give first author and year, as a reader expects in running text."""
     author = entry["text"].split(maxsplit=1)[0].rstrip(",")
-    year = re.search(r"\b(?:19|20)\d\d(?=[;:.])", entry["text"])
+    year = re.search(r"\b(?:19|20)\d\d(?=[;:])", entry["text"])
     return f"{author} {year[0]}" if year else author
 
 
