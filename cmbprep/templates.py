@@ -235,9 +235,7 @@ def _fetch(template_id: str, home: Path) -> None:
 
         client = TemplateFlowClient(root=home)
         client.get(template_id, resolution=1, suffix="T1w", desc=None, extension=".nii.gz")
-        client.get(
-            template_id, resolution=1, suffix="mask", desc="brain", extension=".nii.gz"
-        )
+        client.get(template_id, resolution=1, suffix="mask", desc="brain", extension=".nii.gz")
     # The client lets through whatever its network library raises.
     except Exception as error:
         raise ResourceError(
