@@ -17,7 +17,7 @@ CONTOURS = ("#ffb000", "#2fd6c8", "#ff6eb4")
 ZONE_COLOURS: Mapping[str, str] = {
     "lobar": "#56b4e9",
     "deep": "#e69f00",
-    "infratentorial": "#cc79a7",
+    "infratentorial": "#4bb36a",
 }
 
 #: A field that is divided out: darker than it should be, unchanged, brighter.

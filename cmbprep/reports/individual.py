@@ -1,0 +1,353 @@
+"""The report of one participant: all sessions and scans, on one page that opens offline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmbprep.lesions import RATINGS, ZONES, Lesion
+from cmbprep.outputs import StageRecord, write_text
+
+from .lesion_figures import describe_lesion
+from .page import embed_figure, link_to, render_page
+from .palette import plain
+from .results import ScanResult, SubjectResult, collect_results, lesion_number
+from .tally import SCALES, UNKNOWN_ZONE, Tally, volume_of
+from .text import flatten, format_value, load_spec, methods_text, quantity
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+__all__ = ["write_subject_report"]
+
+STAGE_TITLES = {
+    "anatomy": "T1w image",
+    "preproc": "Preparation of the scan",
+    "lesions": "Detection and zones",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with what stands under it."""
+
+    anchor: str
+    title: str
+    caption: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: what is shown, and what it is sorted by."""
+
+    text: str
+    key: str
+    kind: str = "text"
+
+
+@dataclass(frozen=True)
+class LesionView:
+    """A row of the lesion table with its figure."""
+
+    anchor: str
+    title: str
+    rating: str
+    zone: str
+    mimic: bool
+    cells: tuple[Cell, ...]
+    figure: Markup | None
+
+
+@dataclass(frozen=True)
+class ScanView:
+    """One scan as the template shows it."""
+
+    anchor: str
+    result: ScanResult
+    tally: Tally | None
+    acquisition: tuple[tuple[str, str], ...]
+    flags: tuple[str, ...]
+    counts: tuple[tuple[str, ...], ...]
+    burden: tuple[tuple[str, str, str, str], ...]
+    overview: Figure | None
+    lesions: tuple[LesionView, ...]
+    figures: tuple[Figure, ...]
+    quality: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    files: tuple[tuple[str, str], ...]
+    parameters: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+
+@dataclass(frozen=True)
+class AnatomyView:
+    """One T1w image as the template shows it."""
+
+    anchor: str
+    name: str
+    figures: tuple[Figure, ...]
+    quality: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    warnings: tuple[str, ...]
+    files: tuple[tuple[str, str], ...]
+    parameters: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+
+def write_subject_report(root: Path, subject: str) -> Path:
+    """Write the report of a participant from what the output dataset holds.
+
+    Parameters
+    ----------
+    root
+        The output dataset.
+    subject
+        Label of the participant, without ``sub-``.
+
+    Returns
+    -------
+    Path
+        ``sub-<subject>.html`` at the top of the dataset. The same results give the same
+        bytes: there are no dates and no absolute paths in it.
+    """
+    root = Path(root)
+    found = collect_results(root, subject=subject)
+    result = found[0] if found else SubjectResult(subject=subject)
+    return write_text(root / f"sub-{subject}.html", _render(root, result))
+
+
+def _render(root: Path, result: SubjectResult) -> str:
+    scans = [_scan_view(root, scan, f"scan-{n}") for n, scan in enumerate(result.scans, start=1)]
+    anatomies = [
+        _anatomy_view(root, record, f"anatomy-{n}")
+        for n, record in enumerate(result.anatomies, start=1)
+    ]
+    records = [*result.anatomies, *(record for scan in result.scans for record in scan.records)]
+    versions = sorted({str(record.block.get("Version", "n/a")) for record in records})
+    return render_page(
+        "individual.html",
+        title=f"sub-{result.subject}: cerebral microbleeds",
+        subject=result.subject,
+        scans=scans,
+        anatomies=anatomies,
+        refused=result.refused,
+        methods=methods_text(records),
+        versions=versions,
+        schemes=sorted({record.files.names.scheme for record in records}),
+        templates=sorted({record.files.names.template for record in records}),
+        lesion_columns=load_spec()["lesion_columns"],
+        scales=SCALES,
+        errors=[scan for scan in scans if scan.result.error is not None],
+    )
+
+
+def _scan_view(root: Path, result: ScanResult, anchor: str) -> ScanView:
+    tally = Tally(result.lesions) if result.status == "complete" else None
+    spec = load_spec()
+    folder = root / result.unit.partition("_")[0] / "figures"
+    names = {"src": result.src, "suffix": result.suffix}
+    overview = None
+    if tally and result.lesions:
+        svg = embed_figure(folder / spec["overview"]["figure"].format(**names))
+        if svg is not None:
+            caption = spec["overview"]["caption"]
+            overview = Figure(f"{anchor}-overview", "All lesions", caption, svg)
+    return ScanView(
+        anchor=anchor,
+        result=result,
+        tally=tally,
+        acquisition=_acquisition(result),
+        flags=_flags(result, tally),
+        counts=_counts(tally) if tally else (),
+        burden=_burden(tally) if tally else (),
+        overview=overview,
+        lesions=_lesion_views(folder, result, anchor) if tally else (),
+        figures=_figures(folder, spec["scan_figures"], names, anchor),
+        quality=_quality(result.records),
+        files=_files(root, result.records),
+        parameters=_parameters(result.records),
+    )
+
+
+def _anatomy_view(root: Path, record: StageRecord, anchor: str) -> AnatomyView:
+    names = record.files.names
+    folder = root / f"sub-{names.subject}" / "figures"
+    return AnatomyView(
+        anchor=anchor,
+        name=f"{names.src}_T1w",
+        figures=_figures(folder, load_spec()["anatomy_figures"], {"src": names.src}, anchor),
+        quality=_quality([record]),
+        warnings=tuple(map(str, record.block.get("Warnings", ()))),
+        files=_files(root, [record]),
+        parameters=_parameters([record]),
+    )
+
+
+def _figures(
+    folder: Path, specs: Sequence[Mapping[str, str]], names: Mapping[str, str], anchor: str
+) -> tuple[Figure, ...]:
+    """Gather the figures that are there, in the order of the specification."""
+    found = []
+    for entry in specs:
+        svg = embed_figure(folder / entry["figure"].format(**names))
+        if svg is not None:
+            key = f"{anchor}-{entry['key']}"
+            found.append(Figure(key, entry["title"], entry["caption"], svg))
+    return tuple(found)
+
+
+def _acquisition(result: ScanResult) -> tuple[tuple[str, str], ...]:
+    """Say how the scan was acquired: counts mean little without it."""
+    metadata = dict(result.metadata)
+    sequence = next((str(r.block["Sequence"]) for r in result.records if "Sequence" in r.block), "")
+    rows = [("Contrast", sequence or result.suffix)]
+    times = next((r.block["EchoTimes"] for r in result.records if r.block.get("EchoTimes")), None)
+    if times and len(times) > 1:
+        # Several echoes: all of their times, not the first one's.
+        metadata["EchoTime"] = [None if t is None else round(1000 * t, 3) for t in times]
+    for entry in load_spec()["acquisition"]:
+        text = quantity(metadata, entry)
+        if text is not None:
+            rows.append((entry["title"], text))
+    voxel = result.voxel_size
+    if voxel is not None:
+        rows.append(("Voxel", " × ".join(f"{size:.3g}" for size in voxel) + " mm"))
+    missing = [
+        entry["title"].lower()
+        for entry in load_spec()["acquisition"]
+        if entry["key"] in ("MagneticFieldStrength", "EchoTime", "Manufacturer")
+        and metadata.get(entry["key"]) is None
+    ]
+    if missing:
+        rows.append(("Not in the sidecar", ", ".join(missing)))
+    return tuple(rows)
+
+
+def _flags(result: ScanResult, tally: Tally | None) -> tuple[str, ...]:
+    """List what a reader should look at before trusting the counts."""
+    flags = list(result.doubts)
+    if tally is None:
+        return tuple(flags)
+    near = [str(item.index) for item in tally.counted if item.boundary]
+    if near:
+        flags.append(
+            f"{_plural(len(near), 'lesion lies', 'lesions lie')} so near to the border of a zone "
+            f"that the zone could change (no. {', '.join(near)})"
+        )
+    unknown = [str(item.index) for item in tally.counted if item.zone is None]
+    if unknown:
+        flags.append(
+            f"{_plural(len(unknown), 'lesion has', 'lesions have')} no zone "
+            f"(no. {', '.join(unknown)})"
+        )
+    if tally.mimics:
+        flags.append(
+            f"{_plural(len(tally.mimics), 'spot is', 'spots are')} diamagnetic, as calcium is: "
+            "listed, not counted"
+        )
+    return tuple(flags)
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _counts(tally: Tally) -> tuple[tuple[str, ...], ...]:
+    """Count by zone and rating: zone, definite, possible, all, volume."""
+    rows = []
+    for zone in tally.zones:
+        chosen = tally.select(zone=zone)
+        ratings = [sum(item.rating == rating for item in chosen) for rating in RATINGS]
+        rows.append((zone, *map(str, (*ratings, len(chosen))), f"{volume_of(chosen):.1f}"))
+    totals = [tally.count(rating=rating) for rating in RATINGS]
+    rows.append(("all", *map(str, (*totals, len(tally.counted))), f"{tally.volume:.1f}"))
+    return tuple(rows)
+
+
+def _burden(tally: Tally) -> tuple[tuple[str, str, str, str], ...]:
+    """Burden classes: what is counted, class, class with possible ones, source."""
+    from cmbprep.zones import BURDEN_SCALES
+
+    return tuple(
+        (
+            BURDEN_SCALES[scale].counts,
+            tally.burden(scale),
+            tally.burden(scale, definite=False),
+            BURDEN_SCALES[scale].source,
+        )
+        for scale in SCALES
+    )
+
+
+def _lesion_views(folder: Path, result: ScanResult, anchor: str) -> tuple[LesionView, ...]:
+    pattern = load_spec()["lesion"]["figure"]
+    views = []
+    for lesion in result.lesions:
+        number = lesion_number(lesion)
+        name = pattern.format(src=result.src, suffix=result.suffix, number=number)
+        views.append(
+            LesionView(
+                anchor=f"{anchor}-lesion-{lesion.index}",
+                title=describe_lesion(lesion),
+                rating=lesion.rating or "not rated",
+                zone=lesion.zone or UNKNOWN_ZONE,
+                mimic=lesion.susceptibility == "diamagnetic",
+                cells=tuple(_lesion_cells(lesion)),
+                figure=embed_figure(folder / name),
+            )
+        )
+    return tuple(views)
+
+
+def _lesion_cells(lesion: Lesion) -> Iterable[Cell]:
+    order = {"zone": ZONES, "rating": RATINGS}
+    for column in load_spec()["lesion_columns"]:
+        name = column["column"]
+        value = getattr(lesion, name)
+        text = plain(format_value(value, decimals=column.get("decimals")))
+        if column["kind"] == "number":
+            # Missing values sort below all others.
+            key = "" if value is None else repr(value)
+        elif name in order and value in order[name]:
+            key = str(order[name].index(value))
+        else:
+            key = text
+        yield Cell(text, key, column["kind"])
+
+
+def _quality(
+    records: Sequence[StageRecord],
+) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """List the figures of merit of each stage that has any."""
+    return tuple(
+        (STAGE_TITLES[record.files.stage], _pairs(record.block.get("Quality", {})))
+        for record in records
+        if record.block.get("Quality")
+    )
+
+
+def _parameters(
+    records: Sequence[StageRecord],
+) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """List what each stage ran with."""
+    rows = []
+    for record in records:
+        pairs = [("cmbprep", str(record.block.get("Version", "n/a")))]
+        pairs += _pairs(record.block.get("Parameters", {}))
+        pairs += [("sources", ", ".join(map(str, record.metadata.get("Sources", ()))) or "n/a")]
+        pairs += [("fingerprint", str(record.block.get("Fingerprint", "n/a"))[:16])]
+        rows.append((STAGE_TITLES[record.files.stage], tuple(pairs)))
+    return tuple(rows)
+
+
+def _pairs(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((plain(key), format_value(value)) for key, value in flatten(values).items())
+
+
+def _files(root: Path, records: Sequence[StageRecord]) -> tuple[tuple[str, str], ...]:
+    """Link to every file of the stages: name and address."""
+    found: dict[str, str] = {}
+    for record in records:
+        paths = [record.files.path(key) for key in record.files.keys]
+        paths.append(record.files.sidecar)
+        found.update({path.name: link_to(path, root) for path in paths if path.exists()})
+    return tuple(found.items())

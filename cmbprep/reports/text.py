@@ -1,0 +1,157 @@
+"""Values and sentences for the pages: numbers as text, the methods paragraph, references."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from cmbprep.outputs import StageRecord
+
+from .palette import plain
+
+__all__ = [
+    "MethodsText",
+    "Reference",
+    "flatten",
+    "format_value",
+    "load_spec",
+    "methods_text",
+    "quantity",
+]
+
+
+@cache
+def load_spec() -> dict[str, Any]:
+    """Give the declaration of the report's sections, columns and sentences."""
+    text = resources.files("cmbprep.reports").joinpath("spec.json").read_text(encoding="utf-8")
+    spec: dict[str, Any] = json.loads(text)
+    return spec
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An entry of the bibliography."""
+
+    key: str
+    text: str
+    doi: str | None = None
+
+
+@cache
+def load_bibliography() -> dict[str, Reference]:
+    """Give the bibliography by key."""
+    path = resources.files("cmbprep.data").joinpath("bibliography.json")
+    known = {item.name for item in fields(Reference)}
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        entry["key"]: Reference(**{key: entry[key] for key in known & set(entry)})
+        for entry in entries
+    }
+
+
+def format_value(value: Any, *, decimals: int | None = None) -> str:
+    """Write a value of a sidecar or table for people; ``n/a`` for one that is missing.
+
+    Examples
+    --------
+    >>> format_value(0.123456), format_value(True), format_value([1.0, 2.5]), format_value(None)
+    ('0.123', 'yes', '1, 2.5', 'n/a')
+    """
+    if value is None:
+        return "n/a"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        if decimals is not None:
+            return f"{value + 0.0:.{decimals}f}".replace("-", "−")
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    if isinstance(value, list | tuple):
+        return ", ".join(format_value(item) for item in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{plain(str(key))} {format_value(item)}" for key, item in value.items())
+    return str(value)
+
+
+def quantity(metadata: Mapping[str, Any], entry: Mapping[str, Any]) -> str | None:
+    """Write an acquisition parameter with its unit; None where it is missing."""
+    value = metadata.get(entry["key"])
+    if value is None or value == "":
+        return None
+    if "factor" in entry and isinstance(value, int | float):
+        value = value * entry["factor"]
+    unit = entry.get("unit", "")
+    gap = "" if unit == "°" else " "
+    return f"{format_value(value)}{gap}{unit}".strip()
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Bring nested mappings to one level, keys joined by an underscore."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}_"))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+@dataclass(frozen=True)
+class MethodsText:
+    """What was done, in sentences that end in numbers, and the references so numbered."""
+
+    sentences: tuple[str, ...]
+    references: tuple[Reference, ...]
+
+
+def methods_text(records: Sequence[StageRecord]) -> MethodsText:
+    """Tell what really ran, from what the stages recorded.
+
+    A sentence of the specification appears when a stage that it belongs to ran with the
+    parameters that it asks for; one that needs a value nobody recorded is left out.
+    """
+    bibliography = load_bibliography()
+    numbers: dict[str, int] = {}
+    sentences = []
+    contexts = [(record.files.stage, _context(record)) for record in records]
+    for entry in load_spec()["methods"]:
+        texts = dict.fromkeys(_fill(entry, contexts))
+        if not texts:
+            continue
+        cited = [key for key in entry.get("cite", ()) if key in bibliography]
+        marks = [numbers.setdefault(key, len(numbers) + 1) for key in cited]
+        tail = f" [{', '.join(map(str, sorted(marks)))}]" if marks else ""
+        sentences += [f"{text.rstrip('.')}{tail}." for text in texts]
+    return MethodsText(tuple(sentences), tuple(bibliography[key] for key in numbers))
+
+
+def _context(record: StageRecord) -> dict[str, Any]:
+    names = record.files.names
+    return {
+        "version": record.block.get("Version", "n/a"),
+        **{item.name: getattr(names, item.name) for item in fields(names)},
+        **flatten(record.block.get("Parameters", {})),
+    }
+
+
+def _fill(
+    entry: Mapping[str, Any], contexts: Iterable[tuple[str, Mapping[str, Any]]]
+) -> Iterable[str]:
+    for stage, context in contexts:
+        if not entry.get("always") and entry["stage"] != stage:
+            continue
+        if any(not _same(context.get(k), v) for k, v in entry.get("when", {}).items()):
+            continue
+        if any(_same(context.get(k), v) for k, v in entry.get("unless", {}).items()):
+            continue
+        try:
+            yield entry["text"].format(**context)
+        except KeyError:
+            continue
+
+
+def _same(value: Any, wanted: str) -> bool:
+    return str(value).lower() == wanted.lower()
