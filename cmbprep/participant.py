@@ -67,13 +67,14 @@ _WHAT_IS_LOOKED_FOR = (
 
 
 def _find_units(settings: Settings) -> list[Unit]:
-    from .inputs import find_units, read_filters
+    from .inputs import find_units
+    from .selection import read_filter_file
 
     return find_units(
         settings.bids_dir,
         participants=settings.participants or None,
         sessions=settings.sessions or None,
-        filters=read_filters(settings.filter_file) if settings.filter_file else None,
+        filters=read_filter_file(settings.filter_file) if settings.filter_file else None,
         validate=settings.validate,
     )
 

@@ -20,7 +20,7 @@ from cmbprep.metadata import closing_sidecar, image_sidecar
 from cmbprep.outputs import Names, StageFiles, write_atomically, write_json
 from cmbprep.scans import Scan
 
-__all__ = ["SaveStage"]
+__all__ = ["SaveFiles", "SaveStage", "sidecar_path"]
 
 
 class _SaveStageInput(DynamicTraitedSpec, BaseInterfaceInputSpec):
@@ -98,3 +98,34 @@ class SaveStage(SimpleInterface):
 def sidecar_path(image: Path) -> Path:
     """Give the path of an image's JSON file."""
     return image.with_name(image.name.partition(".")[0] + ".json")
+
+
+class _SaveFilesInput(DynamicTraitedSpec, BaseInterfaceInputSpec):
+    places = traits.Dict(mandatory=True, desc="name of an input -> where its file goes")
+    sidecar = traits.Str(mandatory=True, desc="JSON file, written last")
+    metadata = traits.Dict(mandatory=True)
+
+
+class _SaveFilesOutput(TraitedSpec):
+    sidecar = traits.Str()
+
+
+class SaveFiles(SimpleInterface):
+    """Copy files to given places, then write a sidecar that vouches for them."""
+
+    input_spec = _SaveFilesInput
+    output_spec = _SaveFilesOutput
+    _always_run = True
+
+    def __init__(self, places: dict[str, str] | None = None, **inputs: Any) -> None:
+        super().__init__(places=places or {}, **inputs)
+        add_traits(self.inputs, list(places or {}))
+
+    def _run_interface(self, runtime: Any) -> Any:
+        sidecar = Path(self.inputs.sidecar)
+        sidecar.unlink(missing_ok=True)
+        for name, place in self.inputs.places.items():
+            with write_atomically(Path(place)) as temporary:
+                shutil.copyfile(getattr(self.inputs, name), temporary)
+        self._results["sidecar"] = str(write_json(sidecar, self.inputs.metadata))
+        return runtime

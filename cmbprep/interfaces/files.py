@@ -1,0 +1,40 @@
+"""Images between nodes: how the interfaces read and write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from cmbprep.algorithms.grids import Grid
+from cmbprep.outputs import write_image
+
+__all__ = ["grid_of", "load_image", "save_like", "voxels"]
+
+
+def load_image(path: str) -> nib.Nifti1Image:
+    """Open an image that a node before has written."""
+    return nib.Nifti1Image.from_filename(path)
+
+
+def voxels(path: str, dtype: Any = np.float32) -> NDArray[Any]:
+    """Read the voxels of an image."""
+    return np.asarray(load_image(path).dataobj, dtype=dtype)
+
+
+def grid_of(image: nib.Nifti1Image) -> Grid:
+    """Give the grid of an image."""
+    i, j, k = image.shape[:3]
+    return Grid((i, j, k), image.affine)
+
+
+def save_like(path: Path, data: NDArray[Any], like: nib.Nifti1Image) -> str:
+    """Write voxels on the grid of another image, in their own data type."""
+    header = like.header.copy()
+    header.set_data_dtype(data.dtype)
+    header.set_slope_inter(1, 0)
+    header["cal_min"] = header["cal_max"] = 0
+    return str(write_image(path, nib.Nifti1Image(data, like.affine, header)))

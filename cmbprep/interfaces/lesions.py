@@ -1,0 +1,182 @@
+"""Nodes that find lesions and place them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from cmbprep.algorithms.carrying import carry_atlas, carry_lesions
+from cmbprep.algorithms.transforms import map_points, read_transform
+from cmbprep.algorithms.zones import ZoneAssignment, assign_zones
+from cmbprep.detectors import DetectorInput, get_detector
+from cmbprep.lesions import Lesion, format_lesions
+from cmbprep.outputs import write_text
+from cmbprep.zones import get_scheme
+
+from .files import grid_of, load_image, save_like, voxels
+
+__all__ = ["DetectLesions", "PlaceLesions"]
+
+
+class _DetectInput(BaseInterfaceInputSpec):
+    in_file = traits.Str(mandatory=True, desc="scan after bias correction")
+    mask = traits.Str(mandatory=True, desc="brain mask on the scan's grid")
+    sequence = traits.Str(mandatory=True)
+    field_strength = traits.Any(desc="tesla, or None")
+    echo_times = traits.List(traits.Any(), desc="seconds, or None where unknown")
+    detector = traits.Str(mandatory=True)
+    threshold = traits.Any(desc="lowest probability listed; None for the detector's own")
+
+
+class _DetectOutput(TraitedSpec):
+    probseg = traits.Str(desc="probability that a voxel belongs to a microbleed")
+    dseg = traits.Str(desc="lesions by label")
+    mask = traits.Str(desc="all lesions")
+    lesions = traits.List(traits.Dict(), desc="fields of DetectedLesion")
+    warnings = traits.List(traits.Str())
+
+
+class DetectLesions(SimpleInterface):
+    """Run a detector on a scan."""
+
+    input_spec = _DetectInput
+    output_spec = _DetectOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        given, cwd = self.inputs, Path(runtime.cwd)
+        scan = load_image(given.in_file)
+        detector = get_detector(given.detector, threshold=given.threshold)
+        found = detector.detect(
+            DetectorInput(
+                magnitude=np.asarray(scan.dataobj, dtype=np.float32),
+                affine=scan.affine,
+                brain_mask=voxels(given.mask, bool),
+                sequence=given.sequence,
+                field_strength=given.field_strength,
+                echo_times=tuple(time for time in given.echo_times if time is not None),
+            )
+        )
+        labels = found.labels.astype(np.int16)
+        self._results["probseg"] = save_like(
+            cwd / "probseg.nii.gz", found.probability.astype(np.float32), scan
+        )
+        self._results["dseg"] = save_like(cwd / "dseg.nii.gz", labels, scan)
+        self._results["mask"] = save_like(cwd / "mask.nii.gz", (labels > 0).astype(np.uint8), scan)
+        self._results["lesions"] = [asdict(lesion) for lesion in found.lesions]
+        self._results["warnings"] = list(found.warnings)
+        return runtime
+
+
+class _PlaceInput(BaseInterfaceInputSpec):
+    dseg = traits.Str(mandatory=True, desc="lesions by label")
+    lesions = traits.List(traits.Dict(), mandatory=True, desc="from DetectLesions")
+    brain_mask = traits.Str(mandatory=True)
+    atlas = traits.Str(mandatory=True, desc="zone atlas in the reference space")
+    template = traits.Str(mandatory=True, desc="image on the output template's grid")
+    scheme = traits.Str(mandatory=True)
+    # A file is named for the image that it brings over; the points go the other way, so
+    # these two lists hold files of opposite names (see cmbprep.algorithms.transforms).
+    scan_to_reference = traits.List(
+        traits.Str(), mandatory=True, desc="maps of points, in the order of use"
+    )
+    template_to_scan = traits.List(
+        traits.Str(), mandatory=True, desc="maps of points, in the order of use"
+    )
+    reference_to_template = traits.Str(desc="map of points; not given where they are the same")
+
+
+class _PlaceOutput(TraitedSpec):
+    table = traits.Str(desc="lesion table")
+    atlas = traits.Str(desc="zone atlas on the scan's grid")
+    template_mask = traits.Str(desc="lesions in the template's space")
+    quality = traits.Dict()
+    warnings = traits.List(traits.Str())
+
+
+class PlaceLesions(SimpleInterface):
+    """Give every lesion its zone, region, side and template coordinates."""
+
+    input_spec = _PlaceInput
+    output_spec = _PlaceOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        given, cwd = self.inputs, Path(runtime.cwd)
+        scheme = get_scheme(given.scheme)
+        dseg = load_image(given.dseg)
+        labels, grid = np.asarray(dseg.dataobj), grid_of(dseg)
+        to_reference = [read_transform(Path(path)) for path in given.scan_to_reference]
+        to_scan = [read_transform(Path(path)) for path in given.template_to_scan]
+        to_template = list(to_reference)
+        if isdefined(given.reference_to_template):
+            to_template.append(read_transform(Path(given.reference_to_template)))
+        atlas = carry_atlas(
+            load_image(given.atlas), voxels(given.brain_mask, bool), grid, to_reference
+        )
+        places = assign_zones(labels, grid.affine, atlas, scheme)
+        centres = [lesion["centre_ras"] for lesion in given.lesions]
+        in_reference = map_points(np.reshape(centres, (-1, 3)), to_reference)
+        lesions = [
+            _join(found, place, point)
+            for found, place, point in zip(given.lesions, places, in_reference, strict=True)
+        ]
+        template = load_image(given.template)
+        carried = carry_lesions(labels, grid, grid_of(template), to_template, to_scan)
+        self._results["table"] = str(write_text(cwd / "lesions.tsv", format_lesions(lesions)))
+        self._results["atlas"] = save_like(cwd / "atlas.nii.gz", atlas, dseg)
+        self._results["template_mask"] = save_like(cwd / "template_mask.nii.gz", carried, template)
+        self._results["quality"] = {
+            "brain_with_region_fraction": _covered(atlas, voxels(given.brain_mask, bool)),
+        }
+        self._results["warnings"] = [
+            f"{lesion.name}: {place.note}"
+            for lesion, place in zip(lesions, places, strict=True)
+            if place.note
+        ]
+        return runtime
+
+
+def _join(found: dict[str, Any], place: ZoneAssignment, in_reference: Any) -> Lesion:
+    """Make a row of the lesion table from what was detected and where it lies."""
+    index = int(found["index"])
+    if place.label != index:
+        raise RuntimeError(f"lesion {index} of the detector is label {place.label} of its image")
+    x, y, z = (float(value) for value in found["centre_ras"])
+    x_mni, y_mni, z_mni = (float(value) for value in in_reference)
+    return Lesion(
+        index=index,
+        name=f"CMB-{index:03d}",
+        x=x,
+        y=y,
+        z=z,
+        x_mni=x_mni,
+        y_mni=y_mni,
+        z_mni=z_mni,
+        volume_mm3=float(found["volume_mm3"]),
+        diameter_mm=float(found["diameter_mm"]),
+        probability=float(found["probability"]),
+        rating=found["rating"],
+        zone=place.zone,
+        region=place.region,
+        hemisphere=place.hemisphere,
+        region_fraction=place.region_fraction,
+        boundary_distance_mm=place.boundary_distance_mm,
+        boundary=place.boundary,
+        contrast=float(found["contrast"]),
+        susceptibility=found["susceptibility"],
+    )
+
+
+def _covered(atlas: Any, brain: Any) -> float:
+    """Part of the brain mask that the atlas has a label for: low where they do not fit."""
+    total = int(brain.sum())
+    return round(float((atlas[brain] > 0).sum() / total), 4) if total else 0.0

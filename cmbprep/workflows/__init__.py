@@ -1,0 +1,1 @@
+"""Workflows: graphs of nodes, made by factories from plain values."""

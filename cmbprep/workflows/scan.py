@@ -1,0 +1,281 @@
+"""Workflows of a blood-sensitive scan: preprocessing, and lesions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nipype.pipeline import engine as pe
+
+from cmbprep.interfaces.anatomy import CorrectBias, RegisterToReference, RegisterToT1w
+from cmbprep.interfaces.figures import DrawImage, DrawLesions, DrawRegistration
+from cmbprep.interfaces.images import MeasureImage, ReadMagnitude
+from cmbprep.interfaces.lesions import DetectLesions, PlaceLesions
+
+from .anatomy import ANATOMY_FIELDS
+from .nodes import buffer, merge_lists, merge_values, save_stage, step
+
+__all__ = ["PREPROC_FIELDS", "init_lesions_wf", "init_preproc_wf"]
+
+#: What preprocessing gives to the search for lesions.
+PREPROC_FIELDS = ("preproc", "brain_mask", "to_target", "from_target")
+
+
+def init_preproc_wf(
+    *,
+    magnitudes: Sequence[str],
+    echo_times: Sequence[float | None],
+    scan_name: str,
+    src: str,
+    suffix: str,
+    with_t1w: bool,
+    reference_t1w: str,
+    reference_mask: str,
+    threads: int,
+    save: dict[str, Any],
+    name: str = "preproc_wf",
+) -> pe.Workflow:
+    """Correct a scan's bias, find the brain, and register it.
+
+    Parameters
+    ----------
+    magnitudes, echo_times
+        Raw magnitude images, one an echo, and their echo times in seconds.
+    scan_name
+        What messages call the scan.
+    src, suffix
+        Stem and suffix of the figures' names.
+    with_t1w
+        Register to the T1w image that comes through ``inputnode``; else to the reference
+        template.
+    reference_t1w, reference_mask
+        Head and brain mask of the reference template.
+    threads
+        Threads that a node may use where the result does not depend on it.
+    save
+        Fixed inputs of the sink.
+
+    Inputs
+    ------
+    preproc, brain_mask, to_reference, from_reference
+        Of the T1w image, if there is one.
+
+    Outputs
+    -------
+    preproc, brain_mask
+        On the scan's own grid.
+    to_target, from_target
+        Transforms to and from the T1w image or the reference template.
+    """
+    workflow = pe.Workflow(name=name)
+    inputnode = buffer("inputnode", ANATOMY_FIELDS)
+    read = step(
+        ReadMagnitude(in_files=[*magnitudes], echo_times=[*echo_times]),
+        "read",
+        f"{scan_name}: reading",
+    )
+    rough = step(
+        CorrectBias(threads=threads), "rough", f"{scan_name}: bias correction", threads=threads
+    )
+    correct = step(
+        CorrectBias(threads=threads),
+        "correct",
+        f"{scan_name}: bias correction in the brain",
+        threads=threads,
+    )
+    target = "T1w" if with_t1w else "template"
+    register = step(
+        RegisterToT1w()
+        if with_t1w
+        else RegisterToReference(reference=reference_t1w, reference_mask=reference_mask),
+        "register",
+        f"{scan_name}: brain mask and registration to the {target}",
+        memory=2.0,
+    )
+    draw_image = step(
+        DrawImage(src=src, suffix=suffix), "draw_image", f"{scan_name}: figures of the image"
+    )
+    draw_registration = step(
+        DrawRegistration(
+            fixed_name=target, moving_name="scan", file_name=f"{src}_desc-registration_{suffix}.svg"
+        ),
+        "draw_registration",
+        f"{scan_name}: figure of the registration",
+    )
+    if with_t1w:
+        to_target, from_target = "to_t1w", "from_t1w"
+        workflow.connect(
+            [
+                (inputnode, register, [("preproc", "t1w"), ("brain_mask", "t1w_mask")]),
+                (
+                    inputnode,
+                    draw_registration,
+                    [("preproc", "fixed"), ("brain_mask", "fixed_mask")],
+                ),
+            ]
+        )
+    else:
+        to_target, from_target = "to_reference", "from_reference"
+        draw_registration.inputs.fixed = reference_t1w
+        draw_registration.inputs.fixed_mask = reference_mask
+    fixed_to_moving = merge_lists("fixed_to_moving", 1)
+    measure = step(MeasureImage(), "measure", f"{scan_name}: measures")
+    figures = merge_lists("figures", 2)
+    warnings = merge_lists("warnings", 3)
+    quality = merge_values("quality", ("image", "register"))
+    ds_preproc = save_stage("ds_preproc", stage="preproc", **save)
+    outputnode = buffer("outputnode", PREPROC_FIELDS)
+    workflow.connect(
+        [
+            (read, rough, [("out_file", "in_file")]),
+            (rough, register, [("out_file", "in_file")]),
+            (read, correct, [("out_file", "in_file")]),
+            (register, correct, [("brain_mask", "mask")]),
+            (read, draw_image, [("out_file", "before")]),
+            (correct, draw_image, [("out_file", "after")]),
+            (register, draw_image, [("brain_mask", "mask")]),
+            (correct, draw_registration, [("out_file", "moving")]),
+            (register, draw_registration, [("brain_mask", "moving_mask")]),
+            (register, fixed_to_moving, [(to_target, "in1")]),
+            (fixed_to_moving, draw_registration, [("out", "fixed_to_moving")]),
+            (draw_image, figures, [("figures", "in1")]),
+            (draw_registration, figures, [("figures", "in2")]),
+            (read, warnings, [("warnings", "in1")]),
+            (register, warnings, [("warnings", "in2")]),
+            (read, measure, [("out_file", "before")]),
+            (correct, measure, [("out_file", "after")]),
+            (register, measure, [("brain_mask", "mask")]),
+            (measure, warnings, [("warnings", "in3")]),
+            (measure, quality, [("quality", "image")]),
+            (register, quality, [("quality", "register")]),
+            (figures, ds_preproc, [("out", "figures")]),
+            (warnings, ds_preproc, [("out", "warnings")]),
+            (quality, ds_preproc, [("out", "quality")]),
+        ]
+    )
+    for source, output, field in (
+        (correct, "out_file", "preproc"),
+        (register, "brain_mask", "brain_mask"),
+        (register, to_target, "to_target"),
+        (register, from_target, "from_target"),
+    ):
+        workflow.connect(source, output, ds_preproc, field)
+        workflow.connect(source, output, outputnode, field)
+    return workflow
+
+
+def init_lesions_wf(
+    *,
+    scan_name: str,
+    src: str,
+    suffix: str,
+    sequence: str,
+    field_strength: float | None,
+    echo_times: Sequence[float | None],
+    with_t1w: bool,
+    with_bridge: bool,
+    atlas: str,
+    template: str,
+    scheme: str,
+    detector: str,
+    threshold: float | None,
+    save: dict[str, Any],
+    name: str = "lesions_wf",
+) -> pe.Workflow:
+    """Find the lesions of a scan, place them, and draw them.
+
+    Parameters
+    ----------
+    scan_name
+        What messages call the scan.
+    src, suffix
+        Stem and suffix of the figures' names.
+    sequence, field_strength, echo_times
+        What the detector is told of the acquisition (tesla, seconds).
+    with_t1w
+        Whether the scan was registered to a T1w image, so that the way to the reference
+        template has two parts.
+    with_bridge
+        Whether the output template is another one than the reference.
+    atlas
+        Zone atlas in the reference space.
+    template
+        An image on the grid of the output template.
+    scheme, detector, threshold
+        As in :class:`cmbprep.plan.Method`.
+    save
+        Fixed inputs of the sink.
+
+    Inputs
+    ------
+    preproc, brain_mask, to_target, from_target
+        From :func:`init_preproc_wf`.
+    to_reference, from_reference
+        From :func:`cmbprep.workflows.anatomy.init_anatomy_wf`, if there is a T1w image.
+    to_template, from_template
+        Displacement fields between the reference and the output template, if they differ.
+    """
+    workflow = pe.Workflow(name=name)
+    inputnode = buffer(
+        "inputnode",
+        (*PREPROC_FIELDS, "to_reference", "from_reference", "to_template", "from_template"),
+    )
+    detect = step(
+        DetectLesions(
+            sequence=sequence,
+            field_strength=field_strength,
+            echo_times=[*echo_times],
+            detector=detector,
+            threshold=threshold,
+        ),
+        "detect",
+        f"{scan_name}: detection",
+        memory=3.0,
+    )
+    place = step(
+        PlaceLesions(atlas=atlas, template=template, scheme=scheme),
+        "place",
+        f"{scan_name}: zones",
+        memory=1.5,
+    )
+    draw = step(
+        DrawLesions(scheme=scheme, src=src, suffix=suffix), "draw", f"{scan_name}: lesion figures"
+    )
+    # Points go against the direction that a file is named for: those of the scan reach
+    # the template through the files that bring the template onto the scan.
+    scan_to_reference = merge_lists("scan_to_reference", 2 if with_t1w else 1)
+    template_to_scan = merge_lists("template_to_scan", 1 + with_t1w + with_bridge)
+    workflow.connect(inputnode, "from_target", scan_to_reference, "in1")
+    last = 1 + with_t1w + with_bridge
+    workflow.connect(inputnode, "to_target", template_to_scan, f"in{last}")
+    if with_t1w:
+        workflow.connect(inputnode, "from_reference", scan_to_reference, "in2")
+        workflow.connect(inputnode, "to_reference", template_to_scan, f"in{last - 1}")
+    if with_bridge:
+        workflow.connect(inputnode, "to_template", template_to_scan, "in1")
+        workflow.connect(inputnode, "from_template", place, "reference_to_template")
+    warnings = merge_lists("warnings", 2)
+    quality = merge_values("quality", ("place",))
+    ds_lesions = save_stage("ds_lesions", stage="lesions", **save)
+    workflow.connect(
+        [
+            (inputnode, detect, [("preproc", "in_file"), ("brain_mask", "mask")]),
+            (inputnode, place, [("brain_mask", "brain_mask")]),
+            (inputnode, draw, [("preproc", "in_file"), ("brain_mask", "mask")]),
+            (detect, place, [("dseg", "dseg"), ("lesions", "lesions")]),
+            (scan_to_reference, place, [("out", "scan_to_reference")]),
+            (template_to_scan, place, [("out", "template_to_scan")]),
+            (detect, draw, [("dseg", "dseg")]),
+            (place, draw, [("table", "table"), ("atlas", "atlas")]),
+            (detect, warnings, [("warnings", "in1")]),
+            (place, warnings, [("warnings", "in2")]),
+            (place, quality, [("quality", "place")]),
+            (warnings, ds_lesions, [("out", "warnings")]),
+            (quality, ds_lesions, [("out", "quality")]),
+            (draw, ds_lesions, [("figures", "figures")]),
+            (detect, ds_lesions, [("probseg", "probseg"), ("mask", "mask"), ("dseg", "dseg")]),
+            (place, ds_lesions, [("table", "table"), ("atlas", "atlas")]),
+            (place, ds_lesions, [("template_mask", "template_mask")]),
+        ]
+    )
+    return workflow
