@@ -1,0 +1,312 @@
+"""Files: which are found, how scans are paired, what is read from them."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cmbprep.errors import UsageError
+from cmbprep.evaluate.context import find_dataset, read_sites, scan_groups
+from cmbprep.evaluate.files import find_scans, parse_name
+from cmbprep.evaluate.pairing import pair_scans
+from cmbprep.evaluate.reading import read_lesion_set, read_marks, read_mimics
+from cmbprep.lesions import Lesion, format_lesions
+
+
+def save(path, data, affine=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data, np.eye(4) if affine is None else affine), path)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def cubes(dtype=np.uint8, values=(1, 1)):
+    """Two cubes of 2 x 2 x 2 voxels, that touch at an edge, and nothing else."""
+    data = np.zeros((10, 10, 10), dtype=dtype)
+    data[2:4, 2:4, 2:4] = values[0]
+    data[4:6, 4:6, 2:4] = values[1]
+    return data
+
+
+def only(folder, **values):
+    (scan,) = find_scans(folder, **values)
+    return scan
+
+
+def test_names_are_split(tmp_path):
+    entities, suffix, extension = parse_name(tmp_path / "sub-1_run-02_label-CMB_mask.nii.gz")
+    assert (entities["sub"], entities["run"], suffix, extension) == ("1", "02", "mask", ".nii.gz")
+
+
+def test_subject_from_the_folder(tmp_path):
+    save(tmp_path / "sub-7" / "ses-b" / "prediction.nii.gz", cubes())
+    assert only(tmp_path).entities == {"sub": "7", "ses": "b"}
+
+
+def test_bids_names_win_over_other_images(tmp_path):
+    save(tmp_path / "sub-1" / "anat" / "sub-1_label-CMB_mask.nii.gz", cubes())
+    save(tmp_path / "sub-1" / "anat" / "sub-1_desc-preproc_T2starw.nii.gz", cubes())
+    save(tmp_path / "sub-1" / "anat" / "sub-1_space-MNI_label-CMB_mask.nii.gz", cubes())
+    assert set(only(tmp_path).roles) == {"mask"}
+
+
+def test_pattern_picks_files(tmp_path):
+    for name in ("sub-101_space-T2S_CMB.nii.gz", "sub-101_space-T2S_desc-masked_T2S.nii.gz"):
+        save(tmp_path / "sub-101" / name, cubes())
+    with pytest.raises(UsageError, match="two files"):
+        find_scans(tmp_path)
+    scan = only(tmp_path, pattern="*_CMB.nii.gz")
+    assert scan.name == "sub-101"
+    assert len(read_lesion_set(scan).marks) == 2
+
+
+@pytest.mark.parametrize("folder", ["absent", "."])
+def test_nothing_to_read(tmp_path, folder):
+    with pytest.raises(UsageError, match=r"no such folder|no lesion table"):
+        find_scans(tmp_path / folder)
+
+
+def test_subjects_are_chosen(tmp_path):
+    for label in ("1", "2"):
+        save(tmp_path / f"sub-{label}_label-CMB_mask.nii.gz", cubes())
+    assert only(tmp_path, subjects=["sub-2"]).name == "sub-2"
+
+
+def named(tmp_path, side, *names):
+    for name in names:
+        save(tmp_path / side / f"{name}_label-CMB_mask.nii.gz", cubes())
+    return find_scans(tmp_path / side)
+
+
+def test_pairs(tmp_path):
+    truth = named(
+        tmp_path, "t", "sub-1", "sub-2_run-1", "sub-2_run-2", "sub-3", "sub-4", "sub-5_echo-1"
+    )
+    found = named(
+        tmp_path,
+        "p",
+        "sub-1_acq-swi",
+        "sub-2_run-2",
+        "sub-3_run-1",
+        "sub-3_run-2",
+        "sub-9",
+        "sub-5_echo-2",
+    )
+    pairing = pair_scans(truth, found)
+    assert [(a.name, b.name, how) for a, b, how in pairing.pairs] == [
+        ("sub-1", "sub-1_acq-swi", "shared entities"),
+        ("sub-2_run-2", "sub-2_run-2", "same entities"),
+    ]
+    # sub-3 fits two runs and so neither; echoes differ.
+    assert [scan.name for scan in pairing.truth_only] == [
+        "sub-2_run-1",
+        "sub-3",
+        "sub-4",
+        "sub-5_echo-1",
+    ]
+    assert [scan.name for scan in pairing.predicted_only] == [
+        "sub-3_run-1",
+        "sub-3_run-2",
+        "sub-5_echo-2",
+        "sub-9",
+    ]
+
+
+def test_mask_becomes_components_in_scanner_coordinates(tmp_path):
+    affine = np.array([[0, 0, 3.0, -10], [-1, 0, 0, 20], [0, 2, 0, 5], [0, 0, 0, 1]])
+    save(tmp_path / "sub-1_label-CMB_mask.nii.gz", cubes(), affine)
+    lesions = read_lesion_set(only(tmp_path))
+    assert lesions.origin == "mask"
+    # Voxel centre (2.5, 2.5, 2.5) -> (3 * 2.5 - 10, 20 - 2.5, 2 * 2.5 + 5).
+    assert lesions.marks[0].centre == pytest.approx((-2.5, 17.5, 10))
+    assert lesions.marks[0].volume_mm3 == pytest.approx(8 * 6)
+    assert len(lesions.marks) == 2
+    assert len(read_lesion_set(only(tmp_path), connectivity=18).marks) == 1
+
+
+def test_the_same_lesions_however_the_image_is_stored(tmp_path):
+    oblique = np.array([[0.9, -0.3, 0, 4], [0.3, 0.9, 0.1, -7], [0, -0.1, 2, 1], [0, 0, 0, 1.0]])
+    image = nib.Nifti1Image(cubes(np.int16), oblique)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    nib.save(image, tmp_path / "a" / "sub-1_label-CMB_mask.nii.gz")
+    turned = image.as_reoriented(nib.orientations.axcodes2ornt(("P", "I", "L")))
+    nib.save(turned, tmp_path / "b" / "sub-1_label-CMB_mask.nii.gz")
+    one, other = (read_lesion_set(only(tmp_path / side)) for side in "ab")
+    assert one.labels.shape == (10, 10, 10)
+    np.testing.assert_allclose(
+        sorted(m.centre for m in one.marks), sorted(m.centre for m in other.marks), atol=1e-5
+    )
+
+
+def test_probability_map(tmp_path):
+    save(tmp_path / "sub-1_label-CMB_probseg.nii.gz", cubes(np.float32, (0.6, 0.3)))
+    assert [m.probability for m in read_lesion_set(only(tmp_path)).marks] == pytest.approx([0.6])
+    low = read_lesion_set(only(tmp_path), threshold=0.2)
+    assert [m.probability for m in low.marks] == pytest.approx([0.6, 0.3])
+
+
+def test_mask_with_a_probability_map(tmp_path):
+    save(tmp_path / "sub-1_label-CMB_mask.nii.gz", cubes())
+    save(tmp_path / "sub-1_label-CMB_probseg.nii.gz", cubes(np.float32, (0.9, 0.25)))
+    assert [m.probability for m in read_lesion_set(only(tmp_path)).marks] == [
+        pytest.approx(0.9),
+        pytest.approx(0.25),
+    ]
+    assert len(read_lesion_set(only(tmp_path), threshold=0.5).marks) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "origin", "count"),
+    [
+        (cubes(), "mask", 2),
+        (cubes(np.int16, (255, 255)), "mask", 2),
+        (cubes(np.int16, (4, 9)), "labelled image", 2),
+        (cubes(np.float32, (0.7, 0.8)), "probability map", 2),
+        (np.zeros((4, 4, 4), np.uint8), "mask", 0),
+    ],
+)
+def test_unnamed_images_are_what_their_values_say(tmp_path, data, origin, count):
+    save(tmp_path / "sub-1_result.nii.gz", data)
+    lesions = read_lesion_set(only(tmp_path))
+    assert (lesions.origin, len(lesions.marks)) == (origin, count)
+
+
+def test_own_table_with_labels(tmp_path):
+    rows = [
+        Lesion(index=4, name="a", x=2.5, y=2.5, z=2.5, volume_mm3=8.0, diameter_mm=2.5,
+               probability=0.9, rating="definite", zone="deep", region="thalamus"),
+        Lesion(index=9, name="b", x=4.5, y=4.5, z=2.5, volume_mm3=8.0, diameter_mm=2.5,
+               probability=0.2, rating="possible"),
+    ]  # fmt: skip
+    write(tmp_path / "sub-1_seg-CMB_dseg.tsv", format_lesions(rows))
+    save(tmp_path / "sub-1_seg-CMB_dseg.nii.gz", cubes(np.int16, (4, 9)))
+    lesions = read_lesion_set(only(tmp_path))
+    assert lesions.origin == "table with labels"
+    first, second = lesions.marks
+    assert (first.index, first.zone, first.region, first.probability) == (
+        4,
+        "deep",
+        "thalamus",
+        0.9,
+    )
+    assert second.zone is None
+    assert len(read_lesion_set(only(tmp_path), threshold=0.5).marks) == 1
+
+
+def test_label_without_a_row(tmp_path):
+    write(tmp_path / "sub-1_seg-CMB_dseg.tsv", "index\tx\ty\tz\n4\t2.5\t2.5\t2.5\n")
+    save(tmp_path / "sub-1_seg-CMB_dseg.nii.gz", cubes(np.int16, (4, 9)))
+    with pytest.raises(UsageError, match="label 9 has no row"):
+        read_lesion_set(only(tmp_path))
+
+
+def test_foreign_table(tmp_path):
+    write(
+        tmp_path / "sub-1_lesions.tsv",
+        "z\ty\tx\tvisible\tkind\tscore\n3\t2\t1\tfalse\tvein\t7\n6\t5\t4\tTrue\tn/a\t7\n",
+    )
+    one, two = read_lesion_set(only(tmp_path)).marks
+    assert (one.index, one.centre, one.visible, one.kind) == (1, (1, 2, 3), False, "vein")
+    assert (two.index, two.visible, two.kind, two.volume_mm3) == (2, True, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x\ty\n1\t2\n", "no column z"),
+        ("x\ty\tz\n1\t2\tn/a\n", "line 2"),
+        ("x\ty\tz\n1\t2\tthree\n", "line 2"),
+        ("x\ty\tz\tprobability\n1\t2\t3\t1.5\n", "outside 0..1"),
+        ("index\tx\ty\tz\n1\t1\t2\t3\n1\t4\t5\t6\n", "same index"),
+        ("x\ty\tz\tvisible\n1\t2\t3\tperhaps\n", "neither true nor false"),
+    ],
+)
+def test_wrong_tables_are_named(tmp_path, text, message):
+    write(tmp_path / "t.tsv", text)
+    with pytest.raises(UsageError, match=message) as caught:
+        read_marks(tmp_path / "t.tsv")
+    assert "t.tsv" in str(caught.value)
+
+
+def test_wrong_images_are_named(tmp_path):
+    write(tmp_path / "sub-1_label-CMB_mask.nii.gz", "not an image")
+    save(tmp_path / "sub-2_label-CMB_mask.nii.gz", np.zeros((3, 3, 3, 2), np.uint8))
+    save(tmp_path / "sub-3_label-CMB_probseg.nii.gz", np.full((3, 3, 3), 7.0))
+    save(tmp_path / "sub-4_seg-CMB_dseg.nii.gz", np.full((3, 3, 3), 0.5))
+    save(tmp_path / "sub-5_label-CMB_mask.nii.gz", np.full((3, 3, 3), np.nan))
+    whole = tmp_path / "sub-6_label-CMB_mask.nii.gz"
+    save(whole, np.random.default_rng(0).integers(0, 2, (20, 20, 20)).astype(np.uint8))
+    whole.write_bytes(whole.read_bytes()[:-200])
+    messages = (
+        "cannot be read",
+        "4 dimensions",
+        "0..1",
+        "whole numbers",
+        "not finite",
+        "cannot be read",
+    )
+    scans = find_scans(tmp_path)
+    assert len(scans) == len(messages)
+    for scan, message in zip(scans, messages, strict=True):
+        with pytest.raises(UsageError, match=message) as caught:
+            read_lesion_set(scan)
+        assert scan.name in str(caught.value)
+
+
+def test_trailing_dimensions_of_one_are_dropped(tmp_path):
+    save(tmp_path / "sub-1_label-CMB_mask.nii.gz", cubes()[..., None])
+    assert len(read_lesion_set(only(tmp_path)).marks) == 2
+
+
+def test_mimics(tmp_path):
+    save(tmp_path / "sub-1_label-CMB_mask.nii.gz", cubes())
+    assert read_mimics(only(tmp_path)) is None
+    write(tmp_path / "sub-1_seg-mimic_dseg.tsv", "index\tx\ty\tz\tkind\n1\t0\t0\t0\tvein\n")
+    mimics = read_mimics(only(tmp_path))
+    assert [m.kind for m in mimics.marks] == ["vein"]
+    assert len(read_lesion_set(only(tmp_path)).marks) == 2
+
+
+def test_groups_from_the_raw_dataset(tmp_path):
+    write(
+        tmp_path / "participants.tsv",
+        "participant_id\tage\tsite\nsub-1\t70\tnorth\nsub-2\t60\tn/a\n",
+    )
+    anat = tmp_path / "sub-1" / "anat"
+    save(anat / "sub-1_acq-fast_part-phase_T2starw.nii.gz", cubes())
+    save(anat / "sub-1_acq-fast_T2starw.nii.gz", cubes())
+    save(anat / "sub-1_acq-fast_T1w.nii.gz", cubes())
+    write(anat / "sub-1_acq-fast_T2starw.json", '{"MagneticFieldStrength": 1.5}')
+    write(tmp_path / "T2starw.json", '{"MagneticFieldStrength": 3, "ProtocolName": "clinical 2D"}')
+    truth = tmp_path / "derivatives" / "truth"
+    save(truth / "sub-1" / "anat" / "sub-1_acq-fast_label-CMB_mask.nii.gz", cubes())
+    save(truth / "sub-2" / "anat" / "sub-2_acq-slow_label-CMB_mask.nii.gz", cubes())
+    assert find_dataset(truth) == tmp_path
+    sites = read_sites(tmp_path)
+    one, two = (
+        scan_groups(scan, None, dataset=tmp_path, output=None, sites=sites)
+        for scan in find_scans(truth)
+    )
+    assert one == {
+        "protocol": "clinical 2D",
+        "sequence": "T2starw",
+        "field": "1.5 T",
+        "site": "north",
+    }
+    assert two == {"protocol": "slow", "sequence": "n/a", "field": "n/a", "site": "n/a"}
+
+
+def test_groups_from_the_prediction_where_there_is_no_raw_dataset(tmp_path):
+    save(tmp_path / "t" / "sub-1_label-CMB_mask.nii.gz", cubes())
+    anat = tmp_path / "p" / "sub-1" / "anat"
+    save(anat / "sub-1_run-1_label-CMB_mask.nii.gz", cubes())
+    save(anat / "sub-1_run-1_desc-preproc_swi.nii.gz", cubes())
+    write(anat / "sub-1_run-1_desc-preproc_swi.json", '{"MagneticFieldStrength": 7}')
+    (truth,), (found,) = find_scans(tmp_path / "t"), find_scans(tmp_path / "p")
+    groups = scan_groups(truth, found, dataset=None, output=tmp_path / "p", sites={})
+    assert (groups["sequence"], groups["field"]) == ("swi", "7 T")
