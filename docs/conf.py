@@ -1,4 +1,4 @@
-"""Sphinx settings: Markdown pages, numpydoc API pages, nothing that needs a network."""
+"""Sphinx settings: Markdown pages, API pages from numpydoc docstrings, nothing that needs a network."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ extensions = [
     "bibliography",
     "from_source",
     "myst_parser",
-    "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
-    "sphinx.ext.viewcode",
+    "sphinx.ext.napoleon",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
@@ -37,7 +36,12 @@ autosummary_generate = True
 autodoc_mock_imports = ["torch", "cmbprep.__main__"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-numpydoc_show_class_members = False
+# Docstrings are numpydoc's. Napoleon reads them too, and takes the sections that workflows add.
+napoleon_google_docstring = False
+# Types are prose ("array of shape (3,)"), not names to be linked.
+napoleon_use_param = False
+napoleon_use_rtype = False
+napoleon_custom_sections = [("Inputs", "params_style"), ("Outputs", "params_style")]
 
 html_theme = "furo"
 html_title = f"cmbprep {release}"
