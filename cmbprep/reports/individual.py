@@ -15,7 +15,7 @@ from .page import embed_figure, link_to, render_page
 from .palette import plain
 from .results import ScanResult, SubjectResult, collect_results, lesion_number
 from .tally import SCALES, UNKNOWN_ZONE, Tally, volume_of
-from .text import flatten, format_value, load_spec, methods_text, quantity
+from .text import flatten, format_value, load_spec, methods_text, quality_title, quantity
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -54,7 +54,7 @@ class LesionView:
 
     anchor: str
     title: str
-    rating: str
+    details: str
     zone: str
     mimic: bool
     cells: tuple[Cell, ...]
@@ -288,7 +288,7 @@ def _lesion_views(folder: Path, result: ScanResult, anchor: str) -> tuple[Lesion
             LesionView(
                 anchor=f"{anchor}-lesion-{lesion.index}",
                 title=describe_lesion(lesion),
-                rating=lesion.rating or "not rated",
+                details=_lesion_details(lesion),
                 zone=lesion.zone or UNKNOWN_ZONE,
                 mimic=lesion.susceptibility == "diamagnetic",
                 cells=tuple(_lesion_cells(lesion)),
@@ -298,9 +298,33 @@ def _lesion_views(folder: Path, result: ScanResult, anchor: str) -> tuple[Lesion
     return tuple(views)
 
 
+def _lesion_details(lesion: Lesion) -> str:
+    """Say what stands under a lesion's figure: all that its heading leaves out."""
+    parts = [f"at {_position(lesion, ('x', 'y', 'z'))} mm"]
+    if lesion.x_mni is not None:
+        parts.append(f"template {_position(lesion, ('x_mni', 'y_mni', 'z_mni'))} mm")
+    if lesion.contrast is not None:
+        parts.append(f"contrast {lesion.contrast:.2f}")
+    if lesion.region_fraction is not None:
+        parts.append(f"{lesion.region_fraction:.0%} in the region")
+    if lesion.boundary_distance_mm is not None:
+        near = ", which could change it" if lesion.boundary else ""
+        parts.append(f"{lesion.boundary_distance_mm:.1f} mm to the next zone{near}")
+    return " · ".join(parts)
+
+
+def _position(lesion: Lesion, axes: Sequence[str], decimals: int = 1) -> str:
+    values = [format_value(getattr(lesion, axis), decimals=decimals) for axis in axes]
+    return "n/a" if set(values) == {"n/a"} else ", ".join(values)
+
+
 def _lesion_cells(lesion: Lesion) -> Iterable[Cell]:
     order = {"zone": ZONES, "rating": RATINGS}
     for column in load_spec()["lesion_columns"]:
+        if "columns" in column:
+            text = _position(lesion, column["columns"], column["decimals"])
+            yield Cell(text, text.replace("−", "-"), "position")
+            continue
         name = column["column"]
         value = getattr(lesion, name)
         text = plain(format_value(value, decimals=column.get("decimals")))
@@ -319,7 +343,13 @@ def _quality(
 ) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     """List the figures of merit of each stage that has any."""
     return tuple(
-        (STAGE_TITLES[record.files.stage], _pairs(record.block.get("Quality", {})))
+        (
+            STAGE_TITLES[record.files.stage],
+            tuple(
+                (quality_title(key), format_value(value))
+                for key, value in flatten(record.block["Quality"]).items()
+            ),
+        )
         for record in records
         if record.block.get("Quality")
     )

@@ -108,6 +108,7 @@ def lesion_figure(
     window = foreground_window(volume, inside, (0.1, 99.0))
     centre = volume.frame.voxel(lesion.centre)
     crop, middle = _close_up(volume.frame, centre, field_of_view, marked, lesion.index)
+    close = _close_window(volume, crop, window)
     title = text or describe_lesion(lesion)
     title = title if title.startswith("Lesion") else f"Lesion {title}"
     canvas = Canvas(WIDTH, 0, title, f"Close-ups and where they lie. {SIDES}")
@@ -120,7 +121,7 @@ def lesion_figure(
             left = GAP + (1 + 2 * column + outlined) * (side + GAP)
             box = _fit(volume.frame, crop, plane, (left, 30.0, side, side))
             section = volume.section(plane, middle[plane.normal], crop)
-            uri, size = encode_picture(grey_levels(section, window), lossless=True)
+            uri, size = encode_picture(grey_levels(section, close), lossless=True)
             canvas.picture(uri, size, box, pixelated=True)
             if outlined:
                 cut = marked.section(plane, middle[plane.normal], crop)
@@ -157,6 +158,19 @@ def _close_up(
             nearest = int(best[np.argmin(np.abs(best - centre[axis]))])
         middle.append(nearest)
     return crop, middle
+
+
+def _close_window(volume: Volume, crop: Crop, window: tuple[float, float]) -> tuple[float, float]:
+    """Range of grey levels for a close-up: its own brightness, black as in the whole scan.
+
+    A coil's bias would otherwise leave some close-ups dark and others washed out. The black
+    level is shared, so that a lesion looks as dark as it is against its surroundings.
+    """
+    block = tuple(slice(low, high) for low, high in zip(crop.low, crop.high, strict=True))
+    values = np.nan_to_num(np.asarray(volume.data[block], dtype=np.float32))
+    low, high = window
+    bright = float(np.percentile(values, 98))
+    return low, max(1.1 * bright, low + 0.2 * (high - low))
 
 
 def _fit(frame: Frame, crop: Crop, plane: Plane, cell: Box) -> Box:
@@ -209,7 +223,9 @@ def _ticks(canvas: Canvas, plane: Plane, crop: Crop, box: Box, centre: NDArray) 
         f"M{left:.1f} {y:.1f}h{long_x:.1f}M{left + width:.1f} {y:.1f}h{-long_x:.1f}"
         f"M{x:.1f} {top:.1f}v{long_y:.1f}M{x:.1f} {top + height:.1f}v{-long_y:.1f}"
     )
-    canvas.path(path, CONTOURS[0], width=1.2, opacity=0.9)
+    # A dark rim, so that they show on light ground too.
+    canvas.path(path, "#000000", width=3, opacity=0.6)
+    canvas.path(path, CONTOURS[0], width=1.3)
 
 
 def _scale_bar(canvas: Canvas, frame: Frame, plane: Plane, crop: Crop, box: Box) -> None:

@@ -71,7 +71,7 @@ class ScanResult:
     def reason(self) -> str | None:
         """Why there is no result, in one sentence."""
         if self.error is not None:
-            return self.error.get("message") or "the run ended with an error"
+            return self.error.get("message", "").rstrip(".") or "the run ended with an error"
         return None if self.status == "complete" else "the run ended before the scan was done"
 
     @property

@@ -20,6 +20,7 @@ __all__ = [
     "format_value",
     "load_spec",
     "methods_text",
+    "quality_title",
     "quantity",
 ]
 
@@ -88,6 +89,20 @@ def quantity(metadata: Mapping[str, Any], entry: Mapping[str, Any]) -> str | Non
     return f"{format_value(value)}{gap}{unit}".strip()
 
 
+def quality_title(key: str) -> str:
+    """Name a figure of merit; one that the specification does not know keeps its own name."""
+    known: dict[str, str] = load_spec()["quality"]
+    if key in known:
+        return known[key]
+    stem, _, unit = key.rpartition("_")
+    title = (
+        f"{plain(stem)} ({unit})"
+        if stem and unit in ("mm", "ml", "mm3", "deg", "s")
+        else plain(key)
+    )
+    return title[:1].upper() + title[1:]
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Bring nested mappings to one level, keys joined by an underscore."""
     flat: dict[str, Any] = {}
@@ -148,8 +163,9 @@ def _fill(
         if any(_same(context.get(k), v) for k, v in entry.get("unless", {}).items()):
             continue
         try:
-            yield entry["text"].format(**context)
-        except KeyError:
+            yield entry["text"].format(**{k: v for k, v in context.items() if v is not None})
+        except (KeyError, ValueError, TypeError):
+            # A value that is missing, or is none: the sentence would say nothing.
             continue
 
 
