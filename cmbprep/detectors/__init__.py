@@ -1,0 +1,57 @@
+"""Detectors of microbleeds, and how one is chosen.
+
+A further detector is added by writing a module whose object meets
+:class:`~cmbprep.detectors.base.Detector` and naming it in :data:`DETECTORS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from ..errors import UsageError
+from .base import DetectedLesion, Detection, Detector, DetectorInput
+
+__all__ = [
+    "DETECTORS",
+    "DetectedLesion",
+    "Detection",
+    "Detector",
+    "DetectorInput",
+    "get_detector",
+]
+
+#: Name -> (module of this package, class). Imported only when asked for.
+DETECTORS: dict[str, tuple[str, str]] = {"classical": ("classical", "ClassicalDetector")}
+
+
+def get_detector(name_or_path: str | Path, threshold: float | None = None) -> Detector:
+    """Make the detector that ``--detector`` names.
+
+    Parameters
+    ----------
+    name_or_path
+        One of :data:`DETECTORS`.
+    threshold
+        Probability from which a lesion is listed; None for the detector's own.
+
+    Raises
+    ------
+    UsageError
+        If there is no such detector or the threshold is not within 0..1.
+    """
+    name = str(name_or_path)
+    if threshold is not None and not 0 < threshold < 1:
+        raise UsageError(
+            f"the threshold {threshold} is not a probability between 0 and 1",
+            hint="give --threshold a value such as 0.5, or leave it out",
+        )
+    if name not in DETECTORS:
+        raise UsageError(
+            f"there is no detector {name!r}",
+            hint=f"choose one of: {', '.join(sorted(DETECTORS))}",
+        )
+    module, kind = DETECTORS[name]
+    make = getattr(importlib.import_module(f".{module}", __name__), kind)
+    detector: Detector = make(threshold=threshold)
+    return detector
