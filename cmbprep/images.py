@@ -176,11 +176,35 @@ def _voxels(image: Any, path: Path) -> Array:
             hint="split it into a magnitude (part-mag) and a phase image (part-phase)",
         )
     try:
+        if path.name.endswith(".gz"):
+            _check_gzip(path)
         return np.asarray(image.dataobj, dtype=np.float32)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ScanError(
             f"the file is damaged or cut short ({error})", path=path, hint=_AGAIN
         ) from error
+
+
+def _check_gzip(path: Path) -> None:
+    """Compare a gzip file with its own checksums.
+
+    nibabel stops reading at the last voxel, before the checksum, and so takes damaged
+    content for an image.
+    """
+    member, finished = None, 0  # a gzip file is made of one member or of several
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 16):
+            while chunk:
+                if member is None:
+                    if finished and not chunk.startswith(b"\x1f"):
+                        return  # padding after the last member
+                    member = zlib.decompressobj(wbits=31)
+                member.decompress(chunk)
+                chunk = member.unused_data
+                if member.eof:
+                    member, finished = None, finished + 1
+    if member is not None:
+        raise EOFError("it ends before its last byte")
 
 
 # --- grid ------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,11 @@ QUERIES: Mapping[str, Mapping[str, Any]] = {
     "swi": {"suffix": ["swi", "SWI"], "datatype": ["anat", "swi"]},
     "t1w": {"suffix": "T1w", "datatype": "anat"},
 }
+
+DATATYPES = frozenset({"anat", "swi"})
+
+#: Up to so many participants are indexed one by one.
+FEW_PARTICIPANTS = 10
 
 _FIND_HINT = (
     "cmbprep looks in anat/ and swi/ for images that end in "
@@ -174,15 +179,23 @@ class _OutOfSight:
     """What pybids must not look at, in the guise of the regular expression that it takes.
 
     A real one would need an alternative for each participant, and be slow for thousands.
+
+    Parameters
+    ----------
+    subjects
+        Participants to look at.
+    above
+        Name of the participant's folder where that is the top of the index, with a
+        leading /; empty where the dataset's folder is.
     """
 
-    def __init__(self, subjects: Collection[str]) -> None:
+    def __init__(self, subjects: Collection[str], above: str = "") -> None:
         self._folders = {f"sub-{subject}" for subject in subjects}
-        self._datatypes = {"anat", "swi"}
+        self._above = above
 
     def search(self, path: str) -> bool:
-        """Tell whether a path (from the top of the dataset, with a leading /) is ignored."""
-        folder, *below = path.strip("/").split("/")
+        """Tell whether a path (from the top of the index, with a leading /) is ignored."""
+        folder, *below = f"{self._above}{path}".strip("/").split("/")
         if folder not in self._folders:
             return True
         if below and below[0].startswith("ses-"):
@@ -190,7 +203,7 @@ class _OutOfSight:
         if not below:
             return False
         datatype, *rest = below
-        if datatype not in self._datatypes:
+        if datatype not in DATATYPES:
             return True
         return bool(rest) and not (len(rest) == 1 and rest[0].endswith(IMAGE_EXTENSIONS))
 
@@ -199,35 +212,48 @@ def _index(
     root: Path, subjects: Collection[str], filters: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, _Images]:
     """Index the participants' images and sort them by participant."""
-    from bids.layout import BIDSLayout, BIDSLayoutIndexer
-
-    layout = BIDSLayout(
-        root,
-        validate=False,
-        config=dict(layout_config()),
-        indexer=BIDSLayoutIndexer(
-            validate=False, index_metadata=False, ignore=[_OutOfSight(subjects)]
-        ),
-    )
-    found = {
-        kind: set(layout.get(return_type="filename", **_query(kind, filters.get(kind, {}))))
-        for kind in QUERIES
-    }
-    scans = found["t2starw"] | found["megre"] | found["swi"]
     candidates: dict[str, list[_Image]] = defaultdict(list)
     anatomies: dict[str, list[_Image]] = defaultdict(list)
-    for filename in sorted(layout.get(return_type="filename")):
-        image = _image(Path(filename))
-        if filename in scans:
-            candidates[image.subject].append(image)
-        elif filename in found["t1w"]:
-            anatomies[image.subject].append(image)
-        elif image.name.suffix not in {*SEQUENCES, "T1w"}:
-            candidates[image.subject].append(image)
+    for layout in _layouts(root, subjects):
+        found = {
+            kind: set(layout.get(return_type="filename", **_query(kind, filters.get(kind, {}))))
+            for kind in QUERIES
+        }
+        scans = found["t2starw"] | found["megre"] | found["swi"]
+        for filename in sorted(layout.get(return_type="filename")):
+            image = _image(Path(filename))
+            if filename in scans:
+                candidates[image.subject].append(image)
+            elif filename in found["t1w"]:
+                anatomies[image.subject].append(image)
+            elif image.name.suffix not in {*SEQUENCES, "T1w"}:
+                candidates[image.subject].append(image)
     return {
         subject: _Images(tuple(candidates[subject]), tuple(anatomies[subject]))
         for subject in {*candidates, *anatomies}
     }
+
+
+def _layouts(root: Path, subjects: Collection[str]) -> Iterator[Any]:
+    """Index the images of participants with pybids.
+
+    pybids looks at every entry of its top folder, which takes long where there are tens of
+    thousands, on network disks above all. For few participants their own folders are the
+    top, and it takes the same time in any dataset.
+    """
+    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+
+    few = len(subjects) <= FEW_PARTICIPANTS
+    tops = [f"/sub-{subject}" for subject in subjects] if few else [""]
+    for above in tops:
+        yield BIDSLayout(
+            f"{root}{above}",
+            validate=False,
+            config=dict(layout_config()),
+            indexer=BIDSLayoutIndexer(
+                validate=False, index_metadata=False, ignore=[_OutOfSight(subjects, above)]
+            ),
+        )
 
 
 def _query(kind: str, wanted: Mapping[str, Any]) -> dict[str, Any]:

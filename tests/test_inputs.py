@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cmbprep.errors import UsageError
-from cmbprep.inputs import find_units
+from cmbprep.inputs import FEW_PARTICIPANTS, find_units
 from cmbprep.scans import Refusal, Scan, Unit
 from cmbprep.selection import read_filter_file
 from tests.bidsdata import GRE_SIDECAR, make_dataset
@@ -148,10 +148,12 @@ def test_the_path_to_the_dataset_may_hold_anything(tmp_path: Path) -> None:
     assert names([unit]) == ["sub-01_T2starw"]
 
 
+@pytest.mark.parametrize("extra", [-8, 3])
 def test_only_the_participants_asked_for_are_indexed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: int
 ) -> None:
-    root = make_dataset(tmp_path, [f"sub-{n:02}/anat/sub-{n:02}_T2starw.nii.gz" for n in range(9)])
+    numbers = range(2 * FEW_PARTICIPANTS)
+    root = make_dataset(tmp_path, [f"sub-{n:02}/anat/sub-{n:02}_T2starw.nii.gz" for n in numbers])
     import bids.layout.index as index
 
     seen = []
@@ -164,11 +166,11 @@ def test_only_the_participants_asked_for_are_indexed(
             original(self, path, entities),
         )[1],
     )
-    assert names(find_units(root, participants=["04", "sub-02"])) == [
-        "sub-02_T2starw",
-        "sub-04_T2starw",
-    ]
-    assert sorted(seen) == ["sub-02_T2starw.nii.gz", "sub-04_T2starw.nii.gz"]
+    asked = [f"{n:02}" for n in numbers[: FEW_PARTICIPANTS + extra]]
+    units = find_units(root, participants=[f"sub-{label}" for label in asked[::-1]])
+    assert [unit.subject for unit in units] == asked
+    assert all(unit.scans for unit in units)
+    assert sorted(seen) == [f"sub-{label}_T2starw.nii.gz" for label in asked]
 
 
 def test_the_order_on_disk_changes_nothing(tmp_path: Path) -> None:
@@ -484,7 +486,7 @@ def test_a_dataset_without_any_scan(tmp_path: Path) -> None:
 
 def test_a_dataset_with_nothing_but_refused_scans_names_one(tmp_path: Path) -> None:
     root = make_dataset(tmp_path, ["sub-01/anat/sub-01_acq-mip_swi.nii.gz"])
-    with pytest.raises(UsageError, match="sub-01_acq-mip_swi.nii.gz.*projection"):
+    with pytest.raises(UsageError, match=r"sub-01_acq-mip_swi.nii.gz.*projection"):
         find_units(root)
 
 
