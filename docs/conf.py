@@ -1,4 +1,4 @@
-"""Sphinx settings: Markdown pages, API pages from numpydoc docstrings, nothing that needs a network."""
+"""Sphinx settings: Markdown pages, API pages from docstrings, nothing from a network."""
 
 from __future__ import annotations
 

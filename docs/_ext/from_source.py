@@ -1,7 +1,8 @@
 """Reference tables made from the program itself, so that they cannot say something else.
 
-``{command-options} MODULE:FUNCTION`` lists the options of the argparse parser that the function
-gives; ``{data-dictionary} MODULE:NAME`` lists the columns of a table from their BIDS dictionary.
+``{command-options} MODULE:FUNCTION [COMMAND]`` lists the options of the argparse parser that the
+function gives, or of one of its sub-commands; ``{data-dictionary} MODULE:NAME`` lists the columns
+of a table from their BIDS dictionary.
 """
 
 from __future__ import annotations
@@ -37,10 +38,18 @@ class CommandOptions(SphinxDirective):
     """All options of a parser, group by group."""
 
     required_arguments = 1
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Give a list for each group of options that is not empty."""
         parser: argparse.ArgumentParser = load(self.arguments[0])()
+        for command in self.arguments[1:]:
+            (commands,) = (
+                action
+                for action in parser._actions
+                if isinstance(action, argparse._SubParsersAction)
+            )
+            parser = commands.choices[command]
         found: list[nodes.Node] = []
         for group in parser._action_groups:
             actions = [one for one in group._group_actions if one.help != argparse.SUPPRESS]
