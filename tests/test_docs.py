@@ -126,3 +126,11 @@ def test_works_that_pages_cite_are_in_the_bibliography() -> None:
     }
     assert cited
     assert sorted(cited - keys) == []
+
+
+def test_works_that_reports_cite_are_in_the_bibliography() -> None:
+    keys = {work["key"] for work in BIBLIOGRAPHY}
+    sentences = json.loads(_read("cmbprep/reports/spec.json"))["methods"]
+    cited = {key for sentence in sentences for key in sentence.get("cite", ())}
+    assert cited
+    assert sorted(cited - keys) == []
