@@ -181,12 +181,16 @@ def test_no_tracked_file_names_a_private_path_or_an_index(repository: Path) -> N
     assert found == []
 
 
-def test_circleci_configuration_is_valid(repository: Path) -> None:
+@pytest.mark.parametrize(
+    ("schema", "name"),
+    [("circle-ci", ".circleci/config.yml"), ("citation-file-format", "CITATION.cff")],
+)
+def test_file_is_valid_under_its_published_schema(repository: Path, schema: str, name: str) -> None:
     checker = Path(sys.executable).parent / "check-jsonschema"
     if not checker.is_file():
         pytest.skip("check-jsonschema is not installed")
     answer = subprocess.run(
-        [checker, "--builtin-schema", "vendor.circle-ci", repository / ".circleci" / "config.yml"],
+        [checker, "--builtin-schema", f"vendor.{schema}", repository / name],
         capture_output=True,
         text=True,
         check=False,
