@@ -1,0 +1,1 @@
+"""The packaged zone atlases, and the program that builds them."""

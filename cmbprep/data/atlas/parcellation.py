@@ -1,0 +1,220 @@
+"""From fine anatomical labels and tissue maps to the zones of the rating scales.
+
+Pure functions on arrays of one 1 mm grid. Values of the fine labels are those of the JHU atlas
+of 189 structures; the lists below say which structure goes to which class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cmbprep.zones import BOMBS, MARS, RIGHT_OFFSET, VENTRICLE_INDEX, Scheme
+
+__all__ = ["CLASSES", "bombs_labels", "classify", "mars_labels", "sides"]
+
+Labels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+# Labels of the source: left structures have odd, right ones even numbers up to 170. Cingulate:
+# the anterior and dorsal parts go to the frontal lobe, the posterior part to the parietal one.
+# Amygdala and hippocampus belong to the temporal lobe. Nuclei and bundles of the basal
+# forebrain and the hypothalamus, which the scales do not name, go to the basal ganglia.
+_SOURCE: dict[str, tuple[Iterable[int], ...]] = {
+    "frontal": (range(1, 23), range(25, 27), range(61, 69)),
+    "parietal": (range(23, 25), range(27, 35), range(69, 71)),
+    "temporal": (range(35, 51), range(73, 77), range(141, 143), range(184, 190)),
+    "occipital": (range(51, 61),),
+    "insula": (range(71, 73), range(182, 184)),
+    "basal ganglia": (range(77, 83), range(85, 91), range(159, 169)),
+    "thalamus": (range(83, 85),),
+    "internal capsule": (range(131, 137),),
+    "external capsule": (range(137, 139),),
+    "corpus callosum": (range(123, 129),),
+    "fornix": (range(143, 147),),
+    "cingulum": (range(139, 141),),
+    # Coronae radiatae, tapetum, long association bundles, thalamic radiation.
+    "core white matter": (range(117, 123), range(129, 131), range(147, 159)),
+    "brainstem": (range(91, 95), range(97, 103), range(107, 109), range(111, 117)),
+    "peduncle": (range(103, 107), range(109, 111)),
+    "cerebellum": (range(95, 97),),
+    "lateral ventricle": (range(171, 181),),
+    "other ventricle": (range(181, 182),),
+}
+
+#: Names of the classes, in the order of their codes from 1.
+CLASSES = tuple(_SOURCE)
+_CODE = {name: code for code, name in enumerate(CLASSES, start=1)}
+_VENTRICLES = ("lateral ventricle", "other ventricle")
+_LOBES = ("frontal", "parietal", "temporal", "occipital")
+
+# The cerebellar peduncles are brainstem up to this distance from the pons and medulla.
+_PEDUNCLE_MM = 5.0
+# Fluid this near to a ventricle of the source belongs to it: the error of the registration.
+_VENTRICLE_REACH_MM = 3.0
+# Pieces smaller than this (mm3) are no part of a region but noise of its border.
+_SMALLEST_PIECE = 150
+
+
+def classify(fine: NDArray[np.integer]) -> Labels:
+    """Give each fine label its class: codes count from 1 in :data:`CLASSES`."""
+    table = np.zeros(256, np.uint8)
+    for name, ranges in _SOURCE.items():
+        for part in ranges:
+            table[list(part)] = _CODE[name]
+    return table[fine]
+
+
+def sides(fine: NDArray[np.integer], x: NDArray[np.floating]) -> Labels:
+    """Give 1 (left) or 2 (right) for each labelled voxel, by the side of the structure.
+
+    ``x`` (mm, of the source's own midsagittal plane) decides in labels that span both sides.
+    """
+    side = np.where(x < 0, 1, 2).astype(np.uint8)
+    return np.where(fine > 0, side, 0).astype(np.uint8)
+
+
+def _nearest(labels: Labels, where: Mask, sources: Mask | None = None) -> Labels:
+    """Fill the voxels in ``where`` with the nearest label (of ``sources``, not 0)."""
+    known = labels > 0 if sources is None else sources
+    index = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    filled = labels.copy()
+    filled[where] = labels[tuple(index)][where]
+    return filled
+
+
+def _within(mask: Mask, distance: float) -> Mask:
+    return ndimage.distance_transform_edt(~mask) <= distance
+
+
+def _is(classes: Labels, *names: str) -> Mask:
+    return np.isin(classes, [_CODE[name] for name in names])
+
+
+def _complete(classes: Labels, brain: Mask, csf: Mask) -> tuple[Labels, Mask]:
+    """Redraw the ventricles on the template's own fluid and give every other voxel a class."""
+    atlas_ventricle = _is(classes, *_VENTRICLES)
+    ventricle = csf & brain & _within(atlas_ventricle, _VENTRICLE_REACH_MM)
+    # Sulcal fluid beside the ventricles belongs to the cortex around it.
+    ventricle &= ~_is(classes, *_LOBES, "insula", "cerebellum") | atlas_ventricle
+    parts, _ = ndimage.label(ventricle)
+    sizes = np.bincount(parts.ravel())
+    ventricle &= sizes[parts] >= _SMALLEST_PIECE
+    lateral = _nearest(
+        np.where(atlas_ventricle, classes, 0).astype(np.uint8), ventricle, atlas_ventricle
+    )
+    tissue = np.where(atlas_ventricle | ~brain, 0, classes).astype(np.uint8)
+    tissue = _nearest(tissue, brain & (tissue == 0))
+    tissue[~brain] = 0
+    tissue[ventricle] = lateral[ventricle]
+    return tissue, ventricle
+
+
+def mars_labels(
+    classes: Labels, side: Labels, brain: Mask, csf: Mask, border_mm: float = MARS.border_mm
+) -> Labels:
+    """Draw the regions of MARS.
+
+    Parameters
+    ----------
+    classes
+        Codes of :func:`classify` on the template's grid, shape (x, y, z), 0 where unknown.
+    side
+        1 left, 2 right, 0 unknown.
+    brain, csf
+        The template's brain and the fluid in it.
+    border_mm
+        Core white matter (coronae radiatae, association bundles, thalamic radiation, tapetum)
+        nearer than this to a lateral ventricle is deep and periventricular, the rest is
+        subcortical and belongs to the nearest lobe. White matter within gyri, with the
+        cingulum, is always subcortical.
+
+    Returns
+    -------
+    ndarray of uint8
+        Indices of :data:`cmbprep.zones.MARS`; 0 outside the brain.
+    """
+    classes, ventricle = _complete(classes, brain, csf)
+    lateral = ventricle & _is(classes, "lateral ventricle")
+    lobe = _nearest(classes, brain, _is(classes, *_LOBES))
+    core = _is(classes, "core white matter")
+    deep = (core & _within(lateral, border_mm)) | _is(classes, "fornix")
+    to_lobe = (core & ~deep) | _is(classes, "cingulum")
+    peduncle = _is(classes, "peduncle")
+    near_stem = _within(_is(classes, "brainstem"), _PEDUNCLE_MM)
+
+    region = np.zeros(classes.shape, np.uint8)
+    for index, name in enumerate(MARS.region_names, start=1):
+        if name in _CODE:
+            region[_is(classes, name)] = index
+    index_of = {name: index for index, name in enumerate(MARS.region_names, start=1)}
+    to_index = np.zeros(len(CLASSES) + 1, np.uint8)
+    for name in _LOBES:
+        to_index[_CODE[name]] = index_of[name]
+    region[to_lobe] = to_index[lobe[to_lobe]]
+    region[deep] = index_of["deep and periventricular white matter"]
+    region[peduncle & near_stem] = index_of["brainstem"]
+    region[peduncle & ~near_stem] = index_of["cerebellum"]
+    return _finish(region, side, brain, ventricle, MARS)
+
+
+def bombs_labels(mars: Labels, grey: Mask, border_mm: float = BOMBS.border_mm) -> Labels:
+    """Draw the regions of BOMBS from those of MARS.
+
+    Parameters
+    ----------
+    mars
+        Result of :func:`mars_labels`.
+    grey
+        Where grey matter, or fluid of the sulci, prevails.
+    border_mm
+        White matter of the lobes nearer than this to cortex belongs to the grey-white junction.
+
+    Returns
+    -------
+    ndarray of uint8
+        Indices of :data:`cmbprep.zones.BOMBS`.
+    """
+    side = np.select([mars == VENTRICLE_INDEX, mars > RIGHT_OFFSET, mars > 0], [0, 2, 1])
+    name_of = {0: "", **{i: r.name for i, r in MARS.by_index.items()}}
+    names = np.array([name_of.get(value, "") for value in range(256)])[mars]
+    lobar = np.isin(names, MARS.region_names[:5])
+    junction = lobar & _within(lobar & grey, border_mm)
+    simple = {
+        "corpus callosum": "subcortical white matter",
+        "deep and periventricular white matter": "subcortical white matter",
+        "internal capsule": "internal and external capsule",
+        "external capsule": "internal and external capsule",
+    }
+    region = np.zeros(mars.shape, np.uint8)
+    for index, name in enumerate(BOMBS.region_names, start=1):
+        takes = [old for old in MARS.region_names if simple.get(old, old) == name]
+        region[np.isin(names, takes)] = index
+    region[lobar & ~junction] = 1 + BOMBS.region_names.index("subcortical white matter")
+    region[junction] = 1 + BOMBS.region_names.index("cortex and grey-white junction")
+    return _finish(region, side.astype(np.uint8), mars > 0, mars == VENTRICLE_INDEX, BOMBS)
+
+
+def _finish(region: Labels, side: Labels, brain: Mask, ventricle: Mask, scheme: Scheme) -> Labels:
+    """Join regions with sides, and give islands to what surrounds them."""
+    tissue = brain & ~ventricle
+    side = _nearest(side, tissue & (side == 0))
+    labels = np.where(side == 2, region + RIGHT_OFFSET, region).astype(np.uint8)
+    labels[~tissue] = 0
+    for _ in range(3):  # what an island is given to can make a new one, rarely
+        islands = np.zeros(labels.shape, bool)
+        for value in scheme.by_index:
+            parts, count = ndimage.label(labels == value)
+            if count > 1:
+                sizes = np.bincount(parts.ravel())
+                sizes[0] = _SMALLEST_PIECE
+                islands |= sizes[parts] < _SMALLEST_PIECE
+        if not islands.any():
+            break
+        labels[islands] = 0
+        labels = _nearest(labels, islands)
+    labels[ventricle] = VENTRICLE_INDEX
+    return labels
