@@ -39,8 +39,7 @@ def truth_mask(path, *centres, affine=None):
     nib.save(nib.Nifti1Image(data, np.eye(4) if affine is None else affine), path)
 
 
-@pytest.fixture
-def folders(tmp_path):
+def make_folders(tmp_path):
     """Three subjects: truth as masks, our tables as prediction; 4 true, 5 predicted, 3 hits."""
     raw, out = tmp_path / "raw", tmp_path / "out"
     truth = raw / "derivatives" / "truth"
@@ -65,6 +64,23 @@ def folders(tmp_path):
         "1 a 5 31 5 27 0.2 possible lobar frontal unknown",
     )
     return out, truth
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return make_folders(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """All files of an evaluation, written twice."""
+    top = tmp_path_factory.mktemp("written")
+    both = make_folders(top)
+    for side in ("a", "b"):
+        files = ["--json", top / side / "e.json", "--out", top / side / "page"]
+        status = evaluate(*both, *files, "--floor", "f1=0.99", "--bootstrap", 50)
+        assert status == FLOOR_FAILED
+    return top
 
 
 def figures(path):
@@ -211,21 +227,17 @@ def test_simulated_truth_with_what_cannot_be_seen_and_mimics(tmp_path):
     assert figures(file)["precision"] == pytest.approx(2 / 3)
 
 
-def test_same_input_same_bytes_and_no_path(folders, tmp_path):
-    for side in ("a", "b"):
-        folder = tmp_path / side
-        evaluate(*folders, "--json", folder / "e.json", "--out", folder / "page", "--bootstrap", 50)
-    first = sorted(path for path in (tmp_path / "a").rglob("*") if path.is_file())
+def test_same_input_same_bytes_and_no_path(written):
+    first = sorted(path for path in (written / "a").rglob("*") if path.is_file())
     assert len(first) == 1 + 2 * 9 + 1
     for path in first:
         content = path.read_bytes()
-        assert content == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
-        assert str(tmp_path).encode() not in content
+        assert content == (written / "b" / path.relative_to(written / "a")).read_bytes()
+        assert str(written).encode() not in content
 
 
-def test_page_is_whole_and_alone(folders, tmp_path):
-    evaluate(*folders, "--out", tmp_path / "page", "--floor", "f1=0.99", "--bootstrap", 50)
-    text = (tmp_path / "page" / "evaluation.html").read_text()
+def test_page_is_whole_and_alone(written):
+    text = (written / "a" / "page" / "evaluation.html").read_text()
     assert text.count("<svg") >= 6
     assert "does not hold" in text
     assert "at most 5 mm apart" in text
@@ -238,15 +250,15 @@ def test_page_is_whole_and_alone(folders, tmp_path):
     assert set(targets) <= set(ids)
 
 
-def test_every_table_says_its_rules(folders, tmp_path):
-    evaluate(*folders, "--out", tmp_path, "--bootstrap", 0)
-    for path in tmp_path.glob("*.tsv"):
+def test_every_table_says_its_rules(written):
+    tables = sorted((written / "a" / "page").glob("*.tsv"))
+    assert tables
+    for path in tables:
         dictionary = json.loads(path.with_suffix(".json").read_text())
         assert "at most 5 mm" in dictionary["Rules"][0]
-        columns = path.read_text().splitlines()[0].split("\t")
-        assert set(columns) <= set(dictionary)
-        for line in path.read_text().splitlines():
-            assert len(line.split("\t")) == len(columns)
+        lines = [line.split("\t") for line in path.read_text().splitlines()]
+        assert set(lines[0]) <= set(dictionary)
+        assert {len(line) for line in lines} == {len(lines[0])}
 
 
 def test_a_file_that_cannot_be_written(folders, tmp_path):
