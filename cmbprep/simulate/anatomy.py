@@ -8,7 +8,7 @@ so that they move with the head's deformation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ __all__ = [
     "head_grid",
     "iron_map",
     "smooth_noise",
+    "upsample",
 ]
 
 #: Spacing of a head's grid, mm.
@@ -120,6 +121,26 @@ def sample_template(
     return result
 
 
+def upsample(image: Volume, factors: Sequence[int]) -> Volume:
+    """Interpolate linearly to a grid finer by whole factors; sample 0 stays where it is.
+
+    Along each axis N samples become (N - 1) * factor + 1. Much faster than a general resampling.
+    """
+    for axis, factor in enumerate(factors):
+        if factor == 1:
+            continue
+        moved = np.moveaxis(image, axis, 0)
+        count = moved.shape[0]
+        finer = np.empty(((count - 1) * factor + 1, *moved.shape[1:]), np.float32)
+        finer[::factor] = moved
+        step = np.diff(moved, axis=0)
+        step *= np.float32(1 / factor)
+        for part in range(1, factor):
+            np.add(finer[part - 1 : -1 : factor], step, out=finer[part::factor])
+        image = np.moveaxis(finer, 0, axis)
+    return image
+
+
 def smooth_noise(shape: tuple[int, ...], width: float, rng: np.random.Generator) -> Volume:
     """Gaussian random field of unit variance with features of about `width` voxels."""
     from scipy import ndimage
@@ -130,10 +151,8 @@ def smooth_noise(shape: tuple[int, ...], width: float, rng: np.random.Generator)
         rng.standard_normal(coarse, dtype=np.float32), width / step / 2, mode="wrap"
     )
     noise /= noise.std()
-    field: Volume = ndimage.affine_transform(
-        noise, np.eye(len(shape)) / step, output_shape=shape, order=1, mode="nearest"
-    )
-    return field
+    finer = upsample(noise, [step] * len(shape))
+    return np.ascontiguousarray(finer[tuple(slice(0, n) for n in shape)])
 
 
 def brain_fractions(
@@ -175,11 +194,12 @@ def brain_fractions(
     names = list(TISSUES)
     weights = {"csf": csf * (0.9 + 0.9 * atrophy), "gm": gm, "wm": wm}
     for name, weight in weights.items():
-        push = smooth_noise(shape, 7.0, rng)
-        push *= np.float32(0.22)
-        np.exp(push, out=push)
-        weight = weight * push
-        fractions[names.index(name)] = weight * weight * weight
+        # The third power, and the exponential of three times a field of 0.22.
+        tissue = np.exp(np.float32(0.66) * smooth_noise(shape, 7.0, rng))
+        tissue *= weight
+        tissue *= weight
+        tissue *= weight
+        fractions[names.index(name)] = tissue
     total = fractions.sum(axis=0)
     total[total < 1e-9] = 1e-9
     fractions *= brain / total

@@ -159,7 +159,7 @@ def _simulate_person(task: _Task) -> _Task:
     t1w = scanner.acquire_t1w(head, t1w_geometry, protocol.field_strength, streams[5])
     _write_t1w(task, t1w, t1w_geometry, protocol)
     _write_scan(task, scan, protocol)
-    _write_truth(task, tell_truth(head, found, scan), scan, protocol)
+    _write_truth(task, tell_truth(head, found, scan), scan)
     return task
 
 
@@ -169,13 +169,13 @@ def _t1w_geometry(
     """A sagittal 1 mm grid; the head has moved by a little since or before the other scan."""
     from .scanner import Geometry, rotation
 
-    shape = (176, 240, 256)
+    shape = (168, 224, 224)
     moved = np.eye(4)
     moved[:3, :3] = rotation(np.deg2rad(rng.normal(0, 1.2, 3)))
     moved[:3, 3] = rng.normal(0, 1.5, 3)
     pose = moved @ scan.pose
     affine = np.eye(4)
-    middle = pose[:3, :3] @ (centre - [0, 0, 18.0]) + pose[:3, 3]
+    middle = pose[:3, :3] @ (centre - [0, 0, 12.0]) + pose[:3, 3]
     affine[:3, 3] = np.round(middle, 1) - (np.asarray(shape) - 1) / 2
     return Geometry(affine=affine, shape=shape, pose=pose)
 
@@ -268,7 +268,7 @@ def _write_scan(task: _Task, scan: Acquisition, protocol: Protocol) -> None:
         write_json(folder / f"{stem}.json", _scan_sidecar(protocol, protocol.echo_times[-1]))
 
 
-def _write_truth(task: _Task, truth: Truth, scan: Acquisition, protocol: Protocol) -> None:
+def _write_truth(task: _Task, truth: Truth, scan: Acquisition) -> None:
     from ..zones import MARS, format_regions
     from .truth import TRUTH_COLUMNS
 

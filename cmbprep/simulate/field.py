@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["GAMMA_BAR", "dipole_field", "larmor_mhz", "shim"]
 
@@ -44,8 +44,8 @@ def larmor_mhz(field_strength: float) -> float:
 
 def dipole_field(
     chi: NDArray[np.float32],
-    spacing: Sequence[float],
-    b0: Sequence[float] = (0.0, 0.0, 1.0),
+    spacing: ArrayLike,
+    b0: ArrayLike = (0.0, 0.0, 1.0),
     *,
     padding: float = 2.0,
 ) -> NDArray[np.float32]:
@@ -77,7 +77,7 @@ def dipole_field(
     direction = direction / length
     padded = tuple(fft.next_fast_len(int(np.ceil(n * padding)), real=True) for n in chi.shape)
     spectrum = fft.rfftn(np.asarray(chi, dtype=np.float32), s=padded, workers=1)
-    _multiply_by_dipole(spectrum, padded, spacing, direction)
+    _multiply_by_dipole(spectrum, padded, np.asarray(spacing, float), direction)
     field = fft.irfftn(spectrum, s=padded, workers=1, overwrite_x=True)
     x, y, z = chi.shape
     return np.ascontiguousarray(field[:x, :y, :z], dtype=np.float32)
@@ -86,7 +86,7 @@ def dipole_field(
 def _multiply_by_dipole(
     spectrum: NDArray[np.complex64],
     shape: Sequence[int],
-    spacing: Sequence[float],
+    spacing: NDArray[np.float64],
     b0: NDArray[np.float64],
 ) -> None:
     """Multiply a half spectrum (of rfftn) by the dipole kernel, in place, plane by plane."""
@@ -110,7 +110,7 @@ def _multiply_by_dipole(
 def shim(
     field: NDArray[np.float32],
     mask: NDArray[np.bool_],
-    spacing: Sequence[float],
+    spacing: ArrayLike,
     *,
     order: int = 2,
     max_points: int = 20_000,

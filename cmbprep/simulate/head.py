@@ -11,6 +11,7 @@ the template's, so that the zone of any point is known, not estimated.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ class Deformation:
     displacement: NDArray[np.float32]
     grid: NDArray[np.float64]
 
-    def __call__(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
+    def __call__(self, points: NDArray[Any]) -> NDArray[np.float64]:
         """Map points of shape (N, 3) in head mm to template mm."""
         from scipy import ndimage
 
@@ -83,7 +84,7 @@ class Deformation:
             )
         return moved
 
-    def inverse(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
+    def inverse(self, points: NDArray[Any]) -> NDArray[np.float64]:
         """Map points of shape (N, 3) in template mm to head mm, by fixed-point iteration.
 
         It converges because the displacement changes slowly (its gradient is below 1).
@@ -96,7 +97,7 @@ class Deformation:
         return found
 
 
-def _apply(affine: NDArray[np.float64], points: NDArray[np.floating]) -> NDArray[np.float64]:
+def _apply(affine: NDArray[np.float64], points: NDArray[Any]) -> NDArray[np.float64]:
     result: NDArray[np.float64] = points @ affine[:3, :3].T + affine[:3, 3]
     return result
 

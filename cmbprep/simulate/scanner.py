@@ -15,9 +15,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from . import signal as mr
+from .anatomy import upsample
 from .field import dipole_field, larmor_mhz, shim
 from .head import Head, Volume
 from .protocols import Protocol
@@ -37,6 +38,7 @@ __all__ = [
     "Geometry",
     "acquire",
     "acquire_t1w",
+    "head_field",
     "plan_geometry",
     "rotation",
 ]
@@ -181,6 +183,7 @@ class _Scene:
     geometry: Geometry
     factors: tuple[int, int, int]
     margin: int
+    steps: tuple[int, int]  # cells in the plane between samples of the head's maps
     to_head_grid: NDArray[np.float64]  # fine cell -> voxel of the head's grid
     maps: tuple[Volume, Volume, Volume]  # amplitude, R2*, field in ppm, on the head's grid
     veins: NDArray[np.uint8]
@@ -196,6 +199,8 @@ def acquire(
     protocol: Protocol,
     geometry: Geometry,
     rng: np.random.Generator,
+    *,
+    background: Volume | None = None,
 ) -> Acquisition:
     """Scan a head.
 
@@ -207,12 +212,18 @@ def acquire(
         How it is scanned and where it lies.
     rng
         Source of randomness: noise, coil sensitivity, vessel fill.
+    background
+        The head's own field in ppm on its grid, if it is known already; otherwise it is
+        computed by :func:`head_field`.
 
     Returns
     -------
     Acquisition
     """
-    scene = _lay_scene(head, tubes, sources, protocol, geometry, rng)
+    if background is None:
+        background = head_field(head, geometry.pose)
+    maps = (*_head_maps(head, protocol), background)
+    scene = _lay_scene(head, maps, tubes, sources, protocol, geometry, rng)
     clean = _acquire_box(
         scene, ((0, geometry.shape[0]), (0, geometry.shape[1]), (0, geometry.shape[2]))
     )
@@ -267,23 +278,23 @@ def coil_sensitivity(
     transmit field does the opposite at 7 T. A random quadratic around the isocentre.
     """
     strength = 0.25 * np.sqrt(field_strength / 3.0)
-    index = [np.arange(n, dtype=np.float32) for n in geometry.shape]
-    planes = [
-        sum(
-            (np.float32(geometry.affine[axis, k]) * index[k].reshape(_along(k)) for k in range(3)),
-            start=np.float32(geometry.affine[axis, 3]),
-        )
-        / np.float32(100.0)
-        for axis in range(3)
+    scaled = (geometry.affine / 100.0).astype(np.float32)
+    lines = [
+        np.arange(n, dtype=np.float32).reshape(_along(k)) for k, n in enumerate(geometry.shape)
     ]
-    x, y, z = planes
     curve = rng.normal(0.9, 0.25, 3) * strength
     slope = rng.normal(0, 0.35, 3) * strength
-    gain = 1 + curve[0] * x**2 + curve[1] * y**2 + curve[2] * z**2
-    gain = gain + slope[0] * x + slope[1] * y + slope[2] * z
-    turn = rng.normal(0, 0.8, 4)
-    phase = turn[0] + turn[1] * x + turn[2] * y + turn[3] * z
-    return (np.clip(gain, 0.2, 3.0) * np.exp(1j * phase)).astype(np.complex64)
+    gain = np.ones(geometry.shape, np.float32)
+    for axis in range(3):
+        position = scaled[axis, 3] + sum(scaled[axis, k] * lines[k] for k in range(3))
+        gain += (np.float32(curve[axis]) * position + np.float32(slope[axis])) * position
+    np.clip(gain, 0.2, 3.0, out=gain)
+    turn = rng.normal(0, 0.8, 3) @ scaled[:3, :3]
+    coil = gain * np.exp(np.complex64(1j * rng.normal(0, 0.8)))
+    for rate, line in zip(turn, lines, strict=True):
+        # The phase is linear in space, so that its factor is one of each axis.
+        coil *= np.exp(1j * rate * line).astype(np.complex64)
+    return coil.astype(np.complex64, copy=False)
 
 
 def _along(axis: int) -> tuple[int, int, int]:
@@ -306,6 +317,7 @@ def _noise_level(protocol: Protocol) -> float:
 
 def _lay_scene(
     head: Head,
+    maps: tuple[Volume, Volume, Volume],
     tubes: Sequence[Tube],
     sources: Sequence[Source],
     protocol: Protocol,
@@ -332,8 +344,9 @@ def _lay_scene(
         geometry=geometry,
         factors=factors,
         margin=margin,
+        steps=_map_steps(protocol, factors),
         to_head_grid=np.linalg.inv(head.affine) @ np.linalg.inv(head_to_fine),
-        maps=_head_maps(head, protocol, geometry.pose),
+        maps=maps,
         veins=veins,
         voids=voids,
         field=fine_field,
@@ -354,6 +367,15 @@ def _fine_factors(protocol: Protocol) -> tuple[tuple[int, int, int], int]:
     return (in_plane[0], in_plane[1], through), margin
 
 
+def _map_steps(protocol: Protocol, factors: tuple[int, int, int]) -> tuple[int, int]:
+    """How many cells in the plane fit in 1.05 mm, the resolution of the head's own maps."""
+    first, second = (
+        max(1, int(1.05 * factor / size))
+        for factor, size in zip(factors[:2], protocol.voxel[:2], strict=True)
+    )
+    return first, second
+
+
 def _fine_affine(
     affine: NDArray[np.float64], factors: tuple[int, int, int], margin: int, three_d: bool
 ) -> NDArray[np.float64]:
@@ -369,9 +391,8 @@ def _fine_affine(
     return result
 
 
-def _head_maps(
-    head: Head, protocol: Protocol, pose: NDArray[np.float64]
-) -> tuple[Volume, Volume, Volume]:
+def _head_maps(head: Head, protocol: Protocol) -> tuple[Volume, Volume]:
+    """Signal at TE = 0 and R2* (1/s) on the head's grid."""
     amplitude = head.mix(
         {
             name: mr.ernst_amplitude(
@@ -383,8 +404,7 @@ def _head_maps(
             for name, t in TISSUES.items()
         }
     )
-    r2star = head.r2star(protocol.field_strength)
-    return amplitude, r2star, head_field(head, pose)
+    return amplitude, head.r2star(protocol.field_strength)
 
 
 def head_field(head: Head, pose: NDArray[np.float64]) -> Volume:
@@ -420,8 +440,11 @@ def head_field(head: Head, pose: NDArray[np.float64]) -> Volume:
     return shim(total.astype(np.float32), brain, head.spacing)
 
 
-def _window(origin: Sequence[int], shape: Sequence[int]) -> tuple[slice, slice, slice]:
-    a, b, c = (slice(int(o), int(o) + int(n)) for o, n in zip(origin, shape, strict=True))
+def _window(origin: ArrayLike, shape: ArrayLike) -> tuple[slice, slice, slice]:
+    a, b, c = (
+        slice(int(o), int(o) + int(n))
+        for o, n in zip(np.asarray(origin), np.asarray(shape), strict=True)
+    )
     return (a, b, c)
 
 
@@ -569,12 +592,20 @@ def _cells(
     from scipy import ndimage
 
     shape = tuple(b - a for a, b in zip(low, high, strict=True))
-    matrix = scene.to_head_grid
-    offset = matrix[:3, :3] @ np.asarray(low) + matrix[:3, 3]
+    # The head's grid is 1 mm: interpolating to whole voxels in the plane and from there to
+    # cells, which is much faster, loses nothing where voxels are no larger than that.
+    steps = (*scene.steps, 1)
+    matrix = scene.to_head_grid @ np.diag([*steps, 1.0])
+    offset = scene.to_head_grid[:3, :3] @ np.asarray(low) + scene.to_head_grid[:3, 3]
+    coarse = tuple(-(-(n - 1) // k) + 1 for n, k in zip(shape, steps, strict=True))
+    inner = tuple(slice(0, n) for n in shape)
     amplitude, r2star, ppm = (
-        ndimage.affine_transform(
-            image, matrix[:3, :3], offset, shape, order=1, mode="constant", output=np.float32
-        )
+        upsample(
+            ndimage.affine_transform(
+                image, matrix[:3, :3], offset, coarse, order=1, mode="constant", output=np.float32
+            ),
+            steps,
+        )[inner]
         for image in scene.maps
     )
     window = _window(low, shape)

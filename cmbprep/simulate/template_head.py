@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from .anatomy import upsample
 from .head import TemplateHead, Volume
 
 __all__ = ["load_template_head", "template_head"]
@@ -46,21 +47,29 @@ def template_head(
     affine
         4x4, voxel -> RAS+ mm; axes along those of the space.
     """
-    gm, wm = tissue_memberships(t1w, brain, affine)
+    brain_depth = signed_depth(brain, affine)
+    gm, wm = tissue_memberships(t1w, brain, brain_depth)
     skin = head_mask(t1w, brain)
     return TemplateHead(
         affine=np.asarray(affine, dtype=np.float64),
         gm=gm,
         wm=wm,
-        brain_distance=-signed_depth(brain, affine),
+        brain_distance=-brain_depth,
         depth=signed_depth(skin, affine),
     )
 
 
 def tissue_memberships(
-    t1w: Volume, brain: NDArray[np.bool_], affine: NDArray[np.float64]
+    t1w: Volume, brain: NDArray[np.bool_], brain_depth: Volume
 ) -> tuple[Volume, Volume]:
     """Share a T1-weighted brain out among fluid, grey and white matter by intensity.
+
+    Parameters
+    ----------
+    t1w, brain
+        Intensities and brain mask, shape (X, Y, Z).
+    brain_depth
+        Distance in mm below the brain's surface.
 
     Returns
     -------
@@ -73,8 +82,7 @@ def tissue_memberships(
     # A voxel half-way between two means is half of each.
     gm = np.interp(t1w, [fluid, grey, white], [0.0, 1.0, 0.0]).astype(np.float32)
     wm = np.interp(t1w, [grey, white], [0.0, 1.0]).astype(np.float32)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    deep = ndimage.distance_transform_edt(brain, sampling=spacing) > 18
+    deep = brain_depth > 18
     ventricle = ndimage.binary_opening(deep & (t1w < (fluid + grey) / 2), iterations=2)
     # White matter beside a ventricle averages to the intensity of grey matter.
     rim = ndimage.binary_dilation(ventricle, iterations=3) & ~ventricle & deep & (gm > 0)
@@ -99,19 +107,25 @@ def _three_means(values: NDArray[np.float32]) -> tuple[float, float, float]:
 
 
 def head_mask(t1w: Volume, brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Mask of the head with its cavities, from a T1-weighted image."""
+    """Mask of the head with its cavities, from a T1-weighted image.
+
+    Made on every second voxel, which is fine enough for skin.
+    """
     from scipy import ndimage
 
-    smooth = ndimage.gaussian_filter(t1w, 1.5)
-    mask = (smooth > 0.15 * np.percentile(t1w[brain], 90)) | brain
+    half = (slice(None, None, 2),) * 3
+    smooth = ndimage.gaussian_filter(t1w[half], 0.75)
+    mask = (smooth > 0.15 * np.percentile(t1w[brain][::7], 90)) | brain[half]
     labels, count = ndimage.label(mask)
     if count > 1:
         mask = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    mask = ndimage.binary_closing(np.pad(mask, 8), iterations=6)[8:-8, 8:-8, 8:-8]
+    mask = ndimage.binary_closing(np.pad(mask, 4), iterations=3)[4:-4, 4:-4, 4:-4]
     # Plane by plane: sinuses open downwards, where the image ends.
     for k in range(mask.shape[2]):
         mask[:, :, k] = ndimage.binary_fill_holes(mask[:, :, k])
-    return mask
+    x, y, z = t1w.shape
+    repeated = mask.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    return np.asarray(repeated[:x, :y, :z])
 
 
 def signed_depth(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> Volume:
@@ -129,7 +143,6 @@ def signed_depth(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> Volume
     signed -= ndimage.distance_transform_edt(~coarse, sampling=spacing)
     signed -= np.sign(signed) * spacing.mean() / 2
     signed = signed[1:-1, 1:-1, 12:-1].astype(np.float32)
-    result: Volume = ndimage.affine_transform(
-        signed, np.eye(3) / 2, output_shape=mask.shape, order=1, mode="nearest"
-    )
-    return result
+    x, y, z = mask.shape
+    finer = upsample(np.pad(signed, ((0, 1),) * 3, mode="edge"), (2, 2, 2))
+    return np.ascontiguousarray(finer[:x, :y, :z])

@@ -246,7 +246,7 @@ def _cortical(head: Head, rng: np.random.Generator) -> list[Tube]:
 def _follow(
     fluid: Volume,
     inverse: NDArray[np.float64],
-    start: NDArray[np.float64],
+    start: NDArray[np.floating],
     length: float,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
