@@ -15,7 +15,7 @@ from .files import ScanFiles, find_scans
 from .lesionset import LesionSet
 from .matching import Rule
 from .pairing import pair_scans
-from .reading import read_lesion_set, read_mimics
+from .reading import read_lesion_set, read_mimics, with_hidden
 from .scoring import ScanResult, score_scan
 
 __all__ = ["Collection", "Request", "ScanRecord", "collect"]
@@ -112,7 +112,9 @@ def collect(request: Request, progress: Callable[[int, int], None] | None = None
     work: list[tuple[ScanFiles, ScanFiles | None, str | None]] = [*pairing.pairs]
     work += [(scan, None, None) for scan in pairing.truth_only]
     results, records = [], []
-    for number, (true_files, files, how) in enumerate(sorted(work, key=lambda w: w[0].name)):
+    for number, (true_files, files, how) in enumerate(
+        sorted(work, key=lambda w: (w[0].name, w[1].name if w[1] else ""))
+    ):
         if progress:
             progress(number, len(work))
         if files is None and request.missing == "leave-out":
@@ -139,7 +141,8 @@ def _score(
     groups: dict[str, str],
 ) -> tuple[ScanResult, ScanRecord]:
     rule = request.rule
-    truth = read_lesion_set(true_files, connectivity=rule.connectivity)
+    mimics, hidden = read_mimics(true_files)
+    truth = with_hidden(read_lesion_set(true_files, connectivity=rule.connectivity), hidden)
     predicted = None
     if files is not None:
         predicted = _counted(
@@ -151,10 +154,10 @@ def _score(
             truth,
             predicted,
             rule,
-            scan=true_files.name,
+            scan=_name(true_files, files),
             subject=true_files.entities["sub"],
             groups=groups,
-            mimics=read_mimics(true_files),
+            mimics=mimics,
             mimic_distance_mm=request.mimic_distance_mm,
         )
     except ValueError as error:
@@ -162,7 +165,7 @@ def _score(
             f"{true_files.name}: {error}", hint="use --match centroid, or give masks"
         ) from error
     record = ScanRecord(
-        scan=true_files.name,
+        scan=result.scan,
         status=EVALUATED if predicted is not None else NO_PREDICTION,
         counted=True,
         paired_by=how,
@@ -171,6 +174,13 @@ def _score(
         note=_note(truth, predicted),
     )
     return result, record
+
+
+def _name(truth: ScanFiles, predicted: ScanFiles | None) -> str:
+    """Name a pair by the side that says more: a truth may stand for several predictions."""
+    if predicted is not None and len(predicted.key) > len(truth.key):
+        return predicted.name
+    return truth.name
 
 
 def _counted(lesions: LesionSet, request: Request) -> LesionSet:

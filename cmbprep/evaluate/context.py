@@ -58,12 +58,17 @@ def scan_groups(
     sites: dict[str, str],
 ) -> dict[str, str]:
     """Give the group of a scan in each of :data:`SCAN_SPLITS`; ``n/a`` where unknown."""
-    raw = None if dataset is None else _raw_image(dataset, truth)
-    if raw is None and output is not None and predicted is not None:
-        raw = _raw_image(output, predicted, preprocessed=True)
-    sidecar = {} if raw is None else _sidecar(raw, dataset)
-    sequence = UNKNOWN if raw is None else parse_name(raw)[1]
     entities = truth.entities | ({} if predicted is None else predicted.entities)
+    modality = entities.pop("mod", None)
+    made = None
+    if output is not None and predicted is not None:
+        made = _image(output, entities, modality, preprocessed=True)
+    if modality is None and made is not None:
+        modality = parse_name(made)[1]
+    raw = None if dataset is None else _image(dataset, entities, modality)
+    image = raw or made
+    sidecar = {} if image is None else _sidecar(image, dataset)
+    sequence = UNKNOWN if image is None else parse_name(image)[1]
     strength = sidecar.get("MagneticFieldStrength")
     return {
         "protocol": str(sidecar.get("ProtocolName") or entities.get("acq") or UNKNOWN),
@@ -73,9 +78,10 @@ def scan_groups(
     }
 
 
-def _raw_image(folder: Path, scan: ScanFiles, *, preprocessed: bool = False) -> Path | None:
-    """Find the blood-sensitive image of a scan: that which agrees with its entities best."""
-    entities = scan.entities
+def _image(
+    folder: Path, entities: dict[str, str], modality: str | None, *, preprocessed: bool = False
+) -> Path | None:
+    """Find the blood-sensitive image that agrees with the entities best."""
     top = folder / f"sub-{entities['sub']}"
     if "ses" in entities:
         top = top / f"ses-{entities['ses']}"
@@ -84,6 +90,8 @@ def _raw_image(folder: Path, scan: ScanFiles, *, preprocessed: bool = False) -> 
         for path in sorted(where.glob("*.nii*")) if where.is_dir() else ():
             own, suffix, _ = parse_name(path)
             if suffix not in _SEQUENCES or own.get("part") == "phase":
+                continue
+            if modality is not None and modality not in (suffix, own.get("mod")):
                 continue
             if (own.get("desc") == "preproc") is not preprocessed or "space" in own:
                 continue

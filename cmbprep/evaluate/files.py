@@ -7,7 +7,7 @@ Files are recognised by their BIDS entities and suffix, wherever in the folder t
 ``seg-CMB_dseg.nii.gz``    labelled image
 ``label-CMB_mask``         binary mask
 ``label-CMB_probseg``      probability map
-``seg-mimic_dseg``         table and labelled image of known mimics
+``seg-mimic_dseg``         table and labelled image of known mimics (or ``seg-mimics``)
 =========================  ==================================================================
 
 A folder without any such name may hold other tools' files: then every image or table whose
@@ -17,6 +17,7 @@ name or folder says ``sub-`` is taken (or those that a pattern picks), one a sca
 from __future__ import annotations
 
 import fnmatch
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from types import MappingProxyType
 
 from ..errors import UsageError
 
-__all__ = ["ScanFiles", "ScanKey", "find_scans", "parse_name"]
+__all__ = ["ScanFiles", "ScanKey", "find_scans", "parse_name", "without_parts"]
 
 #: Entities that tell derivatives of one scan apart, and so do not name the scan.
 DERIVATIVE_ENTITIES = frozenset(
@@ -43,12 +44,14 @@ class ScanFiles:
 
     ``roles`` maps ``table``, ``dseg``, ``mask``, ``probseg``, ``mimic_table``, ``mimic_dseg``
     or ``any`` (an image whose values tell what it is) to a path. ``name`` is the source's
-    name without its suffix, ``sub-01_acq-fast`` for instance.
+    name without its suffix, ``sub-01_acq-fast`` for instance. ``sources`` are the scans that
+    the sidecars name: entities (without echo and part) and suffix of each.
     """
 
     key: ScanKey
     name: str
     roles: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
+    sources: frozenset[tuple[ScanKey, str]] = frozenset()
 
     @property
     def entities(self) -> dict[str, str]:
@@ -84,8 +87,8 @@ def parse_name(path: Path) -> tuple[dict[str, str], str, str]:
 def _role(entities: Mapping[str, str], suffix: str, extension: str) -> str | None:
     seg, label = entities.get("seg", "").lower(), entities.get("label", "").lower()
     is_table = extension == ".tsv"
-    if suffix == "dseg" and seg in ("cmb", "mimic"):
-        return ("mimic_" if seg == "mimic" else "") + ("table" if is_table else "dseg")
+    if suffix == "dseg" and seg in ("cmb", "mimic", "mimics"):
+        return ("" if seg == "cmb" else "mimic_") + ("table" if is_table else "dseg")
     if label == "cmb" and suffix in ("mask", "probseg") and not is_table:
         return suffix
     return None
@@ -132,7 +135,10 @@ def find_scans(
         key = tuple(sorted(source.items()))
         names.setdefault(key, "_".join(f"{k}-{v}" for k, v in source.items()))
         _add(roles.setdefault(key, {}), role, path, folder)
-    scans = [ScanFiles(key, names[key], roles[key]) for key in sorted(roles, key=names.get)]  # type: ignore[arg-type]
+    scans = [
+        ScanFiles(key, names[key], roles[key], _sources(roles[key].values()))
+        for key in sorted(roles, key=lambda key: names[key])
+    ]
     found = [scan for scan in scans if any(not r.startswith("mimic") for r in scan.roles)]
     if not found:
         raise UsageError(
@@ -162,6 +168,28 @@ def _bids_role(path: Path, folder: Path) -> str | None:
 
 def _any_role(path: Path) -> str:
     return "table" if path.name.endswith(".tsv") else "any"
+
+
+def without_parts(entities: Mapping[str, str]) -> ScanKey:
+    """Give the entities that echoes, magnitude and phase of one acquisition share."""
+    return tuple(sorted((k, v) for k, v in entities.items() if k not in ("echo", "part", "mod")))
+
+
+def _sources(paths: Iterable[Path]) -> frozenset[tuple[ScanKey, str]]:
+    """Read the scans that sidecars name under ``Sources`` (paths or BIDS URIs)."""
+    found = set()
+    for path in paths:
+        extension = next(ext for ext in _EXTENSIONS if path.name.endswith(ext))
+        sidecar = path.with_name(path.name.removesuffix(extension) + ".json")
+        try:
+            content = json.loads(sidecar.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # without a sidecar, entities alone pair the scans
+        named = content.get("Sources") if isinstance(content, dict) else None
+        for source in named if isinstance(named, list) else ():
+            entities, suffix, _ = parse_name(Path(str(source).rpartition(":")[2]))
+            found.add((without_parts(entities), suffix))
+    return frozenset(found)
 
 
 def _add(roles: dict[str, Path], role: str, path: Path, folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .files import ScanFiles
+from .files import ScanFiles, without_parts
 
 __all__ = ["Pairing", "pair_scans"]
 
@@ -13,7 +13,8 @@ __all__ = ["Pairing", "pair_scans"]
 class Pairing:
     """Pairs, and scans of either side without a partner; each in the order of their names.
 
-    ``pairs`` holds (truth, prediction, how): ``how`` is "same entities" or "shared entities".
+    ``pairs`` holds (truth, prediction, how): ``how`` is "same entities", "named source" or
+    "shared entities". A truth may stand for several predictions, not the other way round.
     """
 
     pairs: tuple[tuple[ScanFiles, ScanFiles, str], ...]
@@ -24,15 +25,22 @@ class Pairing:
 def pair_scans(truth: list[ScanFiles], predicted: list[ScanFiles]) -> Pairing:
     """Pair scans by their entities.
 
-    First scans with the same entities. Of the rest, two are a pair if they have the same
-    subject, no entity that both have differs, and neither fits any other of the rest: so a
-    truth named ``sub-01`` finds a prediction named ``sub-01_acq-swi`` where there is one only.
+    First scans with the same entities. Then every prediction made from a scan that a truth's
+    sidecar names under ``Sources``: one truth may stand for several images of one acquisition
+    (``sub-01_mod-T2starw`` and ``sub-01_mod-swi``). Of the rest, two are a pair if they have
+    the same subject, no entity that both have differs, and neither fits any other of the rest:
+    so a truth named ``sub-01`` finds ``sub-01_acq-swi`` where there is one only.
     """
     by_key = {scan.key: scan for scan in predicted}
     pairs = [(scan, by_key[scan.key], "same entities") for scan in truth if scan.key in by_key]
     done = {scan.key for scan, _, _ in pairs}
-    left_truth = [scan for scan in truth if scan.key not in done]
     left_predicted = [scan for scan in predicted if scan.key not in done]
+    for scan in truth:
+        named = [other for other in left_predicted if _made_from(other, scan)]
+        pairs += [(scan, other, "named source") for other in named]
+        left_predicted = [other for other in left_predicted if other not in named]
+    done |= {scan.key for scan, _, _ in pairs}
+    left_truth = [scan for scan in truth if scan.key not in done]
     fits = {
         scan.key: [other for other in left_predicted if _agree(scan, other)] for scan in left_truth
     }
@@ -45,10 +53,17 @@ def pair_scans(truth: list[ScanFiles], predicted: list[ScanFiles]) -> Pairing:
     used_truth = {id(scan) for scan, _, _ in pairs}
     used_predicted = {id(scan) for _, scan, _ in pairs}
     return Pairing(
-        tuple(sorted(pairs, key=lambda pair: pair[0].name)),
+        tuple(sorted(pairs, key=lambda pair: (pair[0].name, pair[1].name))),
         tuple(scan for scan in truth if id(scan) not in used_truth),
         tuple(scan for scan in predicted if id(scan) not in used_predicted),
     )
+
+
+def _made_from(predicted: ScanFiles, truth: ScanFiles) -> bool:
+    """Whether the truth names the scan of a prediction, by suffix where that has ``mod``."""
+    modality = predicted.entities.get("mod")
+    key = without_parts(predicted.entities)
+    return any(key == source and modality in (None, suffix) for source, suffix in truth.sources)
 
 
 def _agree(one: ScanFiles, other: ScanFiles) -> bool:

@@ -16,7 +16,17 @@ from .files import ScanFiles
 from .lesionset import LesionSet, Mark
 from .matching import label_components
 
-__all__ = ["marks_of_labels", "read_image", "read_lesion_set", "read_marks", "read_mimics"]
+__all__ = [
+    "marks_of_labels",
+    "read_image",
+    "read_lesion_set",
+    "read_marks",
+    "read_mimics",
+    "with_hidden",
+]
+
+#: What tables call a microbleed in their column ``kind``.
+MICROBLEED_KINDS = ("microbleed", "CMB", "cmb")
 
 _MISSING = (None, "", "n/a", "nan", "NaN", "None")
 _NUMBERS = ("volume_mm3", "diameter_mm", "probability")
@@ -63,14 +73,40 @@ def read_lesion_set(
     return _at_least(lesions, threshold)
 
 
-def read_mimics(files: ScanFiles) -> LesionSet | None:
-    """Read the known mimics of a scan; None if its files name none."""
+def read_mimics(files: ScanFiles) -> tuple[LesionSet | None, tuple[Mark, ...]]:
+    """Read the known mimics of a scan, and the microbleeds that their table lists as hidden.
+
+    A simulator lists with the mimics what nobody can see: microbleeds among them belong to
+    the truth as lesions that are not visible; other things that cannot be seen explain no
+    false positive and are left out.
+
+    Returns
+    -------
+    mimics
+        None if the files name none.
+    hidden
+        Microbleeds that cannot be seen.
+    """
     table, image = files.roles.get("mimic_table"), files.roles.get("mimic_dseg")
-    if table is not None:
-        return _from_table(table, image)
-    if image is not None:
-        return _from_labels(*_read_labels(image), "labelled image")
-    return None
+    if table is None and image is None:
+        return None, ()
+    if table is None:
+        assert image is not None
+        return _from_labels(*_read_labels(image), "labelled image"), ()
+    listed = _from_table(table, image)
+    hidden = tuple(m for m in listed.marks if m.kind in MICROBLEED_KINDS and not m.visible)
+    shown = tuple(m for m in listed.marks if m.kind not in MICROBLEED_KINDS and m.visible)
+    return replace(listed, marks=shown), hidden
+
+
+def with_hidden(truth: LesionSet, hidden: tuple[Mark, ...]) -> LesionSet:
+    """Add microbleeds that cannot be seen to a truth, under indices that it does not use."""
+    used = [mark.index for mark in truth.marks]
+    if truth.labels is not None:
+        used.append(int(truth.labels.max(initial=0)))
+    first = max(used, default=0) + 1
+    more = tuple(replace(mark, index=first + number) for number, mark in enumerate(hidden))
+    return replace(truth, marks=truth.marks + more)
 
 
 def read_image(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:

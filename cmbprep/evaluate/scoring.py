@@ -142,6 +142,8 @@ def score_scan(
     cost, allowed = _affinity(counted, marks, rule, common)
     _, near_ignored = _affinity(ignored, marks, rule, common)
     excused = np.asarray(near_ignored.any(axis=0))
+    if rule.match == "overlap":
+        excused |= _touched(_without_voxels(ignored, truth), marks)
 
     pairs = assign(cost, allowed, _probabilities(marks))
     taken = {column for _, column in pairs}
@@ -213,6 +215,22 @@ def _affinity(
                     union = (true.volume_mm3 or 0) + (mark.volume_mm3 or 0) - shared
                     iou[i, j] = min(1.0, shared / max(union, shared))
     return 1 - iou, (iou > 0) & (iou >= rule.min_overlap - 1e-9)
+
+
+def _without_voxels(marks: list[Mark], lesions: LesionSet) -> list[Mark]:
+    labels = set() if lesions.labels is None else set(np.unique(lesions.labels).tolist())
+    return [mark for mark in marks if mark.index not in labels]
+
+
+def _touched(others: list[Mark], marks: list[Mark]) -> NDArray[np.bool_]:
+    """Say which marks touch one of others that have no voxels, both taken as spheres."""
+    reach = np.add.outer(_radii(others), _radii(marks))
+    near = centre_distances(_centres(others), _centres(marks)) <= reach + 1e-9
+    return np.asarray(near.any(axis=0))
+
+
+def _radii(marks: list[Mark]) -> NDArray[np.float64]:
+    return np.array([(mark.diameter_mm or 0.0) / 2 for mark in marks], dtype=float)
 
 
 def _centres(marks: list[Mark]) -> NDArray[np.float64]:

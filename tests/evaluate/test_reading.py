@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from cmbprep.errors import UsageError
 from cmbprep.evaluate.context import find_dataset, read_sites, scan_groups
 from cmbprep.evaluate.files import find_scans, parse_name
 from cmbprep.evaluate.pairing import pair_scans
-from cmbprep.evaluate.reading import read_lesion_set, read_marks, read_mimics
+from cmbprep.evaluate.reading import read_lesion_set, read_marks, read_mimics, with_hidden
 from cmbprep.lesions import Lesion, format_lesions
 
 
@@ -265,11 +267,52 @@ def test_trailing_dimensions_of_one_are_dropped(tmp_path):
 
 def test_mimics(tmp_path):
     save(tmp_path / "sub-1_label-CMB_mask.nii.gz", cubes())
-    assert read_mimics(only(tmp_path)) is None
+    assert read_mimics(only(tmp_path)) == (None, ())
     write(tmp_path / "sub-1_seg-mimic_dseg.tsv", "index\tx\ty\tz\tkind\n1\t0\t0\t0\tvein\n")
-    mimics = read_mimics(only(tmp_path))
+    mimics, hidden = read_mimics(only(tmp_path))
     assert [m.kind for m in mimics.marks] == ["vein"]
+    assert hidden == ()
     assert len(read_lesion_set(only(tmp_path)).marks) == 2
+
+
+def test_hidden_microbleeds_among_the_mimics_belong_to_the_truth(tmp_path):
+    save(tmp_path / "sub-1_label-CMB_mask.nii.gz", cubes())
+    write(
+        tmp_path / "sub-1_seg-mimics_dseg.tsv",
+        "index\tx\ty\tz\tkind\tvisible\n"
+        "1\t0\t0\t0\tcalcification\ttrue\n"
+        "2\t9\t0\t0\tmicrobleed\tfalse\n"
+        "3\t0\t9\t0\tcavernoma\tfalse\n",
+    )
+    mimics, hidden = read_mimics(only(tmp_path))
+    assert [m.kind for m in mimics.marks] == ["calcification"]
+    truth = with_hidden(read_lesion_set(only(tmp_path)), hidden)
+    assert [(m.index, m.visible) for m in truth.marks] == [(1, True), (2, True), (3, False)]
+
+
+def test_a_truth_stands_for_all_images_that_it_names(tmp_path):
+    (truth,) = named(tmp_path, "t", "sub-1")
+    found = named(tmp_path, "p", "sub-1_mod-T2starw", "sub-1_mod-swi", "sub-1_acq-b")
+    assert pair_scans([truth], found).pairs == ()
+    names = ["bids:raw:sub-1/anat/sub-1_part-mag_T2starw.nii.gz", "sub-1/anat/sub-1_swi.nii.gz"]
+    write(tmp_path / "t" / "sub-1_label-CMB_mask.json", json.dumps({"Sources": names}))
+    pairing = pair_scans(find_scans(tmp_path / "t"), found)
+    assert [(b.name, how) for _, b, how in pairing.pairs] == [
+        ("sub-1_mod-T2starw", "named source"),
+        ("sub-1_mod-swi", "named source"),
+    ]
+    assert [scan.name for scan in pairing.predicted_only] == ["sub-1_acq-b"]
+    assert pairing.truth_only == ()
+
+
+def test_groups_of_images_told_apart_by_modality(tmp_path):
+    anat = tmp_path / "sub-1" / "anat"
+    save(anat / "sub-1_part-mag_T2starw.nii.gz", cubes())
+    save(anat / "sub-1_swi.nii.gz", cubes())
+    (truth,) = named(tmp_path, "t", "sub-1")
+    for scan in named(tmp_path, "p", "sub-1_mod-T2starw", "sub-1_mod-swi"):
+        groups = scan_groups(truth, scan, dataset=tmp_path, output=tmp_path / "p", sites={})
+        assert groups["sequence"] == scan.entities["mod"]
 
 
 def test_groups_from_the_raw_dataset(tmp_path):

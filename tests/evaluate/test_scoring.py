@@ -119,6 +119,14 @@ def test_overlap_by_intersection_over_union():
     assert score(truth, found).hits[0].dice == pytest.approx(2 * 4 / 12)
 
 
+def test_hidden_lesions_without_voxels_excuse_what_touches_them():
+    truth, found = block((10, 14)), block((10, 14), (30, 34))
+    hidden = Mark(index=9, centre=(34.0, 5.5, 5.5), diameter_mm=2.0, visible=False)
+    truth = LesionSet(marks=(*truth.marks, hidden), labels=truth.labels, affine=truth.affine)
+    assert counts(score(truth, found, Rule(match="overlap"))) == (1, 0, 0)
+    assert counts(score(block((10, 14)), found, Rule(match="overlap"))) == (1, 0, 1)
+
+
 def test_overlap_needs_voxels():
     with pytest.raises(ValueError, match="voxels"):
         score(lesions(mark(1, 0)), lesions(mark(1, 0)), Rule(match="overlap"))
