@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from itertools import permutations, product
 
+import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from cmbprep.algorithms.zones import ZoneAssignment, assign_zones
+from cmbprep.templates import load_template
 from cmbprep.zones import MARS, RIGHT_OFFSET, VENTRICLE_INDEX
 
 INDEX = {name: index for index, name in enumerate(MARS.region_names, start=1)}
@@ -290,3 +293,51 @@ def test_hundred_lesions_on_a_large_scan_take_under_two_seconds() -> None:
     found = assign_zones(labels, np.diag([0.5, 0.5, 1.5, 1]), atlas, MARS)
     assert time.process_time() - start < 2
     assert len(found) > 90
+
+
+@pytest.mark.parametrize("flip", [1, -1])
+@pytest.mark.parametrize("degrees", [0.0, 20.0])
+def test_packaged_atlas_on_a_thick_oblique_scan(flip: int, degrees: float) -> None:
+    """Lesions put at known places of the template keep region and side on another grid."""
+    path = load_template().atlas("mars")
+    assert path is not None
+    image = nib.Nifti1Image.from_filename(path)
+    places = {
+        (36.0, 40.0, 20.0): "frontal",
+        (50.0, -35.0, 40.0): "parietal",
+        (58.0, -20.0, -15.0): "temporal",
+        (10.0, -88.0, 4.0): "occipital",
+        (26.0, 4.0, 0.0): "basal ganglia",
+        (12.0, -18.0, 8.0): "thalamus",
+        (25.0, -65.0, -38.0): "cerebellum",
+        (6.0, -24.0, -30.0): "brainstem",
+    }
+    zooms, shape = np.array([1.0, 1.0, 4.0]), (190, 230, 52)
+    affine = rotated(degrees) @ np.diag([*zooms, 1.0])
+    affine[:3, 0] *= flip
+    middle = affine[:3, :3] @ (np.array(shape) / 2)
+    affine[:3, 3] = np.array([0, -20, 5]) - middle
+    step = np.linalg.inv(image.affine) @ affine
+    template = np.asarray(image.dataobj)
+    atlas = ndimage.affine_transform(template, step[:3, :3], step[:3, 3], shape, order=0)
+    labels = np.zeros(shape, np.uint8)
+    expected = []
+    for point, region in places.items():
+        for side in (1, -1):
+            centre = np.array(point) * (side, 1, 1)
+            expected.append((region, "right" if side == 1 else "left"))
+            voxel = np.rint(nib.affines.apply_affine(np.linalg.inv(affine), centre)).astype(int)
+            around = voxel + np.argwhere(np.ones((9, 9, 5))) - (4, 4, 2)
+            gap = nib.affines.apply_affine(affine, around) - centre
+            ball = around[np.linalg.norm(gap, axis=1) < 2.5]
+            labels[tuple(ball.T)] = len(expected)
+    found = assign_zones(labels, affine, atlas, MARS)
+    assert [(one.region, one.hemisphere) for one in found] == expected
+
+
+def rotated(degrees: float) -> np.ndarray:
+    """Rotation about the x axis, then about the z axis, shape (4, 4)."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    tilt, turn = np.eye(4), np.eye(4)
+    tilt[1:3, 1:3] = turn[:2, :2] = [[c, -s], [s, c]]
+    return turn @ tilt
