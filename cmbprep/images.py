@@ -50,6 +50,8 @@ SHEAR_LIMIT_DEG = 0.5
 FORM_TOLERANCE_MM = 1.0
 #: With fewer finite voxels than this fraction an image is broken, not masked.
 MIN_FINITE = 0.10
+#: Interpolation makes a few values negative; more than this fraction come from elsewhere.
+MAX_NEGATIVE = 0.25
 #: More voxels than this are a damaged header, not a head.
 MAX_VOXELS = 2**31
 #: Seconds. Echoes from here on show susceptibility; earlier ones hardly do.
@@ -375,12 +377,23 @@ def _check_content(data: Array, path: Path, role: Role) -> None:
             path=path,
             hint="offer the image itself",
         )
-    if role != "phase" and _looks_like_phase(data, low, high):
+    if role != "magnitude":
+        return
+    hint = "offer the magnitude image (part-mag); name a phase image part-phase"
+    negative = np.count_nonzero(data < 0) / np.count_nonzero(data)
+    if negative > MAX_NEGATIVE:
+        raise ScanError(
+            f"{negative:.0%} of its values are negative, which no magnitude image has: it looks "
+            "like a phase image or one that was standardised",
+            path=path,
+            hint=hint,
+        )
+    if _looks_like_phase(data, low, high):
         raise ScanError(
             f"it looks like a phase image: values from {low:g} to {high:g} are spread evenly "
             "where there is only air",
             path=path,
-            hint="offer the magnitude image (part-mag); name this one part-phase",
+            hint=hint,
         )
 
 

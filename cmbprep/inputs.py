@@ -270,8 +270,11 @@ def _query(kind: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     query = dict(QUERIES[kind])
     for entity, value in wanted.items():
         query[entity] = [term(item) for item in value] if isinstance(value, list) else term(value)
-    if isinstance(query.get("extension"), str):
-        query["extension"] = "." + query["extension"].lstrip(".")
+    if "extension" in query:
+        given = query["extension"] if isinstance(query["extension"], list) else [query["extension"]]
+        query["extension"] = [
+            f".{item.lstrip('.')}" if isinstance(item, str) else item for item in given
+        ]
     return query
 
 
@@ -484,7 +487,8 @@ def _echo(
         units = phase.sidecar.metadata.get("Units")
         if units not in {"rad", "arbitrary"}:
             warnings.append(
-                f"{prefix}Units of the phase image are not given; they are told from its values"
+                f"{prefix}Units of the phase image are neither rad nor arbitrary; its scale is "
+                "told from its values"
             )
             units = None
     return Echo(

@@ -332,8 +332,28 @@ def wrapped(low: float, high: float, *, whole: bool) -> np.ndarray:
 @pytest.mark.parametrize("limits", [(0, 4095), (-4096, 4095), (-np.pi, np.pi), (0, 2 * np.pi)])
 def test_phase_offered_as_magnitude(path: Path, limits: tuple[float, float]) -> None:
     save(path, wrapped(*limits, whole=False).astype(np.float32))
-    assert "looks like a phase image" in refusal(path)
+    assert "phase image" in refusal(path)
     read_scan_image(path, role="phase")
+
+
+def test_phase_without_air_offered_as_magnitude(path: Path) -> None:
+    data = np.where(head() > 300, wrapped(-4096, 4095, whole=True), 0)
+    save(path, data.astype(np.int16))
+    assert "looks like a phase image" in refusal(path)
+
+
+def test_a_standardised_image_offered_as_magnitude(path: Path) -> None:
+    data = head()
+    save(path, (data - data.mean()) / data.std())
+    assert "standardised" in refusal(path)
+
+
+def test_interpolation_may_leave_a_few_negative_values(path: Path) -> None:
+    data = head()
+    data[::10] -= 300
+    assert (data < 0).any()
+    save(path, data)
+    read_scan_image(path, role="magnitude")
 
 
 @pytest.mark.parametrize("noise", [0.001, 0.02, 0.1, 0.3])

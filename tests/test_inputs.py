@@ -148,6 +148,22 @@ def test_the_path_to_the_dataset_may_hold_anything(tmp_path: Path) -> None:
     assert names([unit]) == ["sub-01_T2starw"]
 
 
+def test_links_are_followed_and_keep_their_names(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "study")
+    store = make_dataset(tmp_path / "store", ["a/sub-01_T2starw.nii.gz", "b/anat/sub-02_swi.nii"])
+    (root / "sub-01").mkdir()
+    (root / "sub-01/anat").symlink_to(store / "a")
+    (root / "sub-02").symlink_to(store / "b")
+    (root / "sub-03/anat").mkdir(parents=True)
+    dangling = root / "sub-03/anat/sub-03_T2starw.nii.gz"
+    dangling.symlink_to("../../.git/annex/objects/not-fetched")
+    assert [unit.scans[0].source for unit in find_units(root)] == [
+        root / "sub-01/anat/sub-01_T2starw.nii.gz",
+        root / "sub-02/anat/sub-02_swi.nii",
+        dangling,
+    ]
+
+
 @pytest.mark.parametrize("extra", [-8, 3])
 def test_only_the_participants_asked_for_are_indexed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: int
@@ -578,6 +594,7 @@ def varied(tmp_path: Path) -> Path:
         ({"run": 2}, ["sub-01_acq-b_run-02_T2starw"]),
         ({"run": "02"}, ["sub-01_acq-b_run-02_T2starw"]),
         ({"extension": "nii"}, []),
+        ({"extension": ["nii", "nii.gz"], "run": 1}, ["sub-01_acq-a_run-01_T2starw"]),
         ({"suffix": "swi"}, []),
     ],
 )
