@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["CONTOURS", "FIELD_STOPS", "ZONE_COLOURS", "plain", "region_title"]
+__all__ = ["CONTOURS", "FIELD_STOPS", "HEAT_STOPS", "ZONE_COLOURS", "plain", "region_title"]
 
 #: Contours on grey pictures: first, second, third.
 CONTOURS = ("#ffb000", "#2fd6c8", "#ff6eb4")
@@ -22,6 +22,9 @@ ZONE_COLOURS: Mapping[str, str] = {
 
 #: A field that is divided out: darker than it should be, unchanged, brighter.
 FIELD_STOPS = ("#2166ac", "#92c5de", "#f7f7f7", "#f4a582", "#b2182b")
+
+#: A frequency, from rare to the most frequent.
+HEAT_STOPS = ("#7a0c2e", "#d1495b", "#f79d5c", "#ffe66d")
 
 
 def plain(name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class ScanResult:
             return self.error.get("message", "").rstrip(".") or "the run ended with an error"
         return None if self.status == "complete" else "the run ended before the scan was done"
 
-    @property
+    @cached_property
     def entities(self) -> Mapping[str, str]:
         """BIDS entities of the source by short name."""
         return parse_entities(self.name)
@@ -92,7 +93,7 @@ class ScanResult:
             merged.update(record.metadata)
         return merged
 
-    @property
+    @cached_property
     def voxel_size(self) -> tuple[float, float, float] | None:
         """Voxel size of the scan, mm, from the header of its prepared image."""
         if self.preproc is not None:

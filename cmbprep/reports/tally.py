@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from cmbprep.lesions import ZONES, Lesion
 from cmbprep.zones import BURDEN_SCALES, Pattern, has_cerebellar, pattern
@@ -31,12 +32,12 @@ class Tally:
 
     lesions: tuple[Lesion, ...]
 
-    @property
+    @cached_property
     def counted(self) -> tuple[Lesion, ...]:
         """The rows that are microbleeds, definite or possible."""
         return tuple(item for item in self.lesions if item.susceptibility != "diamagnetic")
 
-    @property
+    @cached_property
     def definite(self) -> tuple[Lesion, ...]:
         """The rows that are definite microbleeds."""
         return tuple(item for item in self.counted if item.rating == "definite")

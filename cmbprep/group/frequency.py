@@ -1,0 +1,215 @@
+"""How often each voxel of the template lies in a microbleed.
+
+A participant's session has one vote, shared by its scans: the map is the mean over
+participants' sessions of the mean over the session's scans. Scans without microbleeds vote
+too, with zeros.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmbprep.lesions import Lesion
+from cmbprep.outputs import BLOCK, write_image, write_json
+from cmbprep.reports.results import ScanResult
+from cmbprep.reports.tally import Tally
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+__all__ = ["FrequencyMap", "frequency", "write_frequency_maps"]
+
+#: Affines may differ by this much, mm, and still be the same grid.
+AFFINE_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrequencyMap:
+    """A map that was written, and what went into it."""
+
+    path: Path
+    template: str
+    data: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    n_scans: int
+    n_sessions: int
+    n_participants: int
+
+
+class _GridsDifferError(Exception):
+    """Masks in the same template lie on different grids."""
+
+
+def write_frequency_maps(
+    root: Path, scans: Sequence[ScanResult]
+) -> tuple[list[FrequencyMap], tuple[str, ...]]:
+    """Write a map for each template that scans were brought to.
+
+    Returns
+    -------
+    maps
+        The maps.
+    notes
+        Why a map was not made, or what is missing in it, in sentences.
+    """
+    by_template: dict[str, list[ScanResult]] = {}
+    missing = 0
+    for scan in scans:
+        if scan.status != "complete" or scan.detection is None:
+            continue
+        if not scan.detection.files.path("template_mask").exists():
+            missing += 1
+            continue
+        by_template.setdefault(scan.detection.files.names.template, []).append(scan)
+    notes = [f"{missing} scans have no mask in template space and are not in the map"] * (
+        missing > 0
+    )
+    maps = []
+    for template, chosen in sorted(by_template.items()):
+        try:
+            maps.append(_write_map(root, template, chosen))
+        except _GridsDifferError as error:
+            notes.append(f"there is no frequency map in {template}: {error}")
+        except (OSError, EOFError, zlib.error, ValueError) as error:
+            notes.append(
+                f"there is no frequency map in {template}: a mask cannot be read "
+                f"({type(error).__name__})"
+            )
+    return maps, tuple(notes)
+
+
+def _write_map(root: Path, template: str, scans: Sequence[ScanResult]) -> FrequencyMap:
+    import nibabel as nib
+
+    data, affine = frequency(scans)
+    path = root / f"space-{template}_label-CMB_desc-frequency_probseg.nii.gz"
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm")
+    # Code 4: coordinates of a standard template.
+    image.set_sform(affine, code=4)
+    image.set_qform(affine, code=4)
+    result = FrequencyMap(
+        path=write_image(path, image),
+        template=template,
+        data=data,
+        affine=affine,
+        n_scans=len(scans),
+        n_sessions=len({scan.unit for scan in scans}),
+        n_participants=len({scan.entities["sub"] for scan in scans}),
+    )
+    write_json(
+        path.with_name(path.name.replace(".nii.gz", ".json")),
+        {
+            "Description": "Fraction of the participants' sessions with a microbleed, definite "
+            "or possible, at each voxel. A session with several scans has one vote, shared by "
+            "them. Diamagnetic spots are left out.",
+            BLOCK: {
+                "Template": template,
+                "NumberOfScans": result.n_scans,
+                "NumberOfSessions": result.n_sessions,
+                "NumberOfParticipants": result.n_participants,
+            },
+        },
+    )
+    return result
+
+
+def frequency(scans: Sequence[ScanResult]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Add up the masks of scans in one template.
+
+    Returns
+    -------
+    data : array of shape (i, j, k)
+        Fractions, 0 to 1.
+    affine : array of shape (4, 4)
+        Voxel -> RAS+ mm.
+    """
+    import nibabel as nib
+
+    per_session = Counter(scan.unit for scan in scans)
+    # The share of each scan in its session, and of each session in the whole.
+    weights = [1.0 / per_session[scan.unit] / len(per_session) for scan in scans]
+    shape: tuple[int, ...] = ()
+    affine = np.eye(4)
+    total: NDArray[np.float64] = np.zeros(0)
+    for scan, weight in zip(scans, weights, strict=True):
+        assert scan.detection is not None
+        with gzip.open(scan.detection.files.path("template_mask"), "rb") as stream:
+            header = nib.Nifti1Header.from_fileobj(stream)
+            if total.size == 0:
+                shape = tuple(int(n) for n in header.get_data_shape())
+                affine = header.get_best_affine()
+                total = np.zeros(int(np.prod(shape)))
+            _check_grid(scan, header, shape, affine)
+            # Most scans of a cohort have none: their masks need not be unpacked.
+            if Tally(scan.lesions).counted:
+                total[_voxels(scan, header, stream, shape, affine)] += weight
+    return total.reshape(shape, order="F").astype(np.float32), np.asarray(affine, dtype=float)
+
+
+def _check_grid(
+    scan: ScanResult,
+    header: nib.Nifti1Header,
+    shape: tuple[int, ...],
+    affine: NDArray[np.float64],
+) -> None:
+    same = tuple(header.get_data_shape()) == shape and np.allclose(
+        header.get_best_affine(), affine, atol=AFFINE_TOLERANCE
+    )
+    if not same:
+        raise _GridsDifferError(
+            f"the mask of {scan.name} has another grid than the first; process all scans with "
+            "the same version of the template"
+        )
+
+
+def _voxels(
+    scan: ScanResult,
+    header: nib.Nifti1Header,
+    stream: gzip.GzipFile,
+    shape: tuple[int, ...],
+    affine: NDArray[np.float64],
+) -> NDArray[np.intp]:
+    """Flat indices, first axis fastest, of the voxels in microbleeds."""
+    stream.seek(int(header["vox_offset"]))
+    kind = header.get_data_dtype()
+    raw = stream.read(int(np.prod(shape)) * kind.itemsize)
+    values = np.frombuffer(raw, dtype=kind)
+    if values.size != int(np.prod(shape)):
+        raise EOFError
+    inside = np.flatnonzero(values)
+    tally = Tally(scan.lesions)
+    return _without_mimics(inside, shape, affine, tally) if tally.mimics else inside
+
+
+def _without_mimics(
+    inside: NDArray[np.intp],
+    shape: tuple[int, ...],
+    affine: NDArray[np.float64],
+    tally: Tally,
+) -> NDArray[np.intp]:
+    """Leave out the voxels that lie nearer to a diamagnetic spot than to any microbleed."""
+    placed = [item for item in tally.lesions if _in_template(item) is not None]
+    if not any(item in tally.mimics for item in placed):
+        return inside
+    centres = np.array([_in_template(item) for item in placed], dtype=float)
+    voxels = np.stack(np.unravel_index(inside, shape, order="F"), axis=-1)
+    points = voxels @ affine[:3, :3].T + affine[:3, 3]
+    distance = np.linalg.norm(points[:, None] - centres[None], axis=-1)
+    mimic = np.array([item in tally.mimics for item in placed])
+    return inside[~mimic[distance.argmin(axis=1)]]
+
+
+def _in_template(lesion: Lesion) -> tuple[float, float, float] | None:
+    if lesion.x_mni is None or lesion.y_mni is None or lesion.z_mni is None:
+        return None
+    return lesion.x_mni, lesion.y_mni, lesion.z_mni
