@@ -124,7 +124,10 @@ def _tissues(
         return np.asarray(ants.apply_transforms(head, image, steps).numpy())
 
     mask = carried((t1 > 0) * 1.0) > 0.5
-    mask = ndimage.binary_fill_holes(_largest(mask))
+    # Without the frayed edge that the carried mask has above the cribriform plate.
+    ball = ndimage.generate_binary_structure(3, 2)
+    mask = _largest(ndimage.binary_opening(ndimage.binary_closing(mask, ball, 2), ball, 2))
+    mask = ndimage.binary_fill_holes(mask)
     grey, white = carried(source("gm")) / 255, carried(source("wm")) / 255
     grey, white = (np.clip(np.where(mask, part, 0), 0, 1) for part in (grey, white))
     fluid = np.where(mask, np.clip(1 - grey - white, 0, 1), 0)
@@ -167,10 +170,12 @@ def _compact(head: NDArray[np.floating], brain: NDArray[np.bool_]) -> NDArray[np
     near = ndimage.binary_dilation(brain, iterations=4)
     scaled = head * (250 / head.max())
     step = np.where(near, 2, 16)
-    return (np.round(scaled / step) * step).astype(np.uint8)
+    return np.minimum(np.round(scaled / step) * step, 250).astype(np.uint8)
 
 
-def _write_half(probability: NDArray[np.floating], affine: NDArray[np.floating], path: Path) -> None:
+def _write_half(
+    probability: NDArray[np.floating], affine: NDArray[np.floating], path: Path
+) -> None:
     """Write a probability map at 2 mm, 8 bits, scaled to 0..1."""
     # Voxels of 2 mm centred on every second one of 1 mm: the average over their extent.
     smooth = probability

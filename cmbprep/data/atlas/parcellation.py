@@ -137,8 +137,11 @@ def mars_labels(
     ndarray of uint8
         Indices of :data:`cmbprep.zones.MARS`; 0 outside the brain.
     """
+    source = brain & _is(classes, "lateral ventricle")
     classes, ventricle = _complete(classes, brain, csf)
-    lateral = ventricle & _is(classes, "lateral ventricle")
+    # The horns are too thin to be seen in an average brain: there the source has them.
+    hidden = source & ~_within(ventricle, _VENTRICLE_REACH_MM)
+    lateral = hidden | (ventricle & _is(classes, "lateral ventricle"))
     lobe = _nearest(classes, brain, _is(classes, *_LOBES))
     core = _is(classes, "core white matter")
     deep = (core & _within(lateral, border_mm)) | _is(classes, "fornix")
@@ -158,7 +161,7 @@ def mars_labels(
     region[deep] = index_of["deep and periventricular white matter"]
     region[peduncle & near_stem] = index_of["brainstem"]
     region[peduncle & ~near_stem] = index_of["cerebellum"]
-    return _finish(region, side, brain, ventricle, MARS)
+    return _finish(region, side, brain, ventricle, MARS, brain.astype(np.uint8))
 
 
 def bombs_labels(mars: Labels, grey: Mask, border_mm: float = BOMBS.border_mm) -> Labels:
@@ -195,15 +198,52 @@ def bombs_labels(mars: Labels, grey: Mask, border_mm: float = BOMBS.border_mm) -
         region[np.isin(names, takes)] = index
     region[lobar & ~junction] = 1 + BOMBS.region_names.index("subcortical white matter")
     region[junction] = 1 + BOMBS.region_names.index("cortex and grey-white junction")
-    return _finish(region, side.astype(np.uint8), mars > 0, mars == VENTRICLE_INDEX, BOMBS)
+    # Neither smoothing nor islands may move a voxel to another zone or side.
+    zones = [None, *dict.fromkeys(BOMBS.zone_of(name) for name in BOMBS.region_names)]
+    zone = np.array([0] + [zones.index(BOMBS.zone_of(name)) for name in BOMBS.region_names])
+    groups = (zone[region] + 10 * side).astype(np.uint8)
+    return _finish(region, side.astype(np.uint8), mars > 0, mars == VENTRICLE_INDEX, BOMBS, groups)
 
 
-def _finish(region: Labels, side: Labels, brain: Mask, ventricle: Mask, scheme: Scheme) -> Labels:
-    """Join regions with sides, and give islands to what surrounds them."""
+def _finish(
+    region: Labels, side: Labels, brain: Mask, ventricle: Mask, scheme: Scheme, groups: Labels
+) -> Labels:
+    """Join regions with sides, smooth borders, and give islands to what surrounds them.
+
+    ``groups`` are codes that no voxel may leave, so that two schemes agree on their zones.
+    """
     tissue = brain & ~ventricle
     side = _nearest(side, tissue & (side == 0))
     labels = np.where(side == 2, region + RIGHT_OFFSET, region).astype(np.uint8)
     labels[~tissue] = 0
+    result = np.zeros(labels.shape, np.uint8)
+    for group in np.unique(groups[tissue]):
+        inside = tissue & (groups == group)
+        part = _smooth(np.where(inside, labels, 0).astype(np.uint8), scheme)
+        result[inside] = _without_islands(part, inside, scheme)[inside]
+    result[ventricle] = VENTRICLE_INDEX
+    return result
+
+
+def _smooth(labels: Labels, scheme: Scheme) -> Labels:
+    """Give each labelled voxel the label that prevails around it (Gaussian of 0.8 mm)."""
+    best = np.zeros(labels.shape, np.float32)
+    result = labels.copy()
+    boxes = ndimage.find_objects(labels)
+    for value in scheme.by_index:
+        box = boxes[value - 1] if value <= len(boxes) else None
+        if box is None:
+            continue
+        box = tuple(slice(max(part.start - 4, 0), part.stop + 4) for part in box)
+        share = ndimage.gaussian_filter((labels[box] == value).astype(np.float32), 0.8)
+        wins = (share > best[box]) & (labels[box] > 0)
+        best[box][wins] = share[wins]
+        result[box][wins] = value
+    return result
+
+
+def _without_islands(labels: Labels, inside: Mask, scheme: Scheme) -> Labels:
+    """Give pieces below the smallest size to the nearest label, each region keeping its largest."""
     for _ in range(3):  # what an island is given to can make a new one, rarely
         islands = np.zeros(labels.shape, bool)
         for value in scheme.by_index:
@@ -211,10 +251,9 @@ def _finish(region: Labels, side: Labels, brain: Mask, ventricle: Mask, scheme: 
             if count > 1:
                 sizes = np.bincount(parts.ravel())
                 sizes[0] = _SMALLEST_PIECE
+                sizes[1 + np.argmax(sizes[1:])] = _SMALLEST_PIECE
                 islands |= sizes[parts] < _SMALLEST_PIECE
         if not islands.any():
             break
-        labels[islands] = 0
-        labels = _nearest(labels, islands)
-    labels[ventricle] = VENTRICLE_INDEX
+        labels = _nearest(np.where(islands, 0, labels).astype(np.uint8), islands & inside)
     return labels
