@@ -47,6 +47,7 @@ DATATYPES = frozenset({"anat", "swi"})
 #: Up to so many participants are indexed one by one.
 FEW_PARTICIPANTS = 10
 
+NOTHING = "there is no blood-sensitive scan"
 _FIND_HINT = (
     "cmbprep looks in anat/ and swi/ for images that end in "
     f"{', '.join(f'_{suffix}' for suffix in sorted(SEQUENCES))}"
@@ -138,6 +139,7 @@ def find_units(
             images.get(subject, _Images()),
             chosen if wanted == [] else wanted,
             reader,
+            nothing="no scan passes the filter file" if filters else NOTHING,
         )
     if participants is None and not any(unit.scans for unit in units):
         raise _nothing_found(root, units, filtered=bool(filters))
@@ -295,9 +297,14 @@ def _image(path: Path) -> _Image:
 
 
 def _units_of(
-    folder: Path, images: _Images, sessions: Sequence[str] | None, reader: SidecarReader
+    folder: Path,
+    images: _Images,
+    sessions: Sequence[str] | None,
+    reader: SidecarReader,
+    *,
+    nothing: str,
 ) -> list[Unit]:
-    """Make the units of one participant."""
+    """Make the units of one participant; ``nothing`` says why one is empty."""
     subject = folder.name.removeprefix("sub-")
     by_session: dict[str | None, list[_Image]] = defaultdict(list)
     for image in images.candidates:
@@ -323,15 +330,17 @@ def _units_of(
             )
         )
     if sessions is None:
-        return units or [_empty_unit(folder, subject, None)]
+        return units or [_empty_unit(folder, subject, None, nothing)]
     done = {unit.session for unit in units}
-    units += [_empty_unit(folder, subject, label) for label in sessions if label not in done]
+    units += [
+        _empty_unit(folder, subject, label, nothing) for label in sessions if label not in done
+    ]
     return sorted(units, key=lambda unit: unit.session or "")
 
 
-def _empty_unit(folder: Path, subject: str, session: str | None) -> Unit:
+def _empty_unit(folder: Path, subject: str, session: str | None, nothing: str) -> Unit:
     where = folder / f"ses-{session}" if session else folder
-    reason = "there is no blood-sensitive scan" if where.is_dir() else "there is no such session"
+    reason = nothing if where.is_dir() else "there is no such session"
     return Unit(
         subject=subject,
         session=session,

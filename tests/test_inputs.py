@@ -212,7 +212,10 @@ def test_the_order_on_disk_changes_nothing(tmp_path: Path) -> None:
     ("given", "chosen"),
     [
         (["ses-2/anat/sub-01_ses-2_T1w", "ses-1/anat/sub-01_ses-1_T1w"], "sub-01_ses-2_T1w"),
-        (["ses-1/anat/sub-01_ses-1_T1w", "ses-3/anat/sub-01_ses-3_T1w"], "sub-01_ses-1_T1w"),
+        (
+            ["ses-1/anat/sub-01_ses-1_acq-a_T1w", "ses-3/anat/sub-01_ses-3_T1w"],
+            "sub-01_ses-1_acq-a_T1w",
+        ),
         (["ses-3/anat/sub-01_ses-3_T1w", "ses-4/anat/sub-01_ses-4_T1w"], "sub-01_ses-3_T1w"),
         (
             [
@@ -395,7 +398,7 @@ def test_what_is_not_refused(tmp_path: Path, name: str, sidecar: dict[str, objec
     [
         ("anat/sub-01_swi.nii.gz", "anat/sub-01_swi.nii"),
         ("anat/sub-01_swi.nii.gz", "swi/sub-01_swi.nii.gz"),
-        ("anat/sub-01_part-mag_swi.nii.gz", "anat/sub-01_swi.nii.gz"),
+        ("anat/sub-01_part-mag_SWI.nii.gz", "anat/sub-01_SWI.nii.gz"),
         ("anat/sub-01_swi.nii.gz", "anat/sub-01_combined_swi.nii.gz"),
         ("anat/sub-01_flip-1_swi.nii.gz", "anat/sub-01_flip-2_swi.nii.gz"),
         ("anat/sub-01_echo-1_swi.nii.gz", "anat/sub-01_swi.nii.gz"),
@@ -614,6 +617,8 @@ def test_filters_that_leave_nothing(varied: Path) -> None:
     nothing = {kind: {"session": "9"} for kind in ("t2starw", "swi")}
     with pytest.raises(UsageError, match="passes the filter file"):
         find_units(varied, filters=nothing)
+    (unit,) = find_units(varied, participants=["01"], filters=nothing)
+    assert [refusal.reason for refusal in unit.refused] == ["no scan passes the filter file"]
 
 
 @pytest.mark.parametrize(
