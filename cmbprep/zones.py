@@ -266,9 +266,9 @@ BOMBS = Scheme(
         ]
     ),
     # White matter this near to cortex belongs to the grey-white junction; both sides of this
-    # border are lobar.
+    # border are lobar. At 3 mm, hardly any white matter of the gyri would remain.
     border="junction_border_mm",
-    border_mm=3.0,
+    border_mm=1.5,
     tolerance_mm=2.0,
     reference="Cordonnier et al. 2009, doi:10.1161/STROKEAHA.108.526996",
 )
