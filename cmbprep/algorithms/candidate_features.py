@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .candidates import Candidates, edge_distance
+from .candidates import BRIGHTEST, Candidates, edge_distance
 from .rays import OPPOSITE, RAY_VECTORS, radial_profiles
 
 __all__ = ["FEATURES", "Surroundings", "measure"]
@@ -89,7 +89,7 @@ class Surroundings:
 
 
 def measure(
-    candidates: Candidates, maps: Surroundings, *, limit: int = 700
+    candidates: Candidates, maps: Surroundings, *, limit: int = 900
 ) -> tuple[Candidates, NDArray[np.float64]]:
     """Measure the candidates that pass a first, generous look.
 
@@ -104,9 +104,13 @@ def measure(
     """
     if not len(candidates):
         return candidates, np.zeros((0, len(FEATURES)))
-    profiles, _ = radial_profiles(maps.ratio, candidates.voxels, maps.spacing, _RADII)
+    raw, _ = radial_profiles(maps.ratio, candidates.voxels, maps.spacing, _RADII)
+    # Fluid beside a spot tells nothing about its depth; it has a feature of its own.
+    profiles = np.minimum(raw, np.float32(BRIGHTEST))
     shape = _ray_shape(profiles, candidates.radii_mm)
     columns = _ray_features(profiles, shape, candidates, maps)
+    bright = _brightest(raw, shape.radius, shape.radius + 3.0)
+    columns["bright_wall"] = np.clip(np.quantile(bright, 0.9, axis=1), 0, 3)
     columns |= _neighbourhood_features(profiles, shape, candidates, maps)
     kept = _first_look(columns, shape, limit)
     candidates, shape = candidates.take(kept), shape.take(kept)
@@ -224,7 +228,6 @@ def _ray_features(
         "weakest_wall": np.clip(recovered.min(axis=1), -1, 2),
         "opposite_walls": np.clip(((pairs - shape.centre[:, None]) / depth).min(axis=1), -1, 2),
         "wall_spread": np.clip(recovered.std(axis=1), 0, 3),
-        "bright_wall": np.clip(np.quantile(wall, 0.9, axis=1), 0, 3),
         "surround_level": np.clip(shape.surround * background, 0, 2),
         "sharpness": np.clip(slope * shape.radius / shape.depth, 0, 3),
         "line_in_plane": flat_curvature.min(axis=1) / np.maximum(flat_curvature.max(axis=1), 0.05),

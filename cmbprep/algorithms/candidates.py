@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, spatial
 
 __all__ = [
+    "BRIGHTEST",
     "RADII_MM",
     "Candidates",
     "blob_response",
@@ -31,6 +32,8 @@ __all__ = [
 
 #: Radii of the blobs looked for, mm.
 RADII_MM = (1.0, 1.5, 2.2, 3.2, 4.6)
+#: Brighter than this, against the local background, is fluid and counts as tissue.
+BRIGHTEST = 1.15
 # Smallest response that counts: a void of a tenth of the tissue's signal, well resolved,
 # responds with about 0.05.
 _MIN_RESPONSE = 0.04
@@ -159,7 +162,7 @@ def find_candidates(
     *,
     radii_mm: tuple[float, ...] = RADII_MM,
     min_response: float = _MIN_RESPONSE,
-    limit: int = 3000,
+    limit: int = 5000,
 ) -> Candidates:
     """Find dark blobs inside a mask.
 
@@ -179,7 +182,8 @@ def find_candidates(
         Most candidates kept, the strongest first.
     """
     # Outside the mask there is no tissue to be darker than: a neutral value makes no blobs.
-    filled = np.where(mask, ratio, np.float32(1))
+    # Fluid counts as tissue, or all that lies between bright sulci would be a dark blob.
+    filled = np.where(mask, np.minimum(ratio, np.float32(BRIGHTEST)), np.float32(1))
     found: list[NDArray[np.float64]] = []
     usable = [r for r in radii_mm if r / np.sqrt(2) >= 0.5 * float(spacing.min())]
     for radius in usable or [radii_mm[-1]]:

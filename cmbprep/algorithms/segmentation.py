@@ -134,8 +134,8 @@ def segment_lesions(
     Returns
     -------
     list of Region
-        In the order of the seeds. A seed that lies in the region of an earlier one, or in
-        nothing darker than its surroundings, gives none.
+        In the order of the seeds. A seed whose region would touch that of an earlier one is
+        part of it and gives none; nor does one in nothing darker than its surroundings.
     """
     affine = np.asarray(affine, float)
     taken = np.zeros(image.shape, bool)
@@ -180,6 +180,8 @@ def _grow(
     dark[darkest] = True
     parts, _ = ndimage.label(dark)
     body = parts == parts[darkest]
+    if (ndimage.binary_dilation(body, np.ones((3, 3, 3), bool)) & taken[window]).any():
+        return None
     return _measure(number, patch, mask[window], body, (lowest, surround), affine, corner)
 
 

@@ -100,7 +100,7 @@ def _basis(
     """(n, k * (1 + hinges)) piecewise linear basis, feature by feature."""
     z = np.clip((np.asarray(table, float) - centre) / scale, -_CLIP, _CLIP)
     parts = [z, *(np.maximum(z - hinge, 0) for hinge in HINGES)]
-    return np.stack(parts, axis=2).reshape(len(z), -1)
+    return np.stack(parts, axis=2).reshape(len(z), z.shape[1] * len(parts))
 
 
 def fit_additive_model(

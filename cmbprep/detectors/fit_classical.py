@@ -29,6 +29,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,11 @@ class Background:
             raise ValueError(f"background {self.name}: role {self.role!r} is not fit or report")
         if self.image.shape != self.mask.shape or not self.mask.any():
             raise ValueError(f"background {self.name}: image and mask do not belong together")
+
+    @cached_property
+    def places(self) -> NDArray[np.bool_]:
+        """Where bleeds may be put."""
+        return plausible_places(self.image, self.mask, self.affine)
 
 
 def load_backgrounds(table: Path, role: str | None = None) -> list[Background]:
@@ -137,8 +143,9 @@ def _flatten(
 def implanted_scan(background: Background, seed: int, count: int = BLEEDS) -> Implanted:
     """Implant bleeds into a background; field and echo time are drawn too."""
     rng = np.random.default_rng([seed, *background.name.encode()])
-    places = plausible_places(background.image, background.mask, background.affine)
-    deposits = draw_deposits(places, background.affine, count, rng, diameter_mm=(0.8, 5.0))
+    deposits = draw_deposits(
+        background.places, background.affine, count, rng, diameter_mm=(0.8, 5.0)
+    )
     field_strength, echo_time = PROTOCOLS[int(rng.integers(len(PROTOCOLS)))]
     return implant(
         background.image,

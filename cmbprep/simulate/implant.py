@@ -199,6 +199,10 @@ def _dipole_convolve(
     kernel[0, 0, 0] = 0.0
     spectrum = fft.rfftn(source.astype(np.float32), s=shape)
     spectrum *= kernel
+    # A sharp source rings at the highest frequencies: blur by 0.6 of a sample.
+    for axis, (values, h) in enumerate(zip(k, steps, strict=True)):
+        turned = np.exp(-2 * (np.pi * 0.6 * h * values) ** 2).astype(np.float32)
+        spectrum *= turned.reshape([-1 if a == axis else 1 for a in range(3)])
     result = fft.irfftn(spectrum, s=shape)
     nx, ny, nz = source.shape
     return np.ascontiguousarray(result[:nx, :ny, :nz], dtype=np.float32)
