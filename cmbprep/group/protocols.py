@@ -46,16 +46,20 @@ class Protocol:
     rows: tuple[Row, ...]
 
     @property
+    def physics(self) -> str:
+        """What numbers and sizes of microbleeds depend on, in one line."""
+        echo, slices = f"TE {self.echo_time}", f"slices {self.slice_thickness}"
+        return f"{self.sequence} · {self.field} · {echo} · {slices}"
+
+    @property
+    def place(self) -> str:
+        """Scanner and site, as far as they are known."""
+        return " · ".join(part for part in (self.scanner, self.site) if part not in ("", "unknown"))
+
+    @property
     def title(self) -> str:
         """All of it in one line."""
-        parts = [
-            self.sequence,
-            self.field,
-            f"TE {self.echo_time}",
-            f"slices {self.slice_thickness}",
-        ]
-        parts += [part for part in (self.scanner, self.site) if part not in ("", "unknown")]
-        return " · ".join(parts)
+        return " · ".join(part for part in (self.physics, self.place) if part)
 
     @property
     def participants(self) -> tuple[Row, ...]:

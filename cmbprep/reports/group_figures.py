@@ -43,13 +43,13 @@ def classify_counts(counts: Sequence[int]) -> list[int]:
     return [int(value) for value in np.bincount(at.astype(int), minlength=len(limits))]
 
 
-def count_figure(groups: Sequence[tuple[str, Sequence[int]]], *, columns: int = 3) -> str:
+def count_figure(groups: Sequence[tuple[str, str, Sequence[int]]], *, columns: int = 3) -> str:
     """Draw a histogram of counts for each group, side by side.
 
     Parameters
     ----------
     groups
-        Title and counts of each.
+        Title, a line below it, and counts of each.
     columns
         Histograms in a row.
 
@@ -67,10 +67,11 @@ def count_figure(groups: Sequence[tuple[str, Sequence[int]]], *, columns: int = 
         "Participants by number of microbleeds",
         "One histogram a protocol.",
     )
-    for number, (title, counts) in enumerate(groups):
+    for number, (title, line, counts) in enumerate(groups):
         left, top = (number % columns) * cell + 16, (number // columns) * height + 8
         canvas.text((left, top + 14), _shorten(title, 52), size=12, weight="600")
-        canvas.text((left, top + 29), f"{len(counts)} participants", size=11, colour=QUIET)
+        line = _shorten(f"{len(counts)} participants · {line}".rstrip(" ·"), 60)
+        canvas.text((left, top + 29), line, size=11, colour=QUIET)
         _bars(canvas, (left, top + 34, cell - 32, chart), classify_counts(counts))
     return canvas.render()
 

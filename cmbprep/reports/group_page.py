@@ -160,7 +160,7 @@ def _histograms(protocols: Sequence[Protocol]) -> Markup | None:
 
     from .group_figures import count_figure
 
-    groups = [(item.title, item.counts()) for item in protocols[:MAX_HISTOGRAMS]]
+    groups = [(item.physics, item.place, item.counts()) for item in protocols[:MAX_HISTOGRAMS]]
     # A figure made here, its text escaped by the canvas.
     return Markup(count_figure(groups)) if groups else None  # noqa: S704
 

@@ -269,7 +269,7 @@ def contour_path(mask: NDArray, box: tuple[float, float, float, float]) -> str:
         thinned = points[:-1][::2]
         steps = np.round(np.diff(thinned, axis=0), 1)
         start = f"M{_brief(thinned[0, 0])} {_brief(thinned[0, 1])}"
-        moves = "".join(f"l{_brief(dx)} {_brief(dy)}" for dx, dy in steps)
+        moves = "".join([f"l{_brief(dx)} {_brief(dy)}" for dx, dy in steps.tolist()])
         parts.append(f"{start}{moves}z")
     return "".join(parts)
 
