@@ -8,6 +8,7 @@ from typing import Any
 
 from . import __version__
 from .outputs import BIDS_VERSION, read_json, write_json, write_text
+from .zones import Scheme, format_regions
 
 __all__ = ["prepare_dataset", "raw_uri"]
 
@@ -17,14 +18,24 @@ IGNORED = ("*.html", "figures/", "logs/", "*_xfm.*", "group_*", "tpl-*", ".work/
 CODE_URL = "https://pypi.org/project/cmbprep/"
 
 
-def prepare_dataset(root: Path, *, raw: Path) -> None:
+def prepare_dataset(root: Path, *, raw: Path, scheme: Scheme) -> None:
     """Write what an output dataset needs before any result is in it.
 
     Every job that works on the same dataset writes the same bytes.
+
+    Parameters
+    ----------
+    root
+        The output dataset.
+    raw
+        The raw dataset.
+    scheme
+        The zone scheme, whose table of labels stands at the top.
     """
     root.mkdir(parents=True, exist_ok=True)
     write_text(root / ".bidsignore", "\n".join(IGNORED) + "\n")
     write_json(root / "dataset_description.json", _description(root, raw))
+    write_text(root / f"atlas-{scheme.name}_dseg.tsv", format_regions(scheme))
 
 
 def _description(root: Path, raw: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from .plan import Method, ScanPlan, SubjectPlan, plan_subject
 from .scans import Unit
 from .settings import Settings
 from .templates import PACKAGED_ID, load_template
+from .zones import get_scheme
 
 if TYPE_CHECKING:
     from .engine import Crash
@@ -48,7 +49,9 @@ def run_participant_level(settings: Settings) -> int:
         return _show_plan(by_subject, settings, method)
     if not any(unit.scans for unit in units):
         raise UsageError(_nothing_found(units), path=settings.bids_dir, hint=_WHAT_IS_LOOKED_FOR)
-    prepare_dataset(settings.output_dir, raw=settings.bids_dir)
+    prepare_dataset(
+        settings.output_dir, raw=settings.bids_dir, scheme=get_scheme(settings.scheme)
+    )
     log = open_log(settings.output_dir / "logs", verbosity=settings.verbosity)
     logger.info("cmbprep runs with\n%s", settings.describe())
     failed = 0

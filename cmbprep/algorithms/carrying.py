@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from .grids import Grid
@@ -24,11 +24,11 @@ __all__ = ["carry_atlas", "carry_lesions", "crop_grid"]
 ATLAS_MARGIN_MM = 10.0
 
 
-def crop_grid(grid: Grid, corner: Sequence[int], shape: Sequence[int]) -> Grid:
+def crop_grid(grid: Grid, corner: ArrayLike, shape: ArrayLike) -> Grid:
     """Give the part of a grid that starts at a voxel and has a shape."""
     affine = grid.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ np.asarray(corner, dtype=float)
-    i, j, k = (int(n) for n in shape)
+    i, j, k = (int(n) for n in np.asarray(shape))
     return Grid((i, j, k), affine)
 
 

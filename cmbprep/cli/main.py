@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from cmbprep.errors import CmbprepError
+from cmbprep.settings import Settings
 
 from .parser import parse_settings
 
@@ -24,9 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = parse_settings(argv)
         if settings.level == "group":
-            from cmbprep.cohort import run_group_level
-
-            return run_group_level(settings)
+            return _run_group_level(settings)
         from cmbprep.participant import run_participant_level
 
         return run_participant_level(settings)
@@ -36,6 +35,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("cmbprep: stopped; finished scans are complete, run again to go on\n")
         return 130
+
+
+def _run_group_level(settings: Settings) -> int:
+    from cmbprep.group import run_group
+
+    table = settings.bids_dir / "participants.tsv"
+    result = run_group(settings.output_dir, participants_tsv=table if table.exists() else None)
+    for note in result.notes:
+        sys.stderr.write(f"cmbprep: {note}\n")
+    sys.stderr.write(
+        f"cmbprep: {result.n_scans} scans, {result.n_complete} complete; "
+        f"the group report is {result.page}\n"
+    )
+    return 0
 
 
 if __name__ == "__main__":

@@ -64,7 +64,6 @@ def init_bridge_wf(
             fixed=str(template.t1w),
             fixed_mask=str(template.brain_mask),
             moving=str(reference.t1w),
-            moving_mask=str(reference.brain_mask),
         ),
         "register",
         f"registration of {reference.id} to {template.id}",

@@ -1,0 +1,169 @@
+"""Nodes that correct bias, find the brain, and register."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from cmbprep.algorithms.bias import correct_bias
+from cmbprep.algorithms.masking import carry_brain_mask, refine_brain_mask
+from cmbprep.algorithms.registration import (
+    RegistrationQuality,
+    register_rigid,
+    register_to_template,
+)
+from cmbprep.algorithms.transforms import PointMap, write_transform
+from cmbprep.outputs import write_image
+
+from .files import load_image
+
+__all__ = ["CorrectBias", "RegisterTemplates", "RegisterToReference", "RegisterToT1w"]
+
+
+class _CorrectBiasInput(BaseInterfaceInputSpec):
+    in_file = traits.Str(mandatory=True)
+    mask = traits.Str(desc="where to fit the field; the head if not given")
+    threads = traits.Int(1, usedefault=True, nohash=True)
+
+
+class _CorrectBiasOutput(TraitedSpec):
+    out_file = traits.Str(desc="corrected image")
+
+
+class CorrectBias(SimpleInterface):
+    """Divide an image by its smooth intensity bias (N4)."""
+
+    input_spec = _CorrectBiasInput
+    output_spec = _CorrectBiasOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        given = self.inputs
+        mask = load_image(given.mask) if isdefined(given.mask) else None
+        corrected = correct_bias(load_image(given.in_file), mask, threads=given.threads)
+        out = Path(runtime.cwd) / "corrected.nii.gz"
+        self._results["out_file"] = str(write_image(out, corrected.image))
+        return runtime
+
+
+class _RegisterToReferenceInput(BaseInterfaceInputSpec):
+    in_file = traits.Str(mandatory=True, desc="bias-corrected image of a head")
+    reference = traits.Str(mandatory=True, desc="head of the template")
+    reference_mask = traits.Str(mandatory=True, desc="its brain mask")
+
+
+class _RegisterToReferenceOutput(TraitedSpec):
+    brain_mask = traits.Str(desc="on the image's own grid")
+    to_reference = traits.Str(desc="field that brings the image onto the template")
+    from_reference = traits.Str(desc="field that brings the template onto the image")
+    quality = traits.Dict()
+    warnings = traits.List(traits.Str())
+
+
+class RegisterToReference(SimpleInterface):
+    """Register an image to the template, and take its brain mask from there."""
+
+    input_spec = _RegisterToReferenceInput
+    output_spec = _RegisterToReferenceOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        given, cwd = self.inputs, Path(runtime.cwd)
+        image = load_image(given.in_file)
+        found = register_to_template(
+            image, load_image(given.reference), load_image(given.reference_mask)
+        )
+        mask = refine_brain_mask(image, found.brain_prior)
+        self._results["brain_mask"] = str(write_image(cwd / "brain_mask.nii.gz", mask))
+        # A file is named for the image that it brings over; its map of points goes the
+        # other way (see cmbprep.algorithms.transforms).
+        self._results["to_reference"] = _save(found.to_image, cwd / "to_reference.nii.gz")
+        self._results["from_reference"] = _save(found.to_template, cwd / "from_reference.nii.gz")
+        self._results["quality"] = {"template_registration": _figures(found.quality)}
+        self._results["warnings"] = _warnings(found.quality, "template")
+        return runtime
+
+
+class _RegisterToT1wInput(BaseInterfaceInputSpec):
+    in_file = traits.Str(mandatory=True, desc="bias-corrected scan")
+    t1w = traits.Str(mandatory=True, desc="bias-corrected T1w image of the same person")
+    t1w_mask = traits.Str(mandatory=True, desc="its brain mask")
+
+
+class _RegisterToT1wOutput(TraitedSpec):
+    brain_mask = traits.Str(desc="on the scan's own grid")
+    to_t1w = traits.Str(desc="rigid transform that brings the scan onto the T1w image")
+    from_t1w = traits.Str(desc="rigid transform that brings the T1w image onto the scan")
+    quality = traits.Dict()
+    warnings = traits.List(traits.Str())
+
+
+class RegisterToT1w(SimpleInterface):
+    """Register a scan to the T1w image, and carry the brain mask over."""
+
+    input_spec = _RegisterToT1wInput
+    output_spec = _RegisterToT1wOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        given, cwd = self.inputs, Path(runtime.cwd)
+        scan, t1w_mask = load_image(given.in_file), load_image(given.t1w_mask)
+        found = register_rigid(scan, load_image(given.t1w), t1w_mask)
+        mask = carry_brain_mask(scan, t1w_mask, found.to_reference)
+        self._results["brain_mask"] = str(write_image(cwd / "brain_mask.nii.gz", mask))
+        self._results["to_t1w"] = _save(found.to_reference.inverse(), cwd / "to_t1w.txt")
+        self._results["from_t1w"] = _save(found.to_reference, cwd / "from_t1w.txt")
+        self._results["quality"] = {"t1w_registration": _figures(found.quality)}
+        self._results["warnings"] = _warnings(found.quality, "T1w image")
+        return runtime
+
+
+class _RegisterTemplatesInput(BaseInterfaceInputSpec):
+    fixed = traits.Str(mandatory=True)
+    fixed_mask = traits.Str(mandatory=True)
+    moving = traits.Str(mandatory=True)
+
+
+class _RegisterTemplatesOutput(TraitedSpec):
+    to_fixed = traits.Str(desc="field that brings the moving template onto the fixed one")
+    from_fixed = traits.Str(desc="field that brings the fixed template onto the moving one")
+
+
+class RegisterTemplates(SimpleInterface):
+    """Register one template to another."""
+
+    input_spec = _RegisterTemplatesInput
+    output_spec = _RegisterTemplatesOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        given, cwd = self.inputs, Path(runtime.cwd)
+        found = register_to_template(
+            load_image(given.moving), load_image(given.fixed), load_image(given.fixed_mask)
+        )
+        self._results["to_fixed"] = _save(found.to_image, cwd / "to_fixed.nii.gz")
+        self._results["from_fixed"] = _save(found.to_template, cwd / "from_fixed.nii.gz")
+        return runtime
+
+
+def _save(transform: PointMap, path: Path) -> str:
+    write_transform(transform, path)
+    return str(path)
+
+
+def _figures(quality: RegistrationQuality) -> dict[str, Any]:
+    """Round the figures of merit for a sidecar."""
+    return {
+        name: round(value, 4) if isinstance(value, float) else value
+        for name, value in asdict(quality).items()
+        if name != "reasons"
+    }
+
+
+def _warnings(quality: RegistrationQuality, target: str) -> list[str]:
+    return [f"the registration to the {target} is doubtful: {why}" for why in quality.reasons]
