@@ -63,7 +63,9 @@ def draw(path: Path) -> None:
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
     plt.close(figure)
     # A palette of 256 colours is enough and makes a third of the file.
-    Image.fromarray(pixels).quantize(256).save(path, optimize=True)
+    Image.fromarray(pixels).quantize(256, method=Image.Quantize.MAXCOVERAGE).save(
+        path, optimize=True
+    )
 
 
 def _cut(image: nib.Nifti1Image, axis: int, where: int) -> NDArray[np.integer]:
