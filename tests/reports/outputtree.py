@@ -95,13 +95,14 @@ class Tree:
             "SliceThickness": 3.0,
             **(acquisition or {}),
         }
+        echo = acquisition["EchoTime"]
         preproc = StageFiles(self.root, "preproc", names)
         detection = StageFiles(self.root, "lesions", names)
         image = nib.Nifti1Image(np.ones((4, 4, 4), np.int16), np.diag([*voxel, 1.0]))
         write_image(preproc.path("preproc"), image)
         write_json(
             preproc.sidecar,
-            {**acquisition, **block(preproc, quality or {"snr": 20.0}, warnings)},
+            {**acquisition, **block(preproc, quality or {"snr": 20.0}, warnings, None, echo)},
         )
         write_image(detection.path("dseg"), image)
         write_text(detection.path("table"), format_lesions(lesions))
@@ -111,7 +112,7 @@ class Tree:
         parameters = {"detector": "classical", "detector_parameters": {"threshold": 0.35}}
         write_json(
             detection.sidecar,
-            {**COLUMNS, **acquisition, **block(detection, {}, (), parameters)},
+            {**COLUMNS, **acquisition, **block(detection, {}, (), parameters, echo)},
         )
         return detection
 
@@ -141,6 +142,7 @@ def block(
     quality: dict[str, Any],
     warnings: Sequence[str],
     parameters: dict[str, Any] | None = None,
+    echo_time: float = 0.02,
 ) -> dict[str, Any]:
     return {
         "Cmbprep": {
@@ -152,7 +154,7 @@ def block(
             "Quality": quality,
             "Warnings": list(warnings),
             "Sequence": files.names.suffix,
-            "EchoTimes": [0.02],
+            "EchoTimes": [echo_time],
         }
     }
 
