@@ -43,6 +43,10 @@ class Protocol:
         Number of slices.
     orientation
         ``axial``, ``sagittal`` or ``coronal``, tilted by `tilt` degrees at most.
+    motion
+        mm that the head drifts, one standard deviation, while a slice or slab is taken.
+    fold
+        Voxels at each end of the phase-encoded axis that fold into the field of view.
     snr
         Signal of white matter at the first echo, by the noise of one channel.
     suffix
@@ -68,6 +72,8 @@ class Protocol:
     slices: int
     orientation: str = "axial"
     tilt: float = 8.0
+    motion: float = 0.0
+    fold: int = 0
     snr: float = 30.0
     suffix: str = "T2starw"
     phase: bool = False
@@ -84,6 +90,8 @@ class Protocol:
             raise ValueError("echo times are in seconds, above 0 and up to 0.1")
         if min(self.voxel) <= 0 or self.gap < 0 or min(*self.matrix, self.slices) < 1:
             raise ValueError("voxel size, matrix and slices must be positive, the gap not below 0")
+        if self.motion < 0 or not 0 <= self.fold <= self.matrix[1] // 2:
+            raise ValueError("motion must not be below 0, and at most half the image can fold")
         if self.three_d and self.gap:
             raise ValueError("a 3D slab has no gaps")
         if self.orientation not in ("axial", "sagittal", "coronal"):
@@ -156,6 +164,27 @@ _ALL = (
         slices=26,
         snr=22.0,
         manufacturer="Philips",
+    ),
+    Protocol(
+        name="clinical-2d-1.5t-poor",
+        source=_GREENBERG + "; with a patient who moves, a field of view that is too short from "
+        "front to back, and slices that miss the vertex",
+        three_d=False,
+        field_strength=1.5,
+        echo_times=(0.025,),
+        repetition_time=700.0,
+        flip_angle=20.0,
+        voxel=(1.0, 1.0, 6.0),
+        gap=1.0,
+        matrix=(220, 176),
+        slices=15,
+        orientation="axial",
+        tilt=15.0,
+        snr=18.0,
+        motion=0.6,
+        fold=16,
+        manufacturer="GE",
+        phase_sign=-1,
     ),
     Protocol(
         name="clinical-2d-3t",

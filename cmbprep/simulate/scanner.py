@@ -223,18 +223,62 @@ def acquire(
     if background is None:
         background = head_field(head, geometry.pose)
     maps = (*_head_maps(head, protocol), background)
-    scene = _lay_scene(head, maps, tubes, sources, protocol, geometry, rng)
-    clean = _acquire_box(
-        scene, ((0, geometry.shape[0]), (0, geometry.shape[1]), (0, geometry.shape[2]))
-    )
+    # A stream each, so that a vessel more does not change the noise.
+    fill, receive = rng.spawn(2)
+    whole = _unfolded(geometry, protocol.fold)
+    scene = _lay_scene(head, maps, tubes, sources, protocol, whole, fill)
+    x, y, z = whole.shape
+    clean = _acquire_box(scene, ((0, x), (0, y), (0, z)))
     sigma = _noise_level(protocol)
     effects = tuple(
-        _effect(scene, source, patch, index, sigma)
+        _folded(_effect(scene, source, patch, index, sigma), geometry, protocol.fold)
         for index, (source, patch) in enumerate(zip(sources, scene.patches, strict=True))
     )
-    coil = coil_sensitivity(geometry, protocol.field_strength, rng)
-    echoes = tuple(mr.add_noise(echo * coil, sigma, rng) for echo in clean)
-    return Acquisition(echoes=echoes, geometry=geometry, effects=effects)
+    coil = coil_sensitivity(whole, protocol.field_strength, receive)
+    drift = _drift(geometry.shape[1], protocol, receive)
+    echoes = []
+    for echo in clean:
+        image = mr.wrap(echo * coil, 1, protocol.fold)
+        if protocol.motion:
+            image = mr.move(image, drift)
+        echoes.append(mr.add_noise(image, sigma, receive))
+    return Acquisition(echoes=tuple(echoes), geometry=geometry, effects=effects)
+
+
+def _unfolded(geometry: Geometry, fold: int) -> Geometry:
+    """The geometry with `fold` voxels more at both ends of the phase-encoded axis."""
+    affine = geometry.affine.copy()
+    affine[:3, 3] -= fold * affine[:3, 1]
+    x, y, z = geometry.shape
+    return Geometry(affine=affine, shape=(x, y + 2 * fold, z), pose=geometry.pose)
+
+
+def _folded(effect: Effect | None, geometry: Geometry, fold: int) -> Effect | None:
+    """An effect on the longer image, on the one that is written."""
+    if effect is None or fold == 0:
+        return effect
+    first, last = effect.origin[1] - fold, effect.origin[1] - fold + effect.loss.shape[1]
+    cut_low, cut_high = max(0, -first), max(0, last - geometry.shape[1])
+    centre = effect.centre_voxel - [0, fold, 0]
+    if (
+        cut_low + cut_high >= effect.loss.shape[1]
+        or not -0.5 <= centre[1] < geometry.shape[1] - 0.5
+    ):
+        return None
+    return Effect(
+        origin=(effect.origin[0], first + cut_low, effect.origin[2]),
+        loss=effect.loss[:, cut_low : effect.loss.shape[1] - cut_high],
+        contrast_to_noise=effect.contrast_to_noise,
+        centre_voxel=centre,
+    )
+
+
+def _drift(lines: int, protocol: Protocol, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Position in the plane, voxels, while each phase-encoding line is taken: a slow walk."""
+    walk = np.cumsum(rng.standard_normal((2, lines)), axis=1)
+    walk -= walk.mean(axis=1, keepdims=True)
+    walk *= protocol.motion / np.maximum(walk.std(axis=1, keepdims=True), 1e-9)
+    return np.asarray(walk / np.array(protocol.voxel[:2])[:, None])
 
 
 def acquire_t1w(

@@ -18,7 +18,9 @@ __all__ = [
     "ernst_amplitude",
     "gradient_echo",
     "mprage_amplitude",
+    "move",
     "slice_profile",
+    "wrap",
 ]
 
 
@@ -155,6 +157,52 @@ def slice_profile(samples: int, cell: float, thickness: float) -> NDArray[np.flo
     if not weights.sum() > 0:
         raise ValueError("no fine plane lies inside the slice")
     return (weights / weights.sum()).astype(np.float32)
+
+
+def wrap(signal: NDArray[np.complex64], axis: int, margin: int) -> NDArray[np.complex64]:
+    """Fold what lies beyond a field of view into it, as undersampled phase encoding does.
+
+    Parameters
+    ----------
+    signal
+        Image that is `margin` samples longer at both ends of `axis` than the result.
+    axis, margin
+        Where the field of view is too short, and by how much.
+    """
+    if margin == 0:
+        return signal
+    length = signal.shape[axis] - 2 * margin
+    if not 0 < margin <= length:
+        raise ValueError(f"{margin} samples cannot be folded into {length}")
+    moved = np.moveaxis(signal, axis, 0)
+    folded = moved[margin : margin + length].copy()
+    folded[length - margin :] += moved[:margin]
+    folded[:margin] += moved[margin + length :]
+    return np.moveaxis(folded, 0, axis)
+
+
+def move(signal: NDArray[np.complex64], drift: NDArray[np.floating]) -> NDArray[np.complex64]:
+    """Let the head move in the plane between the phase-encoding steps.
+
+    Parameters
+    ----------
+    signal
+        Complex image, shape (X, Y, Z), phase-encoded along Y.
+    drift
+        Shape (2, Y): position along X and Y in voxels while each line of k-space was taken,
+        in the order from the lowest frequency to the highest.
+    """
+    from scipy import fft
+
+    spectrum = fft.fftn(signal, axes=(0, 1), workers=1)
+    kx = np.fft.fftfreq(signal.shape[0])[:, None]
+    ky = np.fft.fftfreq(signal.shape[1])[None, :]
+    moved = fft.ifftshift(np.asarray(drift), axes=1)
+    turn = np.exp(-2j * np.pi * (kx * moved[0] + ky * moved[1])).astype(np.complex64)
+    result: NDArray[np.complex64] = fft.ifftn(
+        spectrum * turn[:, :, None], axes=(0, 1), workers=1, overwrite_x=True
+    )
+    return result
 
 
 def add_noise(

@@ -72,12 +72,12 @@ def _fill(
     """Spread points through a tube; each stands for a part of its volume in mm^3."""
     steps = np.linalg.norm(np.diff(tube.points, axis=0), axis=1)
     along = np.concatenate([[0.0], np.cumsum(steps)])
-    pitch = 0.4 * cell
+    pitch = 0.33 * cell
     count = max(2, int(np.ceil(along[-1] / pitch)))
     where = (np.arange(count) + 0.5) * along[-1] / count
     axis = np.column_stack([np.interp(where, along, tube.points[:, k]) for k in range(3)])
     radius = np.interp(where, along, tube.radii)
-    disc = max(1, int(np.ceil((2.5 * tube.radii.max() / cell) ** 2)))
+    disc = max(1, int(np.ceil((3.5 * tube.radii.max() / cell) ** 2)))
     # A sunflower fills a disc evenly; the jitter keeps rings from repeating along the tube.
     turn = np.arange(disc) * np.pi * (3 - np.sqrt(5))
     turn = turn[None, :] + rng.uniform(0, 2 * np.pi, (count, 1))
