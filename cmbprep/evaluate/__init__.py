@@ -3,11 +3,13 @@
 From files to a page, one direction, each step a module::
 
     files       which files in a folder describe which scan
-    reading     those files -> LesionSet (lesions with centres, sizes, labels on a grid)
+    lesionset   value objects: Mark (a lesion), LesionSet (those of a scan, with their voxels)
+    reading     files -> LesionSet
     pairing     truth scans <-> predicted scans, and what has no partner
     context     site, protocol, sequence of each scan
     matching    lesions <-> lesions of one scan, one to one and optimal
     scoring     one scan -> ScanResult (hits, misses, false positives and where they lie)
+    collect     two folders -> the ScanResults, and a record of every scan
     sample      many ScanResults -> arrays over scans
     curves      FROC, precision-recall and reliability curves
     agreement   intraclass correlation, kappa, limits of agreement
@@ -15,9 +17,10 @@ From files to a page, one direction, each step a module::
     intervals   bootstrap over subjects
     evaluation  all of it for the whole set and for every split
     floors      stated minima and whether they hold
+    conventions how it was counted, in sentences
     tables      TSV and JSON;  plots, page: the HTML page
     command     ``cmbprep-tools evaluate``
 
-Only :mod:`~cmbprep.evaluate.files`, ``reading``, ``context``, ``tables``, ``page`` and
-``command`` touch the disk; the others are functions of arrays and value objects.
+Only :mod:`~cmbprep.evaluate.files`, ``reading``, ``context`` and ``command`` touch
+the user's files; the others are functions of arrays and value objects.
 """

@@ -124,7 +124,7 @@ def calibration_error(
 ) -> FloatArray:
     """Give the expected calibration error.
 
-    ECE = sum over bins of (share of predictions) x |share correct - mean probability|
+    ECE = sum over bins of (share of predictions) x abs(share correct - mean probability)
     (Naeini, Cooper and Hauskrecht, AAAI 2015).
 
     Parameters

@@ -79,16 +79,16 @@ def make_page(
 def _heading(evaluation: Evaluation, collection: Collection, source: dict[str, object]) -> str:
     results = evaluation.results
     parts = [
-        f"{len(results)} scans of {len({r.subject for r in results})} subjects",
-        f"{sum(r.truth_count for r in results)} true lesions",
-        f"{sum(r.predicted_count for r in results)} predicted lesions",
+        f"Scans: {len(results)}, of {len({r.subject for r in results})} subjects",
+        f"true lesions: {sum(r.truth_count for r in results)}",
+        f"predicted lesions: {sum(r.predicted_count for r in results)}",
     ]
     for status in ("no prediction", "no truth"):
         count = sum(1 for record in collection.records if record.status == status)
         if count:
-            parts.append(f"{count} scans with {status}")
+            parts.append(f"scans with {status}: {count}")
     if source.get("prediction"):
-        parts.insert(0, f"Prediction by {source['prediction']}")
+        parts.insert(0, f"Prediction: {source['prediction']}")
     return " · ".join(parts)
 
 
