@@ -225,8 +225,9 @@ def _from_table(table: Path, image: Path | None) -> LesionSet:
 
 def _read_labels(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     data, affine = read_image(path)
-    labels = np.rint(data).astype(np.int32)
-    if data.size and (np.abs(data - labels).max() > 1e-3 or labels.min() < 0):
+    whole = data.dtype.kind in "iu"
+    labels = data.astype(np.int32) if whole else np.rint(data).astype(np.int32)
+    if data.size and (labels.min() < 0 or (not whole and np.abs(data - labels).max() > 1e-3)):
         raise UsageError("a labelled image has whole numbers from 0", path=path)
     return labels, affine
 

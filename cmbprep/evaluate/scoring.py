@@ -138,9 +138,9 @@ def score_scan(
     marks = _in_order(found.marks)
     counted = [m for m in true_marks if m.visible or rule.count_invisible]
     ignored = [m for m in true_marks if not (m.visible or rule.count_invisible)]
-    common = _common_volumes(truth, found)
-    cost, allowed = _affinity(counted, marks, rule, common)
-    _, near_ignored = _affinity(ignored, marks, rule, common)
+    overlap = _overlap(truth, found)
+    cost, allowed = _affinity(counted, marks, rule, overlap)
+    _, near_ignored = _affinity(ignored, marks, rule, overlap)
     excused = np.asarray(near_ignored.any(axis=0))
     if rule.match == "overlap":
         excused |= _touched(_without_voxels(ignored, truth), marks)
@@ -156,7 +156,7 @@ def score_scan(
         subject=subject,
         groups=dict(groups or {}),
         predicted_missing=predicted is None,
-        hits=tuple(_hit(counted[i], marks[j], truth, found, common) for i, j in pairs),
+        hits=tuple(_hit(counted[i], marks[j], overlap) for i, j in pairs),
         misses=tuple(mark for i, mark in enumerate(counted) if i not in matched),
         false_positives=tuple(
             FalsePositive(marks[j], DUPLICATE)
@@ -185,18 +185,48 @@ def _probabilities(marks: list[Mark]) -> NDArray[np.float64]:
     return np.array([1.0 if m.probability is None else m.probability for m in marks])
 
 
-def _common_volumes(truth: LesionSet, found: LesionSet) -> dict[tuple[int, int], float] | None:
+@dataclass(frozen=True)
+class _Overlap:
+    """Volumes, mm^3, of the labels of truth and prediction, and of what they have in common.
+
+    They are those of the images: a table may give a volume that was measured otherwise.
+    """
+
+    common: dict[tuple[int, int], float]
+    truth: dict[int, float]
+    predicted: dict[int, float]
+
+    def iou(self, true: Mark, mark: Mark) -> float:
+        """Intersection over union."""
+        shared, sizes = self._pair(true, mark)
+        return min(1.0, shared / (sizes - shared)) if sizes > shared else 0.0
+
+    def dice(self, true: Mark, mark: Mark) -> float | None:
+        """Dice coefficient; None where neither has a voxel."""
+        shared, sizes = self._pair(true, mark)
+        return min(1.0, 2 * shared / sizes) if sizes else None
+
+    def _pair(self, true: Mark, mark: Mark) -> tuple[float, float]:
+        sizes = self.truth.get(true.index, 0.0) + self.predicted.get(mark.index, 0.0)
+        return self.common.get((true.index, mark.index), 0.0), sizes
+
+
+def _overlap(truth: LesionSet, found: LesionSet) -> _Overlap | None:
     if truth.labels is None or found.labels is None:
         return None
     assert truth.affine is not None and found.affine is not None
-    return intersections(truth.labels, truth.affine, found.labels, found.affine)
+    return _Overlap(
+        intersections(truth.labels, truth.affine, found.labels, found.affine),
+        _labelled_volumes(truth),
+        _labelled_volumes(found),
+    )
 
 
 def _affinity(
     truth: list[Mark],
     marks: list[Mark],
     rule: Rule,
-    common: dict[tuple[int, int], float] | None,
+    overlap: _Overlap | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Give costs and permissions of all pairs, shape (n_truth, n_predicted) each."""
     shape = (len(truth), len(marks))
@@ -206,14 +236,11 @@ def _affinity(
         return distances, distances <= rule.distance_mm + 1e-9
     iou = np.zeros(shape)
     if shape[0] and shape[1]:
-        if common is None:
+        if overlap is None:
             raise ValueError("matching by overlap needs voxels on both sides, not a table alone")
         for i, true in enumerate(truth):
             for j, mark in enumerate(marks):
-                shared = common.get((true.index, mark.index), 0.0)
-                if shared:
-                    union = (true.volume_mm3 or 0) + (mark.volume_mm3 or 0) - shared
-                    iou[i, j] = min(1.0, shared / max(union, shared))
+                iou[i, j] = overlap.iou(true, mark)
     return 1 - iou, (iou > 0) & (iou >= rule.min_overlap - 1e-9)
 
 
@@ -237,26 +264,18 @@ def _centres(marks: list[Mark]) -> NDArray[np.float64]:
     return np.array([mark.centre for mark in marks], dtype=float).reshape(-1, 3)
 
 
-def _hit(
-    true: Mark,
-    mark: Mark,
-    truth: LesionSet,
-    found: LesionSet,
-    common: dict[tuple[int, int], float] | None,
-) -> Hit:
+def _hit(true: Mark, mark: Mark, overlap: _Overlap | None) -> Hit:
     distance = float(np.linalg.norm(np.subtract(true.centre, mark.centre)))
-    dice = None
-    if common is not None:
-        sizes = _labelled_volume(truth, true) + _labelled_volume(found, mark)
-        if sizes > 0:
-            dice = min(1.0, 2 * common.get((true.index, mark.index), 0.0) / sizes)
-    return Hit(true, mark, distance, dice)
+    return Hit(true, mark, distance, None if overlap is None else overlap.dice(true, mark))
 
 
-def _labelled_volume(lesions: LesionSet, mark: Mark) -> float:
-    assert lesions.labels is not None and lesions.affine is not None
+def _labelled_volumes(lesions: LesionSet) -> dict[int, float]:
+    """Give the volume of each label, mm^3: what overlaps are shares of."""
+    if lesions.labels is None or lesions.affine is None:
+        return {}
     voxel = abs(float(np.linalg.det(lesions.affine[:3, :3])))
-    return float(np.count_nonzero(lesions.labels == mark.index)) * voxel
+    names, counts = np.unique(lesions.labels[lesions.labels != 0], return_counts=True)
+    return {int(name): float(n * voxel) for name, n in zip(names, counts, strict=True)}
 
 
 def _steps(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -125,6 +127,15 @@ def test_hidden_lesions_without_voxels_excuse_what_touches_them():
     truth = LesionSet(marks=(*truth.marks, hidden), labels=truth.labels, affine=truth.affine)
     assert counts(score(truth, found, Rule(match="overlap"))) == (1, 0, 0)
     assert counts(score(block((10, 14)), found, Rule(match="overlap"))) == (1, 0, 1)
+
+
+def test_overlap_is_of_the_images_whatever_the_tables_say():
+    truth, found = block((10, 16)), block((12, 18))
+    marks = tuple(replace(mark, volume_mm3=1.0, diameter_mm=1.0) for mark in found.marks)
+    found = replace(found, marks=marks)
+    rule = Rule(match="overlap", min_overlap=0.5)
+    assert counts(score(truth, found, rule)) == (1, 0, 0)
+    assert score(truth, found).hits[0].dice == pytest.approx(2 * 4 / 12)
 
 
 def test_overlap_needs_voxels():
