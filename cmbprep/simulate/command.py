@@ -73,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
         heads=args.heads,
         progress=_show,
     )
-    print(f"{args.dest}: {args.participants} simulated people; the truth is in derivatives/truth")
+    sys.stdout.write(
+        f"{args.dest}: {args.participants} simulated people; the truth is in derivatives/truth\n"
+    )
     return 0
 
 
@@ -95,9 +97,9 @@ def _list_protocols() -> int:
         voxel = " x ".join(f"{v:g}" for v in protocol.voxel)
         times = ", ".join(f"{1000 * t:g}" for t in protocol.echo_times)
         kind = "3D" if protocol.three_d else "2D"
-        print(
+        sys.stdout.write(
             f"{protocol.name:26s} {kind}, {protocol.field_strength:g} T, {voxel} mm, "
-            f"TE {times} ms, {protocol.suffix}"
+            f"TE {times} ms, {protocol.suffix}\n"
         )
     return 0
 
@@ -108,6 +110,7 @@ def _show(done: int, total: int, label: str) -> None:
         filled = round(30 * done / total)
         bar = "#" * filled + "." * (30 - filled)
         end = "\n" if done == total else ""
-        print(f"\r[{bar}] {done}/{total} sub-{label}", end=end, file=sys.stderr, flush=True)
+        sys.stderr.write(f"\r[{bar}] {done}/{total} sub-{label}{end}")
     else:
-        print(f"[{done}/{total}] sub-{label}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"[{done}/{total}] sub-{label}\n")
+    sys.stderr.flush()

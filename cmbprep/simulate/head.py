@@ -97,7 +97,7 @@ class Deformation:
         return found
 
 
-def _apply(affine: NDArray[np.float64], points: NDArray[Any]) -> NDArray[np.float64]:
+def _apply(affine: NDArray[Any], points: NDArray[Any]) -> NDArray[np.float64]:
     result: NDArray[np.float64] = points @ affine[:3, :3].T + affine[:3, 3]
     return result
 

@@ -188,7 +188,7 @@ class _Scene:
     maps: tuple[Volume, Volume, Volume]  # amplitude, R2*, field in ppm, on the head's grid
     veins: NDArray[np.uint8]
     voids: NDArray[np.uint8]
-    field: Volume  # ppm, of veins and sources, on the fine grid
+    local: Volume  # ppm, field of veins and sources, on the fine grid
     patches: list[_Patch | None] = field(default_factory=list)
 
 
@@ -393,13 +393,13 @@ def _lay_scene(
         maps=maps,
         veins=veins,
         voids=voids,
-        field=fine_field,
+        local=fine_field,
     )
     for source in sources:
         patch = _patch(source, head_to_fine, fine_shape, spacing, b0, protocol.field_strength)
         scene.patches.append(patch)
         if patch is not None:
-            scene.field[_window(patch.origin, patch.field.shape)] += patch.field
+            scene.local[_window(patch.origin, patch.field.shape)] += patch.field
     return scene
 
 
@@ -612,7 +612,7 @@ def _encode(
     """Signal of some fine planes, encoded in the plane; summed by `weights` if given."""
     (x0, x1), (y0, y1) = box[0], box[1]
     lower = max(fine_z[0] - 1, 0)
-    upper = min(fine_z[1] + 1, scene.field.shape[2])
+    upper = min(fine_z[1] + 1, scene.local.shape[2])
     low = (x0 * scene.factors[0], y0 * scene.factors[1], lower)
     high = (x1 * scene.factors[0], y1 * scene.factors[1], upper)
     amplitude, r2star, frequency = _cells(scene, low, high, without)
@@ -658,7 +658,7 @@ def _cells(
     amplitude *= 1 - np.float32(0.15) * part
     r2star += part * (np.float32(venous_r2star(strength)) - r2star)
     amplitude *= 1 - scene.voids[window] * np.float32((1 - FLOW_VOID) / 255)
-    ppm += scene.field[window]
+    ppm += scene.local[window]
     for index, patch in enumerate(scene.patches):
         if patch is None:
             continue

@@ -17,8 +17,8 @@ __all__ = [
     "crop_k_space",
     "ernst_amplitude",
     "gradient_echo",
-    "mprage_amplitude",
     "move",
+    "mprage_amplitude",
     "slice_profile",
     "wrap",
 ]

@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from .anatomy import NUCLEI, inside, mirrored
 from .head import Head, Volume
 
-__all__ = ["PLACES", "Blob", "Source", "draw_microbleeds", "draw_mimics", "place_masks"]
+__all__ = [
+    "PLACES",
+    "Blob",
+    "Source",
+    "draw_microbleed",
+    "draw_microbleeds",
+    "draw_mimics",
+    "place_masks",
+]
 
 #: Place -> share of 957 rated bleeds of five cohorts (they add up to 0.98 there).
 PLACES = {
@@ -181,7 +189,7 @@ def draw_microbleeds(
         if found and rng.random() < 0.15:
             near = found[int(rng.integers(len(found)))]
             place, centre = near.place, _neighbour(head, places[near.place], near, rng, centre)
-        bleed = _microbleed(place, centre, rng)
+        bleed = draw_microbleed(place, centre, rng)
         gaps = [
             np.linalg.norm(np.subtract(s.centre, centre)) - s.reach - bleed.reach for s in found
         ]
@@ -213,7 +221,9 @@ def _neighbour(
     return _position(head, close, rng) if close.size else fallback
 
 
-def _microbleed(place: str, centre: tuple[float, float, float], rng: np.random.Generator) -> Source:
+def draw_microbleed(
+    place: str, centre: tuple[float, float, float], rng: np.random.Generator
+) -> Source:
     diameter = float(np.clip(np.exp(rng.normal(np.log(1.9), 0.42)), 0.8, 6.0))
     chi = float(np.clip(np.exp(rng.normal(np.log(1.0), 0.55)), 0.25, 3.5))
     irregular = rng.random() < 0.25

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -245,8 +246,8 @@ def _cortical(head: Head, rng: np.random.Generator) -> list[Tube]:
 
 def _follow(
     fluid: Volume,
-    inverse: NDArray[np.float64],
-    start: NDArray[np.floating],
+    inverse: NDArray[Any],
+    start: NDArray[Any],
     length: float,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from cmbprep.simulate.scanner import Geometry, rotation
-from cmbprep.simulate.sources import Source, _microbleed
+from cmbprep.simulate.sources import Source, draw_microbleed
 from cmbprep.simulate.vessels import Tube
-
 from tests.simulate.phantoms import centred, protocol, scan, sphere
 
 
@@ -29,7 +28,7 @@ def test_a_longer_echo_blooms_as_published():
     rng = np.random.default_rng(20)
     factors = []
     for _ in range(24):
-        bleed = _microbleed("cortex", tuple(rng.uniform(-0.5, 0.5, 3)), rng)
+        bleed = draw_microbleed("cortex", tuple(rng.uniform(-0.5, 0.5, 3)), rng)
         short = dark_volume(bleed, echo_times=(0.020,))
         if short:
             factors.append(dark_volume(bleed, echo_times=(0.040,)) / short)
@@ -47,7 +46,7 @@ def test_a_large_dipole_blooms_as_the_fourth_root_law_says():
 
 def test_three_tesla_shows_more_than_one_and_a_half():
     rng = np.random.default_rng(21)
-    bleeds = [_microbleed("cortex", (0.0, 0.0, 0.0), rng) for _ in range(12)]
+    bleeds = [draw_microbleed("cortex", (0.0, 0.0, 0.0), rng) for _ in range(12)]
     high = [dark_volume(b, field_strength=3.0) for b in bleeds]
     low = [dark_volume(b, field_strength=1.5) for b in bleeds]
     assert all(a >= b for a, b in zip(high, low, strict=True))
