@@ -23,7 +23,7 @@ __all__ = ["BiasCorrection", "clean_intensities", "correct_bias", "head_mask", "
 #: Finest voxel size at which the field is estimated, mm.
 FIT_SPACING = 4.0
 #: N4's time grows with the voxels it fits; past this many the voxel size is raised.
-FIT_VOXELS = 6000
+FIT_VOXELS = 2500
 #: Distance between the control points of the first fitting level, mm; each level halves it.
 KNOT_SPACING = 200.0
 #: Fitting levels inside a brain mask (to 25 mm), and inside the whole head (to 50 mm),

@@ -31,6 +31,8 @@ ANGLES = (-30.0, 0.0, 30.0)
 SHIFTS = ((0.0,), (-20.0, 0.0, 20.0), (-50.0, -25.0, 0.0, 25.0, 50.0))
 #: Starting points that are followed to their optimum.
 FOLLOWED = 6
+#: At most this many points of the scan are looked at; more only cost time.
+MAX_POINTS = 8000
 #: Smallest part of the scan's head that must fall into the reference's field of view.
 MIN_OVERLAP = 0.5
 
@@ -62,11 +64,11 @@ class _Matcher:
         reference: NDArray[np.float32],
         reference_grid: Grid,
     ) -> None:
-        self.points = scan_grid.points()[scan_region.ravel()]
-        self.codes = _quantise(scan)[scan_region]
+        stride = 1 + (np.count_nonzero(scan_region) - 1) // MAX_POINTS
+        self.points = scan_grid.points()[scan_region.ravel()][::stride]
+        self.codes = _quantise(scan)[scan_region][::stride]
         self.target = _quantise(reference).astype(np.float32)
         self.to_voxel = np.linalg.inv(reference_grid.affine)
-        self.centre = self.points.mean(axis=0)
 
     def __call__(self, matrix: NDArray[np.float64]) -> float:
         whole = self.to_voxel @ matrix

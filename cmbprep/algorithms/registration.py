@@ -440,7 +440,7 @@ def _judge_template(
         apply_transforms(moving, grid, (to_image,), fill=float("nan")).dataobj, dtype=np.float32
     )
     seen = brain & np.isfinite(warped)
-    overlap = np.count_nonzero(seen) / np.count_nonzero(brain)
+    overlap = float(np.count_nonzero(seen) / np.count_nonzero(brain))
     similarity = _similarity(values[seen], warped[seen]) if overlap > 0.05 else 1.0
     local = jacobian_determinant(compose_on_grid((warp,), grid))[brain]
     total = jacobian_determinant(to_image)[brain]
@@ -487,7 +487,7 @@ def _judge_rigid(
     near = ndimage.binary_dilation(carried, iterations=2)
     similarity = _similarity(values[near], matched[near]) if near.sum() > 1000 else 1.0
     seen = _field_of_view(moving_grid, grid, linear.inverse()) & brain
-    overlap = np.count_nonzero(seen) / np.count_nonzero(brain)
+    overlap = float(np.count_nonzero(seen) / np.count_nonzero(brain))
     bright = head_mask(values, grid.spacing)
     covered = np.count_nonzero(bright & carried) / max(np.count_nonzero(carried), 1)
     volume = (

@@ -1,0 +1,147 @@
+"""Registration of heads whose pose is known, and the judgement of what went wrong."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cmbprep.algorithms.registration import (
+    RegistrationQuality,
+    register_rigid,
+    register_to_template,
+)
+from cmbprep.algorithms.transforms import map_points
+from tests.algorithms import headphantom
+
+# 4 mm: quick, and enough to tell a millimetre.
+SHAPE = (48, 56, 52)
+AFFINE = headphantom.grid_affine(SHAPE, (4.0, 4.0, 4.0))
+
+
+def reference():
+    return headphantom.head(SHAPE, AFFINE), headphantom.brain(SHAPE, AFFINE)
+
+
+SCANS = {
+    "turned 30 degrees and 40 mm off": (
+        (48, 56, 40), (4.0, 4.0, 4.0), "LAS", (30, -12, 15), (10, -40, 22), (0, 0, 0)
+    ),
+    "sagittal thick slices": (
+        (52, 56, 28), (4.0, 4.0, 6.0), "AIR", (8, 5, -10), (-15, 10, 5), (0, 0, 0)
+    ),
+    "a slab of 60 mm": (
+        (48, 56, 12), (4.0, 4.0, 5.0), "LPS", (-12, 0, 6), (5, -8, 10), (0, 0, 15)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(SCANS))
+def test_a_scan_finds_its_pose_whatever_the_header_says(name):
+    shape, spacing, codes, degrees, shift, centre = SCANS[name]
+    pose = headphantom.rigid(degrees, shift)
+    where = pose[:3, :3] @ centre + pose[:3, 3]
+    affine = headphantom.grid_affine(shape, spacing, codes=codes, centre=where)
+    scan = headphantom.head(shape, affine, contrast="T2starw", pose=pose)
+    found = register_rigid(scan, *reference())
+    truth = headphantom.brain_points()
+    scanner = truth @ pose[:3, :3].T + pose[:3, 3]
+    errors = np.linalg.norm(map_points(scanner, (found.to_reference,)) - truth, axis=1)
+    assert np.median(errors) < 1.5
+    assert np.percentile(errors, 95) < 3
+    assert found.quality.verdict == "ok", found.quality.reasons
+    assert found.quality.rotation_deg == pytest.approx(
+        np.degrees(np.arccos((np.trace(pose[:3, :3]) - 1) / 2)), abs=3
+    )
+
+
+@pytest.fixture(scope="module")
+def warped():
+    """A larger head in another pose and contrast, laid onto the reference."""
+    pose = headphantom.rigid((12, -6, 10), (6, -15, 12)) @ np.diag([1.06, 0.97, 1.04, 1.0])
+    affine = headphantom.grid_affine(SHAPE, (4.2, 4.0, 4.4), codes="LPS", centre=(6, -15, 12))
+    image = headphantom.head(SHAPE, affine, contrast="T2starw", pose=pose)
+    return pose, affine, register_to_template(image, *reference())
+
+
+def test_template_maps_find_a_known_affine_both_ways(warped):
+    pose, _, found = warped
+    truth = headphantom.brain_points()
+    person = truth @ pose[:3, :3].T + pose[:3, 3]
+    there = np.linalg.norm(map_points(person, (found.to_template,)) - truth, axis=1)
+    back = np.linalg.norm(map_points(truth, (found.to_image,)) - person, axis=1)
+    assert np.median(there) < 1.5
+    assert np.median(back) < 1.5
+    assert np.percentile(there, 95) < 4
+
+
+def test_the_two_maps_undo_each_other(warped):
+    found = warped[2]
+    points = headphantom.brain_points()
+    there_and_back = map_points(points, (found.to_image, found.to_template))
+    assert np.percentile(np.linalg.norm(there_and_back - points, axis=1), 95) < 0.7
+
+
+def test_prior_covers_the_brain_and_the_judgement_is_right(warped):
+    pose, affine, found = warped
+    truth = headphantom.brain(SHAPE, affine, pose=pose)
+    assert headphantom.dice(np.asarray(found.brain_prior.dataobj) >= 0.5, truth.dataobj) > 0.95
+    volume = np.asarray(truth.dataobj).sum() * np.prod([4.2, 4.0, 4.4]) / 1000
+    assert found.quality.brain_volume_ml == pytest.approx(volume, rel=0.05)
+    assert found.quality.verdict == "ok", found.quality.reasons
+    assert found.quality.folding_fraction == 0
+
+
+def test_noise_is_not_taken_for_a_head():
+    rng = np.random.default_rng(0)
+    noise = nib.Nifti1Image(rng.gamma(2, 20, size=SHAPE).astype(np.float32), AFFINE)
+    assert register_rigid(noise, *reference()).quality.verdict == "doubtful"
+
+
+def test_quality_checks_itself():
+    figures = {"similarity": 1.1, "overlap": 1.0, "brain_volume_ml": 1400.0,
+               "rotation_deg": 2.0, "shift_mm": 3.0}  # fmt: skip
+    assert RegistrationQuality(**figures).verdict == "ok"
+    with pytest.raises(ValueError, match="reasons"):
+        RegistrationQuality(**figures, verdict="doubtful")
+    with pytest.raises(ValueError, match="reasons"):
+        RegistrationQuality(**figures, reasons=("it is off",))
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        RegistrationQuality(**{**figures, "overlap": 1.2})
+
+
+SAME_BYTES = """
+import hashlib, numpy as np
+from tests.algorithms import headphantom
+from cmbprep.algorithms.bias import correct_bias
+from cmbprep.algorithms.masking import refine_brain_mask
+from cmbprep.algorithms.registration import register_to_template
+shape = (40, 46, 42)
+affine = headphantom.grid_affine(shape, (5.0, 5.0, 5.0))
+template = headphantom.head(shape, affine), headphantom.brain(shape, affine)
+pose = headphantom.rigid((5, 5, 5), (4, 4, 4))
+image = correct_bias(headphantom.head(shape, affine, pose=pose), iterations=3).image
+found = register_to_template(image, *template)
+mask = refine_brain_mask(image, found.brain_prior)
+parts = (image.dataobj, found.to_template.displacement, found.to_image.displacement, mask.dataobj)
+print(hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in parts)).hexdigest())
+"""
+
+
+def test_two_processes_give_the_same_bytes_and_leave_no_files(tmp_path):
+    digests = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        result = subprocess.run(
+            [sys.executable, "-c", SAME_BYTES],
+            capture_output=True, text=True, check=True,
+            env={**os.environ, "TMPDIR": str(folder), "PYTHONHASHSEED": str(number)},
+        )  # fmt: skip
+        digests.append(result.stdout.split()[-1])
+        assert list(folder.iterdir()) == []
+    assert len(digests[0]) == len(hashlib.sha256().hexdigest())
+    assert digests[0] == digests[1]
