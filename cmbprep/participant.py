@@ -6,6 +6,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,9 +50,7 @@ def run_participant_level(settings: Settings) -> int:
         return _show_plan(by_subject, settings, method)
     if not any(unit.scans for unit in units):
         raise UsageError(_nothing_found(units), path=settings.bids_dir, hint=_WHAT_IS_LOOKED_FOR)
-    prepare_dataset(
-        settings.output_dir, raw=settings.bids_dir, scheme=get_scheme(settings.scheme)
-    )
+    prepare_dataset(settings.output_dir, raw=settings.bids_dir, scheme=get_scheme(settings.scheme))
     log = open_log(settings.output_dir / "logs", verbosity=settings.verbosity)
     logger.info("cmbprep runs with\n%s", settings.describe())
     failed = 0
@@ -176,16 +175,31 @@ def _compute(plans: Sequence[SubjectPlan], settings: Settings, method: Method) -
     workflow = init_cmbprep_wf(plans, settings=settings, method=method)
     progress = Progress(workflow)
     crashes = engine.run(workflow, plugin, crash_dir=crash_dir, on_step=progress.step)
-    if not crashes and not settings.keep_work:
-        shutil.rmtree(Path(workflow.base_dir) / workflow.name, ignore_errors=True)
-        _remove_if_empty(crash_dir, settings.work)
-    return crashed_scans(plans, crashes)
+    lost = crashed_scans(plans, crashes)
+    if not settings.keep_work:
+        _clear_work(plans, lost, Path(workflow.base_dir) / workflow.name, crash_dir)
+    return lost
 
 
-def _remove_if_empty(*folders: Path) -> None:
-    for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+def _clear_work(
+    plans: Sequence[SubjectPlan], lost: dict[str, Crash], folder: Path, crash_dir: Path
+) -> None:
+    """Remove the intermediate files of participants that are complete.
+
+    Those of the others stay, so that a run after a repair starts where this one failed.
+    """
+    from .workflows.base import subject_wf_name
+
+    for plan in plans:
+        if not any(scan.scan.name in lost for scan in plan.scans):
+            shutil.rmtree(folder / subject_wf_name(plan), ignore_errors=True)
+    if not lost:
+        shutil.rmtree(folder / "bridge_wf", ignore_errors=True)
+    # The records of the crashes are in logs/ by now.
+    shutil.rmtree(crash_dir, ignore_errors=True)
+    for empty in (folder, folder.parent):
+        with suppress(OSError):  # another job is at work in it, or something was lost
+            empty.rmdir()
 
 
 def _note_failures(plan: SubjectPlan, crashes: dict[str, Crash], root: Path) -> list[ScanPlan]:

@@ -21,8 +21,12 @@ class Progress:
     """
 
     def __init__(self, workflow: pe.Workflow) -> None:
-        nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
-        self._titles = {node.fullname: node.title for node in nodes if hasattr(node, "title")}
+        # Names as a running graph has them: with the outermost workflow's in front.
+        nodes = {
+            f"{workflow.name}.{name}": workflow.get_node(name)
+            for name in workflow.list_node_names()
+        }
+        self._titles = {name: node.title for name, node in nodes.items() if hasattr(node, "title")}
         self._ended = 0
 
     def step(self, node: str, status: str, seconds: float) -> None:
