@@ -292,3 +292,14 @@ def test_outliers_are_told_within_a_protocol(tree: Tree) -> None:
     assert [(item.row.name, item.measure) for item in outliers] == [
         ("sub-a9_T2starw", "preproc_snr")
     ]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
+def test_masks_of_any_kind_and_odd_size_are_read(tree: Tree, kind: type) -> None:
+    shape = (5, 3, 7)
+    first, second = np.zeros(shape, kind), np.zeros(shape, kind)
+    first[4, 2, 6] = first[0, 0, 0] = second[4, 2, 6] = 1
+    tree.add("sub-1_T2starw", [make_lesion(1)], mask=first)
+    tree.add("sub-2_T2starw", [make_lesion(1)], mask=second)
+    (path,) = run_group(tree.finish(), participants_tsv=None).maps
+    np.testing.assert_allclose(nib.load(path).get_fdata(), (first + second) / 2)

@@ -184,9 +184,11 @@ def _background(item: FrequencyMap) -> NDArray[np.float32] | None:
 
     try:
         image = nib.Nifti1Image.from_filename(load_template(item.template, offline=True).t1w)
-        shape = item.data.shape
+        data, shape = np.asarray(image.dataobj, np.float32), item.data.shape
+        if data.shape == shape and np.allclose(image.affine, item.affine, atol=1e-3):
+            return data
         grid = Grid((shape[0], shape[1], shape[2]), item.affine)
-        return resample_to_grid(np.asarray(image.dataobj, np.float32), image.affine, grid)
+        return resample_to_grid(data, image.affine, grid)
     except (CmbprepError, OSError, ImportError):
         return None
 

@@ -15,7 +15,7 @@ from .page import embed_figure, link_to, render_page
 from .palette import plain
 from .results import ScanResult, SubjectResult, collect_results, lesion_number
 from .tally import SCALES, UNKNOWN_ZONE, Tally, volume_of
-from .text import flatten, format_value, load_spec, methods_text, quality_title, quantity
+from .text import flatten, format_value, load_spec, methods_text, quality_title, quantity, sentence
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -176,7 +176,7 @@ def _anatomy_view(root: Path, record: StageRecord, anchor: str) -> AnatomyView:
         name=f"{names.src}_T1w",
         figures=_figures(folder, load_spec()["anatomy_figures"], {"src": names.src}, anchor),
         quality=_quality([record]),
-        warnings=tuple(map(str, record.block.get("Warnings", ()))),
+        warnings=tuple(sentence(str(text)) for text in record.block.get("Warnings", ())),
         files=_files(root, [record]),
         parameters=_parameters([record]),
     )
@@ -224,7 +224,7 @@ def _acquisition(result: ScanResult) -> tuple[tuple[str, str], ...]:
 
 def _flags(result: ScanResult, tally: Tally | None) -> tuple[str, ...]:
     """List what a reader should look at before trusting the counts."""
-    flags = list(result.doubts)
+    flags = [sentence(text) for text in result.doubts]
     if tally is None:
         return tuple(flags)
     near = [str(item.index) for item in tally.counted if item.boundary]
@@ -348,6 +348,7 @@ def _quality(
             tuple(
                 (quality_title(key), format_value(value))
                 for key, value in flatten(record.block["Quality"]).items()
+                if value is not None
             ),
         )
         for record in records

@@ -132,7 +132,9 @@ def lesion_figure(
                 _number_neighbours(canvas, volume.frame, plane, crop, box, neighbours, middle)
             else:
                 _ticks(canvas, plane, crop, box, centre)
-            mark_sides(canvas, box, plane, volume.frame.position(plane, middle[plane.normal]))
+            mark_sides(
+                canvas, box, plane, volume.frame.position(plane, middle[plane.normal], centre)
+            )
             if outlined:
                 _scale_bar(canvas, volume.frame, plane, crop, box)
     canvas.height = 30 + max(side, locator_height) + GAP
@@ -210,7 +212,7 @@ def _draw_locator(
     x0, y1 = _place(plane, shown, box, np.array(crop.low) - 0.5)
     x1, y0 = _place(plane, shown, box, np.array(crop.high) - 0.5)
     canvas.rectangle((x0, y0, x1 - x0, y1 - y0), stroke=CONTOURS[0], width=1.3)
-    mark_sides(canvas, box, plane, volume.frame.position(plane, middle[2]))
+    mark_sides(canvas, box, plane, volume.frame.position(plane, middle[2], middle))
     return height
 
 

@@ -91,11 +91,21 @@ class Frame:
         """Give the array with its axes to the right, to the front and upwards (a view)."""
         return np.asarray(nib.apply_orientation(data, self.orientation))
 
-    def position(self, plane: Plane, index: int) -> float:
-        """Coordinate of a section's middle along its normal, mm RAS+."""
-        voxel = np.append((np.array(self.shape) - 1) / 2.0, 1.0)
+    def position(self, plane: Plane, index: int, at: ArrayLike | None = None) -> float:
+        """Coordinate of a section along its normal, mm RAS+.
+
+        In an oblique scan it changes over the section; it is given where the section
+        passes the voxel ``at`` (the middle of the scan by default).
+        """
+        voxel = np.append((np.array(self.shape) - 1) / 2.0 if at is None else at, 1.0)
         voxel[plane.normal] = index
         return float((self.affine @ voxel)[plane.normal])
+
+    @property
+    def tilt(self) -> float:
+        """Largest angle between an axis of the scan and the nearest one of the room, degrees."""
+        directions = self.affine[:3, :3] / self.spacing
+        return float(np.degrees(np.arccos(np.clip(np.diag(directions), -1, 1)).max()))
 
     def voxel(self, point: ArrayLike) -> NDArray[np.float64]:
         """Turned voxel coordinates of a point given in mm RAS+."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .sections import Crop, Frame, Plane, encode_picture, grey_levels
@@ -38,6 +39,11 @@ class Sheet:
     shown: Crop
     top: float = 0.0
 
+    @property
+    def middle(self) -> NDArray[np.float64]:
+        """The voxel in the middle of what is shown."""
+        return (np.array(self.shown.low) + np.array(self.shown.high) - 1) / 2.0
+
     def heading(self, content: str) -> None:
         """Write a line above what comes next."""
         self.canvas.text((GAP + 2, self.top + 17), content, size=13, weight="600")
@@ -45,6 +51,8 @@ class Sheet:
 
     def legend(self, entries: Sequence[tuple[str, str]], note: str = "") -> None:
         """Write the meaning of the colours, and a note."""
+        if note and self.frame.tilt > 2:
+            note += f" The scan is oblique by {self.frame.tilt:.0f}°; positions hold mid-section."
         if entries:
             self.canvas.legend((GAP + 2, self.top + 17), entries)
             self.top += 24
@@ -56,7 +64,7 @@ class Sheet:
         """Place sections side by side, painted by ``paint``."""
         for box, index in self.boxes(plane, indices, columns):
             paint(self.canvas, box, plane, index)
-            mark_sides(self.canvas, box, plane, self.frame.position(plane, index))
+            mark_sides(self.canvas, box, plane, self.frame.position(plane, index, self.middle))
         self.top += self.size(plane, columns)[1] + GAP
 
     def size(self, plane: Plane, columns: int) -> tuple[float, float]:

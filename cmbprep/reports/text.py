@@ -22,6 +22,7 @@ __all__ = [
     "methods_text",
     "quality_title",
     "quantity",
+    "sentence",
 ]
 
 
@@ -101,6 +102,17 @@ def quality_title(key: str) -> str:
         else plain(key)
     )
     return title[:1].upper() + title[1:]
+
+
+def sentence(text: str) -> str:
+    """Begin a message with a capital and end it without a stop.
+
+    Examples
+    --------
+    >>> sentence("the registration is doubtful.")
+    'The registration is doubtful'
+    """
+    return (text[:1].upper() + text[1:]).rstrip(".")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

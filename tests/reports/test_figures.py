@@ -265,3 +265,17 @@ def test_large_scans_are_quick() -> None:
     start = time.process_time()
     mask_figure(image, affine, mask)
     assert time.process_time() - start < 5
+
+
+def test_sections_of_an_oblique_scan_are_marked_where_the_lesion_is(head: np.ndarray) -> None:
+    turn = np.radians(20)
+    oblique = np.eye(4)
+    oblique[1:3, 1:3] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    affine = oblique @ AFFINE
+    voxel = np.array([30, 40, 12])
+    x, y, z = affine[:3, :3] @ voxel + affine[:3, 3]
+    labels = np.zeros(SHAPE, np.int16)
+    labels[tuple(voxel)] = 1
+    svg = lesion_figure(head, affine, labels, make_lesion(1, x=x, y=y, z=z))
+    assert f"z {z:+.0f}".replace("-", "−") in texts(svg)[6]
+    assert any("oblique by 20°" in text for text in texts(mask_figure(head, affine, ball(60))))

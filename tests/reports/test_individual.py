@@ -134,7 +134,7 @@ def test_same_outputs_give_the_same_bytes_anywhere(tree: Tree, tmp_path: Path) -
 def test_text_from_outside_is_escaped(tree: Tree) -> None:
     text = write_subject_report(full_tree(tree), "1").read_text()
     assert "it broke &lt;here&gt;" in text
-    assert "strange &amp; &lt;odd&gt;" in text
+    assert "Strange &amp; &lt;odd&gt;" in text
     assert "Traceback &lt;module&gt;" in text
     assert "<here>" not in text
 
