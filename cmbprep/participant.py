@@ -146,7 +146,7 @@ def _run_batch(plans: Sequence[SubjectPlan], settings: Settings, method: Method)
     crashes = _compute(todo, settings, method) if todo else {}
     failed = 0
     for plan in plans:
-        lost = _note_failures(plan, crashes, settings.output_dir)
+        lost = _note_failures(plan, crashes, settings)
         failed += len(lost)
         _write_report(plan.subject, settings.output_dir)
         done, total = len(plan.scans) - len(lost), len(plan.scans)
@@ -202,8 +202,13 @@ def _clear_work(
             empty.rmdir()
 
 
-def _note_failures(plan: SubjectPlan, crashes: dict[str, Crash], root: Path) -> list[ScanPlan]:
+def _note_failures(
+    plan: SubjectPlan, crashes: dict[str, Crash], settings: Settings
+) -> list[ScanPlan]:
     """Write an error record for each scan without complete results; clear the others'."""
+    root = settings.output_dir
+    # Records and reports name files within the dataset, wherever that is mounted.
+    prefix = f"{settings.bids_dir}/"
     lost = []
     for scan in plan.scans:
         files, reason = scan.lesions.files.existing(scan.lesions.fingerprint)
@@ -218,8 +223,8 @@ def _note_failures(plan: SubjectPlan, crashes: dict[str, Crash], root: Path) -> 
             root,
             scan.scan,
             step=crash.node.rpartition(".")[2] if crash else "unknown",
-            message=message,
-            traceback=crash.traceback if crash else "",
+            message=message.replace(prefix, ""),
+            traceback=crash.traceback.replace(prefix, "") if crash else "",
         )
     return lost
 
