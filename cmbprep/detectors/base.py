@@ -113,7 +113,7 @@ class DetectedLesion:
     def __post_init__(self) -> None:
         if self.index < 1:
             raise ValueError(f"a lesion's index counts from 1, not {self.index}")
-        if len(self.centre_ras) != 3 or not all(map(math.isfinite, self.centre_ras)):
+        if not all(map(math.isfinite, self.centre_ras)):
             raise ValueError(f"lesion {self.index}: centre {self.centre_ras} is not a point")
         if not self.volume_mm3 > 0 or not self.diameter_mm > 0:
             raise ValueError(f"lesion {self.index}: its size is not positive")

@@ -19,6 +19,9 @@ The backgrounds are given in a table (TSV, one row a background) with the column
     Slices are averaged to this thickness in mm; 0 leaves them.
 ``weight``
     How much a scan of this background counts.
+``exclude``
+    May be empty: a label image of what is there already and is not to count, neither as a
+    bleed nor as a false positive (a simulated head's own bleeds and calcifications).
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ..algorithms.candidate_features import FEATURES
 from ..algorithms.candidates import Candidates, relative_intensity, voxel_spacing
@@ -45,12 +49,14 @@ __all__ = ["Background", "implanted_scan", "load_backgrounds", "main", "operatin
 
 #: Visible bleeds a scan that the probability refers to.
 PREVALENCE = 3.0
-FIT_SEEDS = range(1000, 1010)
+FIT_SEEDS = range(1000, 1003)
 REPORT_SEEDS = range(9000, 9006)
 #: Bleeds implanted into one scan, as far as there is room.
 BLEEDS = 16
 #: Candidates this near to a bleed's centre are at it, mm (or within its void).
 NEAR_MM = 2.5
+#: As far around an excluded label nothing counts, mm.
+EXCLUDED_MM = 3.0
 #: Field strength (T) and echo time (s) that an implanted scan may have.
 PROTOCOLS = ((1.5, 0.020), (1.5, 0.040), (3.0, 0.015), (3.0, 0.020), (3.0, 0.030))
 
@@ -65,6 +71,7 @@ class Background:
     image: NDArray[np.float32]
     mask: NDArray[np.bool_]
     affine: NDArray[np.float64]
+    exclude: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
         if self.role not in ("fit", "report"):
@@ -75,40 +82,55 @@ class Background:
     @cached_property
     def places(self) -> NDArray[np.bool_]:
         """Where bleeds may be put."""
-        return plausible_places(self.image, self.mask, self.affine)
+        return plausible_places(self.image, self.mask, self.affine) & ~self.exclude
+
+    def excluded(self, points_ras: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether each of (n, 3) positions (mm, RAS+) is at something that must not count."""
+        inverse = np.linalg.inv(self.affine)
+        voxels = np.round(points_ras @ inverse[:3, :3].T + inverse[:3, 3]).astype(int)
+        voxels = np.clip(voxels, 0, np.array(self.mask.shape) - 1)
+        return np.asarray(self.exclude[tuple(voxels.T)])
 
 
 def load_backgrounds(table: Path, role: str | None = None) -> list[Background]:
     """Read the backgrounds that a table names; see the module for its columns."""
-    import nibabel as nib
-
     with open(table, newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
-    backgrounds = []
-    for row in rows:
-        if role is not None and row["role"] != role:
-            continue
-        source = nib.nifti1.load(str(table.parent / row["image"]))
-        image = np.squeeze(np.asarray(source.dataobj, dtype=np.float32))
-        mask = (
-            np.squeeze(np.asarray(nib.nifti1.load(str(table.parent / row["mask"])).dataobj)) > 0.5
-        )
-        affine = np.asarray(source.affine, np.float64)
-        image = np.maximum(np.nan_to_num(image), 0) ** np.float32(row["power"])
-        if float(row["thickness"]) > 0:
-            image, mask, affine = _thicken(image, mask, affine, float(row["thickness"]))
-        image = _flatten(image, mask, voxel_spacing(affine))
-        backgrounds.append(
-            Background(
-                name=row["name"],
-                role=row["role"],
-                weight=float(row["weight"]),
-                image=image,
-                mask=mask,
-                affine=affine,
-            )
-        )
-    return backgrounds
+    return [_load(row, table.parent) for row in rows if role in (None, row["role"])]
+
+
+def _load(row: dict[str, str], folder: Path) -> Background:
+    image, affine = _read(folder / row["image"])
+    mask = _read(folder / row["mask"])[0] > 0.5
+    exclude = np.zeros(image.shape, np.float32)
+    if row.get("exclude"):
+        exclude = (_read(folder / row["exclude"])[0] > 0).astype(np.float32)
+    image = np.maximum(np.nan_to_num(image), 0) ** np.float32(row["power"])
+    thickness = float(row["thickness"])
+    if thickness > 0:
+        exclude, _, _ = _thicken(exclude, mask, affine, thickness)
+        image, mask, affine = _thicken(image, mask, affine, thickness)
+    spacing = voxel_spacing(affine)
+    near = exclude > 0
+    if near.any():
+        near = ndimage.distance_transform_edt(~near, sampling=spacing) <= EXCLUDED_MM
+    return Background(
+        name=row["name"],
+        role=row["role"],
+        weight=float(row["weight"]),
+        image=_flatten(image, mask, spacing),
+        mask=mask,
+        affine=affine,
+        exclude=near,
+    )
+
+
+def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    import nibabel as nib
+
+    image = nib.nifti1.load(str(path))
+    data = np.squeeze(np.asarray(image.dataobj, dtype=np.float32))
+    return data, np.asarray(image.affine, np.float64)
 
 
 def _thicken(
@@ -159,17 +181,15 @@ def implanted_scan(background: Background, seed: int, count: int = BLEEDS) -> Im
 
 
 def assign(
-    candidates: Candidates,
-    corner: NDArray[np.int_],
-    affine: NDArray[np.float64],
-    scan: Implanted,
+    candidates: Candidates, corner: NDArray[np.int_], background: Background, scan: Implanted
 ) -> NDArray[np.int_]:
     """Bleed of each candidate: its index, 0 for none, -1 for one that must not count.
 
     The nearest candidate of a bleed is the one at it; others near it are not counted.
     """
+    affine = background.affine
     points = (candidates.voxels + corner) @ affine[:3, :3].T + affine[:3, 3]
-    result = np.zeros(len(candidates), int)
+    result = np.where(background.excluded(points), -1, 0)
     reach = NEAR_MM + 0.5 * float(np.median(voxel_spacing(affine)) - 1)
     for lesion in scan.lesions:
         distance = np.linalg.norm(points - lesion.centre_ras, axis=1)
@@ -188,7 +208,7 @@ def training_rows(
     spacing = voxel_spacing(background.affine)
     candidates, table, box = measure_candidates(scan.image, background.mask, spacing)
     corner = np.array([s.start for s in box])
-    owner = assign(candidates, corner, background.affine, scan)
+    owner = assign(candidates, corner, background, scan)
     counted = owner >= 0
     target = (owner[counted] > 0).astype(float)
     visible = sum(lesion.visible for lesion in scan.lesions)
@@ -302,7 +322,7 @@ def _reliability(
 
 
 def card(
-    model: AdditiveModel, summary: dict[str, object], backgrounds: Sequence[str]
+    model: AdditiveModel, summary: dict[str, object], scans: dict[str, int]
 ) -> dict[str, object]:
     """The model file: weights with what a reader must know about them."""
     summary = dict(summary)
@@ -315,8 +335,8 @@ def card(
         "data": {
             "positives": "Physically modelled bleeds (cmbprep.simulate.implant), visible by "
             "contrast-to-noise; no real microbleed has been seen.",
-            "backgrounds": list(backgrounds),
-            "seeds": [FIT_SEEDS.start, FIT_SEEDS.stop - 1],
+            "scans_by_background": dict(scans),
+            "seeds_from": FIT_SEEDS.start,
             "bleeds_a_scan": BLEEDS,
             "protocols_tesla_seconds": [list(p) for p in PROTOCOLS],
         },
@@ -340,8 +360,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     backgrounds = load_backgrounds(arguments.backgrounds, role="fit")
     model, summary = fit(backgrounds, FIT_SEEDS, arguments.ridge)
-    names = [background.name for background in backgrounds]
-    text = json.dumps(card(model, summary, names), indent=1) + "\n"
+    scans = {background.name: len(FIT_SEEDS) for background in backgrounds}
+    text = json.dumps(card(model, summary, scans), indent=1) + "\n"
     arguments.out.write_text(text, encoding="utf-8")
     sys.stdout.write(json.dumps(summary, indent=1) + "\n")
     return 0
