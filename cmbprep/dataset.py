@@ -13,7 +13,7 @@ from .zones import Scheme, format_regions
 __all__ = ["prepare_dataset", "raw_uri"]
 
 #: Files that BIDS has no place for yet.
-IGNORED = ("*.html", "figures/", "logs/", "*_xfm.*", "group_*", "tpl-*", ".work/", "work/")
+IGNORED = ("*.html", "**/figures", "logs/", "*_xfm.*", "group_*", "tpl-*", ".work/", "work/")
 
 CODE_URL = "https://pypi.org/project/cmbprep/"
 
@@ -36,6 +36,7 @@ def prepare_dataset(root: Path, *, raw: Path, scheme: Scheme) -> None:
     write_text(root / ".bidsignore", "\n".join(IGNORED) + "\n")
     write_json(root / "dataset_description.json", _description(root, raw))
     write_text(root / f"atlas-{scheme.name}_dseg.tsv", format_regions(scheme))
+    write_json(root / f"atlas-{scheme.name}_dseg.json", _atlas_dictionary(scheme))
 
 
 def _description(root: Path, raw: Path) -> dict[str, Any]:
@@ -54,6 +55,15 @@ def _description(root: Path, raw: Path) -> dict[str, Any]:
     if licence := of_raw.get("License"):
         description["License"] = licence
     return description
+
+
+def _atlas_dictionary(scheme: Scheme) -> dict[str, Any]:
+    """Describe the columns of the atlas table that BIDS does not define."""
+    return {
+        "region": {"Description": f"Region as {scheme.name} names it, without the side."},
+        "zone": {"Description": "Anatomical zone of the region; n/a for what is no tissue."},
+        "hemisphere": {"Description": "Side of the brain; n/a for what is no tissue."},
+    }
 
 
 def raw_uri(path: Path, *, raw: Path) -> str:

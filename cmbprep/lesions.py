@@ -26,7 +26,10 @@ SUSCEPTIBILITIES = ("paramagnetic", "diamagnetic", "unknown")
 
 #: Column name -> its entry in the BIDS data dictionary.
 COLUMNS: dict[str, dict[str, object]] = {
-    "index": {"Description": "Label of the lesion in the dseg image; counts from 1."},
+    "index": {
+        "Description": "Label of the lesion in the dseg image; counts from 1.",
+        "Format": "integer",
+    },
     "name": {"Description": "Name of the lesion, unique within the scan."},
     "x": {
         "Description": "Centre of mass in scanner coordinates, RAS+: to the right.",

@@ -332,8 +332,10 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
 def write_image(path: Path, image: nib.Nifti1Image) -> Path:
     """Write a ``.nii.gz`` atomically; the same image gives the same bytes.
 
-    The gzip header's time and file name are left empty, unlike nibabel's own writer.
+    The gzip header's time and file name are left empty, unlike nibabel's own writer. The
+    units of the header are set: everything here is in millimetres and seconds.
     """
+    image.header.set_xyzt_units("mm", "sec")
     with (
         write_atomically(path) as temporary,
         open(temporary, "wb") as raw,
