@@ -47,6 +47,8 @@ class Protocol:
         mm that the head drifts, one standard deviation, while a slice or slab is taken.
     fold
         Voxels at each end of the phase-encoded axis that fold into the field of view.
+    filtered
+        K-space is tapered at its edges, as most reconstructions do against ringing.
     snr
         Signal of white matter at the first echo, by the noise of one channel.
     suffix
@@ -74,6 +76,7 @@ class Protocol:
     tilt: float = 8.0
     motion: float = 0.0
     fold: int = 0
+    filtered: bool = True
     snr: float = 30.0
     suffix: str = "T2starw"
     phase: bool = False

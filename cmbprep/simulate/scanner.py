@@ -321,7 +321,7 @@ def coil_sensitivity(
     A head coil sees the surface better than the middle, the more so at high field; the
     transmit field does the opposite at 7 T. A random quadratic around the isocentre.
     """
-    strength = 0.25 * np.sqrt(field_strength / 3.0)
+    strength = 0.25 * np.sqrt(field_strength / 3.0) * np.exp(rng.normal(0, 0.4))
     scaled = (geometry.affine / 100.0).astype(np.float32)
     lines = [
         np.arange(n, dtype=np.float32).reshape(_along(k)) for k, n in enumerate(geometry.shape)
@@ -591,7 +591,7 @@ def _acquire_box(
             fine = (z0 * factors[2] + start, z0 * factors[2] + stop)
             for stack, image in zip(stacks, _encode(scene, box, fine, without), strict=True):
                 stack[:, :, start:stop] = image
-        return [mr.crop_k_space(stack, 2, z1 - z0) for stack in stacks]
+        return [mr.crop_k_space(stack, 2, z1 - z0, apodise=protocol.filtered) for stack in stacks]
     cell = protocol.spacing[2] / factors[2]
     weights = mr.slice_profile(factors[2] + 2 * scene.margin, cell, protocol.voxel[2])
     images = [np.empty((x1 - x0, y1 - y0, z1 - z0), np.complex64) for _ in echoes]
@@ -624,8 +624,9 @@ def _encode(
         )[:, :, inner]
         if weights is not None:
             cells = (cells @ weights)[:, :, None]
-        cells = mr.crop_k_space(cells, 0, x1 - x0)
-        images.append(mr.crop_k_space(cells, 1, y1 - y0))
+        filtered = scene.protocol.filtered
+        cells = mr.crop_k_space(cells, 0, x1 - x0, apodise=filtered)
+        images.append(mr.crop_k_space(cells, 1, y1 - y0, apodise=filtered))
     return images
 
 

@@ -224,6 +224,7 @@ def _neighbour(
 def draw_microbleed(
     place: str, centre: tuple[float, float, float], rng: np.random.Generator
 ) -> Source:
+    """Draw size, susceptibility and shape of one microbleed at a place (head mm)."""
     diameter = float(np.clip(np.exp(rng.normal(np.log(1.9), 0.42)), 0.8, 6.0))
     chi = float(np.clip(np.exp(rng.normal(np.log(1.0), 0.55)), 0.25, 3.5))
     irregular = rng.random() < 0.25

@@ -48,6 +48,7 @@ def protocol(**changes: object) -> Protocol:
         "voxel": (0.9, 0.9, 2.0),
         "matrix": (32, 32),
         "slices": 16,
+        "filtered": False,
     }
     return Protocol(**{**values, **changes})  # type: ignore[arg-type]
 
