@@ -9,7 +9,8 @@ to be seen are left out. Weights make the probability refer to a scan with
 The backgrounds are given in a table (TSV, one row a background) with the columns
 
 ``name``, ``image``, ``mask``
-    Files relative to the table: a bias-corrected magnitude and its brain mask.
+    A name that begins with the person and a hyphen, and files relative to the table: a
+    bias-corrected magnitude and its brain mask.
 ``role``
     ``fit`` or ``report``; a background serves one of them, and their seeds differ.
 ``power``
@@ -235,7 +236,7 @@ def fit_rows(
     pooled = {name: tuple(np.concatenate(c) for c in zip(*parts[name])) for name in names}  # noqa: B905
     odds, target, weight = [], [], []
     for name in names:
-        others = [pooled[n] for n in names if n != name] or [pooled[name]]
+        others = [pooled[n] for n in names if _person(n) != _person(name)] or [pooled[name]]
         table, y, w = (np.concatenate(c) for c in zip(*others, strict=True))
         model = fit_additive_model(table, y, w, FEATURES, ridge=ridge)
         odds.append(model.log_odds(pooled[name][0]))
@@ -264,6 +265,11 @@ def fit_rows(
     }
     summary["operating_points"] = operating_points(probability, held_out[1], scans)
     return model, summary
+
+
+def _person(name: str) -> str:
+    """Backgrounds of one person share the part of their names before the first hyphen."""
+    return name.partition("-")[0]
 
 
 def _platt(
