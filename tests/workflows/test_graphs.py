@@ -1,0 +1,180 @@
+"""Graphs are built, not run: which nodes there are and what feeds what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from nipype.pipeline import engine as pe
+
+from cmbprep.engine import Crash
+from cmbprep.outputs import BLOCK, write_json
+from cmbprep.plan import Method, StagePlan, SubjectPlan, plan_subject
+from cmbprep.scans import Anatomy, Echo, Scan, Unit
+from cmbprep.settings import Settings
+from cmbprep.templates import Template, load_template
+from cmbprep.workflows.base import crashed_scans, init_cmbprep_wf, subject_wf_name
+
+
+@pytest.fixture
+def method() -> Method:
+    template = load_template()
+    return Method(reference=template, template=template, scheme="mars", detector="classical")
+
+
+@pytest.fixture
+def bids(tmp_path: Path) -> Path:
+    folder = tmp_path / "bids"
+    folder.mkdir()
+    for name in ("t1w.nii.gz", "t2s.nii.gz", "swi.nii.gz"):
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.fixture
+def settings(bids: Path, tmp_path: Path) -> Settings:
+    return Settings(bids_dir=bids, output_dir=tmp_path / "out", level="participant")
+
+
+def unit(bids: Path, *, t1w: bool) -> Unit:
+    scans = tuple(
+        Scan(
+            entities={"sub": "01", "run": run},
+            suffix=suffix,
+            datatype="anat",
+            echoes=(Echo(magnitude=bids / f"{name}.nii.gz"),),
+        )
+        for run, suffix, name in (("1", "T2starw", "t2s"), ("2", "swi", "swi"))
+    )
+    anatomy = Anatomy(path=bids / "t1w.nii.gz", entities={"sub": "01"}) if t1w else None
+    return Unit(subject="01", session=None, scans=scans, anatomy=anatomy)
+
+
+def finish(stage: StagePlan) -> None:
+    for key in stage.files.keys:
+        path = stage.files.path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    block = {
+        "Stage": stage.files.stage,
+        "Fingerprint": stage.fingerprint,
+        "Names": vars(stage.files.names),
+    }
+    write_json(stage.files.sidecar, {BLOCK: block})
+
+
+def build(
+    plan: SubjectPlan, settings: Settings, method: Method
+) -> tuple[pe.Workflow, dict[str, set[str]]]:
+    """Give the workflow, and for each node of the run graph the nodes that feed it."""
+    workflow = init_cmbprep_wf([plan], settings=settings, method=method)
+    graph = workflow._create_flat_graph()
+    feeds = {
+        node.fullname.partition("_wf.")[2].partition("_wf.")[2]: {
+            other.fullname.partition("_wf.")[2].partition("_wf.")[2]
+            for other in graph.predecessors(node)
+        }
+        for node in graph.nodes()
+    }
+    return workflow, feeds
+
+
+def test_anatomy_is_made_once_for_two_scans(bids: Path, settings: Settings, method: Method) -> None:
+    plan = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
+    workflow, _ = build(plan, settings, method)
+    names = workflow.list_node_names()
+    assert sum(name.endswith("T1w_wf.register") for name in names) == 1
+    assert sum(name.endswith("preproc_wf.register") for name in names) == 2
+    assert sum(name.endswith("ds_lesions") for name in names) == 2
+
+
+def test_every_sink_is_given_all_that_its_stage_promises(
+    bids: Path, settings: Settings, method: Method
+) -> None:
+    plan = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
+    workflow = init_cmbprep_wf([plan], settings=settings, method=method)
+    graph = workflow._create_flat_graph()
+    sinks = [node for node in graph.nodes() if node.name.startswith("ds_")]
+    assert len(sinks) == 5
+    for sink in sinks:
+        given = {
+            target
+            for source in graph.predecessors(sink)
+            for _, target in graph.get_edge_data(source, sink)["connect"]
+        }
+        assert set(sink.interface._keys) | {"figures", "warnings", "quality"} <= given
+
+
+def test_without_a_t1w_the_scan_is_registered_to_the_template(
+    bids: Path, settings: Settings, method: Method
+) -> None:
+    plan = plan_subject([unit(bids, t1w=False)], root=settings.output_dir, method=method)
+    workflow, _ = build(plan, settings, method)
+    names = workflow.list_node_names()
+    assert not any("T1w_wf" in name for name in names)
+    (register, *_) = [name for name in names if name.endswith("preproc_wf.register")]
+    assert type(workflow.get_node(register).interface).__name__ == "RegisterToReference"
+
+
+def test_what_is_there_is_not_in_the_graph(bids: Path, settings: Settings, method: Method) -> None:
+    first = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
+    finish(first.scans[0].anatomy.stage)
+    for scan in first.scans:
+        finish(scan.preproc)
+    finish(first.scans[0].lesions)
+    plan = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
+    workflow, _ = build(plan, settings, method)
+    names = workflow.list_node_names()
+    assert not any(name.endswith("register") for name in names)
+    assert [name.split(".")[1] for name in names if name.endswith("ds_lesions")] == [
+        "sub_01_run_2_swi_lesions_wf"
+    ]
+    # The reused images come in as paths of the output dataset.
+    (buffer,) = [name for name in names if name.endswith("sub_01_run_2_swi_preproc")]
+    reused = workflow.get_node(buffer).inputs.preproc
+    assert reused == str(first.scans[1].preproc.files.path("preproc"))
+
+
+def test_points_pass_the_transforms_in_the_right_order(
+    bids: Path, settings: Settings, method: Method, tmp_path: Path
+) -> None:
+    reference = method.reference
+    other = Template(id="Other", t1w=reference.t1w, brain_mask=reference.brain_mask, resolution=1)
+    method = replace(method, template=other)
+    plan = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
+    workflow = init_cmbprep_wf([plan], settings=settings, method=method)
+    graph = workflow._create_flat_graph()
+    merges = [node for node in graph.nodes() if node.name == "template_to_scan"]
+    assert merges
+    for merge in merges:
+        order = {}
+        for source in graph.predecessors(merge):
+            for output, target in graph.get_edge_data(source, merge)["connect"]:
+                order[target] = output if isinstance(output, str) else output[0]
+        assert [order[f"in{n}"] for n in (1, 2, 3)] == ["to_template", "to_reference", "to_target"]
+
+
+def test_a_crash_is_laid_at_the_right_scans(bids: Path, settings: Settings, method: Method) -> None:
+    plan = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
+    owner = f"cmbprep_wf.{subject_wf_name(plan)}"
+    one = Crash(f"{owner}.sub_01_run_2_swi_lesions_wf.detect", "m", "t")
+    assert set(crashed_scans([plan], [one])) == {"sub-01_run-2_swi"}
+    shared = Crash(f"{owner}.sub_01_T1w_wf.register", "m", "t")
+    assert set(crashed_scans([plan], [shared])) == {"sub-01_run-1_T2starw", "sub-01_run-2_swi"}
+    foreign = Crash("cmbprep_wf.sub_02_0a_wf.sub_01_T1w_wf.register", "m", "t")
+    assert crashed_scans([plan], [foreign]) == {}
+
+
+def test_sessions_of_one_participant_work_in_different_folders(
+    bids: Path, settings: Settings, method: Method
+) -> None:
+    labels = set()
+    for session in ("a", "b"):
+        base = unit(bids, t1w=False)
+        scans = tuple(
+            replace(scan, entities={**scan.entities, "ses": session}) for scan in base.scans
+        )
+        one = replace(base, session=session, scans=scans)
+        labels.add(subject_wf_name(plan_subject([one], root=settings.output_dir, method=method)))
+    assert len(labels) == 2
