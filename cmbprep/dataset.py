@@ -15,8 +15,6 @@ __all__ = ["prepare_dataset", "raw_uri"]
 #: Files that BIDS has no place for yet.
 IGNORED = ("*.html", "**/figures", "logs/", "*_xfm.*", "group_*", "tpl-*", ".work/", "work/")
 
-CODE_URL = "https://pypi.org/project/cmbprep/"
-
 
 def prepare_dataset(root: Path, *, raw: Path, scheme: Scheme) -> None:
     """Write what an output dataset needs before any result is in it.

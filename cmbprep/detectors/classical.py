@@ -10,7 +10,7 @@
 4. Each lesion is segmented (:mod:`cmbprep.algorithms.segmentation`).
 
 It uses the magnitude only. The approach follows that of Chesebro AG, et al. Sci Rep
-2021;11:8158 (circles and geometric features) and Barnes SR, et al. Magn Reson Imaging
+2021;11:4004 (circles and geometric features) and Barnes SR, et al. Magn Reson Imaging
 2011;29:844-852 (features of connected dark regions), with features of our own.
 """
 
