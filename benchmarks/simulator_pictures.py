@@ -16,6 +16,7 @@ import matplotlib as mpl
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cmbprep.simulate import scanner, sources, vessels
 from cmbprep.simulate.head import Head, build_head
@@ -60,7 +61,11 @@ def _slice(volume: NDArray[np.floating], part: float) -> NDArray[np.floating]:
 def _draw(path: Path, rows: list[list[Panel]], size: float) -> None:
     columns = max(len(row) for row in rows)
     figure, axes = plt.subplots(
-        len(rows), columns, figsize=(size * columns, 1.15 * size * len(rows)), squeeze=False
+        len(rows),
+        columns,
+        figsize=(size * columns, 1.15 * size * len(rows)),
+        squeeze=False,
+        dpi=75,
     )
     for axis in axes.ravel():
         axis.axis("off")
@@ -69,8 +74,12 @@ def _draw(path: Path, rows: list[list[Panel]], size: float) -> None:
             axis.imshow(image, origin="lower", cmap="gray", vmin=limits[0], vmax=limits[1])
             axis.set_title(title, fontsize=8)
     figure.tight_layout(pad=0.3)
-    figure.savefig(path, dpi=75, metadata={"Software": None})
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., 0]  # type: ignore[attr-defined]
     plt.close(figure)
+    # 32 greys keep the noise, which does not compress, below the size that a page can bear.
+    coarse = (pixels // 8 * 255 // 31).astype(np.uint8)
+    Image.fromarray(coarse).save(path, optimize=True)
 
 
 def _panel(title: str, image: NDArray[np.floating], top: float = 99.7) -> Panel:
@@ -150,12 +159,27 @@ def draw_veins(patient: Patient, crop: Path) -> None:
     rows = [
         [_panel(f"real, echo {k + 1}", real[:, :, middle, k].T, 99.9) for k in range(3)],
         [
-            _panel("simulated", simulated[x : x + 40, y : y + 40, 12].T, 99.9)
-            for x, y in ((80, 120), (190, 200), (120, 260))
+            _panel("simulated", simulated[x : x + 40, y : y + 40, z].T, 99.9)
+            for x, y, z in _vein_crops(patient, geometry)
         ],
     ]
     _draw(STATIC / "simulator-veins.png", rows, 1.8)
-    _draw(STATIC / "simulator-slab.png", [[_panel("simulated", simulated[:, :, 12].T)]], 5.0)
+
+
+def _vein_crops(patient: Patient, geometry: scanner.Geometry) -> list[tuple[int, int, int]]:
+    """Corners and slices of three crops of 40 voxels around thick cortical veins."""
+    tubes = sorted((t for t in patient.tubes if t.kind == "cortical"), key=lambda t: -t.radii.max())
+    matrix, corners = geometry.head_to_voxel, []
+    for tube in tubes:
+        x, y, z = matrix[:3, :3] @ tube.points[len(tube.points) // 2] + matrix[:3, 3]
+        # Images are shown with their first axis reversed.
+        corner = (int(geometry.shape[0] - 1 - x) - 20, int(y) - 20)
+        in_plane = all(0 <= c <= n - 40 for c, n in zip(corner, geometry.shape, strict=False))
+        if in_plane and 2 <= z <= geometry.shape[2] - 3:
+            corners.append((*corner, round(float(z))))
+        if len(corners) == 3:
+            break
+    return corners
 
 
 def main() -> int:

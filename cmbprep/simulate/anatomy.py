@@ -22,6 +22,7 @@ __all__ = [
     "brain_fractions",
     "head_grid",
     "iron_map",
+    "map_volume",
     "smooth_noise",
     "upsample",
 ]
@@ -100,6 +101,16 @@ def head_grid(
             points[axis] += line.reshape([-1 if k == other else 1 for k in range(3)])
         points[axis] += np.float32(to_template[axis, 3])
     return points, shape, affine
+
+
+def map_volume(deformation: Deformation, points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Map points of shape (3, X, Y, Z), slab by slab to save memory."""
+    mapped = np.empty_like(points)
+    for start in range(0, points.shape[1], 8):
+        slab = points[:, start : start + 8]
+        moved = deformation(slab.reshape(3, -1).T)
+        mapped[:, start : start + 8] = moved.T.reshape(slab.shape)
+    return mapped
 
 
 def sample_template(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .scanner import Acquisition, Geometry
     from .truth import Truth
 
-__all__ = ["simulate_dataset"]
+__all__ = ["aside", "describe", "scanner_image", "simulate_dataset"]
 
 BIDS_VERSION = "1.10.0"
 
@@ -38,6 +38,7 @@ class _Task:
     index: int
     person: Person
     seed: int
+    t1w: Path | None
 
 
 def simulate_dataset(
@@ -81,21 +82,27 @@ def simulate_dataset(
         raise UsageError("the numbers of participants, sites and processes must be 1 or more")
     if seed < 0:
         raise UsageError("the seed must not be negative")
+    images: list[Path] = []
     if heads is not None:
-        raise UsageError("heads from real T1w images are not supported")
+        from .real_heads import find_heads
+
+        images = find_heads(heads)
     names = tuple(protocols or DEFAULT_PROTOCOLS)
     used = [get_protocol(name) for name in names]
     people = draw_people(participants, seed, names, sites)
-    with _aside(Path(dest)) as folder:
+    with aside(Path(dest)) as folder:
         _write_dataset_files(folder, people, used, seed)
-        tasks = [_Task(folder, index, person, seed) for index, person in enumerate(people)]
+        tasks = [
+            _Task(folder, index, person, seed, images[index % len(images)] if images else None)
+            for index, person in enumerate(people)
+        ]
         for done, task in enumerate(_in_turn(tasks, nprocs), start=1):
             if progress is not None:
                 progress(done, len(tasks), task.person.label)
 
 
 @contextmanager
-def _aside(dest: Path) -> Iterator[Path]:
+def aside(dest: Path) -> Iterator[Path]:
     """Give a folder beside `dest` that takes its place when all went well."""
     if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise UsageError(
@@ -133,6 +140,7 @@ def _in_turn(tasks: list[_Task], nprocs: int) -> Iterator[_Task]:
 def _simulate_person(task: _Task) -> _Task:
     from . import scanner, sources, vessels
     from .head import build_head
+    from .real_heads import load_real_head
     from .template_head import load_template_head
     from .truth import tell_truth
 
@@ -141,7 +149,7 @@ def _simulate_person(task: _Task) -> _Task:
     # One stream for each stage, so that a change in one leaves the others' draws alone.
     streams = [np.random.default_rng([task.seed, 2, task.index, k]) for k in range(6)]
     head = build_head(
-        load_template_head(),
+        load_template_head() if task.t1w is None else load_real_head(task.t1w),
         streams[0],
         age=person.age,
         atrophy=person.atrophy,
@@ -180,7 +188,7 @@ def _t1w_geometry(
     return Geometry(affine=affine, shape=shape, pose=pose)
 
 
-def _image(data: NDArray[Any], affine: NDArray[np.float64]) -> Any:
+def scanner_image(data: NDArray[Any], affine: NDArray[np.float64]) -> Any:
     """NIfTI image in scanner coordinates (sform and qform code 1), millimetres."""
     import nibabel as nib
 
@@ -202,7 +210,7 @@ def _write_t1w(
     stem = f"sub-{task.person.label}_T1w"
     folder = task.dest / f"sub-{task.person.label}" / "anat"
     stored = _as_int16(data, float(np.percentile(data, 99.95)))
-    write_image(folder / f"{stem}.nii.gz", _image(stored, geometry.affine))
+    write_image(folder / f"{stem}.nii.gz", scanner_image(stored, geometry.affine))
     write_json(
         folder / f"{stem}.json",
         {
@@ -252,19 +260,19 @@ def _write_scan(task: _Task, scan: Acquisition, protocol: Protocol) -> None:
         sidecar = _scan_sidecar(protocol, echo_time)
         magnitude = f"{stem}_part-mag_{suffix}" if protocol.phase else f"{stem}_{suffix}"
         stored = _as_int16(np.abs(echo).astype(np.float32), top)
-        write_image(folder / f"{magnitude}.nii.gz", _image(stored, affine))
+        write_image(folder / f"{magnitude}.nii.gz", scanner_image(stored, affine))
         write_json(folder / f"{magnitude}.json", sidecar)
         if protocol.phase:
             phase = f"{stem}_part-phase_{suffix}"
             angle = np.angle(echo).astype(np.float32)
-            write_image(folder / f"{phase}.nii.gz", _image(angle, affine))
+            write_image(folder / f"{phase}.nii.gz", scanner_image(angle, affine))
             write_json(folder / f"{phase}.json", {**sidecar, "Units": "rad"})
     if protocol.suffix == "swi":
         from .swi import swi
 
         weighted = swi(scan.echoes[-1], phase_sign=protocol.phase_sign)
         stem = f"sub-{task.person.label}_swi"
-        write_image(folder / f"{stem}.nii.gz", _image(_as_int16(weighted, top), affine))
+        write_image(folder / f"{stem}.nii.gz", scanner_image(_as_int16(weighted, top), affine))
         write_json(folder / f"{stem}.json", _scan_sidecar(protocol, protocol.echo_times[-1]))
 
 
@@ -279,19 +287,19 @@ def _write_truth(task: _Task, truth: Truth, scan: Acquisition) -> None:
     scans = [name for name in names if not name.endswith("_T1w.nii.gz")]
     common = {"Sources": [f"bids:raw:{person}/anat/{name}" for name in scans]}
     mask = (truth.microbleeds > 0).astype(np.uint8)
-    write_image(folder / f"{person}_label-CMB_mask.nii.gz", _image(mask, affine))
+    write_image(folder / f"{person}_label-CMB_mask.nii.gz", scanner_image(mask, affine))
     write_json(folder / f"{person}_label-CMB_mask.json", {"Type": "Lesion", **common})
     for seg, labels, table in (
         ("CMB", truth.microbleeds, truth.microbleed_table),
         ("mimics", truth.others, truth.other_table),
     ):
         stem = f"{person}_seg-{seg}_dseg"
-        write_image(folder / f"{stem}.nii.gz", _image(labels, affine))
+        write_image(folder / f"{stem}.nii.gz", scanner_image(labels, affine))
         write_text(folder / f"{stem}.tsv", table)
         write_json(folder / f"{stem}.json", {**common, **COLUMNS, **TRUTH_COLUMNS})
     if truth.zones is not None:
         stem = f"{person}_atlas-{MARS.name}_dseg"
-        write_image(folder / f"{stem}.nii.gz", _image(truth.zones, affine))
+        write_image(folder / f"{stem}.nii.gz", scanner_image(truth.zones, affine))
         write_json(folder / f"{stem}.json", common)
         root = task.dest / "derivatives" / "truth" / f"atlas-{MARS.name}_dseg.tsv"
         write_text(root, format_regions(MARS))
@@ -328,29 +336,8 @@ Made with cmbprep {version}: participants {participants}, seed {seed}, protocols
 def _write_dataset_files(
     folder: Path, people: Sequence[Person], protocols: Sequence[Protocol], seed: int
 ) -> None:
-    generated = [{"Name": "cmbprep-tools simulate", "Version": __version__}]
-    write_json(
-        folder / "dataset_description.json",
-        {
-            "Name": "Simulated microbleeds",
-            "BIDSVersion": BIDS_VERSION,
-            "DatasetType": "raw",
-            "License": "CC0",
-            "GeneratedBy": generated,
-        },
-    )
+    describe(folder, "Simulated microbleeds", "What was put into the simulated scans", "CC0")
     truth = folder / "derivatives" / "truth"
-    write_json(
-        truth / "dataset_description.json",
-        {
-            "Name": "What was put into the simulated scans",
-            "BIDSVersion": BIDS_VERSION,
-            "DatasetType": "derivative",
-            "License": "CC0",
-            "GeneratedBy": generated,
-            "DatasetLinks": {"raw": "../.."},
-        },
-    )
     listing = "\n".join(f"- {p.name}: {p.source}" for p in dict.fromkeys(protocols))
     readme = _README.format(
         version=__version__, participants=len(people), seed=seed, protocols=listing
@@ -364,6 +351,26 @@ def _write_dataset_files(
     rows += ["\t".join(_participant_row(person)) for person in people]
     write_text(folder / "participants.tsv", "\n".join(rows) + "\n")
     write_json(folder / "participants.json", _PARTICIPANT_COLUMNS)
+
+
+def describe(folder: Path, name: str, truth_name: str, licence: str | None) -> None:
+    """Write the descriptions of a raw dataset and of the truth in its derivatives."""
+    common: dict[str, Any] = {
+        "BIDSVersion": BIDS_VERSION,
+        "GeneratedBy": [{"Name": "cmbprep-tools simulate", "Version": __version__}],
+    }
+    if licence:
+        common["License"] = licence
+    write_json(folder / "dataset_description.json", {"Name": name, "DatasetType": "raw", **common})
+    write_json(
+        folder / "derivatives" / "truth" / "dataset_description.json",
+        {
+            "Name": truth_name,
+            "DatasetType": "derivative",
+            **common,
+            "DatasetLinks": {"raw": "../.."},
+        },
+    )
 
 
 def _participant_row(person: Person) -> tuple[str, ...]:

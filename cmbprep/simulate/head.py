@@ -24,7 +24,7 @@ from .tissue import (
     iron_to_r2star,
 )
 
-__all__ = ["Deformation", "Head", "TemplateHead", "build_head"]
+__all__ = ["Chain", "Deformation", "Head", "TemplateHead", "build_head"]
 
 Volume = NDArray[np.float32]
 
@@ -43,6 +43,8 @@ class TemplateHead:
         Signed distance in mm to the surface of the brain with its fluid, negative inside.
     depth
         Distance in mm below the skin, negative outside the head; cavities are inside.
+    to_template
+        Map from the space of `affine` to the template's, for a head that is not the template.
     """
 
     affine: NDArray[np.float64]
@@ -50,6 +52,7 @@ class TemplateHead:
     wm: Volume
     brain_distance: Volume
     depth: Volume
+    to_template: Deformation | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,22 @@ class Deformation:
         return found
 
 
+@dataclass(frozen=True)
+class Chain:
+    """Two maps, one after the other."""
+
+    first: Deformation
+    second: Deformation
+
+    def __call__(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        """Map points of shape (N, 3) by the first map and then the second."""
+        return self.second(self.first(points))
+
+    def inverse(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        """Map points of shape (N, 3) back."""
+        return self.first.inverse(self.second.inverse(points))
+
+
 def _apply(affine: NDArray[Any], points: NDArray[Any]) -> NDArray[np.float64]:
     result: NDArray[np.float64] = points @ affine[:3, :3].T + affine[:3, 3]
     return result
@@ -124,7 +143,7 @@ class Head:
     affine: NDArray[np.float64]
     fractions: NDArray[np.uint8]
     iron: Volume
-    to_template: Deformation
+    to_template: Deformation | Chain
     points: NDArray[np.float32]
 
     @property
@@ -203,10 +222,14 @@ def build_head(
     )
     fractions = anatomy.brain_fractions(template, points, distance, rng, atrophy)
     anatomy.add_white_matter_lesions(fractions, affine, rng, lesion_load)
+    to_template: Deformation | Chain = deformation
+    if template.to_template is not None:
+        to_template = Chain(deformation, template.to_template)
+        points = anatomy.map_volume(template.to_template, points)
     anatomy.add_skull_and_scalp(fractions, points, distance, depth, rng)
     iron = anatomy.iron_map(fractions, points, shape, lambda name: iron_content(name, age))
     packed = np.round(np.clip(fractions, 0, 1) * 255).astype(np.uint8)
-    return Head(affine=affine, fractions=packed, iron=iron, to_template=deformation, points=points)
+    return Head(affine=affine, fractions=packed, iron=iron, to_template=to_template, points=points)
 
 
 def random_deformation(

@@ -22,7 +22,7 @@ from .head import Head
 from .scanner import Acquisition, Effect
 from .sources import Source
 
-__all__ = ["MASK_LOSS", "TRUTH_COLUMNS", "VISIBLE_CNR", "Truth", "tell_truth"]
+__all__ = ["MASK_LOSS", "TRUTH_COLUMNS", "VISIBLE_CNR", "Truth", "join_tables", "tell_truth"]
 
 #: Relative loss of the noise-free signal from which a voxel belongs to a lesion's mask.
 MASK_LOSS = 0.2
@@ -212,7 +212,7 @@ def _table(
             )
         lesions.append(Lesion(**lesion))  # type: ignore[arg-type]
         extra.append(row)
-    return _join(lesions, extra)
+    return join_tables(lesions, extra)
 
 
 def _row(
@@ -246,7 +246,7 @@ def _row(
     return lesion, row
 
 
-def _join(lesions: list[Lesion], extra: list[dict[str, str]]) -> str:
+def join_tables(lesions: list[Lesion], extra: list[dict[str, str]]) -> str:
     """Append the truth's own columns to the lesion table."""
     rows = list(csv.reader(io.StringIO(format_lesions(lesions)), delimiter="\t"))
     out = io.StringIO()

@@ -234,11 +234,11 @@ def _cortical(head: Head, rng: np.random.Generator) -> list[Tube]:
     voxels = np.argwhere((fluid > 0.35) & (tissue > 0.2))
     inverse = np.linalg.inv(head.affine)
     tubes = []
-    for _ in range(int(rng.integers(170, 240))):
+    for _ in range(int(rng.integers(320, 440))):
         start = head.affine[:3, :3] @ voxels[int(rng.integers(len(voxels)))] + head.affine[:3, 3]
         length = rng.uniform(15, 60)
         axis = _follow(fluid, inverse, start, length, rng)
-        first = float(np.clip(np.exp(rng.normal(np.log(0.35), 0.4)), 0.15, 0.9))
+        first = float(np.clip(np.exp(rng.normal(np.log(0.30), 0.45)), 0.12, 0.9))
         radius = np.linspace(first, first * rng.uniform(1.2, 2.0), len(axis))
         tubes.append(Tube(points=axis, radii=radius, kind="cortical"))
     return tubes

@@ -189,3 +189,61 @@ def test_the_command_parses_and_lists(capsys, tmp_path):
     assert "ukb-swi" in capsys.readouterr().out
     with pytest.raises(UsageError, match="--participants"):
         run(parser.parse_args([str(tmp_path / "x")]))
+
+
+@pytest.mark.slow
+def test_a_real_head_knows_its_way_to_the_template(simulated):
+    """A T1w image taken for a real one: its map to the template is that of its truth.
+
+    The person moved by a few millimetres between the T1w image and the other scan.
+    """
+    from cmbprep.simulate.real_heads import find_heads, load_real_head
+
+    path = find_heads(simulated)[0]
+    head = load_real_head(path)
+    litres = [float(one.sum()) / 1e6 for one in (head.gm, head.wm)]
+    assert 0.4 < litres[0] < 1.1
+    assert 0.3 < litres[1] < 0.9
+    inside = head.brain_distance < -5
+    assert (head.gm + head.wm)[inside].mean() > 0.6
+    points = np.random.default_rng(0).uniform((-50, -80, -20), (50, 50, 60), (50, 3))
+    np.testing.assert_allclose(head.to_template(head.to_template.inverse(points)), points, atol=0.3)
+
+
+def test_heads_are_one_a_subject(tmp_path):
+    from cmbprep.simulate.real_heads import find_heads
+
+    for name in ("sub-2/ses-1/anat/sub-2_ses-1", "sub-1/anat/sub-1", "sub-1/anat/sub-1_run-2"):
+        path = tmp_path / f"{name}_T1w.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    names = [path.name for path in find_heads(tmp_path)]
+    assert names == ["sub-1_T1w.nii.gz", "sub-2_ses-1_T1w.nii.gz"]
+    with pytest.raises(UsageError, match="no T1w"):
+        find_heads(tmp_path / "sub-1")
+
+
+@pytest.mark.slow
+def test_microbleeds_are_put_into_scans_that_are_there(simulated, tmp_path):
+    from cmbprep.simulate.implant_dataset import implant_dataset
+
+    source = tmp_path / "source"
+    shutil.copytree(simulated / "sub-01", source / "sub-01")
+    shutil.copy(simulated / "dataset_description.json", source)
+    dest = tmp_path / "dest"
+    implant_dataset(source, dest, seed=4)
+    before, after = (
+        np.asarray(nib.load(folder / "sub-01/anat/sub-01_T2starw.nii.gz").dataobj, dtype=float)
+        for folder in (source, dest)
+    )
+    labels = np.asarray(nib.load(_truth(dest, "sub-01", "seg-CMB_dseg.nii.gz")).dataobj)
+    lesions = read_lesions(_truth(dest, "sub-01", "seg-CMB_dseg.tsv"))
+    assert lesions
+    for lesion in lesions:
+        inside = labels == lesion.index
+        assert after[inside].mean() < 0.8 * before[inside].mean()
+    far = ~(labels > 0)
+    assert np.median(np.abs(after - before)[far]) < 1.0
+    assert (dest / "sub-01/anat/sub-01_T1w.nii.gz").exists()
+    text = "".join(path.read_text() for path in dest.rglob("*.json"))
+    assert str(tmp_path) not in text
