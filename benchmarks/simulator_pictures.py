@@ -78,7 +78,7 @@ def _draw(path: Path, rows: list[list[Panel]], size: float) -> None:
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., 0]  # type: ignore[attr-defined]
     plt.close(figure)
     # 32 greys keep the noise, which does not compress, below the size that a page can bear.
-    coarse = (pixels // 8 * 255 // 31).astype(np.uint8)
+    coarse = (pixels.astype(int) // 8 * 255 // 31).astype(np.uint8)
     Image.fromarray(coarse).save(path, optimize=True)
 
 

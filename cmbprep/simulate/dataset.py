@@ -177,7 +177,7 @@ def _t1w_geometry(
     """A sagittal 1 mm grid; the head has moved by a little since or before the other scan."""
     from .scanner import Geometry, rotation
 
-    shape = (168, 224, 224)
+    shape = (184, 224, 224)
     moved = np.eye(4)
     moved[:3, :3] = rotation(np.deg2rad(rng.normal(0, 1.2, 3)))
     moved[:3, 3] = rng.normal(0, 1.5, 3)
@@ -219,7 +219,7 @@ def _write_t1w(
             "MagneticFieldStrength": protocol.field_strength,
             "MRAcquisitionType": "3D",
             "RepetitionTime": 2.3,
-            "InversionTime": 0.9,
+            "InversionTime": 1.1,
             "EchoTime": 0.003,
             "FlipAngle": 9,
             "SliceThickness": 1.0,

@@ -28,6 +28,9 @@ __all__ = ["implant_dataset"]
 ASSUMED_FIELD = 3.0
 ASSUMED_ECHO_TIME = 0.025
 
+#: Smallest and largest diameter of a deposit, mm.
+DIAMETERS = (1.0, 4.5)
+
 _README = """\
 # Real scans with microbleeds put in
 
@@ -103,10 +106,10 @@ def _implant_scan(scan: Scan, root: Path, folder: Path, seed: list[int]) -> None
     first = read_scan_image(scan.source, role="magnitude").image
     brain, registration = _anatomy(first)
     rng = np.random.default_rng(seed)
-    number = int(np.clip(np.round(np.exp(rng.normal(np.log(4.0), 0.8))), 1, 30))
+    number = int(np.clip(np.round(np.exp(rng.normal(np.log(6.0), 0.7))), 1, 40))
     data = np.asarray(first.dataobj, dtype=np.float32)
     places = plausible_places(data, brain, first.affine)
-    deposits = draw_deposits(places, first.affine, number, rng)
+    deposits = draw_deposits(places, first.affine, number, rng, diameter_mm=DIAMETERS)
     strength = _number(scan.metadata.get("MagneticFieldStrength"), ASSUMED_FIELD)
     for echo in scan.echoes:
         image = read_scan_image(echo.magnitude, role="magnitude").image

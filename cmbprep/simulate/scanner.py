@@ -301,7 +301,7 @@ def acquire_t1w(
 
     amplitude = head.mix(
         {
-            name: mr.mprage_amplitude(t.proton_density, t.t1_at(field_strength), 900.0, 2300.0)
+            name: mr.mprage_amplitude(t.proton_density, t.t1_at(field_strength), 1100.0, 2300.0)
             for name, t in TISSUES.items()
         }
     )

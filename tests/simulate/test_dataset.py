@@ -56,6 +56,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_processes(simulated, tm
         assert first[name] == second[name], name
 
 
+@pytest.mark.slow
 def test_images_hold_no_time_and_lie_in_scanner_coordinates(simulated):
     images = sorted(simulated.rglob("*.nii.gz"))
     assert len(images) == 2 * (2 + 4)
@@ -68,6 +69,7 @@ def test_images_hold_no_time_and_lie_in_scanner_coordinates(simulated):
     assert gzip.decompress(images[0].read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [".", "derivatives/truth"])
 def test_the_validator_finds_no_error(simulated, part):
     validator = Path(sys.executable).with_name("bids-validator-deno")
@@ -83,6 +85,7 @@ def test_the_validator_finds_no_error(simulated, part):
     assert [issue for issue in issues if issue.get("severity") == "error"] == []
 
 
+@pytest.mark.slow
 def test_truth_agrees_with_itself_and_with_the_scan(simulated):
     """Masks, labels and tables tell of the same lesions, and the scan is dark there."""
     seen = 0
@@ -113,6 +116,7 @@ def test_truth_agrees_with_itself_and_with_the_scan(simulated):
     assert seen >= 2
 
 
+@pytest.mark.slow
 def test_mimics_are_listed_apart(simulated):
     with open(_truth(simulated, "sub-01", "seg-mimics_dseg.tsv"), newline="") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
@@ -125,6 +129,7 @@ def test_mimics_are_listed_apart(simulated):
             assert row["susceptibility"] == "diamagnetic"
 
 
+@pytest.mark.slow
 def test_a_template_coordinate_and_zone_agree(simulated):
     """The zone of the truth is the packaged atlas at the lesion's template coordinate."""
     from cmbprep.templates import load_template
@@ -143,6 +148,7 @@ def test_a_template_coordinate_and_zone_agree(simulated):
     assert all(agree)
 
 
+@pytest.mark.slow
 def test_sidecars_say_what_is_needed(simulated):
     sidecar = json.loads((simulated / "sub-01/anat/sub-01_T2starw.json").read_text())
     for key in ("EchoTime", "MagneticFieldStrength", "Manufacturer", "SliceThickness"):
