@@ -52,7 +52,7 @@ def run_participant_level(settings: Settings) -> int:
         raise UsageError(_nothing_found(units), path=settings.bids_dir, hint=_WHAT_IS_LOOKED_FOR)
     prepare_dataset(settings.output_dir, raw=settings.bids_dir, scheme=get_scheme(settings.scheme))
     log = open_log(settings.output_dir / "logs", verbosity=settings.verbosity)
-    logger.info("cmbprep runs with\n%s", settings.describe())
+    logger.debug("settings:\n%s", settings.describe())
     failed = 0
     for batch in _batches(by_subject, BATCH):
         plans = [plan_subject(units, root=settings.output_dir, method=method) for units in batch]

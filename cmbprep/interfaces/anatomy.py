@@ -37,6 +37,7 @@ class _CorrectBiasInput(BaseInterfaceInputSpec):
 
 class _CorrectBiasOutput(TraitedSpec):
     out_file = traits.Str(desc="corrected image")
+    field = traits.Str(desc="what the image was divided by")
 
 
 class CorrectBias(SimpleInterface):
@@ -49,8 +50,9 @@ class CorrectBias(SimpleInterface):
         given = self.inputs
         mask = load_image(given.mask) if isdefined(given.mask) else None
         corrected = correct_bias(load_image(given.in_file), mask, threads=given.threads)
-        out = Path(runtime.cwd) / "corrected.nii.gz"
-        self._results["out_file"] = str(write_image(out, corrected.image))
+        cwd = Path(runtime.cwd)
+        self._results["out_file"] = str(write_image(cwd / "corrected.nii.gz", corrected.image))
+        self._results["field"] = str(write_image(cwd / "field.nii.gz", corrected.field))
         return runtime
 
 

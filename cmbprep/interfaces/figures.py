@@ -37,6 +37,7 @@ class _FiguresOutput(TraitedSpec):
 class _DrawImageInput(BaseInterfaceInputSpec):
     before = traits.Str(mandatory=True, desc="image before bias correction")
     after = traits.Str(mandatory=True, desc="image after it")
+    field = traits.Str(mandatory=True, desc="what the image was divided by")
     mask = traits.Str(mandatory=True, desc="brain mask")
     src = traits.Str(mandatory=True, desc="stem of the file names")
     suffix = traits.Str(mandatory=True)
@@ -53,7 +54,9 @@ class DrawImage(SimpleInterface):
         after = load_image(given.after)
         data, mask = np.asarray(after.dataobj, dtype=np.float32), voxels(given.mask, bool)
         name = f"{given.src}_desc-{{}}_{given.suffix}.svg"
-        bias = bias_figure(voxels(given.before), data, after.affine, mask)
+        bias = bias_figure(
+            voxels(given.before), data, after.affine, mask, field=voxels(given.field)
+        )
         self._results["figures"] = [
             _write(runtime, name.format("bias"), bias),
             _write(runtime, name.format("mask"), mask_figure(data, after.affine, mask)),

@@ -132,7 +132,7 @@ def init_preproc_wf(
             (read, correct, [("out_file", "in_file")]),
             (register, correct, [("brain_mask", "mask")]),
             (read, draw_image, [("out_file", "before")]),
-            (correct, draw_image, [("out_file", "after")]),
+            (correct, draw_image, [("out_file", "after"), ("field", "field")]),
             (register, draw_image, [("brain_mask", "mask")]),
             (correct, draw_registration, [("out_file", "moving")]),
             (register, draw_registration, [("brain_mask", "moving_mask")]),
