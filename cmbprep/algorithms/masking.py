@@ -66,7 +66,7 @@ def refine_brain_mask(
         )
     probability = _random_walk(values, _signed_distance(inside, grid.spacing), grid)
     fine = resample_to_grid(probability, grid.affine, full)
-    mask = _one_piece(fine >= 0.5, full.spacing)
+    mask = _one_piece(fine >= 0.5)
     return nib.Nifti1Image(mask.astype(np.uint8), full.affine)
 
 
@@ -91,7 +91,9 @@ def carry_brain_mask(
     return refine_brain_mask(scan, carried)
 
 
-def _signed_distance(inside: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float64]:
+def _signed_distance(
+    inside: NDArray[np.bool_], spacing: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Distance to the border, mm, positive inside."""
     within = ndimage.distance_transform_edt(inside, sampling=spacing)
     without = ndimage.distance_transform_edt(~inside, sampling=spacing)
@@ -141,7 +143,7 @@ def _random_walk(
     return result
 
 
-def _one_piece(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _one_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Largest piece, with its holes filled."""
     labels, count = ndimage.label(mask)
     if count > 1:

@@ -73,9 +73,7 @@ class _Matcher:
     def __call__(self, matrix: NDArray[np.float64]) -> float:
         whole = self.to_voxel @ matrix
         voxels = self.points @ whole[:3, :3].T + whole[:3, 3]
-        values = ndimage.map_coordinates(
-            self.target, voxels.T, order=1, mode="constant", cval=-1.0
-        )
+        values = ndimage.map_coordinates(self.target, voxels.T, order=1, mode="constant", cval=-1.0)
         inside = values > -0.5
         if np.count_nonzero(inside) < MIN_OVERLAP * inside.size:
             return 0.0
@@ -150,8 +148,9 @@ def _starting_points(
     for angles in product(ANGLES, repeat=3):
         rotation = Rotation.from_euler("xyz", angles, degrees=True).as_rotvec() * 100.0
         for base in (np.zeros(3), reference_centre - centre):
-            for shift in product(*SHIFTS):
-                starts.append(np.concatenate([rotation, base + shift, [0.0]]))
+            starts.extend(
+                np.concatenate([rotation, base + shift, [0.0]]) for shift in product(*SHIFTS)
+            )
     return starts
 
 

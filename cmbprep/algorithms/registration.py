@@ -45,8 +45,11 @@ __all__ = [
 
 #: Voxel size at which registration works, mm; thicker slices stay as thick as they are.
 SPACING = 2.0
-#: How far around the brain the metric looks, mm: to the inner table of the skull.
+#: How far around the brain the deformable part looks, mm: to the inner table of the skull.
 RIM = 8.0
+#: How far the linear part looks, mm. Within 8 mm the gradient of ITK's Mattes metric drove a
+#: head of known pose away from its true scale (by 15 %); from 16 mm on it stayed within 2 %.
+LINEAR_RIM = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,8 @@ class RegistrationQuality:
     Attributes
     ----------
     similarity
-        Normalised mutual information within the brain, 1 (none) to 2.
+        Normalised mutual information within the brain and a rim of 8 mm, both images
+        smoothed by 3 mm (standard deviation): 1 (none) to 2.
     overlap
         Part of the reference's brain that lies in the image's field of view, 0 to 1.
     dice
@@ -150,28 +154,29 @@ class _Stage:
 
     transform: str
     iterations: tuple[int, ...]
-    shrink: tuple[int, ...]
-    smoothing: tuple[float, ...]
-    """Voxels."""
+    resolution: tuple[float, ...]
+    """Voxel size of each level, mm; a grid that is coarser is used as it is."""
 
-    def arguments(self, fixed: str, moving: str, bins: int = 32) -> list[str]:
-        def joined(values: Sequence[float]) -> str:
-            return "x".join(f"{v:g}" for v in values)
-
+    def arguments(self, fixed: str, moving: str, spacing: float) -> list[str]:
+        shrink = [max(1, round(wanted / spacing)) for wanted in self.resolution]
         return [
-            *("--metric", f"Mattes[{fixed},{moving},1,{bins},None]"),
+            *("--metric", f"Mattes[{fixed},{moving},1,32,None]"),
             *("--transform", self.transform),
-            *("--convergence", f"[{joined(self.iterations)},1e-6,8]"),
-            *("--shrink-factors", joined(self.shrink)),
-            *("--smoothing-sigmas", joined(self.smoothing)),
+            *("--convergence", f"[{_joined(self.iterations)},1e-6,10]"),
+            *("--shrink-factors", _joined(shrink)),
+            *("--smoothing-sigmas", _joined([factor / 2 for factor in shrink])),
         ]
 
 
-RIGID = (_Stage("Rigid[0.1]", (60, 40), (2, 1), (1, 0)),)
-AFFINE = (_Stage("Affine[0.1]", (80, 40), (3, 2), (1, 1)),)
+def _joined(values: Sequence[float]) -> str:
+    return "x".join(f"{value:g}" for value in values)
+
+
+RIGID = (_Stage("Rigid[0.1]", (60, 40), (4.0, 2.0)),)
+AFFINE = (_Stage("Affine[0.1]", (80, 50), (6.0, 4.0)),)
 # The last level only brings the field to full resolution: iterating there takes three
 # times as long.
-DEFORMABLE = (_Stage("SyN[0.2,3,0]", (60, 40, 0), (4, 2, 1), (2, 1, 0)),)
+DEFORMABLE = (_Stage("SyN[0.2,3,0]", (60, 40, 0), (8.0, 4.0, 2.0)),)
 
 
 def _register(
@@ -191,6 +196,7 @@ def _register(
     mask = to_ants(region, fixed[1])
     pointer: Any = ants.internal.get_pointer_string
     names = pointer(fixed_image), pointer(moving_image)
+    spacing = float(fixed[1].spacing.max())
     with tempfile.TemporaryDirectory(prefix="cmbprep-") as folder:
         initial = Path(folder) / "start.txt"
         write_transform(start, initial)
@@ -198,7 +204,7 @@ def _register(
             *("--dimensionality", "3", "--float", "1", "--random-seed", str(SEED)),
             *("--winsorize-image-intensities", "[0.005,0.995]"),
             *("--initial-moving-transform", str(initial)),
-            *(a for stage in stages for a in stage.arguments(*names)),
+            *(a for stage in stages for a in stage.arguments(*names, spacing)),
             *("--masks", f"[{pointer(mask)},NA]", "-u", "0", "-z", "1"),
             *("--output", str(Path(folder) / "out")),
         ]
@@ -257,9 +263,10 @@ def register_to_template(
     moving_grid = working_grid(grid.shape, grid.affine, SPACING)
     moving = resample_to_grid(data, grid.affine, moving_grid)
     start = pose.transform.inverse()
-    near = ndimage.distance_transform_edt(~brain, sampling=fixed_grid.spacing) <= RIM
-    region = near & _field_of_view(fixed_grid, moving_grid, start)
-    crop = _bounding_box(near, margin=4)
+    distance = ndimage.distance_transform_edt(~brain, sampling=fixed_grid.spacing)
+    near, wide = distance <= RIM, distance <= LINEAR_RIM
+    region = wide & _field_of_view(fixed_grid, moving_grid, start)
+    crop = _bounding_box(wide, margin=0)
     fixed_pair = fixed[crop], _cropped(fixed_grid, crop)
     moving_pair = (moving, moving_grid)
     linear, _, _ = _register(fixed_pair, moving_pair, region[crop], start, AFFINE)
@@ -274,7 +281,7 @@ def register_to_template(
     )
     prior = apply_transforms(mask_image, grid, (to_template,))
     quality = _judge_template(
-        (fixed, brain, fixed_grid), (moving, moving_grid), warp, to_image, linear
+        (fixed, brain, near, fixed_grid), (moving, moving_grid), warp, to_image, linear
     )
     return TemplateRegistration(to_template, to_image, linear.inverse(), prior, quality)
 
@@ -312,7 +319,7 @@ def register_rigid(
     fixed_grid = working_grid(grid.shape, grid.affine, SPACING)
     fixed = resample_to_grid(data, grid.affine, fixed_grid)
     linear = pose.transform
-    near = ndimage.distance_transform_edt(~brain, sampling=moving_grid.spacing) <= RIM
+    near = ndimage.distance_transform_edt(~brain, sampling=moving_grid.spacing) <= LINEAR_RIM
     # Twice, because the region is only as good as the pose it is carried over with.
     for _ in range(2):
         region = _carry_mask(near, moving_grid, fixed_grid, linear)
@@ -336,9 +343,7 @@ def _pose_in_template(
 ) -> Pose:
     centre = template_grid.points()[brain.ravel()].mean(axis=0)
     poses = [
-        search_pose(
-            data, grid.affine, head, reference, template_grid.affine, centre, scaling=True
-        )
+        search_pose(data, grid.affine, head, reference, template_grid.affine, centre, scaling=True)
         for reference in (template, np.where(brain, template, np.float32(0)))
     ]
     best = max(poses, key=lambda pose: pose.similarity)
@@ -396,10 +401,16 @@ def _cropped(grid: Grid, crop: tuple[slice, slice, slice]) -> Grid:
     return Grid((i, j, k), affine)
 
 
-def _similarity(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Normalised mutual information of paired values, 32 bins between the percentiles."""
+def _similarity(
+    a: NDArray[np.floating], b: NDArray[np.floating], region: NDArray[np.bool_], grid: Grid
+) -> float:
+    """Normalised mutual information within a region, 32 bins between the percentiles."""
+    if np.count_nonzero(region) < 1000:
+        return 1.0
     codes = []
-    for values in (a, b):
+    for image in (a, b):
+        smooth = ndimage.gaussian_filter(np.nan_to_num(image), JUDGED_SMOOTHING / grid.spacing)
+        values = smooth[region]
         low, high = np.percentile(values, (1.0, 99.0))
         scaled = np.clip((values - low) / max(float(high - low), 1e-12), 0, 1)
         codes.append(np.rint(scaled * 31).astype(int))
@@ -418,9 +429,13 @@ def _shift_and_rotation(
     return shift, float(np.degrees(np.arccos(cosine))), scale
 
 
-#: Bounds outside which a registration is doubtful.
+#: Smoothing before the similarity is judged, mm: noise and fine anatomy do not count.
+JUDGED_SMOOTHING = 3.0
+#: Bounds outside which a registration is doubtful. On real scans (one T2*w, one T1w against
+#: the template) good registrations had similarities of 1.08 and 1.10; with the same ones
+#: shifted by 20 mm or turned by 180 degrees it was 1.01 to 1.04.
 VOLUME_ML = (900.0, 2100.0)
-MIN_SIMILARITY = 1.04
+MIN_SIMILARITY = 1.05
 MAX_FOLDING = 0.001
 JACOBIAN = (0.3, 3.0)
 MAX_ROTATION = 40.0
@@ -428,34 +443,37 @@ MAX_STRETCH = 1.5
 
 
 def _judge_template(
-    template: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
+    template: tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], Grid],
     image: tuple[NDArray[np.float32], Grid],
     warp: DisplacementMap,
     to_image: DisplacementMap,
     linear: LinearMap,
 ) -> RegistrationQuality:
-    values, brain, grid = template
+    values, brain, near, grid = template
     moving = nib.Nifti1Image(image[0], image[1].affine)
     warped = np.asarray(
         apply_transforms(moving, grid, (to_image,), fill=float("nan")).dataobj, dtype=np.float32
     )
-    seen = brain & np.isfinite(warped)
-    overlap = float(np.count_nonzero(seen) / np.count_nonzero(brain))
-    similarity = _similarity(values[seen], warped[seen]) if overlap > 0.05 else 1.0
+    seen = np.isfinite(warped)
+    overlap = float(np.count_nonzero(seen & brain) / np.count_nonzero(brain))
+    similarity = _similarity(values, warped, near & seen, grid)
     local = jacobian_determinant(compose_on_grid((warp,), grid))[brain]
     total = jacobian_determinant(to_image)[brain]
     volume = float(total.sum()) * abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000.0
     shift, angle, scale = _shift_and_rotation(linear, grid.points()[brain.ravel()].mean(axis=0))
-    stretches = np.linalg.svd(linear.matrix[:3, :3], compute_uv=False)
+    stretch = float(np.linalg.cond(linear.matrix[:3, :3]))
     low, high = (float(v) for v in np.percentile(local, (1, 99)))
     folding = float(np.mean(total <= 0))
     checks = (
-        (similarity < MIN_SIMILARITY, f"the image and the template agree little ({similarity:.3f})"),
+        (
+            similarity < MIN_SIMILARITY,
+            f"the image and the template agree little ({similarity:.3f})",
+        ),
         (overlap < 0.5, f"the image shows {overlap:.0%} of the brain"),
         (not VOLUME_ML[0] <= volume <= VOLUME_ML[1], f"the brain would measure {volume:.0f} ml"),
         (folding > MAX_FOLDING, f"the map folds at {folding:.1%} of the brain"),
         (low < JACOBIAN[0] or high > JACOBIAN[1], "the brain is stretched beyond belief"),
-        (stretches[0] / stretches[2] > MAX_STRETCH, "the affine part distorts the head"),
+        (stretch > MAX_STRETCH, "the affine part distorts the head"),
         (angle > MAX_ROTATION, f"the head is turned by {angle:.0f} degrees against its header"),
     )
     reasons = tuple(text for failed, text in checks if failed)
@@ -484,15 +502,13 @@ def _judge_rigid(
     carried = _carry_mask(brain, moving_grid, grid, linear)
     image = nib.Nifti1Image(moving, moving_grid.affine)
     matched = np.asarray(apply_transforms(image, grid, (linear,)).dataobj)
-    near = ndimage.binary_dilation(carried, iterations=2)
-    similarity = _similarity(values[near], matched[near]) if near.sum() > 1000 else 1.0
+    near = ndimage.distance_transform_edt(~carried, sampling=grid.spacing) <= RIM
+    similarity = _similarity(values, matched, near, grid)
     seen = _field_of_view(moving_grid, grid, linear.inverse()) & brain
     overlap = float(np.count_nonzero(seen) / np.count_nonzero(brain))
     bright = head_mask(values, grid.spacing)
-    covered = np.count_nonzero(bright & carried) / max(np.count_nonzero(carried), 1)
-    volume = (
-        np.count_nonzero(brain) * abs(float(np.linalg.det(moving_grid.affine[:3, :3]))) / 1000.0
-    )
+    covered = float(np.mean(bright[carried])) if carried.any() else 0.0
+    volume = np.count_nonzero(brain) * float(np.prod(moving_grid.spacing)) / 1000.0
     centre = grid.points()[near.ravel()].mean(axis=0)
     shift, angle, scale = _shift_and_rotation(linear, centre)
     checks = (

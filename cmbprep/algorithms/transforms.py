@@ -74,6 +74,7 @@ class LinearMap:
         object.__setattr__(self, "matrix", matrix)
 
     def __call__(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take points, shape (n, 3), RAS+ mm, to the second space."""
         return points @ self.matrix[:3, :3].T + self.matrix[:3, 3]
 
     def inverse(self) -> LinearMap:
@@ -114,6 +115,7 @@ class DisplacementMap:
         return Grid((i, j, k), self.affine)
 
     def __call__(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take points, shape (n, 3), RAS+ mm, to the second space."""
         to_voxel = np.linalg.inv(self.affine)
         voxels = (points @ to_voxel[:3, :3].T + to_voxel[:3, 3]).T
         moved = np.array(points, dtype=np.float64)
@@ -204,9 +206,7 @@ def jacobian_determinant(transform: DisplacementMap) -> NDArray[np.float32]:
     """
     field = transform.displacement
     # d(displacement)/d(voxel), columns by axis, then to d/d(mm).
-    gradient = np.stack(
-        [np.stack(np.gradient(field[..., c]), axis=-1) for c in range(3)], axis=-2
-    )
+    gradient = np.stack([np.stack(np.gradient(field[..., c]), axis=-1) for c in range(3)], axis=-2)
     gradient = gradient @ np.linalg.inv(transform.affine[:3, :3]).astype(np.float32)
     return np.asarray(np.linalg.det(gradient + np.eye(3, dtype=np.float32)), dtype=np.float32)
 

@@ -46,6 +46,15 @@ def grid_affine(shape, spacing, *, centre=(0, 0, 0), codes="RAS", degrees=(0, 0,
     return affine
 
 
+def _folds(points):
+    """Texture of about the scale of gyri, -1 to 1, fixed to the head."""
+    rng = np.random.default_rng(7)
+    texture = np.zeros(points.shape[:-1])
+    for _ in range(12):
+        texture += np.sin(points @ rng.normal(scale=0.16, size=3) + rng.uniform(0, 6.28))
+    return np.clip(texture / 4, -1, 1)
+
+
 def head(shape, affine, *, contrast="T1w", pose=None, seed=0, noise=1.0):
     """Head image on a grid; ``pose`` (4x4) takes points of the head to the scanner."""
     pose = np.eye(4) if pose is None else pose
@@ -57,6 +66,7 @@ def head(shape, affine, *, contrast="T1w", pose=None, seed=0, noise=1.0):
     for part in PARTS:
         distance = np.sum(((points - part[0]) / np.array(part[1])) ** 2, axis=-1)
         data[distance <= 1] = part[column]
+    data *= 1 + 0.25 * _folds(points)
     data = ndimage.gaussian_filter(data, 1.5 / nib.affines.voxel_sizes(affine))
     data += np.random.default_rng(seed).normal(scale=noise, size=shape)
     return nib.Nifti1Image(np.maximum(data, 0).astype(np.float32), affine)

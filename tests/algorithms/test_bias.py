@@ -51,7 +51,7 @@ def test_a_known_bias_is_mostly_removed_and_nothing_else_changed(case):
 
 def test_voxels_that_are_not_numbers_do_no_harm():
     affine = headphantom.grid_affine((48, 56, 50), (4.0, 4.0, 4.0))
-    scan, _, brain, _ = biased((48, 56, 50), affine)
+    scan, _, _brain, _ = biased((48, 56, 50), affine)
     data = np.array(scan.get_fdata(), dtype=np.float32)
     data[20:23, 20:23, 20] = np.nan
     data[30, 30, 30] = np.inf
