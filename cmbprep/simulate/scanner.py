@@ -593,12 +593,18 @@ def _acquire_box(
                 stack[:, :, start:stop] = image
         return [mr.crop_k_space(stack, 2, z1 - z0, apodise=protocol.filtered) for stack in stacks]
     cell = protocol.spacing[2] / factors[2]
-    weights = mr.slice_profile(factors[2] + 2 * scene.margin, cell, protocol.voxel[2])
+    profile = mr.slice_profile(factors[2] + 2 * scene.margin, cell, protocol.voxel[2])
     images = [np.empty((x1 - x0, y1 - y0, z1 - z0), np.complex64) for _ in echoes]
-    for z in range(z0, z1):
-        fine = (z * factors[2], (z + 1) * factors[2] + 2 * scene.margin)
-        for image, plane in zip(images, _encode(scene, box, fine, without, weights), strict=True):
-            image[:, :, z - z0] = plane[:, :, 0]
+    slice_cells = (x1 - x0) * (y1 - y0) * factors[0] * factors[1] * factors[2]
+    group = max(1, 4_000_000 // slice_cells)
+    for start in range(z0, z1, group):
+        stop = min(start + group, z1)
+        fine = (start * factors[2], stop * factors[2] + 2 * scene.margin)
+        weights = np.zeros((fine[1] - fine[0], stop - start), np.float32)
+        for k in range(stop - start):
+            weights[k * factors[2] : k * factors[2] + len(profile), k] = profile
+        for image, planes in zip(images, _encode(scene, box, fine, without, weights), strict=True):
+            image[:, :, start - z0 : stop - z0] = planes
     return images
 
 
@@ -609,7 +615,10 @@ def _encode(
     without: int | None,
     weights: NDArray[np.float32] | None = None,
 ) -> list[NDArray[np.complex64]]:
-    """Signal of some fine planes, encoded in the plane; summed by `weights` if given."""
+    """Signal of some fine planes, encoded in the plane.
+
+    With `weights`, shape (planes, slices), the planes are first summed to slices.
+    """
     (x0, x1), (y0, y1) = box[0], box[1]
     lower = max(fine_z[0] - 1, 0)
     upper = min(fine_z[1] + 1, scene.local.shape[2])
@@ -623,7 +632,7 @@ def _encode(
             amplitude, r2star, frequency, echo_time, phase_sign=scene.protocol.phase_sign
         )[:, :, inner]
         if weights is not None:
-            cells = (cells @ weights)[:, :, None]
+            cells = cells @ weights
         filtered = scene.protocol.filtered
         cells = mr.crop_k_space(cells, 0, x1 - x0, apodise=filtered)
         images.append(mr.crop_k_space(cells, 1, y1 - y0, apodise=filtered))
