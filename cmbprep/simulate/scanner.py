@@ -603,8 +603,8 @@ def _acquire_box(
         weights = np.zeros((fine[1] - fine[0], stop - start), np.float32)
         for k in range(stop - start):
             weights[k * factors[2] : k * factors[2] + len(profile), k] = profile
-        for image, planes in zip(images, _encode(scene, box, fine, without, weights), strict=True):
-            image[:, :, start - z0 : stop - z0] = planes
+        for image, slices in zip(images, _encode(scene, box, fine, without, weights), strict=True):
+            image[:, :, start - z0 : stop - z0] = slices
     return images
 
 
