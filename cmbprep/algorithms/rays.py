@@ -32,8 +32,8 @@ OPPOSITE = np.array([int(np.flatnonzero((-v == RAY_VECTORS).all(axis=1))[0]) for
 def radial_profiles(
     image: NDArray[np.float32],
     centres: NDArray[np.floating],
-    spacing: NDArray[np.float64],
-    radii_mm: NDArray[np.float64],
+    spacing: NDArray[np.floating],
+    radii_mm: NDArray[np.floating],
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Sample an image along rays from each centre.
 

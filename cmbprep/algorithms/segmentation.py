@@ -137,7 +137,7 @@ def segment_lesions(
         In the order of the seeds. A seed whose region would touch that of an earlier one is
         part of it and gives none; nor does one in nothing darker than its surroundings.
     """
-    affine = np.asarray(affine, float)
+    affine = np.asarray(affine, np.float64)
     taken = np.zeros(image.shape, bool)
     regions = []
     for number, (seed, radius) in enumerate(zip(seeds, radii_mm, strict=True)):
@@ -153,7 +153,7 @@ def _grow(
     image: FloatArray,
     mask: BoolArray,
     taken: BoolArray,
-    affine: NDArray[np.float64],
+    affine: NDArray[np.floating],
     seed: NDArray[np.float64],
     radius: float,
 ) -> Region | None:

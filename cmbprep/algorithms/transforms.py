@@ -79,7 +79,7 @@ class LinearMap:
 
     def inverse(self) -> LinearMap:
         """Give the map from the second space to the first."""
-        return LinearMap(np.linalg.inv(self.matrix))
+        return LinearMap(np.asarray(np.linalg.inv(self.matrix), dtype=np.float64))
 
 
 @dataclass(frozen=True, eq=False)
