@@ -243,7 +243,7 @@ def _measure(
     brain: BoolArray,
     body: BoolArray,
     levels: tuple[float, float],
-    affine: NDArray[np.float64],
+    affine: NDArray[np.floating],
     corner: NDArray[np.int_],
 ) -> Region:
     """Volume, centre and contrast of a region from its darkest and surrounding levels."""
