@@ -201,7 +201,7 @@ def _fit_log_field(
     lifted = np.maximum(values, 0.02 * level) / level
     field = ants.n4_bias_field_correction(
         to_ants(lifted, grid),
-        mask=to_ants(inside, grid),
+        mask=to_ants(inside.astype(np.float32), grid),
         shrink_factor=1,
         convergence={"iters": list(iterations), "tol": 1e-6},
         spline_param=KNOT_SPACING,

@@ -35,11 +35,18 @@ def load_ants(threads: int = 1) -> Any:
 
 
 def to_ants(data: NDArray[np.generic], grid: Grid) -> Any:
-    """Give an ANTs image (float32, LPS) of an array on a grid without shear."""
+    """Give an ANTs image (LPS) of an array on a grid without shear.
+
+    Arrays of ``uint8`` become ``unsigned char``, all others ``float``. The type of a mask
+    matters: ANTs takes the pointer on trust, and antsRegistration reads masks as
+    ``unsigned char``, N4BiasFieldCorrection as ``float``; with the other type they work
+    on a scrambled region without a word.
+    """
     ants = load_ants()
+    kind = np.uint8 if data.dtype == np.uint8 else np.float32
     affine = LPS @ grid.affine
     return ants.from_numpy(
-        np.ascontiguousarray(data, dtype=np.float32),
+        np.ascontiguousarray(data, dtype=kind),
         origin=tuple(float(v) for v in affine[:3, 3]),
         spacing=tuple(float(v) for v in grid.spacing),
         direction=affine[:3, :3] / grid.spacing,

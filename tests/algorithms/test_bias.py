@@ -79,6 +79,26 @@ def test_a_flipped_scan_gives_the_flipped_field():
     assert np.abs(np.log(back / straight))[brain].max() < 0.1
 
 
+def test_what_lies_outside_the_mask_has_no_say():
+    shape = (40, 42, 38)
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    i, j, k = np.indices(shape)
+    inside = np.zeros(shape, dtype=bool)
+    inside[8:30, 8:30, 12:30] = True
+    texture = np.where(np.sin(i) * np.sin(0.9 * j) * np.sin(0.8 * k) > 0, 100.0, 60.0)
+    bias = np.exp(0.02 * (i - 20))
+    noise = 50 * np.exp(2 * np.random.default_rng(0).normal(size=shape))
+    mask = nib.Nifti1Image(inside.astype(np.uint8), affine)
+    fields = []
+    for outside in (texture * bias, noise):
+        data = np.where(inside, texture * bias, outside).astype(np.float32)
+        result = correct_bias(nib.Nifti1Image(data, affine), mask, iterations=10)
+        fields.append(np.log(np.asarray(result.field.dataobj))[5:-5, 5:-5, 5:-5])
+    core = inside[5:-5, 5:-5, 5:-5]
+    assert np.std(np.log(bias)[5:-5, 5:-5, 5:-5][core] - fields[0][core]) < 0.02
+    assert np.abs(fields[0] - fields[1])[core].mean() < 0.05
+
+
 def test_otsu_lies_between_two_classes():
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(10, 2, 5000), rng.normal(60, 5, 3000)])

@@ -50,8 +50,8 @@ def test_a_scan_finds_its_pose_whatever_the_header_says(name):
     truth = headphantom.brain_points()
     scanner = truth @ pose[:3, :3].T + pose[:3, 3]
     errors = np.linalg.norm(map_points(scanner, (found.to_reference,)) - truth, axis=1)
-    assert np.median(errors) < 1.5
-    assert np.percentile(errors, 95) < 3
+    assert np.median(errors) < 1.0
+    assert np.percentile(errors, 95) < 2
     assert found.quality.verdict == "ok", found.quality.reasons
     assert found.quality.rotation_deg == pytest.approx(
         np.degrees(np.arccos((np.trace(pose[:3, :3]) - 1) / 2)), abs=3
@@ -73,9 +73,9 @@ def test_template_maps_find_a_known_affine_both_ways(warped):
     person = truth @ pose[:3, :3].T + pose[:3, 3]
     there = np.linalg.norm(map_points(person, (found.to_template,)) - truth, axis=1)
     back = np.linalg.norm(map_points(truth, (found.to_image,)) - person, axis=1)
-    assert np.median(there) < 1.5
-    assert np.median(back) < 1.5
-    assert np.percentile(there, 95) < 4
+    assert np.median(there) < 1.0
+    assert np.median(back) < 1.0
+    assert np.percentile(there, 95) < 3
 
 
 def test_the_two_maps_undo_each_other(warped):
@@ -90,7 +90,7 @@ def test_prior_covers_the_brain_and_the_judgement_is_right(warped):
     truth = headphantom.brain(SHAPE, affine, pose=pose)
     assert headphantom.dice(np.asarray(found.brain_prior.dataobj) >= 0.5, truth.dataobj) > 0.95
     volume = np.asarray(truth.dataobj).sum() * np.prod([4.2, 4.0, 4.4]) / 1000
-    assert found.quality.brain_volume_ml == pytest.approx(volume, rel=0.05)
+    assert found.quality.brain_volume_ml == pytest.approx(volume, rel=0.08)
     assert found.quality.verdict == "ok", found.quality.reasons
     assert found.quality.folding_fraction == 0
 
