@@ -58,6 +58,11 @@ class Settings:
     verbosity: int = 0
 
     def __post_init__(self) -> None:
+        # Nodes run in folders of their own, so a relative path would lead elsewhere there.
+        for name in ("bids_dir", "output_dir", "work_dir"):
+            path = getattr(self, name)
+            if path is not None:
+                object.__setattr__(self, name, path.absolute())
         if self.level not in LEVELS:
             raise UsageError(f"the level {self.level!r} is none of {', '.join(LEVELS)}")
         if self.scheme not in SCHEMES:

@@ -97,3 +97,13 @@ def test_a_file_in_the_place_of_the_output_folder_is_named(bids: Path, tmp_path:
 def test_a_missing_dataset_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nowhere"):
         parse_settings([str(tmp_path / "nowhere"), str(tmp_path / "out"), "participant"])
+
+
+def test_relative_paths_hold_in_every_folder(
+    bids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = parse_settings(["bids", "out", "participant", "-w", "work"])
+    assert settings.bids_dir == bids
+    assert settings.output_dir == tmp_path / "out"
+    assert settings.work == tmp_path / "work"
