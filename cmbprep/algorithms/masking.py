@@ -31,6 +31,8 @@ EDGE_WEIGHT = 40.0
 PRIOR_WEIGHT = 0.05
 #: Width over which the prior goes from sure to undecided, mm.
 PRIOR_SOFTNESS = 2.0
+#: Smoothing of the result, mm: threads along sulci and dural folds are not brain border.
+BORDER_SMOOTHING = 1.5
 
 
 def refine_brain_mask(
@@ -65,6 +67,7 @@ def refine_brain_mask(
             "the brain mask lies outside the image", hint="look at the registration of this scan"
         )
     probability = _random_walk(values, _signed_distance(inside, grid.spacing), grid)
+    probability = ndimage.gaussian_filter(probability, BORDER_SMOOTHING / grid.spacing)
     fine = resample_to_grid(probability, grid.affine, full)
     mask = _one_piece(fine >= 0.5)
     return nib.Nifti1Image(mask.astype(np.uint8), full.affine)

@@ -233,8 +233,9 @@ def register_to_template(
     """Register an image of a head to a template, whatever its contrast and header.
 
     The pose is searched for against the whole template head and against its brain alone
-    (echo-planar images show next to nothing of skull and scalp), and the better one is
-    refined: affine, then SyN, by mutual information within the brain and a rim around it.
+    (echo-planar images show next to nothing of skull and scalp); whichever fits better
+    is what the image is then registered to: affine, then SyN, by mutual information
+    within the brain and a rim around it.
 
     Parameters
     ----------
@@ -251,14 +252,13 @@ def register_to_template(
         If the image shows too little to register.
     """
     data, grid = clean_intensities(image), image_grid(image)
-    head = head_mask(data, grid.spacing)
     fixed_grid = working_grid(image_grid(template).shape, template.affine, SPACING)
     fixed = resample_to_grid(clean_intensities(template), template.affine, fixed_grid)
     brain = (
         resample_to_grid(np.asarray(template_mask.dataobj) > 0, template_mask.affine, fixed_grid)
         >= 0.5
     )
-    pose = _pose_in_template(data, grid, head, fixed, brain, fixed_grid)
+    pose, fixed = _pose_and_reference(data, grid, fixed, brain, fixed_grid, scaling=True)
 
     moving_grid = working_grid(grid.shape, grid.affine, SPACING)
     moving = resample_to_grid(data, grid.affine, moving_grid)
@@ -309,12 +309,11 @@ def register_rigid(
         If the scan shows too little to register.
     """
     data, grid = clean_intensities(scan), image_grid(scan)
-    head = head_mask(data, grid.spacing)
     moving_grid = working_grid(image_grid(reference).shape, reference.affine, SPACING)
     moving = resample_to_grid(clean_intensities(reference), reference.affine, moving_grid)
     mask = np.asarray(reference_mask.dataobj) > 0
     brain = resample_to_grid(mask, reference_mask.affine, moving_grid) >= 0.5
-    pose = _pose_of_scan(data, grid, head, moving, brain, moving_grid)
+    pose, moving = _pose_and_reference(data, grid, moving, brain, moving_grid, scaling=False)
 
     fixed_grid = working_grid(grid.shape, grid.affine, SPACING)
     fixed = resample_to_grid(data, grid.affine, fixed_grid)
@@ -335,42 +334,35 @@ def register_rigid(
     return RigidRegistration(linear, quality)
 
 
-def _pose_in_template(
+def _pose_and_reference(
     data: NDArray[np.float32],
     grid: Grid,
-    head: NDArray[np.bool_],
-    template: NDArray[np.float32],
-    brain: NDArray[np.bool_],
-    template_grid: Grid,
-) -> Pose:
-    centre = template_grid.points()[brain.ravel()].mean(axis=0)
-    poses = [
-        search_pose(data, grid.affine, head, reference, template_grid.affine, centre, scaling=True)
-        for reference in (template, np.where(brain, template, np.float32(0)))
-    ]
-    best = max(poses, key=lambda pose: pose.similarity)
-    if best.similarity == 0:
-        raise ScanError(
-            "no pose was found in which the image fits the template",
-            hint="check that it shows a head and that its voxel size is right",
-        )
-    return best
-
-
-def _pose_of_scan(
-    data: NDArray[np.float32],
-    grid: Grid,
-    head: NDArray[np.bool_],
     reference: NDArray[np.float32],
     brain: NDArray[np.bool_],
     reference_grid: Grid,
-) -> Pose:
+    *,
+    scaling: bool,
+) -> tuple[Pose, NDArray[np.float32]]:
+    """Coarse pose, and the reference as the image shows heads: whole, or brain alone.
+
+    Where an image has no scalp, a reference with one would draw the edge of its brain out
+    to the reference's scalp.
+    """
+    head = head_mask(data, grid.spacing)
     centre = reference_grid.points()[brain.ravel()].mean(axis=0)
-    poses = [
-        search_pose(data, grid.affine, head, image, reference_grid.affine, centre)
-        for image in (reference, np.where(brain, reference, np.float32(0)))
-    ]
-    return max(poses, key=lambda pose: pose.similarity)
+    found = []
+    for variant in (reference, np.where(brain, reference, np.float32(0))):
+        pose = search_pose(
+            data, grid.affine, head, variant, reference_grid.affine, centre, scaling=scaling
+        )
+        found.append((pose, variant))
+    pose, variant = max(found, key=lambda pair: pair[0].similarity)
+    if pose.similarity == 0:
+        raise ScanError(
+            "no pose was found in which the image fits the head that it is registered to",
+            hint="check that it shows a head and that its voxel size is right",
+        )
+    return pose, variant
 
 
 def _carry_mask(
