@@ -85,12 +85,15 @@ def test_a_deformation_is_a_field_and_a_rigid_transform_a_text(tmp_path: Path) -
 
 
 def test_no_two_files_of_the_table_share_a_name(tmp_path: Path) -> None:
-    paths = [
-        StageFiles(tmp_path, stage, NAMES).path(key)
-        for stage in ("preproc", "lesions")
-        for key in output_table()[stage]
-    ]
-    assert len(set(paths)) == len(paths)
+    # A scan and its T1w image often have the same entities: only the suffix differs.
+    for target in ("T1w", NAMES.reference):
+        names = replace(NAMES, target=target)
+        paths = [
+            StageFiles(tmp_path, stage, names).path(key)
+            for stage in ("anatomy", "preproc", "lesions")
+            for key in output_table()[stage]
+        ]
+        assert len(set(paths)) == len(paths)
 
 
 def test_a_stage_is_reused_only_when_it_is_whole_and_the_same(tmp_path: Path) -> None:

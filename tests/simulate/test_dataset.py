@@ -198,18 +198,19 @@ def test_the_command_parses_and_lists(capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_real_head_knows_its_way_to_the_template(simulated):
-    """A T1w image taken for a real one: its map to the template is that of its truth.
+def test_a_simulated_t1w_gives_back_the_head_it_was_made_from(simulated):
+    """A simulated T1w image taken for a real one has the tissues of the packaged head.
 
-    The person moved by a few millimetres between the T1w image and the other scan.
+    The head was made from the packaged one, so laid onto the template its tissue volumes
+    are the same but for the random deformation.
     """
     from cmbprep.simulate.real_heads import find_heads, load_real_head
+    from cmbprep.simulate.template_head import load_template_head
 
     path = find_heads(simulated)[0]
-    head = load_real_head(path)
-    litres = [float(one.sum()) / 1e6 for one in (head.gm, head.wm)]
-    assert 0.4 < litres[0] < 1.1
-    assert 0.3 < litres[1] < 0.9
+    head, origin = load_real_head(path), load_template_head()
+    assert float(head.gm.sum()) == pytest.approx(float(origin.gm.sum()), rel=0.15)
+    assert float(head.wm.sum()) == pytest.approx(float(origin.wm.sum()), rel=0.15)
     inside = head.brain_distance < -5
     assert (head.gm + head.wm)[inside].mean() > 0.6
     points = np.random.default_rng(0).uniform((-50, -80, -20), (50, 50, 60), (50, 3))
