@@ -127,6 +127,7 @@ def closing_sidecar(
         "Warnings": list(warnings),
     }
     if scan is not None:
+        content[BLOCK]["Scan"] = scan.name
         content[BLOCK]["Sequence"] = scan.sequence
         content[BLOCK]["EchoTimes"] = [echo.echo_time for echo in scan.echoes]
     return content

@@ -16,14 +16,16 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import CmbprepError
+from .scans import join_entities
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -39,6 +41,7 @@ __all__ = [
     "fingerprint",
     "plan_names",
     "read_json",
+    "remove_leftovers",
     "write_atomically",
     "write_image",
     "write_json",
@@ -220,18 +223,19 @@ def plan_names(
     """Choose output names for the scans of a unit so that none overwrites another.
 
     Derivative names carry no source suffix, so ``sub-1_T2starw`` and ``sub-1_swi`` would
-    both give ``sub-1_label-CMB_mask``; such scans get the entity ``mod-<suffix>``, which
-    BIDS keeps for telling modalities apart. The same holds against what an earlier run
-    with other filters has left in the output dataset.
+    both give ``sub-1_label-CMB_mask``. Such scans get their suffix into the entity ``acq``
+    (``sub-1_acq-swi_label-CMB_mask``), which BIDS allows on every kind of file here. The
+    same holds against what an earlier run with other filters has left in the output
+    dataset.
 
     Returns
     -------
     dict
         Name of the scan -> names of its outputs.
     """
-    names = {}
+    names: dict[str, Names] = {}
+    taken = {scan.stem for scan in scans}
     for scan in scans:
-        rivals = {other.name for other in scans if other.stem == scan.stem}
         base = Names(
             subject=scan.subject,
             session=scan.session,
@@ -242,10 +246,24 @@ def plan_names(
             target="T1w" if anatomy else reference,
             scheme=scheme.upper(),
         )
-        if len(rivals) > 1 or _owner(root, base) not in (None, scan.suffix):
-            base = Names(**{**asdict(base), "src": f"{scan.stem}_mod-{scan.suffix}"})
+        shared = sum(other.stem == scan.stem for other in scans) > 1
+        if shared or _owner(root, base) not in (None, scan.suffix):
+            base = _told_apart(base, scan, taken, root)
+        taken.add(base.src)
         names[scan.name] = base
     return names
+
+
+def _told_apart(names: Names, scan: Scan, taken: set[str], root: Path) -> Names:
+    """Put the suffix into ``acq``, with a number behind it if even that is taken."""
+    acquisition = scan.entities.get("acq", "")
+    for number in count(1):
+        label = f"{acquisition}{scan.suffix}{number if number > 1 else ''}"
+        stem = join_entities({**scan.entities, "acq": label})
+        chosen = replace(names, src=stem)
+        if stem not in taken and _owner(root, chosen) in (None, scan.suffix):
+            return chosen
+    raise AssertionError("numbers do not end")
 
 
 def _owner(root: Path, names: Names) -> str | None:
@@ -315,6 +333,20 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, label: str) -> None:
+    """Remove what a killed run has left half-written of a unit.
+
+    Parameters
+    ----------
+    folder
+        The participant's folder in the output dataset.
+    label
+        ``sub-X`` or ``sub-X_ses-Y``; other units of the participant may be at work.
+    """
+    for path in folder.rglob(f".part-*-{label}_*"):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .dataset import prepare_dataset
 from .errors import ResourceError, UsageError
 from .journal import clear_error, open_log, write_error, write_inputs
-from .outputs import find_records, read_json
+from .outputs import find_records, read_json, remove_leftovers
 from .plan import Method, ScanPlan, SubjectPlan, plan_subject
 from .scans import Unit
 from .settings import Settings
@@ -142,6 +142,7 @@ def _run_batch(plans: Sequence[SubjectPlan], settings: Settings, method: Method)
             logger.debug(line)
         for unit in plan.units:
             write_inputs(settings.output_dir, unit)
+            remove_leftovers(settings.output_dir / f"sub-{unit.subject}", unit.label)
     todo = [plan for plan in plans if plan.todo]
     crashes = _compute(todo, settings, method) if todo else {}
     failed = 0
@@ -197,7 +198,8 @@ def _clear_work(
         shutil.rmtree(folder / "bridge_wf", ignore_errors=True)
     # The records of the crashes are in logs/ by now.
     shutil.rmtree(crash_dir, ignore_errors=True)
-    for empty in (folder, folder.parent):
+    # Killed runs leave empty folders for crashes behind.
+    for empty in (*folder.parent.glob("crashes-*"), folder, folder.parent):
         with suppress(OSError):  # another job is at work in it, or something was lost
             empty.rmdir()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-__all__ = ["SEQUENCES", "Anatomy", "Echo", "Refusal", "Scan", "Unit"]
+__all__ = ["SEQUENCES", "Anatomy", "Echo", "Refusal", "Scan", "Unit", "join_entities"]
 
 #: BIDS suffix -> what kind of image it is to the detector.
 SEQUENCES: Mapping[str, str] = MappingProxyType(
@@ -23,7 +23,8 @@ SEQUENCES: Mapping[str, str] = MappingProxyType(
 ENTITY_ORDER = ("sub", "ses", "sample", "task", "acq", "ce", "rec", "dir", "run", "mod", "chunk")
 
 
-def _join_entities(entities: Mapping[str, str]) -> str:
+def join_entities(entities: Mapping[str, str]) -> str:
+    """Write entities as BIDS orders them, ``sub-01_acq-x_run-1``."""
     return "_".join(f"{key}-{entities[key]}" for key in ENTITY_ORDER if key in entities)
 
 

@@ -21,6 +21,7 @@ from cmbprep.outputs import (
     output_table,
     plan_names,
     read_json,
+    remove_leftovers,
     write_atomically,
     write_image,
     write_json,
@@ -130,8 +131,8 @@ def test_records_are_found_by_stage_subject_and_session(tmp_path: Path) -> None:
 def test_two_scans_with_the_same_entities_get_different_names(tmp_path: Path) -> None:
     names = plan(tmp_path, scan("T2starw"), scan("swi"), scan("swi", run="1"))
     assert {n.src for n in names.values()} == {
-        "sub-01_mod-T2starw",
-        "sub-01_mod-swi",
+        "sub-01_acq-T2starw",
+        "sub-01_acq-swi",
         "sub-01_run-1",
     }
 
@@ -141,7 +142,30 @@ def test_a_later_run_with_another_filter_overwrites_nothing(tmp_path: Path) -> N
     assert first.src == "sub-01"
     finish(StageFiles(tmp_path, "preproc", first), "f")
     assert plan(tmp_path, scan("swi"))["sub-01_swi"].src == "sub-01"
-    assert plan(tmp_path, scan("T2starw"))["sub-01_T2starw"].src == "sub-01_mod-T2starw"
+    assert plan(tmp_path, scan("T2starw"))["sub-01_T2starw"].src == "sub-01_acq-T2starw"
+
+
+def test_telling_apart_does_not_run_into_another_scan(tmp_path: Path) -> None:
+    names = plan(tmp_path, scan("T2starw"), scan("swi"), scan("T2starw", acq="swi"))
+    assert len({n.src for n in names.values()}) == 3
+    assert names["sub-01_acq-swi_T2starw"].src == "sub-01_acq-swi"
+    assert names["sub-01_swi"].src == "sub-01_acq-swi2"
+
+
+def test_only_the_leftovers_of_the_unit_are_removed(tmp_path: Path) -> None:
+    anat = tmp_path / "sub-01" / "ses-a" / "anat"
+    anat.mkdir(parents=True)
+    for name in (
+        ".part-x1-sub-01_ses-a_T2starw.json",
+        ".part-x2-sub-01_ses-b_T2starw.json",
+        "sub-01_ses-a_T2starw.json",
+    ):
+        (anat / name).touch()
+    remove_leftovers(tmp_path / "sub-01", "sub-01_ses-a")
+    assert sorted(path.name for path in anat.iterdir()) == [
+        ".part-x2-sub-01_ses-b_T2starw.json",
+        "sub-01_ses-a_T2starw.json",
+    ]
 
 
 def test_the_fingerprint_sees_every_input_and_parameter() -> None:

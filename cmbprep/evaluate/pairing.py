@@ -27,7 +27,7 @@ def pair_scans(truth: list[ScanFiles], predicted: list[ScanFiles]) -> Pairing:
 
     First scans with the same entities. Then every prediction made from a scan that a truth's
     sidecar names under ``Sources``: one truth may stand for several images of one acquisition
-    (``sub-01_mod-T2starw`` and ``sub-01_mod-swi``). Of the rest, two are a pair if they have
+    (``sub-01_acq-T2starw`` and ``sub-01_acq-swi``). Of the rest, two are a pair if they have
     the same subject, no entity that both have differs, and neither fits any other of the rest:
     so a truth named ``sub-01`` finds ``sub-01_acq-swi`` where there is one only.
     """
@@ -60,10 +60,19 @@ def pair_scans(truth: list[ScanFiles], predicted: list[ScanFiles]) -> Pairing:
 
 
 def _made_from(predicted: ScanFiles, truth: ScanFiles) -> bool:
-    """Whether the truth names the scan of a prediction, by suffix where that has ``mod``."""
+    """Whether the truth names the scan of a prediction.
+
+    Images that differ in their suffix alone are told apart by the suffix: cmbprep puts it
+    into the entity ``acq``, other programs into ``mod``.
+    """
     modality = predicted.entities.get("mod")
     key = without_parts(predicted.entities)
-    return any(key == source and modality in (None, suffix) for source, suffix in truth.sources)
+    for source, suffix in truth.sources:
+        entities = dict(source)
+        entities["acq"] = entities.get("acq", "") + suffix
+        if key == without_parts(entities) or (key == source and modality in (None, suffix)):
+            return True
+    return False
 
 
 def _agree(one: ScanFiles, other: ScanFiles) -> bool:

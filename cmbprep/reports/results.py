@@ -220,10 +220,8 @@ def _add_inputs(drafts: dict[str, _Draft], content: Mapping[str, Any]) -> None:
 def _add_record(drafts: dict[str, _Draft], stage: str, record: StageRecord) -> None:
     names = record.files.names
     draft = _draft(drafts, names.subject)
-    name = f"{names.src}_{names.suffix}"
-    # Outputs of two scans that differ in suffix alone carry the entity mod, their sources not.
-    bare = f"{names.src.removesuffix(f'_mod-{names.suffix}')}_{names.suffix}"
-    parts = draft.scan(name if name in draft.scans else bare)
+    # The scan's own name: its outputs may be called otherwise, to tell them apart.
+    parts = draft.scan(str(record.block.get("Scan", f"{names.src}_{names.suffix}")))
     parts["src"] = names.src
     if stage == "preproc":
         parts["preproc"] = record

@@ -290,16 +290,17 @@ def test_hidden_microbleeds_among_the_mimics_belong_to_the_truth(tmp_path):
     assert [(m.index, m.visible) for m in truth.marks] == [(1, True), (2, True), (3, False)]
 
 
-def test_a_truth_stands_for_all_images_that_it_names(tmp_path):
+@pytest.mark.parametrize("entity", ["mod", "acq"])
+def test_a_truth_stands_for_all_images_that_it_names(tmp_path, entity):
     (truth,) = named(tmp_path, "t", "sub-1")
-    found = named(tmp_path, "p", "sub-1_mod-T2starw", "sub-1_mod-swi", "sub-1_acq-b")
+    found = named(tmp_path, "p", f"sub-1_{entity}-T2starw", f"sub-1_{entity}-swi", "sub-1_acq-b")
     assert pair_scans([truth], found).pairs == ()
     names = ["bids:raw:sub-1/anat/sub-1_part-mag_T2starw.nii.gz", "sub-1/anat/sub-1_swi.nii.gz"]
     write(tmp_path / "t" / "sub-1_label-CMB_mask.json", json.dumps({"Sources": names}))
     pairing = pair_scans(find_scans(tmp_path / "t"), found)
     assert [(b.name, how) for _, b, how in pairing.pairs] == [
-        ("sub-1_mod-T2starw", "named source"),
-        ("sub-1_mod-swi", "named source"),
+        (f"sub-1_{entity}-T2starw", "named source"),
+        (f"sub-1_{entity}-swi", "named source"),
     ]
     assert [scan.name for scan in pairing.predicted_only] == ["sub-1_acq-b"]
     assert pairing.truth_only == ()

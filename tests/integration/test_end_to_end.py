@@ -42,7 +42,7 @@ def test_every_promised_file_is_there(processed: Path, simulated: Path) -> None:
     for ending in (
         "desc-preproc_T2starw",
         "desc-brain_mask",
-        "mod-T1w_desc-brain_mask",
+        "desc-brainT1w_mask",
         "label-CMB_probseg",
         "label-CMB_mask",
         "seg-CMB_dseg",
@@ -160,3 +160,4 @@ def test_a_killed_run_ends_with_the_same_bytes_as_an_unbroken_one(
     group = {name for name in digests(processed) if "group" in name or "frequency" in name}
     unbroken = {name: d for name, d in digests(processed).items() if name not in group}
     assert digests(out) == unbroken
+    assert not (out / ".work").exists()

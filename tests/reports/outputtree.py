@@ -102,7 +102,7 @@ class Tree:
         write_image(preproc.path("preproc"), image)
         write_json(
             preproc.sidecar,
-            {**acquisition, **block(preproc, quality or {"snr": 20.0}, warnings, None, echo)},
+            {**acquisition, **block(preproc, name, quality or {"snr": 20.0}, warnings, None, echo)},
         )
         write_image(detection.path("dseg"), image)
         write_text(detection.path("table"), format_lesions(lesions))
@@ -112,7 +112,7 @@ class Tree:
         parameters = {"detector": "classical", "detector_parameters": {"threshold": 0.35}}
         write_json(
             detection.sidecar,
-            {**COLUMNS, **acquisition, **block(detection, {}, (), parameters, echo)},
+            {**COLUMNS, **acquisition, **block(detection, name, {}, (), parameters, echo)},
         )
         return detection
 
@@ -139,6 +139,7 @@ def make_names(src: str, suffix: str) -> Names:
 
 def block(
     files: StageFiles,
+    scan: str,
     quality: dict[str, Any],
     warnings: Sequence[str],
     parameters: dict[str, Any] | None = None,
@@ -148,6 +149,7 @@ def block(
         "Cmbprep": {
             "Version": "1.2.3",
             "Stage": files.stage,
+            "Scan": scan,
             "Fingerprint": "0" * 64,
             "Names": dataclasses.asdict(files.names),
             "Parameters": parameters or {},

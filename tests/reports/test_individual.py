@@ -189,9 +189,9 @@ def test_subject_labels_that_begin_alike_are_kept_apart(tree: Tree) -> None:
     assert "sub-11" not in write_subject_report(tree.root, "1").read_text()
 
 
-def test_scans_told_apart_by_mod_keep_their_source_names(tree: Tree) -> None:
-    tree.add("sub-1_T2starw", [make_lesion(1)], src="sub-1_mod-T2starw")
-    tree.add("sub-1_swi", src="sub-1_mod-swi")
+def test_scans_told_apart_keep_their_source_names(tree: Tree) -> None:
+    tree.add("sub-1_T2starw", [make_lesion(1)], src="sub-1_acq-T2starw")
+    tree.add("sub-1_swi", src="sub-1_acq-swi")
     (result,) = collect_results(tree.finish(), subject="1")
     assert [(scan.name, scan.status, len(scan.lesions)) for scan in result.scans] == [
         ("sub-1_T2starw", "complete", 1),
