@@ -7,12 +7,13 @@ from typing import Any
 
 from nipype.pipeline import engine as pe
 
-from cmbprep.interfaces.anatomy import CorrectBias, RegisterToReference, RegisterToT1w
-from cmbprep.interfaces.figures import DrawImage, DrawLesions, DrawRegistration
-from cmbprep.interfaces.images import MeasureImage, ReadMagnitude
+from cmbprep.interfaces.anatomy import RegisterToReference, RegisterToT1w
+from cmbprep.interfaces.figures import DrawLesions, DrawRegistration
+from cmbprep.interfaces.images import ReadMagnitude
 from cmbprep.interfaces.lesions import DetectLesions, PlaceLesions
 
 from .anatomy import ANATOMY_FIELDS
+from .image import add_image_steps
 from .nodes import buffer, merge_lists, merge_values, save_stage, step
 
 __all__ = ["PREPROC_FIELDS", "init_lesions_wf", "init_preproc_wf"]
@@ -74,15 +75,6 @@ def init_preproc_wf(
         "read",
         f"{scan_name}: reading",
     )
-    rough = step(
-        CorrectBias(threads=threads), "rough", f"{scan_name}: bias correction", threads=threads
-    )
-    correct = step(
-        CorrectBias(threads=threads),
-        "correct",
-        f"{scan_name}: bias correction in the brain",
-        threads=threads,
-    )
     target = "T1w" if with_t1w else "template"
     register = step(
         RegisterToT1w()
@@ -91,9 +83,6 @@ def init_preproc_wf(
         "register",
         f"{scan_name}: brain mask and registration to the {target}",
         memory=2.0,
-    )
-    draw_image = step(
-        DrawImage(src=src, suffix=suffix), "draw_image", f"{scan_name}: figures of the image"
     )
     draw_registration = step(
         DrawRegistration(
@@ -118,40 +107,19 @@ def init_preproc_wf(
         to_target, from_target = "to_reference", "from_reference"
         draw_registration.inputs.fixed = reference_t1w
         draw_registration.inputs.fixed_mask = reference_mask
-    fixed_to_moving = merge_lists("fixed_to_moving", 1)
-    measure = step(MeasureImage(), "measure", f"{scan_name}: measures")
-    figures = merge_lists("figures", 2)
-    warnings = merge_lists("warnings", 3)
-    quality = merge_values("quality", ("image", "register"))
     ds_preproc = save_stage("ds_preproc", stage="preproc", **save)
     outputnode = buffer("outputnode", PREPROC_FIELDS)
-    workflow.connect(
-        [
-            (read, rough, [("out_file", "in_file")]),
-            (rough, register, [("out_file", "in_file")]),
-            (read, correct, [("out_file", "in_file")]),
-            (register, correct, [("brain_mask", "mask")]),
-            (read, draw_image, [("out_file", "before")]),
-            (correct, draw_image, [("out_file", "after"), ("field", "field")]),
-            (register, draw_image, [("brain_mask", "mask")]),
-            (correct, draw_registration, [("out_file", "moving")]),
-            (register, draw_registration, [("brain_mask", "moving_mask")]),
-            (register, fixed_to_moving, [(to_target, "in1")]),
-            (fixed_to_moving, draw_registration, [("out", "fixed_to_moving")]),
-            (draw_image, figures, [("figures", "in1")]),
-            (draw_registration, figures, [("figures", "in2")]),
-            (read, warnings, [("warnings", "in1")]),
-            (register, warnings, [("warnings", "in2")]),
-            (read, measure, [("out_file", "before")]),
-            (correct, measure, [("out_file", "after")]),
-            (register, measure, [("brain_mask", "mask")]),
-            (measure, warnings, [("warnings", "in3")]),
-            (measure, quality, [("quality", "image")]),
-            (register, quality, [("quality", "register")]),
-            (figures, ds_preproc, [("out", "figures")]),
-            (warnings, ds_preproc, [("out", "warnings")]),
-            (quality, ds_preproc, [("out", "quality")]),
-        ]
+    correct = add_image_steps(
+        workflow,
+        read=read,
+        register=register,
+        draw_registration=draw_registration,
+        to_fixed=to_target,
+        sink=ds_preproc,
+        title=scan_name,
+        src=src,
+        suffix=suffix,
+        threads=threads,
     )
     for source, output, field in (
         (correct, "out_file", "preproc"),

@@ -1,0 +1,106 @@
+"""What every image goes through around its registration, T1w image and scan alike."""
+
+from __future__ import annotations
+
+from nipype.pipeline import engine as pe
+
+from cmbprep.interfaces.anatomy import CorrectBias
+from cmbprep.interfaces.figures import DrawImage
+from cmbprep.interfaces.images import MeasureImage
+
+from .nodes import merge_lists, merge_values, step
+
+__all__ = ["add_image_steps"]
+
+
+def add_image_steps(
+    workflow: pe.Workflow,
+    *,
+    read: pe.Node,
+    register: pe.Node,
+    draw_registration: pe.Node,
+    to_fixed: str,
+    sink: pe.Node,
+    title: str,
+    src: str,
+    suffix: str,
+    threads: int,
+) -> pe.Node:
+    """Add bias correction, measures and figures, and fill the sink with them.
+
+    The bias is corrected twice: in the head, for the registration that finds the brain,
+    and then in the brain, for the result.
+
+    Parameters
+    ----------
+    workflow
+        Where the nodes go.
+    read
+        Gives the raw image (``out_file``, ``warnings``).
+    register
+        Takes the roughly corrected image; gives ``brain_mask``, transforms, ``quality``
+        and ``warnings``.
+    draw_registration
+        Takes the corrected image, its mask and the way from the fixed image to it.
+    to_fixed
+        Output of ``register`` with the transform that brings the image onto the fixed one.
+    sink
+        The sink of the stage.
+    title
+        What messages call the image.
+    src, suffix
+        Stem and suffix of the figures' names.
+    threads
+        Threads that a node may use where the result does not depend on it.
+
+    Returns
+    -------
+    Node
+        ``correct``, with the corrected image as ``out_file``.
+    """
+    rough = step(
+        CorrectBias(threads=threads), "rough", f"{title}: bias correction", threads=threads
+    )
+    correct = step(
+        CorrectBias(threads=threads),
+        "correct",
+        f"{title}: bias correction in the brain",
+        threads=threads,
+    )
+    measure = step(MeasureImage(), "measure", f"{title}: measures")
+    draw_image = step(
+        DrawImage(src=src, suffix=suffix), "draw_image", f"{title}: figures of the image"
+    )
+    fixed_to_moving = merge_lists("fixed_to_moving", 1)
+    figures = merge_lists("figures", 2)
+    warnings = merge_lists("warnings", 3)
+    quality = merge_values("quality", ("image", "register"))
+    workflow.connect(
+        [
+            (read, rough, [("out_file", "in_file")]),
+            (rough, register, [("out_file", "in_file")]),
+            (read, correct, [("out_file", "in_file")]),
+            (register, correct, [("brain_mask", "mask")]),
+            (read, draw_image, [("out_file", "before")]),
+            (correct, draw_image, [("out_file", "after"), ("field", "field")]),
+            (register, draw_image, [("brain_mask", "mask")]),
+            (read, measure, [("out_file", "before")]),
+            (correct, measure, [("out_file", "after")]),
+            (register, measure, [("brain_mask", "mask")]),
+            (correct, draw_registration, [("out_file", "moving")]),
+            (register, draw_registration, [("brain_mask", "moving_mask")]),
+            (register, fixed_to_moving, [(to_fixed, "in1")]),
+            (fixed_to_moving, draw_registration, [("out", "fixed_to_moving")]),
+            (draw_image, figures, [("figures", "in1")]),
+            (draw_registration, figures, [("figures", "in2")]),
+            (read, warnings, [("warnings", "in1")]),
+            (register, warnings, [("warnings", "in2")]),
+            (measure, warnings, [("warnings", "in3")]),
+            (measure, quality, [("quality", "image")]),
+            (register, quality, [("quality", "register")]),
+            (figures, sink, [("out", "figures")]),
+            (warnings, sink, [("out", "warnings")]),
+            (quality, sink, [("out", "quality")]),
+        ]
+    )
+    return correct
