@@ -15,6 +15,7 @@ from nipype.interfaces.base import (
 )
 
 from cmbprep.algorithms.grids import Grid, working_grid
+from cmbprep.algorithms.itk import image_grid
 from cmbprep.algorithms.transforms import PointMap, apply_transforms, read_transform
 from cmbprep.lesions import read_lesions
 from cmbprep.outputs import write_text
@@ -22,7 +23,7 @@ from cmbprep.reports.figures import bias_figure, mask_figure, registration_figur
 from cmbprep.reports.lesion_figures import lesion_figure, overview_figure
 from cmbprep.zones import get_scheme
 
-from .files import grid_of, load_image, voxels
+from .files import load_image, voxels
 
 __all__ = ["DrawImage", "DrawLesions", "DrawRegistration"]
 
@@ -84,7 +85,7 @@ class DrawRegistration(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         given = self.inputs
         fixed = load_image(given.fixed)
-        grid = working_grid(grid_of(fixed).shape, fixed.affine, DRAWN_SPACING)
+        grid = working_grid(image_grid(fixed).shape, fixed.affine, DRAWN_SPACING)
         chain = [read_transform(Path(path)) for path in given.fixed_to_moving]
         masks = {
             f"brain of {given.fixed_name}": _on(given.fixed_mask, grid, (), "nearest"),

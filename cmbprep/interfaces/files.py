@@ -9,10 +9,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.algorithms.grids import Grid
 from cmbprep.outputs import write_image
 
-__all__ = ["grid_of", "load_image", "save_like", "voxels"]
+__all__ = ["load_image", "save_like", "voxels"]
 
 
 def load_image(path: str) -> nib.Nifti1Image:
@@ -23,12 +22,6 @@ def load_image(path: str) -> nib.Nifti1Image:
 def voxels(path: str, dtype: Any = np.float32) -> NDArray[Any]:
     """Read the voxels of an image."""
     return np.asarray(load_image(path).dataobj, dtype=dtype)
-
-
-def grid_of(image: nib.Nifti1Image) -> Grid:
-    """Give the grid of an image."""
-    i, j, k = image.shape[:3]
-    return Grid((i, j, k), image.affine)
 
 
 def save_like(path: Path, data: NDArray[Any], like: nib.Nifti1Image) -> str:

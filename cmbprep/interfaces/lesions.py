@@ -16,6 +16,7 @@ from nipype.interfaces.base import (
 )
 
 from cmbprep.algorithms.carrying import carry_atlas, carry_lesions
+from cmbprep.algorithms.itk import image_grid
 from cmbprep.algorithms.transforms import map_points, read_transform
 from cmbprep.algorithms.zones import ZoneAssignment, assign_zones
 from cmbprep.detectors import DetectorInput, get_detector
@@ -23,7 +24,7 @@ from cmbprep.lesions import Lesion, format_lesions
 from cmbprep.outputs import write_text
 from cmbprep.zones import get_scheme
 
-from .files import grid_of, load_image, save_like, voxels
+from .files import load_image, save_like, voxels
 
 __all__ = ["DetectLesions", "PlaceLesions"]
 
@@ -113,7 +114,7 @@ class PlaceLesions(SimpleInterface):
         given, cwd = self.inputs, Path(runtime.cwd)
         scheme = get_scheme(given.scheme)
         dseg = load_image(given.dseg)
-        labels, grid = np.asarray(dseg.dataobj), grid_of(dseg)
+        labels, grid = np.asarray(dseg.dataobj), image_grid(dseg)
         to_reference = [read_transform(Path(path)) for path in given.scan_to_reference]
         to_scan = [read_transform(Path(path)) for path in given.template_to_scan]
         to_template = list(to_reference)
@@ -130,7 +131,7 @@ class PlaceLesions(SimpleInterface):
             for found, place, point in zip(given.lesions, places, in_reference, strict=True)
         ]
         template = load_image(given.template)
-        carried = carry_lesions(labels, grid, grid_of(template), to_template, to_scan)
+        carried = carry_lesions(labels, grid, image_grid(template), to_template, to_scan)
         self._results["table"] = str(write_text(cwd / "lesions.tsv", format_lesions(lesions)))
         self._results["atlas"] = save_like(cwd / "atlas.nii.gz", atlas, dseg)
         self._results["template_mask"] = save_like(cwd / "template_mask.nii.gz", carried, template)

@@ -88,4 +88,4 @@ def merge_values(name: str, names: tuple[str, ...]) -> pe.Node:
 def save_stage(name: str, *, stage: str, **inputs: Any) -> pe.Node:
     """Make the sink of a stage; its keys in the table of outputs are its inputs."""
     keys = tuple(key for key in output_table()[stage] if key != "sidecar")
-    return pe.Node(SaveStage(keys=keys, stage=stage, **inputs), name, run_without_submitting=False)
+    return pe.Node(SaveStage(keys=keys, stage=stage, **inputs), name)
