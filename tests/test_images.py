@@ -169,7 +169,11 @@ def test_damaged_content(path: Path) -> None:
     assert "damaged" in refusal(path)
 
 
-@pytest.mark.parametrize("tail", [b"", b"\0" * 70000, gzip.compress(b"more")])
+@pytest.mark.parametrize(
+    "tail",
+    [b"", b"\0" * 70000, gzip.compress(b"more", mtime=0)],
+    ids=["nothing", "zeros", "another member"],
+)
 def test_what_follows_the_image_in_its_file_is_no_damage(path: Path, tail: bytes) -> None:
     save(path, head())
     content = gzip.decompress(path.read_bytes())
