@@ -1,0 +1,187 @@
+"""What the learned detector looks at: candidates of a scan, measured and cut out.
+
+The same code prepares scans for training and for use, so that a network never meets a scan
+that was treated otherwise than those it has learned from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..algorithms.candidate_features import FEATURES
+from ..algorithms.candidates import Candidates, relative_intensity
+from ..algorithms.orientation import AxisOrder, axis_order
+from ..algorithms.patches import PatchMaps, Patches, cut_patches
+from .base import DetectorInput
+from .classical import measure_candidates
+
+__all__ = ["COLUMNS", "ScanViews", "view_scan", "with_rows"]
+
+#: What describes a candidate beside its views: its features, then its scan and its place.
+COLUMNS = (
+    *FEATURES,
+    "in_plane_mm",  # log of the finest voxel side
+    "slice_mm",  # log of the distance of slices
+    "bloom",  # log of TE x B0 over that of 20 ms at 3 T; 0 where unknown
+    "bloom_known",
+    "processed",  # 1 for processed SWI
+    "phase_known",
+    "echoes_known",
+    "across",  # mm from the middle plane of the brain, left or right, over 70
+    "ahead",  # mm before the centre of the brain, over 70
+    "above",  # mm above it, over 70
+)
+# An echo this much earlier than the last shows how much a dark spot grows.
+_EARLY = 0.7
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class ScanViews:
+    """A scan with ordered axes, and its candidates.
+
+    Attributes
+    ----------
+    order
+        From the stored axes to the ordered ones.
+    scan
+        The scan, its axes ordered.
+    box
+        Part of the ordered scan that was looked at.
+    candidates
+        Positions in voxels of the box.
+    table
+        (n, len(COLUMNS)) description of each.
+    maps
+        Images of the box that views are cut from.
+    """
+
+    order: AxisOrder
+    scan: DetectorInput
+    box: tuple[slice, slice, slice]
+    candidates: Candidates
+    table: NDArray[np.float64]
+    maps: PatchMaps
+
+    @property
+    def corner(self) -> NDArray[np.int_]:
+        """First voxel of the box in the ordered scan."""
+        return np.array([part.start for part in self.box])
+
+    @property
+    def box_affine(self) -> NDArray[np.float64]:
+        """4x4, voxel of the box to RAS+ mm."""
+        affine = np.asarray(self.scan.affine, float).copy()
+        affine[:3, 3] += affine[:3, :3] @ self.corner
+        return affine
+
+    def patches(self) -> Patches:
+        """Views of all candidates."""
+        return cut_patches(self.maps, self.candidates.voxels)
+
+
+def view_scan(scan: DetectorInput) -> ScanViews:
+    """Order the axes of a scan, find its candidates and describe them."""
+    order = axis_order(scan.affine)
+    ordered = _ordered(scan, order)
+    candidates, features, box = measure_candidates(
+        ordered.magnitude, ordered.brain_mask, ordered.spacing
+    )
+    brain = ordered.brain_mask[box]
+    ratio, _ = relative_intensity(ordered.magnitude[box], brain, ordered.spacing)
+    growth = _growth(ordered, box, ratio)
+    susceptibility = _susceptibility(ordered, box)
+    maps = PatchMaps(
+        ratio=ratio,
+        mask=brain,
+        susceptibility=susceptibility,
+        growth=growth,
+        spacing=ordered.spacing,
+    )
+    table = np.column_stack(
+        [
+            features,
+            _scan_columns(ordered, len(candidates), susceptibility is not None, growth is not None),
+            _place_columns(ordered, candidates, np.array([part.start for part in box])),
+        ]
+    )
+    return ScanViews(order, ordered, box, candidates, table, maps)
+
+
+def with_rows(views: ScanViews, rows: NDArray[np.integer] | Sequence[int]) -> ScanViews:
+    """Give the views with some of the candidates only."""
+    index = np.asarray(rows, int)
+    return ScanViews(
+        views.order,
+        views.scan,
+        views.box,
+        views.candidates.take(index),
+        views.table[index],
+        views.maps,
+    )
+
+
+def _ordered(scan: DetectorInput, order: AxisOrder) -> DetectorInput:
+    return DetectorInput(
+        magnitude=order.apply(scan.magnitude),
+        affine=order.affine(scan.affine, scan.magnitude.shape),
+        brain_mask=order.apply(scan.brain_mask),
+        sequence=scan.sequence,
+        field_strength=scan.field_strength,
+        echo_times=scan.echo_times,
+        echoes=tuple(order.apply(echo) for echo in scan.echoes),
+        phases=tuple(order.apply(phase) for phase in scan.phases),
+    )
+
+
+def _growth(
+    scan: DetectorInput, box: tuple[slice, slice, slice], late: FloatArray
+) -> FloatArray | None:
+    """How much less dark an early echo is, against each one's own background."""
+    if len(scan.echoes) < 2:
+        return None
+    first = int(np.argmin(scan.echo_times))
+    if scan.echo_times[first] > _EARLY * max(scan.echo_times):
+        return None
+    early, _ = relative_intensity(scan.echoes[first][box], scan.brain_mask[box], scan.spacing)
+    return np.asarray(np.minimum(early, 2) - np.minimum(late, 2), np.float32)
+
+
+def _susceptibility(scan: DetectorInput, box: tuple[slice, slice, slice]) -> FloatArray | None:
+    return None
+
+
+def _scan_columns(
+    scan: DetectorInput, number: int, phase: bool, echoes: bool
+) -> NDArray[np.float64]:
+    bloom, known = 0.0, False
+    if scan.field_strength is not None and scan.echo_times:
+        bloom = math.log(max(scan.echo_times) * scan.field_strength / 0.06)
+        known = True
+    row = [
+        math.log(float(scan.spacing[:2].min())),
+        math.log(float(scan.spacing[2])),
+        bloom,
+        float(known),
+        float(scan.sequence == "swi"),
+        float(phase),
+        float(echoes),
+    ]
+    return np.tile(row, (number, 1))
+
+
+def _place_columns(
+    scan: DetectorInput, candidates: Candidates, corner: NDArray[np.int_]
+) -> NDArray[np.float64]:
+    """Where in the head a candidate is, measured from the middle of the brain mask."""
+    matrix = np.asarray(scan.affine, float)[:3, :3]
+    middle = np.array([index.mean() for index in np.nonzero(scan.brain_mask)])
+    offset = (candidates.voxels + corner - middle) @ matrix.T / 70.0
+    offset[:, 0] = np.abs(offset[:, 0])
+    return np.asarray(offset)

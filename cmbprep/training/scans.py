@@ -1,0 +1,263 @@
+"""Simulated scans to train on, as a detector gets them, with their truth.
+
+What the program does to a scan before detection is done here as well: bias correction
+within a brain mask, and a mask that is not perfect. Scans hold far more bleeds and mimics
+than people do; :mod:`.calibration` puts that right.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, special
+
+from ..detectors.base import DetectorInput
+from ..images import combine_echoes
+from ..simulate.head import Head, TemplateHead
+from ..simulate.protocols import Protocol
+from ..simulate.scanner import Acquisition, Geometry
+from ..simulate.truth import Truth
+
+__all__ = ["KNOWN_KINDS", "KnownSpot", "TrainingScan", "simulate_scans"]
+
+#: What a spot of the truth can be.
+KNOWN_KINDS = ("microbleed", "hidden", "calcification", "other")
+# Blur whose level sets are moved borders of the brain mask, mm.
+_MASK_BLUR = 3.0
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class KnownSpot:
+    """One thing that was put into a scan.
+
+    Attributes
+    ----------
+    label
+        Its voxels in ``TrainingScan.labels``; 0 if it has none of its own.
+    kind
+        One of :data:`KNOWN_KINDS`; ``hidden`` is a microbleed that cannot be seen.
+    centre
+        mm, RAS+ scanner coordinates.
+    diameter
+        mm, of the void.
+    """
+
+    label: int
+    kind: str
+    centre: tuple[float, float, float]
+    diameter: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in KNOWN_KINDS:
+            raise ValueError(f"{self.kind!r} is none of {KNOWN_KINDS}")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingScan:
+    """A scan with its truth.
+
+    Attributes
+    ----------
+    scan
+        As the program would hand it to a detector.
+    labels
+        (X, Y, Z) voxels of the spots.
+    spots
+        What is known.
+    """
+
+    scan: DetectorInput
+    labels: NDArray[np.int32]
+    spots: tuple[KnownSpot, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Person:
+    head: Head
+    tubes: list
+    sources: list
+    centre: NDArray[np.float64]
+
+
+def simulate_scans(
+    template: TemplateHead,
+    protocols: list[Protocol],
+    *,
+    microbleeds: int | None,
+    mimic_rounds: int = 1,
+    rng: np.random.Generator,
+) -> Iterator[TrainingScan]:
+    """Make one person and scan them under some protocols.
+
+    Parameters
+    ----------
+    template
+        What the head is deformed from.
+    protocols
+        One acquisition each.
+    microbleeds
+        How many are put in; None draws as many as a person of the cohorts has.
+    mimic_rounds
+        How often mimics are drawn; more than one gives more than a person has.
+    rng
+        Source of randomness.
+
+    Yields
+    ------
+    TrainingScan
+        One for each acquisition; processed SWI and its magnitude with phase are two.
+    """
+    from ..simulate import scanner
+
+    person = _draw_person(template, microbleeds, mimic_rounds, rng)
+    for protocol in protocols:
+        geometry = scanner.plan_geometry(protocol, person.centre, rng)
+        acquired = scanner.acquire(
+            person.head, person.tubes, person.sources, protocol, geometry, rng
+        )
+        yield from _training_scans(person, acquired, protocol, rng)
+
+
+def _draw_person(
+    template: TemplateHead, microbleeds: int | None, mimic_rounds: int, rng: np.random.Generator
+) -> _Person:
+    from ..simulate import sources, vessels
+    from ..simulate.head import build_head
+
+    age = float(np.clip(rng.normal(68, 12), 30, 92))
+    head = build_head(
+        template,
+        rng,
+        age=age,
+        atrophy=float(np.clip(rng.normal(0.3, 0.2), 0, 1)),
+        lesion_load=float(np.clip(rng.normal(0.3, 0.25), 0, 1)),
+    )
+    places = sources.place_masks(head)
+    if microbleeds is None:
+        # As in cmbprep.simulate.people: two in three people carry some.
+        microbleeds = 0
+        if rng.random() < 0.67:
+            microbleeds = int(np.clip(np.round(np.exp(rng.normal(np.log(2.6), 1.1))), 1, 83))
+    found = sources.draw_microbleeds(head, places, microbleeds, rng)
+    for _ in range(mimic_rounds):
+        found += sources.draw_mimics(head, places, age, rng)
+    tubes = vessels.draw_veins(head, head.to_template.inverse, rng)
+    tubes += vessels.draw_arteries(head.to_template.inverse, rng)
+    centre = head.to_template.inverse(np.array([[0.0, -18.0, 8.0]]))[0]
+    return _Person(head, tubes, found, centre)
+
+
+def _training_scans(
+    person: _Person, acquired: Acquisition, protocol: Protocol, rng: np.random.Generator
+) -> Iterator[TrainingScan]:
+    from ..simulate.swi import swi
+    from ..simulate.truth import tell_truth
+
+    truth = tell_truth(person.head, person.sources, acquired)
+    labels, spots = _known(truth)
+    mask = rough_mask(person.head, acquired.geometry, rng)
+    if np.count_nonzero(mask) < 2000:
+        return
+    echoes = [np.abs(echo).astype(np.float32) for echo in acquired.echoes]
+    magnitude = combine_echoes(echoes, protocol.echo_times)
+    affine = acquired.geometry.affine
+    plain = DetectorInput(
+        magnitude=_even(magnitude, affine, mask),
+        affine=affine,
+        brain_mask=mask,
+        sequence="MEGRE" if len(echoes) > 1 else "T2starw",
+        field_strength=protocol.field_strength,
+        echo_times=protocol.echo_times,
+        echoes=tuple(echoes),
+        phases=tuple(np.angle(echo).astype(np.float32) for echo in acquired.echoes)
+        if protocol.phase
+        else (),
+    )
+    yield TrainingScan(plain, labels, spots)
+    if protocol.suffix == "swi":
+        weighted = swi(acquired.echoes[-1], phase_sign=protocol.phase_sign)
+        yield TrainingScan(
+            replace(
+                plain,
+                magnitude=_even(weighted, affine, mask),
+                sequence="swi",
+                echoes=(),
+                phases=(),
+            ),
+            labels,
+            spots,
+        )
+
+
+def _even(
+    image: FloatArray, affine: NDArray[np.float64], mask: NDArray[np.bool_]
+) -> FloatArray:
+    """Correct the bias as the program does."""
+    import nibabel as nib
+
+    from ..algorithms.bias import correct_bias
+
+    corrected = correct_bias(
+        nib.Nifti1Image(image, affine), nib.Nifti1Image(mask.astype(np.uint8), affine)
+    )
+    return np.asarray(corrected.image.dataobj, np.float32)
+
+
+def rough_mask(head: Head, geometry: Geometry, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """The brain mask with the errors that a program's mask has, on the scan's grid.
+
+    The border is moved by up to some millimetres, as a whole and differently from place to
+    place.
+    """
+    soft = ndimage.gaussian_filter(
+        head.brain_mask().astype(np.float32), _MASK_BLUR / head.spacing, truncate=2.5
+    )
+    matrix = np.linalg.inv(head.affine) @ np.linalg.inv(geometry.head_to_voxel)
+    soft = ndimage.affine_transform(
+        soft, matrix[:3, :3], matrix[:3, 3], output_shape=geometry.shape, order=1
+    )
+    spacing = np.linalg.norm(geometry.affine[:3, :3], axis=0)
+    coarse = [max(2, int(n * s / 14.0)) for n, s in zip(geometry.shape, spacing, strict=True)]
+    waves = rng.standard_normal(coarse, dtype=np.float32) * rng.uniform(0.2, 1.2)
+    waves += np.float32(rng.normal(0.3, 0.9))
+    moved = ndimage.zoom(
+        waves, np.array(geometry.shape) / np.array(coarse), order=1, grid_mode=False
+    )
+    moved = moved[tuple(slice(0, n) for n in geometry.shape)]
+    level = special.ndtr(-moved / _MASK_BLUR).astype(np.float32)
+    return np.asarray(soft > level)
+
+
+def _known(truth: Truth) -> tuple[NDArray[np.int32], tuple[KnownSpot, ...]]:
+    """Labels of everything, and what each is; the labels of mimics follow those of bleeds."""
+    labels = truth.microbleeds.astype(np.int32)
+    spots = []
+    shift = int(labels.max())
+    others = truth.others.astype(np.int32)
+    labels = np.where((labels == 0) & (others > 0), others + shift, labels)
+    for table, first, image in (
+        (truth.microbleed_table, 0, truth.microbleeds),
+        (truth.other_table, shift, others),
+    ):
+        present = set(np.unique(image).tolist())
+        for row in csv.DictReader(io.StringIO(table), delimiter="\t"):
+            index = int(row["index"])
+            kind = row["kind"]
+            if kind == "microbleed" and row["visible"] != "true":
+                kind = "hidden"
+            spots.append(
+                KnownSpot(
+                    label=index + first if index in present else 0,
+                    kind=kind if kind in KNOWN_KINDS else "other",
+                    centre=(float(row["x"]), float(row["y"]), float(row["z"])),
+                    diameter=float(row["diameter_mm"]),
+                )
+            )
+    return labels, tuple(spots)
