@@ -170,6 +170,14 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         help="count truth lesions flagged as not visible in the scan",
     )
     group.add_argument(
+        "--min-diameter",
+        type=float,
+        default=0.0,
+        metavar="MM",
+        help="leave out smaller truth lesions, neither missed nor false if found "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
         "--missing",
         choices=("misses", "leave-out"),
         default="misses",
@@ -246,6 +254,7 @@ def _settings(args: argparse.Namespace) -> tuple[Request, Options]:
             min_overlap=args.min_overlap,
             connectivity=args.connectivity,
             count_invisible=args.count_invisible,
+            min_diameter_mm=args.min_diameter,
         )
         options = Options(
             rule=rule,

@@ -19,6 +19,11 @@ def conventions(request: Request, options: Options) -> tuple[str, ...]:
             "Truth lesions flagged as not visible are no misses, and predictions that may be "
             "matched to one of them and to no free visible lesion are no false positives."
         )
+    if rule.min_diameter_mm:
+        sentences.append(
+            f"Truth lesions of less than {rule.min_diameter_mm:g} mm across are left out in the "
+            "same way: no misses, and what may be matched to one of them is no false positive."
+        )
     sentences.append(_selection(request))
     sentences.append(
         "Figures are pooled over scans (micro-average) unless their name says otherwise; a ratio "
@@ -50,8 +55,10 @@ def conventions(request: Request, options: Options) -> tuple[str, ...]:
     )
     sentences.append(
         "A false positive lies on a mimic if they have voxels in common or its centre is at most "
-        f"{request.mimic_distance_mm:g} mm from the mimic; failing that, it is a second mark if "
-        "it may be matched to a lesion that another prediction has."
+        f"{request.mimic_distance_mm:g} mm from the mimic (of several, on the one with most "
+        "voxels in common, else on the nearest); failing that, it is a second mark if "
+        "it may be matched to a lesion that another prediction has. Structures that reach through "
+        "the brain, such as veins, are not counted among the mimics that were marked."
     )
     if options.n_draws:
         sentences.append(

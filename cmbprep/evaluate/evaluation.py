@@ -85,7 +85,11 @@ class Level:
 
 @dataclass(frozen=True)
 class MimicRow:
-    """One origin of false positives. ``mimics`` is None for what is no mimic."""
+    """One origin of false positives.
+
+    ``mimics`` and ``mimics_marked`` are None for what is no mimic, and for structures that
+    reach through the brain, whose number means nothing.
+    """
 
     origin: str
     mimics: int | None
@@ -245,18 +249,20 @@ def _levels(sample: Sample, options: Options) -> tuple[Level, ...]:
 def _mimics(results: Sequence[ScanResult]) -> tuple[MimicRow, ...]:
     """Count false positives by what they lie on: mimics first, the rest last."""
     false = [(result.scan, fp) for result in results for fp in result.false_positives]
-    mimics = [(r.scan, mark.kind or "mimic", mark.index) for r in results for mark in r.mimics]
+    every = [(r.scan, mark) for r in results for mark in r.mimics]
+    mimics = [(scan, mark.kind or "mimic", mark.index) for scan, mark in every]
+    extended = {mark.kind or "mimic" for _, mark in every if mark.extended}
     marked = {(scan, fp.origin, fp.mimic_index) for scan, fp in false if fp.mimic_index is not None}
     rows = []
     for origin in [*sorted({kind for _, kind, _ in mimics}), DUPLICATE, ELSEWHERE]:
         count = sum(1 for _, fp in false if fp.origin == origin)
         own = [mimic for mimic in mimics if mimic[1] == origin]
-        is_mimic = origin not in (DUPLICATE, ELSEWHERE)
+        countable = origin not in (DUPLICATE, ELSEWHERE) and origin not in extended
         rows.append(
             MimicRow(
                 origin,
-                len(own) if is_mimic else None,
-                sum(1 for mimic in own if mimic in marked) if is_mimic else None,
+                len(own) if countable else None,
+                sum(1 for mimic in own if mimic in marked) if countable else None,
                 count,
                 count / len(false) if false else None,
             )

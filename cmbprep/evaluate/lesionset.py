@@ -29,6 +29,9 @@ class Mark:
         What the source tells about it; None where it does not.
     visible
         False if the source says that the lesion cannot be seen in this scan.
+    extended
+        True if it is no single thing but all that there is of a structure, such as the veins:
+        its centre and size then mean little.
     """
 
     index: int
@@ -42,6 +45,7 @@ class Mark:
     susceptibility: str | None = None
     kind: str | None = None
     visible: bool = True
+    extended: bool = False
 
     def __post_init__(self) -> None:
         if self.index < 1:

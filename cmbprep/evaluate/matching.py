@@ -22,6 +22,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .lesionset import Mark
+
 __all__ = ["Rule", "assign", "centre_distances", "intersections", "label_components"]
 
 BoolArray = NDArray[np.bool_]
@@ -51,6 +53,9 @@ class Rule:
         keep the lesions that they name.
     count_invisible
         Whether truth lesions flagged as not visible count like the others.
+    min_diameter_mm
+        Truth lesions of a smaller diameter are left out of account as those are that cannot
+        be seen. A lesion whose size the truth does not tell counts.
     """
 
     match: Literal["centroid", "overlap"] = "centroid"
@@ -58,6 +63,7 @@ class Rule:
     min_overlap: float = 0.0
     connectivity: int = 6
     count_invisible: bool = False
+    min_diameter_mm: float = 0.0
 
     def __post_init__(self) -> None:
         if self.match not in ("centroid", "overlap"):
@@ -68,6 +74,14 @@ class Rule:
             raise ValueError(f"the smallest overlap is 0..1, not {self.min_overlap}")
         if self.connectivity not in (6, 18, 26):
             raise ValueError(f"connectivity is 6, 18 or 26, not {self.connectivity}")
+        if not (np.isfinite(self.min_diameter_mm) and self.min_diameter_mm >= 0):
+            raise ValueError(f"the smallest diameter is 0 mm or more, not {self.min_diameter_mm}")
+
+    def counts(self, mark: Mark) -> bool:
+        """Say whether a truth lesion counts."""
+        # Sizes to 0.001 mm, as the tables have them.
+        small = mark.diameter_mm is not None and round(mark.diameter_mm, 3) < self.min_diameter_mm
+        return (mark.visible or self.count_invisible) and not small
 
     @property
     def short(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .evaluation import Evaluation, Row
+from .scoring import DUPLICATE, ELSEWHERE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -310,11 +311,12 @@ def _zones(evaluation: Evaluation, axes: Axes) -> bool:
 
 
 def _false_positives(evaluation: Evaluation, axes: Axes) -> bool:
-    rows = [row for row in evaluation.origins if row.false_positives or row.mimics is None]
+    unknown = (DUPLICATE, ELSEWHERE)
+    rows = [row for row in evaluation.origins if row.false_positives or row.origin in unknown]
     if not any(row.false_positives for row in rows):
         return False
     place = np.arange(len(rows))
-    colours = [_ORANGE if row.mimics is not None else _GREY for row in rows]
+    colours = [_GREY if row.origin in unknown else _ORANGE for row in rows]
     bars = axes.barh(place, [row.false_positives for row in rows], color=colours)
     axes.bar_label(bars, padding=2, fontsize=8)
     axes.set_yticks(place, [row.origin for row in rows])

@@ -195,6 +195,8 @@ def _mark(row: dict[str, str], number: int) -> Mark:
     known |= {k: values[k] for k in _TEXTS if k in values}
     if "visible" in values:
         known["visible"] = _truth_value(values["visible"])
+    if "extent" in values:
+        known["extended"] = values["extent"] == "extended"
     x, y, z = (float(values[name]) for name in "xyz")
     return Mark(index=int(values.get("index", number)), centre=(x, y, z), **known)
 

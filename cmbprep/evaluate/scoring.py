@@ -1,8 +1,8 @@
 """One scan: which lesions were found, which were missed, what was found in vain and on what.
 
-Truth lesions flagged as not visible are left out of account unless the rule counts them: they
-are no misses, and predictions that could be matched to one of them (any number of them, after
-the visible lesions have been matched) are no false positives.
+Truth lesions that the rule does not count (:meth:`Rule.counts`: flagged as not visible, or too
+small) are left out of account: they are no misses, and predictions that could be matched to one
+of them (any number of them, after the others have been matched) are no false positives.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def score_scan(
     mimic_distance_mm
         A false positive lies on a mimic if they have voxels in common, or if its centre is at
         most this far from the mimic's nearest voxel (or, where the mimic has no voxels, from
-        the sphere of its size about its centre).
+        the sphere of its size about its centre). Of several mimics that have voxels in common
+        with it, it lies on the one that has most; else on the nearest.
 
     Raises
     ------
@@ -136,8 +137,8 @@ def score_scan(
     found = LesionSet(marks=()) if predicted is None else predicted
     true_marks = _in_order(truth.marks)
     marks = _in_order(found.marks)
-    counted = [m for m in true_marks if m.visible or rule.count_invisible]
-    ignored = [m for m in true_marks if not (m.visible or rule.count_invisible)]
+    counted = [m for m in true_marks if rule.counts(m)]
+    ignored = [m for m in true_marks if not rule.counts(m)]
     overlap = _overlap(truth, found)
     cost, allowed = _affinity(counted, marks, rule, overlap)
     _, near_ignored = _affinity(ignored, marks, rule, overlap)
@@ -317,16 +318,17 @@ def _origins(
     if mimics is None or not mimics.marks or not marks:
         return [(ELSEWHERE, None)] * len(marks)
     distance = _mimic_distances(marks, mimics)
+    shared = np.zeros(distance.shape)
     if mimics.labels is not None and found.labels is not None:
         assert mimics.affine is not None and found.affine is not None
         common = intersections(mimics.labels, mimics.affine, found.labels, found.affine)
         for i, mimic in enumerate(mimics.marks):
             for j, mark in enumerate(marks):
-                if common.get((mimic.index, mark.index)):
-                    distance[i, j] = 0.0
+                shared[i, j] = common.get((mimic.index, mark.index), 0.0)
+    distance[shared > 0] = 0.0
     origins: list[tuple[str, int | None]] = []
     for j in range(len(marks)):
-        nearest = int(np.argmin(distance[:, j]))
+        nearest = int(np.lexsort((distance[:, j], -shared[:, j]))[0])
         if distance[nearest, j] <= reach_mm + 1e-9:
             mimic = mimics.marks[nearest]
             origins.append((mimic.kind or "mimic", mimic.index))
@@ -346,6 +348,8 @@ def _mimic_distances(marks: list[Mark], mimics: LesionSet) -> NDArray[np.float64
             from scipy.spatial import cKDTree
 
             distance[i] = cKDTree(own).query(centres)[0]
+        elif mimic.extended:
+            distance[i] = np.inf  # without voxels nobody knows where it is
         else:
             to_centre = np.linalg.norm(centres - np.array(mimic.centre), axis=1)
             distance[i] = np.maximum(to_centre - (mimic.diameter_mm or 0) / 2, 0)

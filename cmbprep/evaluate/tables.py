@@ -287,7 +287,7 @@ def _origins(evaluation: Evaluation) -> Table:
         "What the false positives lie on.",
         {
             "origin": "Kind of mimic, or what else.",
-            "mimics": "Such mimics in all scans.",
+            "mimics": "Such mimics in all scans; n/a for structures that reach through the brain.",
             "mimics_marked": "Those with a false positive on them.",
             "false_positives": "False positives on them.",
             "share": "Share of all false positives.",

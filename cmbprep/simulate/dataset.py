@@ -138,7 +138,7 @@ def _in_turn(tasks: list[_Task], nprocs: int) -> Iterator[_Task]:
 
 
 def _simulate_person(task: _Task) -> _Task:
-    from . import scanner, sources, vessels
+    from . import scanner, sources, surgery, vessels
     from .head import build_head
     from .real_heads import load_real_head
     from .template_head import load_template_head
@@ -147,7 +147,7 @@ def _simulate_person(task: _Task) -> _Task:
     person = task.person
     protocol = get_protocol(person.protocol)
     # One stream for each stage, so that a change in one leaves the others' draws alone.
-    streams = [np.random.default_rng([task.seed, 2, task.index, k]) for k in range(6)]
+    streams = [np.random.default_rng([task.seed, 2, task.index, k]) for k in range(7)]
     head = build_head(
         load_template_head() if task.t1w is None else load_real_head(task.t1w),
         streams[0],
@@ -156,8 +156,14 @@ def _simulate_person(task: _Task) -> _Task:
         lesion_load=person.lesion_load,
     )
     places = sources.place_masks(head)
+    operated = surgery.draw_surgery(head, places, streams[6])
+    if operated is not None:
+        head = surgery.operate(head, operated)
+        places = sources.place_masks(head)
     found = sources.draw_microbleeds(head, places, person.microbleeds, streams[1])
     found += sources.draw_mimics(head, places, person.age, streams[2])
+    if operated is not None:
+        found.append(surgery.rim(operated, streams[6]))
     tubes = vessels.draw_veins(head, head.to_template.inverse, streams[3])
     tubes += vessels.draw_arteries(head.to_template.inverse, streams[3])
     centre = head.to_template.inverse(np.array([[0.0, -18.0, 8.0]]))[0]

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from ..algorithms.noise import noise_level
-from ..algorithms.segmentation import partial_volume
+from .voids import is_visible, outline_void
 
 __all__ = [
     "Deposit",
@@ -42,12 +42,6 @@ __all__ = [
 
 #: Proton gyromagnetic ratio over 2 pi, Hz per tesla (CODATA 2018).
 GAMMA_HZ_PER_T = 42.577478518e6
-#: A lesion is visible if its void has at least this contrast-to-noise ratio ...
-VISIBLE_CNR = 5.0
-#: ... takes at least this part of the signal away in its darkest voxel ...
-VISIBLE_LOSS = 0.15
-#: ... and measures at least this much across, mm (the smallest that raters count).
-VISIBLE_DIAMETER_MM = 2.0
 # Phase below which the far field no longer matters, rad.
 _NEGLIGIBLE_PHASE = 0.1
 # Most samples of one fine grid; the step is coarsened above it.
@@ -108,9 +102,9 @@ class Deposit:
 class ImplantedLesion:
     """What is known about one implanted lesion.
 
-    ``void_*`` describe what the scan shows (the half-depth region of the signal loss, with
-    partial volumes), not the deposit. ``visible`` is decided from the contrast-to-noise
-    ratio, the loss and the size, before any detector has run.
+    ``void_*`` describe what the scan shows, not the deposit, and ``visible`` whether it can
+    be seen, both as :mod:`cmbprep.simulate.voids` defines it, before any detector has run.
+    ``centre_ras`` is the void's centre of mass if it is visible, else the deposit's centre.
     """
 
     index: int
@@ -127,8 +121,8 @@ class ImplantedLesion:
 class Implanted:
     """A scan with implanted lesions.
 
-    ``image`` is the new magnitude, ``labels`` (int32) the void of each lesion under its
-    ``index``, ``phase`` (rad) the phase that the lesions add to the scan's own.
+    ``image`` is the new magnitude, ``labels`` (int32) the mask of each visible lesion
+    under its ``index``, ``phase`` (rad) the phase that the lesions add to the scan's own.
     """
 
     image: FloatArray
@@ -486,29 +480,32 @@ def _describe(
     affine: NDArray[np.float64],
     sigma: float,
 ) -> ImplantedLesion:
-    """Measure the void of one deposit and write its voxels into ``labels``."""
+    """Measure the void of one deposit and write its mask into ``labels`` if it is visible."""
     loss = 1 - np.abs(change)
-    deepest = float(loss.max())
-    region = loss >= deepest / 2
-    owned = labels[window]
-    owned[region & (owned == 0)] = index
-    volume = partial_volume(loss, region, deepest, abs(float(np.linalg.det(affine[:3, :3]))))
-    weights = np.where(region, loss, 0)
+    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     corner = np.array([s.start for s in window])
-    centre_voxel = np.array(ndimage.center_of_mass(weights)) + corner
-    centre = affine[:3, :3] @ centre_voxel + affine[:3, 3]
-    signal = float(magnitude[window][region].mean())
-    cnr = deepest * signal / sigma if sigma > 0 else math.inf
-    diameter = (6 * volume / math.pi) ** (1 / 3)
+    source = np.linalg.solve(affine[:3, :3], np.asarray(deposit.centre_ras) - affine[:3, 3])
+    void = outline_void(loss, source - corner, max(deposit.semi_axes_mm), spacing)
+    depth = cnr = volume = diameter = 0.0
+    centre = np.asarray(deposit.centre_ras)
+    visible = False
+    if void is not None:
+        depth, volume, diameter = void.depth, void.volume_mm3, void.diameter_mm
+        signal = float(magnitude[window][loss >= depth / 2].mean())
+        cnr = depth * signal / sigma if sigma > 0 else math.inf
+        visible = is_visible(depth, cnr)
+    if void is not None and visible:
+        centre = affine[:3, :3] @ (void.centre + corner) + affine[:3, 3]
+        owned = labels[window]
+        mask = tuple(void.voxels.T)
+        owned[mask] = np.where(owned[mask] == 0, index, owned[mask])
     return ImplantedLesion(
         index=index,
         deposit=deposit,
         centre_ras=(float(centre[0]), float(centre[1]), float(centre[2])),
         void_volume_mm3=volume,
         void_diameter_mm=diameter,
-        loss=deepest,
+        loss=depth,
         cnr=cnr,
-        visible=bool(
-            cnr >= VISIBLE_CNR and deepest >= VISIBLE_LOSS and diameter >= VISIBLE_DIAMETER_MM
-        ),
+        visible=visible,
     )

@@ -245,6 +245,9 @@ def _table(
         x, y, z = lesion.centre_ras
         template = registration.to_template(np.array([[x, y, z]]))[0]
         deposit = 4 / 3 * np.pi * float(np.prod(lesion.deposit.semi_axes_mm))
+        size = (lesion.void_volume_mm3, lesion.void_diameter_mm)
+        if not lesion.visible:
+            size = (deposit, float(np.cbrt(6 * deposit / np.pi)))
         zone = zones.get(index)
         rows.append(
             Lesion(
@@ -256,8 +259,8 @@ def _table(
                 x_mni=float(template[0]),
                 y_mni=float(template[1]),
                 z_mni=float(template[2]),
-                volume_mm3=lesion.void_volume_mm3 or deposit,
-                diameter_mm=lesion.void_diameter_mm or float(np.cbrt(6 * deposit / np.pi)),
+                volume_mm3=size[0],
+                diameter_mm=size[1],
                 zone=zone.zone if zone else None,
                 region=zone.region if zone else None,
                 hemisphere=zone.hemisphere if zone else None,
@@ -271,6 +274,7 @@ def _table(
         extra.append(
             {
                 "kind": "microbleed",
+                "extent": "compact",
                 "place": "n/a",
                 "susceptibility_ppm": f"{lesion.deposit.chi_ppm:.3f}",
                 "deposit_mm3": f"{deposit:.2f}",

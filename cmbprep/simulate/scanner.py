@@ -23,6 +23,7 @@ from .field import dipole_field, larmor_mhz, shim
 from .head import Head, Volume
 from .protocols import Protocol
 from .sources import Source
+from .structures import Structure, find_structures
 from .tissue import (
     AIR_SUSCEPTIBILITY,
     BLOOD_SUSCEPTIBILITY,
@@ -113,11 +114,14 @@ class Acquisition:
         Of the images.
     effects
         One for each source; ``None`` for those outside the field of view.
+    structures
+        Veins, flow voids and the like that lie in the image.
     """
 
     echoes: tuple[NDArray[np.complex64], ...]
     geometry: Geometry
     effects: tuple[Effect | None, ...]
+    structures: tuple[Structure, ...] = ()
 
 
 def plan_geometry(
@@ -242,7 +246,13 @@ def acquire(
         if protocol.motion:
             image = mr.move(image, drift)
         echoes.append(mr.add_noise(image, sigma, receive))
-    return Acquisition(echoes=tuple(echoes), geometry=geometry, effects=effects)
+    del scene, clean
+    return Acquisition(
+        echoes=tuple(echoes),
+        geometry=geometry,
+        effects=effects,
+        structures=find_structures(head, tubes, background, protocol, geometry),
+    )
 
 
 def _unfolded(geometry: Geometry, fold: int) -> Geometry:
@@ -543,24 +553,26 @@ def _rasterise(
     origin = np.maximum(np.floor(centre - reach).astype(int), low)
     end = np.minimum(np.ceil(centre + reach).astype(int) + 1, high)
     shape = end - origin
-    index = np.stack(
-        np.meshgrid(
-            *(
-                o - 0.5 + (np.arange(n * sub) + 0.5) / sub
-                for o, n in zip(origin, shape, strict=True)
-            ),
-            indexing="ij",
-        )
-    ).astype(np.float32)
+    lines = [o - 0.5 + (np.arange(n * sub) + 0.5) / sub for o, n in zip(origin, shape, strict=True)]
     back = np.linalg.inv(head_to_fine)
-    points = np.tensordot(back[:3, :3], index, 1) + back[:3, 3].reshape(3, 1, 1, 1)
-    chi = np.zeros(index.shape[1:], np.float32)
-    factor = np.ones(index.shape[1:], np.float32)
+    chi = np.zeros([len(line) for line in lines], np.float32)
+    factor = np.ones(chi.shape, np.float32)
     edge = float(spacing.min()) / sub
     for blob in source.blobs:
+        # A blob is small beside a source of many: only the samples around it are looked at.
+        middle = head_to_fine[:3, :3] @ np.asarray(blob.centre) + head_to_fine[:3, 3]
+        around = (blob.reach + edge) / spacing
+        box = tuple(
+            slice(*np.searchsorted(line, (m - r, m + r)))
+            for line, m, r in zip(lines, middle, around, strict=True)
+        )
+        index = np.stack(
+            np.meshgrid(*(line[part] for line, part in zip(lines, box, strict=True)), indexing="ij")
+        ).astype(np.float32)
+        points = np.tensordot(back[:3, :3], index, 1) + back[:3, 3].reshape(3, 1, 1, 1)
         part = blob.occupancy(points, edge)
-        chi = np.where(part > 0, chi * (1 - part) + part * np.float32(blob.chi), chi)
-        factor *= 1 - part * np.float32(1 - blob.signal)
+        chi[box] = np.where(part > 0, chi[box] * (1 - part) + part * np.float32(blob.chi), chi[box])
+        factor[box] *= 1 - part * np.float32(1 - blob.signal)
     coarse = (shape[0], sub, shape[1], sub, shape[2], sub)
     return (
         chi.reshape(coarse).mean((1, 3, 5)),

@@ -98,7 +98,8 @@ class Source:
     Attributes
     ----------
     kind
-        ``microbleed``, ``calcification``, ``cavernoma``, ``haemorrhagic_infarct``.
+        ``microbleed``, ``calcification``, ``cavernoma``, ``haemorrhagic_infarct``,
+        ``postoperative_rim``.
     place
         Where it was put: a key of ``PLACES``, or a structure's name.
     blobs

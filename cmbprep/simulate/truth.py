@@ -1,10 +1,11 @@
 """What is true about a simulated scan: masks, labels and tables of what was put in.
 
-A microbleed counts as *visible* where it takes away at least :data:`MASK_LOSS` of the
-noise-free signal in some voxel and its contrast is at least :data:`VISIBLE_CNR` times the
-noise. Its mask is where the loss is that large, connected to it. What is put in and cannot
-be seen is listed with the mimics and says ``visible`` false: nobody can be asked to find
-it, and finding it is no mistake either.
+Masks, sizes and visibility of compact sources follow :mod:`cmbprep.simulate.voids`. Position
+and size of what can be seen are those of its void, not of its deposit; of what cannot be
+seen, which has no mask, they are the deposit's. Sources that cannot be seen are listed with
+the mimics and say ``visible`` false: nobody can be asked to find them, and finding one is no
+mistake either. After the compact mimics come those that reach through the brain
+(:mod:`cmbprep.simulate.structures`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,10 @@ from ..lesions import COLUMNS, Lesion, format_lesions
 from .head import Head
 from .scanner import Acquisition, Effect
 from .sources import Source
+from .structures import Structure
+from .voids import MASK_LOSS, VISIBLE_CNR, Void, is_visible, outline_void
 
-__all__ = ["MASK_LOSS", "TRUTH_COLUMNS", "VISIBLE_CNR", "Truth", "join_tables", "tell_truth"]
-
-#: Relative loss of the noise-free signal from which a voxel belongs to a lesion's mask.
-MASK_LOSS = 0.2
-#: Contrast-to-noise ratio from which a source is visible.
-VISIBLE_CNR = 5.0
+__all__ = ["TRUTH_COLUMNS", "Truth", "join_tables", "tell_truth"]
 
 #: Columns beside those of the lesion table, with their data dictionary.
 TRUTH_COLUMNS: dict[str, dict[str, object]] = {
@@ -38,6 +36,19 @@ TRUTH_COLUMNS: dict[str, dict[str, object]] = {
             "calcification": "Grains of calcium; diamagnetic.",
             "cavernoma": "A cluster of caverns of old blood.",
             "haemorrhagic_infarct": "A patch of cortex with petechial bleeding.",
+            "postoperative_rim": "Old blood around a cavity that surgery has left.",
+            "vein": "All veins of a place.",
+            "flow_void": "All arteries that flow makes dark.",
+            "dropout": "Where the head's own field takes away half of the signal or more.",
+            "iron_rich_nucleus": "All nuclei that are rich in iron.",
+        },
+    },
+    "extent": {
+        "Description": "Whether the row is one thing with a place and a size.",
+        "Levels": {
+            "compact": "It is.",
+            "extended": "It is all that there is of a structure: x, y, z is its voxel nearest "
+            "to its centre of mass, and the volume that of its voxels.",
         },
     },
     "place": {"Description": "The place that the simulator drew it for."},
@@ -64,7 +75,7 @@ TRUTH_COLUMNS: dict[str, dict[str, object]] = {
 class _Found:
     source: Source
     effect: Effect | None
-    voxels: NDArray[np.intp]  # (N, 3), of the mask; empty if invisible
+    void: Void | None  # None if it cannot be seen; its voxels are those of the image
 
 
 @dataclass(frozen=True)
@@ -91,44 +102,42 @@ class Truth:
 def tell_truth(head: Head, sources: Sequence[Source], acquisition: Acquisition) -> Truth:
     """Make label images and tables from what the sources did to an image."""
     found = [
-        _Found(source, effect, _mask_voxels(source, effect, acquisition))
+        _Found(source, effect, _void(source, effect, acquisition))
         for source, effect in zip(sources, acquisition.effects, strict=True)
     ]
-    bleeds = [f for f in found if f.source.kind == "microbleed" and len(f.voxels)]
-    others = [f for f in found if not (f.source.kind == "microbleed" and len(f.voxels))]
+    bleeds = [f for f in found if f.source.kind == "microbleed" and f.void]
+    others = [f for f in found if not (f.source.kind == "microbleed" and f.void)]
     shape = acquisition.geometry.shape
     bleed_labels, bleeds = _labels(bleeds, shape)
     other_labels, others = _labels(others, shape)
     zones = zone_labels(head, acquisition)
+    bleed_rows = _rows(head, bleeds, bleed_labels, acquisition, zones, "microbleed")
+    other_rows = _rows(head, others, other_labels, acquisition, zones, "mimic")
+    for structure in acquisition.structures:
+        free = structure.voxels[other_labels[tuple(structure.voxels.T)] == 0]
+        if len(free):
+            index = len(other_rows) + 1
+            other_labels[tuple(free.T)] = index
+            other_rows.append(_structure_row(head, structure, free, index, acquisition))
     return Truth(
         microbleeds=bleed_labels,
         others=other_labels,
-        microbleed_table=_table(head, bleeds, bleed_labels, acquisition, zones, "microbleed"),
-        other_table=_table(head, others, other_labels, acquisition, zones, "mimic"),
+        microbleed_table=join_tables(*_columns(bleed_rows)),
+        other_table=join_tables(*_columns(other_rows)),
         zones=zones,
     )
 
 
-def _mask_voxels(
-    source: Source, effect: Effect | None, acquisition: Acquisition
-) -> NDArray[np.intp]:
-    """Voxels that a source darkened, connected to it; none if it cannot be seen."""
-    from scipy import ndimage
-
-    if effect is None or effect.contrast_to_noise < VISIBLE_CNR:
-        return np.zeros((0, 3), np.intp)
-    dark = effect.loss >= MASK_LOSS
-    labels, count = ndimage.label(dark, np.ones((3, 3, 3)))
-    if count == 0:
-        return np.zeros((0, 3), np.intp)
+def _void(source: Source, effect: Effect | None, acquisition: Acquisition) -> Void | None:
+    """The void of a source in voxels of the image; None if it cannot be seen."""
+    if effect is None:
+        return None
     spacing = np.linalg.norm(acquisition.geometry.affine[:3, :3], axis=0)
-    voxels = np.argwhere(dark)
-    distance = np.linalg.norm((voxels + effect.origin - effect.centre_voxel) * spacing, axis=1)
-    near = labels[tuple(voxels[distance <= source.reach + float(spacing.max())].T)]
-    if near.size == 0:
-        return np.zeros((0, 3), np.intp)
-    kept = np.argwhere(np.isin(labels, np.unique(near)))
-    return np.asarray(kept + np.asarray(effect.origin), dtype=np.intp)
+    origin = np.asarray(effect.origin)
+    void = outline_void(effect.loss, effect.centre_voxel - origin, source.reach, spacing)
+    if void is None or not is_visible(void.depth, effect.contrast_to_noise):
+        return None
+    return replace(void, voxels=void.voxels + origin, centre=void.centre + origin)
 
 
 def _labels(
@@ -136,18 +145,18 @@ def _labels(
 ) -> tuple[NDArray[np.uint8], list[_Found]]:
     """Paint masks; of two that overlap, the first drawn keeps the voxels.
 
-    A microbleed whose mask another one has swallowed whole is dropped from the list.
+    What another one has swallowed whole is dropped from the list.
     """
     labels = np.zeros(shape, np.uint8)
     kept: list[_Found] = []
     for one in found:
-        if not len(one.voxels):
+        if one.void is None:
             kept.append(one)
             continue
-        free = one.voxels[labels[tuple(one.voxels.T)] == 0]
+        free = one.void.voxels[labels[tuple(one.void.voxels.T)] == 0]
         if not len(free):
             continue
-        kept.append(_Found(one.source, one.effect, free))
+        kept.append(one)
         labels[tuple(free.T)] = len(kept)
     return labels, kept
 
@@ -181,28 +190,35 @@ def zone_labels(head: Head, acquisition: Acquisition) -> NDArray[np.uint8] | Non
     return labels
 
 
-def _table(
+_Row = tuple[Lesion, dict[str, str]]
+
+
+def _columns(rows: list[_Row]) -> tuple[list[Lesion], list[dict[str, str]]]:
+    return [lesion for lesion, _ in rows], [more for _, more in rows]
+
+
+def _rows(
     head: Head,
     found: list[_Found],
     labels: NDArray[np.uint8],
     acquisition: Acquisition,
     zones: NDArray[np.uint8] | None,
     stem: str,
-) -> str:
+) -> list[_Row]:
     from ..algorithms.zones import assign_zones
     from ..zones import MARS
 
-    geometry = acquisition.geometry
     places = {}
     if zones is not None and len(found):
-        assigned = assign_zones(labels, geometry.affine, zones, MARS)
+        assigned = assign_zones(labels, acquisition.geometry.affine, zones, MARS)
         places = {one.label: one for one in assigned}
-    lesions, extra = [], []
+    rows = []
     for index, one in enumerate(found, start=1):
+        lesion, more = _source_row(head, one, index, acquisition, f"{stem}-{index:03d}")
         zone = places.get(index)
-        lesion, row = _row(head, one, index, acquisition, f"{stem}-{index:03d}")
         if zone is not None:
-            lesion.update(
+            lesion = replace(
+                lesion,
                 zone=zone.zone,
                 region=zone.region,
                 hemisphere=zone.hemisphere,
@@ -210,40 +226,94 @@ def _table(
                 boundary_distance_mm=zone.boundary_distance_mm,
                 boundary=zone.boundary,
             )
-        lesions.append(Lesion(**lesion))  # type: ignore[arg-type]
-        extra.append(row)
-    return join_tables(lesions, extra)
+        rows.append((lesion, more))
+    return rows
 
 
-def _row(
-    head: Head, one: _Found, index: int, acquisition: Acquisition, name: str
-) -> tuple[dict[str, object], dict[str, str]]:
-    geometry, source = acquisition.geometry, one.source
-    centre = geometry.pose[:3, :3] @ np.asarray(source.centre) + geometry.pose[:3, 3]
-    template = head.to_template(np.asarray([source.centre]))[0]
-    visible = len(one.voxels) > 0
-    cell = float(np.abs(np.linalg.det(geometry.affine[:3, :3])))
-    volume = len(one.voxels) * cell if visible else source.volume
-    contrast = 0.0 if one.effect is None else float(np.clip(one.effect.loss.max(), 0, 1))
-    lesion: dict[str, object] = {
-        "index": index,
-        "name": name,
-        **dict(zip(("x", "y", "z"), map(float, centre), strict=True)),
-        **dict(zip(("x_mni", "y_mni", "z_mni"), map(float, template), strict=True)),
-        "volume_mm3": volume,
-        "diameter_mm": float(np.cbrt(6 * volume / np.pi)),
-        "contrast": contrast,
-        "susceptibility": "paramagnetic" if source.chi > 0 else "diamagnetic",
-    }
-    row = {
+def _position(
+    head: Head, point: NDArray[np.float64], acquisition: Acquisition
+) -> tuple[float, float, float, float, float, float]:
+    """Scanner and template coordinates, mm, of a point in head mm."""
+    pose = acquisition.geometry.pose
+    x, y, z = map(float, pose[:3, :3] @ point + pose[:3, 3])
+    x_mni, y_mni, z_mni = map(float, head.to_template(point[None])[0])
+    return (x, y, z, x_mni, y_mni, z_mni)
+
+
+def _in_head(voxel: NDArray[np.floating], acquisition: Acquisition) -> NDArray[np.float64]:
+    back = np.linalg.inv(acquisition.geometry.head_to_voxel)
+    return np.asarray(back[:3, :3] @ voxel + back[:3, 3])
+
+
+def _source_row(head: Head, one: _Found, index: int, acquisition: Acquisition, name: str) -> _Row:
+    source, void, effect = one.source, one.void, one.effect
+    if void is not None:
+        point, volume, contrast = _in_head(void.centre, acquisition), void.volume_mm3, void.depth
+    else:
+        point, volume = np.asarray(source.centre), source.volume
+        contrast = 0.0 if effect is None else float(np.clip(effect.loss.max(), 0, 1))
+    x, y, z, x_mni, y_mni, z_mni = _position(head, point, acquisition)
+    lesion = Lesion(
+        index=index,
+        name=name,
+        x=x,
+        y=y,
+        z=z,
+        x_mni=x_mni,
+        y_mni=y_mni,
+        z_mni=z_mni,
+        volume_mm3=volume,
+        diameter_mm=float(np.cbrt(6 * volume / np.pi)),
+        contrast=contrast,
+        susceptibility="paramagnetic" if source.chi > 0 else "diamagnetic",
+    )
+    more = {
         "kind": source.kind,
+        "extent": "compact",
         "place": source.place,
         "susceptibility_ppm": f"{source.chi:.3f}",
         "deposit_mm3": f"{source.volume:.2f}",
-        "contrast_to_noise": "n/a" if one.effect is None else f"{one.effect.contrast_to_noise:.1f}",
-        "visible": "true" if visible else "false",
+        "contrast_to_noise": "n/a" if effect is None else f"{effect.contrast_to_noise:.1f}",
+        "visible": "false" if void is None else "true",
     }
-    return lesion, row
+    return lesion, more
+
+
+def _structure_row(
+    head: Head,
+    structure: Structure,
+    voxels: NDArray[np.intp],
+    index: int,
+    acquisition: Acquisition,
+) -> _Row:
+    affine = acquisition.geometry.affine
+    points = voxels @ affine[:3, :3].T
+    nearest = voxels[np.argmin(np.linalg.norm(points - points.mean(axis=0), axis=1))]
+    volume = len(voxels) * float(np.abs(np.linalg.det(affine[:3, :3])))
+    x, y, z, x_mni, y_mni, z_mni = _position(head, _in_head(nearest, acquisition), acquisition)
+    lesion = Lesion(
+        index=index,
+        name=f"mimic-{index:03d}",
+        x=x,
+        y=y,
+        z=z,
+        x_mni=x_mni,
+        y_mni=y_mni,
+        z_mni=z_mni,
+        volume_mm3=volume,
+        diameter_mm=float(np.cbrt(6 * volume / np.pi)),
+        susceptibility="unknown" if structure.chi is None else "paramagnetic",
+    )
+    more = {
+        "kind": structure.kind,
+        "extent": "extended",
+        "place": structure.place,
+        "susceptibility_ppm": "n/a" if structure.chi is None else f"{structure.chi:.3f}",
+        "deposit_mm3": "n/a",
+        "contrast_to_noise": "n/a",
+        "visible": "true",
+    }
+    return lesion, more
 
 
 def join_tables(lesions: list[Lesion], extra: list[dict[str, str]]) -> str:

@@ -134,6 +134,7 @@ def test_wrong_input(folders, tmp_path):
         (out, truth, "--participant-label", "9"),
         (out, truth, "--bootstrap", "-1"),
         (out, truth, "--mimic-distance", "nan"),
+        (out, truth, "--min-diameter", "-1"),
     ):
         with pytest.raises(UsageError) as caught:
             evaluate(*arguments)

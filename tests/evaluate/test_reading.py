@@ -279,13 +279,17 @@ def test_hidden_microbleeds_among_the_mimics_belong_to_the_truth(tmp_path):
     save(tmp_path / "sub-1_label-CMB_mask.nii.gz", cubes())
     write(
         tmp_path / "sub-1_seg-mimics_dseg.tsv",
-        "index\tx\ty\tz\tkind\tvisible\n"
-        "1\t0\t0\t0\tcalcification\ttrue\n"
-        "2\t9\t0\t0\tmicrobleed\tfalse\n"
-        "3\t0\t9\t0\tcavernoma\tfalse\n",
+        "index\tx\ty\tz\tkind\tvisible\textent\n"
+        "1\t0\t0\t0\tcalcification\ttrue\tcompact\n"
+        "2\t9\t0\t0\tmicrobleed\tfalse\tcompact\n"
+        "3\t0\t9\t0\tcavernoma\tfalse\tn/a\n"
+        "4\t0\t9\t0\tvein\ttrue\textended\n",
     )
     mimics, hidden = read_mimics(only(tmp_path))
-    assert [m.kind for m in mimics.marks] == ["calcification"]
+    assert [(m.kind, m.extended) for m in mimics.marks] == [
+        ("calcification", False),
+        ("vein", True),
+    ]
     truth = with_hidden(read_lesion_set(only(tmp_path)), hidden)
     assert [(m.index, m.visible) for m in truth.marks] == [(1, True), (2, True), (3, False)]
 

@@ -231,6 +231,48 @@ def test_a_long_mimic_is_met_by_its_voxels_not_its_centre():
     assert result.false_positives[0].origin == ELSEWHERE
 
 
+def test_of_two_mimics_under_a_mark_the_one_with_most_voxels_in_common_is_its_origin():
+    labels = block((0, 12), (12, 20)).labels
+    mimics = LesionSet(
+        marks=(
+            Mark(index=1, centre=(6.0, 5.5, 5.5), kind="vein", extended=True),
+            Mark(index=2, centre=(16.0, 5.5, 5.5), kind="calcification"),
+        ),
+        labels=labels,
+        affine=np.eye(4),
+    )
+    for box, origin in (((10, 16), "calcification"), ((8, 14), "vein")):
+        result = score(lesions(), block(box), mimics=mimics)
+        assert [fp.origin for fp in result.false_positives] == [origin]
+
+
+def test_an_extended_mimic_without_voxels_is_nowhere():
+    veins = Mark(index=1, centre=(0.0, 0.0, 0.0), kind="vein", volume_mm3=9000.0, extended=True)
+    result = score(lesions(), lesions(mark(1, 1)), mimics=lesions(veins))
+    assert result.false_positives[0].origin == ELSEWHERE
+
+
+def test_small_lesions_can_be_left_out_of_account():
+    truth = lesions(
+        mark(1, 0, diameter_mm=1.9994),
+        mark(2, 20, diameter_mm=1.9996),  # 2.000 as the tables have it
+        mark(3, 40, diameter_mm=4.0, visible=False),
+        mark(4, 60),  # of unknown size
+        mark(5, 80, diameter_mm=1.0),
+    )
+    found = lesions(mark(1, 0), mark(2, 40))
+    assert counts(score(truth, found)) == (1, 3, 0)
+    result = score(truth, found, Rule(min_diameter_mm=2.0))
+    assert counts(result) == (0, 2, 0)
+    assert {m.index for m in result.misses} == {2, 4}
+    assert {m.index for m in result.ignored_predicted} == {1, 2}
+    rule = Rule(min_diameter_mm=2.0, count_invisible=True)
+    assert counts(score(truth, found, rule)) == (1, 2, 0)
+    for wrong in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="smallest diameter"):
+            Rule(min_diameter_mm=wrong)
+
+
 def test_marks_check_themselves():
     for wrong in (
         {"index": 0},

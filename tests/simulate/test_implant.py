@@ -148,7 +148,11 @@ def test_truth_and_image_agree(
     again = implant(image, affine, mask, deposits, field_strength=3.0, echo_time=0.02, seed=2)
     assert scan.image.tobytes() == again.image.tobytes()
     assert any(lesion.visible for lesion in scan.lesions)
+    assert set(np.unique(scan.labels)) - {0} == {one.index for one in scan.lesions if one.visible}
     for lesion in scan.lesions:
+        if not lesion.visible:
+            assert lesion.centre_ras == lesion.deposit.centre_ras
+            continue
         owned = scan.labels == lesion.index
         drop = 1 - scan.image[owned].mean() / image[owned].mean()
         assert drop > 0.4 * lesion.loss
@@ -168,6 +172,8 @@ def test_a_faint_deposit_is_not_visible(
     strong = sphere(1.5, 1.5, centre_ras=(45.0, 45.0, 30.0))
     scan = implant(image, affine, mask, [faint, strong], field_strength=3, echo_time=0.02, seed=0)
     assert [lesion.visible for lesion in scan.lesions] == [False, True]
+    assert scan.lesions[0].centre_ras == (15.0, 15.0, 30.0)
+    assert set(np.unique(scan.labels)) == {0, 2}
 
 
 def test_a_deposit_outside_the_grid_changes_nothing() -> None:
