@@ -92,6 +92,8 @@ class NetworkDetector:
             "threshold": self._threshold,
             "definite": self._definite,
             **self._model.contract.parameters,
+            # As found in the model, where the contract leaves it open.
+            "output_channel": self._model.channel,
         }
 
     def detect(self, scan: DetectorInput) -> Detection:

@@ -20,7 +20,7 @@ from ..algorithms.normalisation import NORMALISATIONS
 from ..algorithms.orientation import is_orientation
 from ..errors import UsageError
 
-__all__ = ["ACTIVATIONS", "CHANNELS", "NetworkContract", "read_contract"]
+__all__ = ["ACTIVATIONS", "CHANNELS", "KEYS", "NetworkContract", "read_contract"]
 
 PREFIX = "cmbprep."
 CHANNELS = ("magnitude", "magnitude_brain", "brain_mask")
@@ -216,6 +216,8 @@ _KEYS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "connectivity": _connectivity,
     "min_volume_mm3": _min_volume,
 }
+#: All keys, without their prefix.
+KEYS = tuple(_KEYS)
 
 
 # --- reading ---------------------------------------------------------------------------
@@ -285,7 +287,7 @@ def _read_values(raw: Mapping[str, Any], source: Path) -> dict[str, Any]:
             raise UsageError(
                 f"the key {PREFIX}{key} is not known",
                 path=source,
-                hint=f"remove it; known are {', '.join(_KEYS)}",
+                hint=f"remove it; known are {', '.join(KEYS)}",
             )
         try:
             values |= _KEYS[key](value)

@@ -40,6 +40,19 @@ class OnnxModel:
     path
         The ONNX file, with its weights inside.
 
+    Attributes
+    ----------
+    sha256
+        Of the file.
+    contract
+        What the network expects and gives.
+    ndim
+        3, or 2 for a network of slices.
+    fixed_tile
+        Tile size along each axis; None where it follows the image.
+    channel
+        Channel of the output that is microbleed.
+
     Raises
     ------
     UsageError
@@ -58,7 +71,7 @@ class OnnxModel:
         self._output = self._check_output()
         self.ndim = len(sizes)
         self.fixed_tile = self._check_patch(sizes)
-        self._channel = self._try()
+        self.channel = self._try()
         self._tried = True
 
     def tile(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -85,7 +98,7 @@ class OnnxModel:
         ScanError
             If the output is not a number, or no probability.
         """
-        return self._probability(self._run(channels), self._channel)
+        return self._probability(self._run(channels), self.channel)
 
     def _probability(self, output: FloatArray, channel: int) -> FloatArray:
         """Turn the output (K, ...) for a tile into the probability of microbleed."""
