@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from .outputs import Names, StageFiles, file_digest, fingerprint, plan_names
@@ -50,7 +50,8 @@ class Method:
     def lesion_parameters(self) -> dict[str, Any]:
         """What the stage ``lesions`` depends on besides its input."""
         return {
-            "detector": self.detector,
+            # Not its folder: the hash of its content is among the parameters.
+            "detector": PurePath(self.detector).name,
             "detector_parameters": dict(self.detector_parameters),
             "threshold": self.threshold,
             "scheme": self.scheme,

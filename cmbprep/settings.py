@@ -63,6 +63,8 @@ class Settings:
             path = getattr(self, name)
             if path is not None:
                 object.__setattr__(self, name, path.absolute())
+        if self._model is not None:
+            object.__setattr__(self, "detector", str(self._model.absolute()))
         if self.level not in LEVELS:
             raise UsageError(f"the level {self.level!r} is none of {', '.join(LEVELS)}")
         if self.scheme not in SCHEMES:
@@ -77,6 +79,7 @@ class Settings:
         for path, option in (
             (self.filter_file, "--bids-filter-file"),
             (self.plugin_file, "--plugin-file"),
+            (self._model, "--detector"),
         ):
             if path is not None and not path.is_file():
                 raise UsageError(
@@ -134,6 +137,12 @@ class Settings:
                 path=out,
                 hint="give an empty folder, or one that cmbprep has written",
             )
+
+    @property
+    def _model(self) -> Path | None:
+        """File of the detector, where it is not one of the program's own."""
+        path = Path(self.detector)
+        return path if path.suffix.lower() == ".onnx" else None
 
     @property
     def work(self) -> Path:

@@ -81,6 +81,20 @@ def test_every_output_file_is_explained() -> None:
     assert unexplained == []
 
 
+def test_every_key_of_a_network_is_explained() -> None:
+    from cmbprep.detectors.network_contract import KEYS, NetworkContract
+
+    rows = re.findall(
+        r"^\| `cmbprep\.(\w+)` \| (\S[^|]*) \|", _read("docs/plugins.md"), re.MULTILINE
+    )
+    assert [key for key, _ in rows] == list(KEYS)
+    for key, default in rows:
+        value = getattr(NetworkContract(), key)
+        if value is not None:
+            text = ",".join(value) if isinstance(value, tuple) else f"{value}"
+            assert default.strip() in (f"`{text}`", f"`{text.removesuffix('.0')}`"), key
+
+
 def test_architecture_names_every_module() -> None:
     page = _read("docs/architecture.md")
     table = page[page.index("\n## Modules") : page.index("\n## Parallel runs")]

@@ -20,7 +20,10 @@ from packaging.utils import canonicalize_name
 import cmbprep
 
 # Each takes from a quarter of a second to four seconds to import.
-HEAVY = {"ants", "bids", "matplotlib", "nibabel", "nilearn", "nipype", "pandas", "scipy", "torch"}
+HEAVY = {
+    *("ants", "bids", "matplotlib", "nibabel", "nilearn", "nipype", "onnxruntime", "pandas"),
+    *("scipy", "torch"),
+}
 
 
 def _pyproject(repository: Path) -> dict:

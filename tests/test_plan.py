@@ -116,6 +116,21 @@ def test_a_new_scheme_or_detector_version_reruns_lesions_alone(
         assert todo(plan) == ["lesions a", "lesions b"]
 
 
+def test_a_network_is_known_by_its_content_not_its_place(
+    units: list[Unit], tmp_path: Path, method: Method
+) -> None:
+    network = replace(
+        method, detector="/a/net.onnx", detector_parameters={"model_sha256": "1", "version": "1"}
+    )
+    finish_all(plan_subject(units, root=tmp_path / "out", method=network))
+    moved = replace(network, detector="/b/c/net.onnx")
+    assert not plan_subject(units, root=tmp_path / "out", method=moved).todo
+    assert "/a/" not in repr(network.lesion_parameters)
+    changed = replace(network, detector_parameters={"model_sha256": "2", "version": "2"})
+    plan = plan_subject(units, root=tmp_path / "out", method=changed)
+    assert todo(plan) == ["lesions a", "lesions b"]
+
+
 def test_a_changed_scan_reruns_that_scan_alone(
     units: list[Unit], raw: Path, tmp_path: Path, method: Method
 ) -> None:

@@ -46,6 +46,7 @@ def test_defaults_are_what_the_contract_says(bids: Path, tmp_path: Path) -> None
         (["--threshold", "1"], "probability"),
         (["--bids-filter-file", "nowhere.json"], "nowhere.json"),
         (["--plugin-file", "nowhere.yml"], "nowhere.yml"),
+        (["--detector", "nowhere.onnx"], "nowhere.onnx: there is no such file.*--detector"),
     ],
 )
 def test_a_wrong_value_is_named(
@@ -53,6 +54,15 @@ def test_a_wrong_value_is_named(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         parse_settings([str(bids), str(tmp_path / "out"), "participant", *arguments])
+
+
+def test_the_file_of_a_network_is_found_from_any_folder(
+    bids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Net.ONNX").touch()
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(bids), "out", "participant", "--detector", "Net.ONNX"]
+    assert parse_settings(arguments).detector == str(tmp_path / "Net.ONNX")
 
 
 def test_the_raw_data_are_never_written_into(bids: Path) -> None:

@@ -14,7 +14,7 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-__all__ = ["Grid", "resample_to_grid", "working_grid"]
+__all__ = ["Grid", "resample_to_grid", "respaced_grid", "working_grid"]
 
 #: Gaussian full width at half maximum over its standard deviation.
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
@@ -99,13 +99,43 @@ def working_grid(
     return Grid((int(counts[0]), int(counts[1]), int(counts[2])), result)
 
 
+def respaced_grid(shape: tuple[int, int, int], affine: ArrayLike, spacing: ArrayLike) -> Grid:
+    """Lay a grid of other voxel sizes over the field of view of another one.
+
+    The axes keep their order and directions; an axis may get finer or coarser.
+
+    Parameters
+    ----------
+    shape, affine
+        The grid to cover.
+    spacing
+        Voxel sizes wanted along its axes, mm. They are kept; the field of view is covered to
+        the nearest voxel, from its middle.
+    """
+    source = Grid(shape, np.asarray(affine, dtype=np.float64))
+    ratio = np.asarray(spacing, dtype=np.float64) / source.spacing
+    counts = np.maximum(np.round(np.array(source.shape) / ratio), 1).astype(int)
+    # In voxels of the source, whose field of view goes from -0.5 to n - 0.5.
+    first = (np.array(source.shape) - 1) / 2 - (counts - 1) / 2 * ratio
+    result = np.eye(4)
+    result[:3, :3] = source.affine[:3, :3] * ratio
+    result[:3, 3] = source.affine[:3, :3] @ first + source.affine[:3, 3]
+    return Grid((int(counts[0]), int(counts[1]), int(counts[2])), result)
+
+
 def resample_to_grid(
-    data: NDArray[np.generic], affine: ArrayLike, grid: Grid, *, order: int = 1
+    data: NDArray[np.generic],
+    affine: ArrayLike,
+    grid: Grid,
+    *,
+    order: int = 1,
+    smooth: bool = True,
+    extend: bool = False,
 ) -> NDArray[np.float32]:
     """Resample an image onto a grid in the same space, without aliasing.
 
     Where the grid is coarser, the image is first smoothed along each of its axes by the
-    Gaussian that brings its resolution to the grid's. Points outside the image are 0.
+    Gaussian that brings its resolution to the grid's.
 
     Parameters
     ----------
@@ -116,16 +146,21 @@ def resample_to_grid(
         Where to sample.
     order
         Of the spline: 0 nearest neighbour (no smoothing then), 1 linear, 3 cubic.
+    smooth
+        Whether to smooth; without it, values are read off at the points of the grid.
+    extend
+        Whether the image goes on beyond its border as it is there; else it is 0 outside.
     """
     source = Grid(data.shape, np.asarray(affine, dtype=np.float64))
     to_source = np.linalg.inv(source.affine) @ grid.affine
     values = np.asarray(data, dtype=np.float32)
-    if order > 0:
+    if order > 0 and smooth:
         # Source voxels spanned by one step of the grid, along each source axis.
         stride = np.abs(to_source[:3, :3]).max(axis=1)
         sigma = np.sqrt(np.maximum(stride**2 - 1.0, 0.0)) / FWHM_PER_SIGMA
         if sigma.any():
             values = ndimage.gaussian_filter(values, sigma, truncate=3.0, mode="nearest")
+    mode = "nearest" if extend else "grid-constant"
     return ndimage.affine_transform(
-        values, to_source, output_shape=grid.shape, order=order, mode="grid-constant", cval=0.0
+        values, to_source, output_shape=grid.shape, order=order, mode=mode, cval=0.0
     )

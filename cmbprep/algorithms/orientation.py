@@ -1,95 +1,94 @@
-"""One order of the voxel axes for images that are stored in any.
+"""Storage order of an image's axes: there to the one a network was trained with, and back.
 
-The same scan can be stored with flipped or swapped axes. A method that looks at axes, such as
-a network, gives the same answer for all of them only if it always sees one order: here the
-axes nearest to right, anterior and superior, with the axis of the thickest voxels last.
+The same scan can be stored with flipped or swapped axes. A method that looks at axes gives
+the same answer for all of them only if it always sees one order.
+
+Axes are reordered and flipped, never rotated: values stay as they are, and an oblique scan
+stays oblique.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from nibabel import orientations
 from numpy.typing import NDArray
 
-__all__ = ["AxisOrder", "axis_order"]
+__all__ = ["AxisOrder", "is_orientation", "nearest_axis_order", "slices_last"]
 
 # Voxels this much longer than the others make their axis the slice axis.
 _THICK = 1.1
 
 
-@dataclass(frozen=True)
-class AxisOrder:
-    """How stored axes become ordered ones.
+def is_orientation(codes: str) -> bool:
+    """Tell whether three letters name three different axes, one of each pair.
 
-    Attributes
+    Examples
+    --------
+    >>> is_orientation("RAS"), is_orientation("PSR"), is_orientation("RLS")
+    (True, True, False)
+    """
+    pairs = {frozenset("RL"), frozenset("AP"), frozenset("SI")}
+    named = [pair for code in codes for pair in pairs if code in pair]
+    return len(codes) == len(named) == 3 and set(named) == pairs
+
+
+@dataclass(frozen=True, eq=False)
+class AxisOrder:
+    """A change of the order and direction of axes.
+
+    Parameters
     ----------
-    axes
-        Stored axis of each ordered axis.
-    flipped
-        Whether it runs the other way, for each ordered axis.
+    forth, back
+        (3, 2) transforms in nibabel's form, of the image and of the result.
     """
 
-    axes: tuple[int, int, int]
-    flipped: tuple[bool, bool, bool]
+    forth: NDArray[np.float64]
+    back: NDArray[np.float64]
 
-    def __post_init__(self) -> None:
-        if sorted(self.axes) != [0, 1, 2]:
-            raise ValueError(f"{self.axes} is no order of three axes")
+    def apply(self, array: NDArray) -> NDArray:
+        """Bring an array (X, Y, Z) into the order; a view."""
+        return np.asarray(orientations.apply_orientation(array, self.forth))
 
-    def apply(self, stored: NDArray[Any]) -> NDArray[Any]:
-        """Order the axes of an image (X, Y, Z); a contiguous copy."""
-        turned = stored.transpose(self.axes)
-        return np.ascontiguousarray(turned[self._steps()])
+    def undo(self, array: NDArray) -> NDArray:
+        """Bring an array back into the order of the scan; a view."""
+        return np.asarray(orientations.apply_orientation(array, self.back))
 
-    def undo(self, ordered: NDArray[Any]) -> NDArray[Any]:
-        """Bring an ordered image back to the stored axes; a contiguous copy."""
-        return np.ascontiguousarray(ordered[self._steps()].transpose(np.argsort(self.axes)))
-
-    def affine(self, stored: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.float64]:
-        """Affine (4x4, voxel to mm) of the ordered image of a stored one.
-
-        Parameters
-        ----------
-        stored
-            Affine of the stored image.
-        shape
-            Shape of the stored image.
-        """
-        matrix = np.asarray(stored, float)
-        result = np.eye(4)
-        result[:3, 3] = matrix[:3, 3]
-        for new, (old, flip) in enumerate(zip(self.axes, self.flipped, strict=True)):
-            column = matrix[:3, old]
-            result[:3, new] = -column if flip else column
-            if flip:
-                result[:3, 3] += column * (shape[old] - 1)
-        return result
-
-    def _steps(self) -> tuple[slice, slice, slice]:
-        first, second, third = (slice(None, None, -1 if flip else 1) for flip in self.flipped)
-        return (first, second, third)
+    def affine(self, affine: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """Affine of what :meth:`apply` gives for an image of this shape and affine."""
+        return np.asarray(affine, float) @ orientations.inv_ornt_aff(self.forth, shape)
 
 
-def axis_order(affine: NDArray[np.floating]) -> AxisOrder:
-    """Give the order of axes of an image: nearest to RAS+, the thickest voxels last.
+def nearest_axis_order(affine: NDArray[np.floating], codes: str = "RAS") -> AxisOrder:
+    """Find the order of axes that comes closest to an orientation.
+
+    Parameters
+    ----------
+    affine
+        4x4, voxel to RAS+ mm.
+    codes
+        Where the three axes shall point: ``RAS`` for right, front (anterior), up (superior).
+    """
+    own = orientations.io_orientation(affine)
+    wanted = orientations.axcodes2ornt(tuple(codes))
+    return AxisOrder(
+        orientations.ornt_transform(own, wanted), orientations.ornt_transform(wanted, own)
+    )
+
+
+def slices_last(affine: NDArray[np.floating]) -> AxisOrder:
+    """Give the order nearest to RAS in which the axis of the thickest voxels is the last.
 
     Parameters
     ----------
     affine
         4x4, voxel to RAS+ mm.
     """
-    import nibabel as nib
-
-    matrix = np.asarray(affine, float)
-    orientation = nib.orientations.io_orientation(matrix)
-    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
-    world = orientation[:, 0].astype(int)
-    axes = [int(np.flatnonzero(world == k)[0]) for k in range(3)]
+    spacing = np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)
     thickest = int(np.argmax(spacing))
+    codes = "RAS"
     if spacing[thickest] > _THICK * float(np.median(spacing)):
-        axes.remove(thickest)
-        axes.append(thickest)
-    flips = [bool(orientation[axis, 1] < 0) for axis in axes]
-    return AxisOrder((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
+        along = codes[int(orientations.io_orientation(affine)[thickest, 0])]
+        codes = codes.replace(along, "") + along
+    return nearest_axis_order(affine, codes)

@@ -9,7 +9,7 @@ Three kinds of flat views are cut around each candidate, each a stack of planes:
 
 Positions are in millimetres along the voxel axes, so that the voxel size changes how sharp a
 view is but not what it shows. Images are expected with the axis of the thickest voxels last
-(:mod:`cmbprep.algorithms.orientation`).
+(:func:`cmbprep.algorithms.orientation.slices_last`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """Segmentation of single lesions, with volumes finer than the voxel.
 
-A lesion is the region around its darkest point that is darker than half-way between that
+Lesions are grown from points (:func:`segment_lesions`), or their voxels are given and only
+measured (:func:`measure_region`).
+
+A grown lesion is the region around its darkest point that is darker than half-way between that
 point and the parenchyma around it. It must hang together, be seen from the centre in a
 straight line, and end at a multiple of the lesion's own radius: a vessel or a sulcus that
 touches the lesion is cut where it leaves it.
@@ -24,7 +27,7 @@ from scipy import ndimage
 from .candidates import voxel_spacing
 from .rays import radial_profiles
 
-__all__ = ["Region", "partial_volume", "segment_lesions"]
+__all__ = ["Region", "measure_region", "partial_volume", "segment_lesions"]
 
 #: Largest distance of a lesion's voxel from its centre, mm.
 MAX_RADIUS_MM = 6.0
@@ -146,6 +149,61 @@ def segment_lesions(
             taken[tuple(region.voxels.T)] = True
             regions.append(region)
     return regions
+
+
+def measure_region(
+    image: FloatArray,
+    mask: BoolArray,
+    affine: NDArray[np.floating],
+    voxels: NDArray[np.int_],
+    number: int = 0,
+) -> Region:
+    """Measure a lesion whose voxels are known, as those that are grown here are measured.
+
+    Parameters
+    ----------
+    image
+        (X, Y, Z) magnitude, free of strong bias.
+    mask
+        Brain.
+    affine
+        4x4, voxel to RAS+ mm.
+    voxels
+        (m, 3) voxel coordinates of the lesion.
+    number
+        What the region gets as its ``seed``.
+
+    Returns
+    -------
+    Region
+        Where the voxels are not darker than what surrounds them, or nothing surrounds them,
+        the centre and volume are those of the voxels, and the contrast is 0.
+    """
+    affine = np.asarray(affine, np.float64)
+    spacing = voxel_spacing(affine)
+    room = np.ceil(_RIM_MM[1] / spacing).astype(int) + 1
+    low = np.maximum(voxels.min(axis=0) - room, 0)
+    high = np.minimum(voxels.max(axis=0) + room + 1, image.shape)
+    window = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+    patch = image[window]
+    body = np.zeros(patch.shape, bool)
+    body[tuple((voxels - low).T)] = True
+    lowest = float(patch[body].min())
+    # Half a voxel less: the distance from the region's edge, not from its voxels' centres.
+    distance = ndimage.distance_transform_edt(~body, spacing) - 0.5 * float(spacing.min())
+    surround = _surroundings(patch, mask[window], distance, 0.0, lowest)
+    if surround is not None and float(np.quantile(patch[body], 0.15)) < surround:
+        return _measure(number, patch, mask[window], body, (lowest, surround), affine, low)
+    volume = len(voxels) * abs(float(np.linalg.det(affine[:3, :3])))
+    centre = affine[:3, :3] @ voxels.mean(axis=0) + affine[:3, 3]
+    return Region(
+        seed=number,
+        voxels=voxels,
+        centre_ras=(float(centre[0]), float(centre[1]), float(centre[2])),
+        volume_mm3=volume,
+        diameter_mm=(6 * volume / math.pi) ** (1 / 3),
+        contrast=0.0,
+    )
 
 
 def _grow(

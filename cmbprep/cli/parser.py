@@ -92,8 +92,9 @@ def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--detector",
         default="classical",
-        metavar="NAME",
-        help="detector of microbleeds (default: %(default)s)",
+        metavar="{classical,FILE.onnx}",
+        help="detector of microbleeds: one of the program's own, or the file of a network of "
+        "yours (default: %(default)s)",
     )
     group.add_argument(
         "--threshold",

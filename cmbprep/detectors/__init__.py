@@ -1,7 +1,8 @@
 """Detectors of microbleeds, and how one is chosen.
 
 A further detector is added by writing a module whose object meets
-:class:`~cmbprep.detectors.base.Detector` and naming it in :data:`DETECTORS`.
+:class:`~cmbprep.detectors.base.Detector` and naming it in :data:`DETECTORS`. A network of the
+user's own needs no code: its ONNX file is given in the place of a name.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ def get_detector(name_or_path: str | Path, threshold: float | None = None) -> De
     Parameters
     ----------
     name_or_path
-        One of :data:`DETECTORS`.
+        One of :data:`DETECTORS`, or a file that ends in ``.onnx``.
     threshold
         Probability from which a lesion is listed; None for the detector's own.
 
     Raises
     ------
     UsageError
-        If there is no such detector or the threshold is not within 0..1.
+        If there is no such detector, the threshold is not within 0..1, or the network cannot
+        be used.
     """
     name = str(name_or_path)
     if threshold is not None and not 0 < threshold < 1:
@@ -46,10 +48,15 @@ def get_detector(name_or_path: str | Path, threshold: float | None = None) -> De
             f"the threshold {threshold} is not a probability between 0 and 1",
             hint="give --threshold a value such as 0.5, or leave it out",
         )
+    if Path(name).suffix.lower() == ".onnx":
+        from .network import NetworkDetector
+
+        return NetworkDetector(name, threshold=threshold)
     if name not in DETECTORS:
         raise UsageError(
             f"there is no detector {name!r}",
-            hint=f"choose one of: {', '.join(sorted(DETECTORS))}",
+            hint=f"choose one of: {', '.join(sorted(DETECTORS))}; or give the file of a network, "
+            "which ends in .onnx",
         )
     module, kind = DETECTORS[name]
     make = getattr(importlib.import_module(f".{module}", __name__), kind)

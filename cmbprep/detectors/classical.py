@@ -23,14 +23,14 @@ from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ..algorithms.candidate_features import FEATURES, Surroundings, measure
 from ..algorithms.candidates import Candidates, find_candidates, relative_intensity
 from ..algorithms.noise import noise_level
-from ..algorithms.segmentation import Region, segment_lesions
+from ..algorithms.segmentation import segment_lesions
 from .additive_model import AdditiveModel
-from .base import DetectedLesion, Detection, DetectorInput
+from .assembly import assemble, brain_box, scan_warnings
+from .base import Detection, DetectorInput
 
 __all__ = ["ClassicalDetector", "measure_candidates"]
 
@@ -97,40 +97,14 @@ class ClassicalDetector:
             candidates.voxels[rows],
             candidates.radii_mm[rows],
         )
-        values = [float(probability[rows[region.seed]]) for region in regions]
-        return self._assemble(scan, regions, values, corner)
-
-    def _assemble(
-        self,
-        scan: DetectorInput,
-        regions: list[Region],
-        probabilities: list[float],
-        corner: NDArray[np.int_],
-    ) -> Detection:
-        """Paint the maps and describe the lesions, the most probable first."""
-        heat = np.zeros(scan.magnitude.shape, np.float32)
-        labels = np.zeros(scan.magnitude.shape, np.int32)
-        lesions: list[DetectedLesion] = []
-        for region, probability in zip(regions, probabilities, strict=True):
-            voxels = tuple((region.voxels + corner).T)
-            heat[voxels] = np.maximum(heat[voxels], np.float32(probability))
-            if probability < self._threshold:
-                continue
-            index = len(lesions) + 1
-            labels[voxels] = index
-            lesions.append(
-                DetectedLesion(
-                    index=index,
-                    centre_ras=region.centre_ras,
-                    volume_mm3=region.volume_mm3,
-                    diameter_mm=region.diameter_mm,
-                    probability=probability,
-                    rating="definite" if probability >= self._definite else "possible",
-                    contrast=region.contrast,
-                )
-            )
-        return Detection(
-            probability=heat, labels=labels, lesions=tuple(lesions), warnings=_warnings(scan)
+        return assemble(
+            regions,
+            [float(probability[rows[region.seed]]) for region in regions],
+            shape=scan.magnitude.shape,
+            corner=corner,
+            threshold=self._threshold,
+            definite=self._definite,
+            warnings=scan_warnings(scan, _KNOWN_SPACING_MM),
         )
 
 
@@ -147,7 +121,7 @@ def measure_candidates(
         Candidates with positions in voxels of the box, their features
         (n, len(FEATURES)), and the box of the scan that was looked at.
     """
-    box = _brain_box(mask, spacing)
+    box = brain_box(mask, [math.ceil(_MARGIN_MM / size) for size in spacing])
     image, brain = magnitude[box], mask[box]
     ratio, background = relative_intensity(image, brain, spacing)
     found = find_candidates(ratio, brain, spacing)
@@ -162,34 +136,3 @@ def measure_candidates(
     )
     kept, table = measure(found, maps)
     return kept, table, box
-
-
-def _brain_box(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> tuple[slice, slice, slice]:
-    """Bounding box of the brain with a margin."""
-    box = ndimage.find_objects(mask.astype(np.int8))[0]
-    margins = [math.ceil(_MARGIN_MM / size) for size in spacing]
-    parts = [
-        slice(max(s.start - m, 0), min(s.stop + m, n))
-        for s, m, n in zip(box, margins, mask.shape, strict=True)
-    ]
-    return (parts[0], parts[1], parts[2])
-
-
-def _warnings(scan: DetectorInput) -> tuple[str, ...]:
-    """What puts a scan outside of what the model has seen."""
-    found = []
-    finest, coarsest = _KNOWN_SPACING_MM
-    size = " x ".join(f"{s:.2f}" for s in scan.spacing)
-    if scan.spacing.min() < finest or scan.spacing.max() > coarsest:
-        found.append(
-            f"The voxel size of {size} mm is outside of what the detector was fitted on "
-            f"({finest} to {coarsest} mm); its probabilities may not hold."
-        )
-    elif np.median(scan.spacing) > 1.6:
-        found.append(
-            f"The voxel size of {size} mm is too coarse to tell microbleeds from vessels and "
-            "sulci reliably; small microbleeds are not seen at all."
-        )
-    if min(scan.magnitude.shape) < 5:
-        found.append("The scan has fewer than five slices; vessels cannot be followed through it.")
-    return tuple(found)

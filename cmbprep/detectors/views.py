@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..algorithms.candidate_features import FEATURES
 from ..algorithms.candidates import Candidates, relative_intensity
-from ..algorithms.orientation import AxisOrder, axis_order
+from ..algorithms.orientation import AxisOrder, slices_last
 from ..algorithms.patches import PatchMaps, Patches, cut_patches
 from .base import DetectorInput
 from .classical import measure_candidates
@@ -88,7 +88,7 @@ class ScanViews:
 
 def view_scan(scan: DetectorInput) -> ScanViews:
     """Order the axes of a scan, find its candidates and describe them."""
-    order = axis_order(scan.affine)
+    order = slices_last(scan.affine)
     ordered = _ordered(scan, order)
     candidates, features, box = measure_candidates(
         ordered.magnitude, ordered.brain_mask, ordered.spacing
@@ -129,14 +129,14 @@ def with_rows(views: ScanViews, rows: NDArray[np.integer] | Sequence[int]) -> Sc
 
 def _ordered(scan: DetectorInput, order: AxisOrder) -> DetectorInput:
     return DetectorInput(
-        magnitude=order.apply(scan.magnitude),
+        magnitude=np.ascontiguousarray(order.apply(scan.magnitude)),
         affine=order.affine(scan.affine, scan.magnitude.shape),
-        brain_mask=order.apply(scan.brain_mask),
+        brain_mask=np.ascontiguousarray(order.apply(scan.brain_mask)),
         sequence=scan.sequence,
         field_strength=scan.field_strength,
         echo_times=scan.echo_times,
-        echoes=tuple(order.apply(echo) for echo in scan.echoes),
-        phases=tuple(order.apply(phase) for phase in scan.phases),
+        echoes=tuple(np.ascontiguousarray(order.apply(echo)) for echo in scan.echoes),
+        phases=tuple(np.ascontiguousarray(order.apply(phase)) for phase in scan.phases),
     )
 
 

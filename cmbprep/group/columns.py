@@ -324,6 +324,12 @@ def _provenance_columns() -> Iterator[Column]:
         value=lambda row: _of_detection(row, "detector"),
     )
     yield Column(
+        name="detector_version",
+        description="Version of the detector; a hash of model and parameters where it is a "
+        "network of the user's own.",
+        value=lambda row: _of_detection(row, "detector_parameters_version"),
+    )
+    yield Column(
         name="threshold",
         description="Lowest probability of a lesion that is listed.",
         value=lambda row: _of_detection(row, "threshold", "detector_parameters_threshold"),

@@ -20,6 +20,7 @@ from cmbprep.algorithms.itk import image_grid
 from cmbprep.algorithms.transforms import map_points, read_transform
 from cmbprep.algorithms.zones import ZoneAssignment, assign_zones
 from cmbprep.detectors import DetectorInput, get_detector
+from cmbprep.errors import ScanError
 from cmbprep.lesions import Lesion, format_lesions
 from cmbprep.outputs import write_text
 from cmbprep.zones import get_scheme
@@ -36,6 +37,8 @@ class _DetectInput(BaseInterfaceInputSpec):
     field_strength = traits.Any(desc="tesla, or None")
     echo_times = traits.List(traits.Any(), desc="seconds, or None where unknown")
     detector = traits.Str(mandatory=True)
+    # A path tells nothing about the model in the file: the version makes the node's hash do so.
+    detector_version = traits.Any(None, usedefault=True, desc="as the run was planned, or None")
     threshold = traits.Any(desc="lowest probability listed; None for the detector's own")
 
 
@@ -57,6 +60,12 @@ class DetectLesions(SimpleInterface):
         given, cwd = self.inputs, Path(runtime.cwd)
         scan = load_image(given.in_file)
         detector = get_detector(given.detector, threshold=given.threshold)
+        if given.detector_version not in (None, detector.version):
+            raise ScanError(
+                "the detector has changed since this run was planned",
+                path=Path(given.detector).name,
+                hint="leave the model's file as it is while a run goes on, and run again",
+            )
         found = detector.detect(
             DetectorInput(
                 magnitude=np.asarray(scan.dataobj, dtype=np.float32),

@@ -99,7 +99,7 @@ def render_group_page(
         n_mimics=sum(len(tally.mimics) for tally in tallies),
         versions=_distinct(table, "cmbprep_version"),
         schemes=_distinct(table, "scheme"),
-        detectors=_distinct(table, "detector"),
+        detectors=_detectors(table),
         protocols=[_protocol_view(item) for item in protocols],
         histograms=_histograms(protocols),
         hidden_histograms=max(0, len(protocols) - MAX_HISTOGRAMS),
@@ -116,6 +116,16 @@ def render_group_page(
 
 def _distinct(table: ScanTable, column: str) -> list[str]:
     return sorted({str(value) for value in table.column(column) if value is not None})
+
+
+def _detectors(table: ScanTable) -> list[str]:
+    """Detectors that were used, with their versions where one name has several."""
+    pairs = zip(table.column("detector"), table.column("detector_version"), strict=True)
+    found = sorted({(str(name), str(version)) for name, version in pairs if name is not None})
+    names = [name for name, _ in found]
+    return [
+        f"{name} (version {version})" if names.count(name) > 1 else name for name, version in found
+    ]
 
 
 def _report_link(root: Path, subject: str) -> str | None:

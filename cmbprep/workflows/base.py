@@ -244,6 +244,7 @@ def _lesions(plan: ScanPlan, method: Method) -> pe.Workflow:
         template=str(method.template.t1w),
         scheme=method.scheme,
         detector=method.detector,
+        detector_version=method.detector_parameters.get("version"),
         threshold=method.threshold,
         save=_save(
             plan.lesions,

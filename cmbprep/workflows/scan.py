@@ -146,6 +146,7 @@ def init_lesions_wf(
     template: str,
     scheme: str,
     detector: str,
+    detector_version: str | None,
     threshold: float | None,
     save: dict[str, Any],
     name: str = "lesions_wf",
@@ -171,6 +172,8 @@ def init_lesions_wf(
         An image on the grid of the output template.
     scheme, detector, threshold
         As in :class:`cmbprep.plan.Method`.
+    detector_version
+        Version of the detector when the run was planned; another one later is an error.
     save
         Fixed inputs of the sink.
 
@@ -194,6 +197,7 @@ def init_lesions_wf(
             field_strength=field_strength,
             echo_times=[*echo_times],
             detector=detector,
+            detector_version=detector_version,
             threshold=threshold,
         ),
         "detect",

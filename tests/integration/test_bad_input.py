@@ -106,7 +106,9 @@ def test_a_failed_scan_is_no_zero_in_the_cohort(run: tuple[int, Path], tmp_path:
 def test_wrong_arguments_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bids = make_dataset(tmp_path / "bids", ["sub-01/anat/sub-01_T2starw.nii.gz"])
     out = str(tmp_path / "out")
+    (tmp_path / "net.onnx").write_text("no network")
     for arguments, words in (
+        (["--detector", str(tmp_path / "net.onnx")], "not an ONNX model"),
         (["--participant-label", "02"], "02"),
         (["--detector", "nosuch"], "nosuch"),
         (["--template", "NoSuchTemplate", "--offline"], "NoSuchTemplate"),

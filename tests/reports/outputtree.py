@@ -84,6 +84,7 @@ class Tree:
         mask: np.ndarray | None = None,
         mask_affine: np.ndarray = TEMPLATE_AFFINE,
         src: str | None = None,
+        parameters: dict[str, Any] | None = None,
     ) -> StageFiles:
         """Add a complete scan; give its stage ``lesions``."""
         self.expect(name)
@@ -109,7 +110,10 @@ class Tree:
         if mask is None:
             mask = paint(lesions)
         write_image(detection.path("template_mask"), nib.Nifti1Image(mask, mask_affine))
-        parameters = {"detector": "classical", "detector_parameters": {"threshold": 0.35}}
+        parameters = parameters or {
+            "detector": "classical",
+            "detector_parameters": {"threshold": 0.35},
+        }
         write_json(
             detection.sidecar,
             {**COLUMNS, **acquisition, **block(detection, name, {}, (), parameters, echo)},

@@ -233,6 +233,33 @@ def test_methods_follow_what_ran(tree: Tree) -> None:
     assert marks == set(range(1, references + 1)), "every reference is cited, every mark has one"
 
 
+def test_methods_name_a_network_and_what_it_saw(tree: Tree) -> None:
+    network = {
+        "kind": "network",
+        "model": "net.onnx",
+        "model_sha256": "0123456789abcdef" * 4,
+        "channels": "magnitude, brain_mask",
+        "orientation": "LPS",
+        "normalisation": "percentile-brain(1,99)",
+        "connectivity": 18,
+        "threshold": 0.4,
+        "definite": 0.8,
+    }
+    own = {**network, "spacing_mm": "native"}
+    coarse = {**network, "spacing_mm": [1.0, 1.0, 2.5]}
+    for name, values in (("sub-1_T2starw", own), ("sub-2_T2starw", coarse)):
+        tree.add(name, parameters={"detector": "net.onnx", "detector_parameters": values})
+    root = tree.finish()
+    one, other = (Page(write_subject_report(root, subject).read_text()).text for subject in "12")
+    for text in (one, other):
+        assert "the ONNX model net.onnx (its SHA-256 begins with 0123456789abcdef)" in text
+        assert "magnitude, brain_mask" in text and "percentile-brain(1,99)" in text
+        assert "LPS" in text and "18 neighbours" in text
+        assert "classical detector" not in text
+    assert "at its own voxel size" in one and "resampled" not in one
+    assert "voxels of 1 × 1 × 2.5 mm" in other and "own voxel size" not in other
+
+
 def test_specification_names_what_exists() -> None:
     from cmbprep.lesions import COLUMNS
 

@@ -178,3 +178,18 @@ def test_sessions_of_one_participant_work_in_different_folders(
         one = replace(base, session=session, scans=scans)
         labels.add(subject_wf_name(plan_subject([one], root=settings.output_dir, method=method)))
     assert len(labels) == 2
+
+
+def test_another_model_in_the_same_file_is_another_node(
+    bids: Path, settings: Settings, method: Method
+) -> None:
+    hashes = []
+    for version in ("1", "1", "2"):
+        network = replace(
+            method, detector=str(bids / "net.onnx"), detector_parameters={"version": version}
+        )
+        plan = plan_subject([unit(bids, t1w=False)], root=settings.output_dir, method=network)
+        workflow = init_cmbprep_wf([plan], settings=settings, method=network)
+        nodes = [n for n in workflow._create_flat_graph().nodes() if n.name == "detect"]
+        hashes.append(nodes[0].inputs.get_hashval()[1])
+    assert hashes[0] == hashes[1] != hashes[2]

@@ -1,0 +1,120 @@
+"""From measured regions to a :class:`~cmbprep.detectors.base.Detection`: what detectors share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..algorithms.segmentation import Region
+from .base import DetectedLesion, Detection, DetectorInput
+
+__all__ = ["assemble", "brain_box", "scan_warnings"]
+
+#: Smallest number of slices through which a vessel can be followed.
+_FEW_SLICES = 5
+#: Voxels coarser than this (median of the three sizes, mm) tell little.
+_COARSE_MM = 1.6
+
+
+def brain_box(
+    mask: NDArray[np.bool_], margin: Sequence[int] | NDArray[np.int_]
+) -> tuple[slice, slice, slice]:
+    """Bounding box of a mask that is not empty, with a margin (voxels an axis) in the image."""
+    box = ndimage.find_objects(mask.astype(np.int8))[0]
+    parts = [
+        slice(max(s.start - int(m), 0), min(s.stop + int(m), n))
+        for s, m, n in zip(box, margin, mask.shape, strict=True)
+    ]
+    return (parts[0], parts[1], parts[2])
+
+
+def assemble(
+    regions: Sequence[Region],
+    probabilities: Sequence[float],
+    *,
+    shape: tuple[int, ...],
+    corner: Sequence[int] | NDArray[np.int_] = (0, 0, 0),
+    threshold: float,
+    definite: float,
+    warnings: Sequence[str] = (),
+    heat: NDArray[np.float32] | None = None,
+) -> Detection:
+    """Paint the maps and describe the lesions.
+
+    Parameters
+    ----------
+    regions, probabilities
+        The more probable first, equal ones by position.
+    shape
+        Of the scan.
+    corner
+        Voxel of the scan that the regions' voxels count from.
+    threshold
+        Lowest probability that is listed.
+    definite
+        Lowest probability that is rated definite.
+    warnings
+        For the reader.
+    heat
+        Probability map of the scan; if None, each region is painted with its probability.
+    """
+    paint = heat is None
+    heat = np.zeros(shape, np.float32) if heat is None else heat
+    labels = np.zeros(shape, np.int32)
+    lesions: list[DetectedLesion] = []
+    for region, probability in zip(regions, probabilities, strict=True):
+        voxels = tuple((region.voxels + np.asarray(corner)).T)
+        if paint:
+            heat[voxels] = np.maximum(heat[voxels], np.float32(probability))
+        if probability < threshold:
+            continue
+        index = len(lesions) + 1
+        labels[voxels] = index
+        lesions.append(
+            DetectedLesion(
+                index=index,
+                centre_ras=region.centre_ras,
+                volume_mm3=region.volume_mm3,
+                diameter_mm=region.diameter_mm,
+                probability=probability,
+                rating="definite" if probability >= definite else "possible",
+                contrast=region.contrast,
+            )
+        )
+    return Detection(
+        probability=heat, labels=labels, lesions=tuple(lesions), warnings=tuple(warnings)
+    )
+
+
+def scan_warnings(
+    scan: DetectorInput, known_spacing_mm: tuple[float, float] = (0.0, math.inf)
+) -> tuple[str, ...]:
+    """Say what about a scan makes any detector doubtful.
+
+    Parameters
+    ----------
+    scan
+        The scan.
+    known_spacing_mm
+        Finest and coarsest voxel size that the detector was fitted on.
+    """
+    found = []
+    finest, coarsest = known_spacing_mm
+    size = " x ".join(f"{s:.2f}" for s in scan.spacing)
+    if scan.spacing.min() < finest or scan.spacing.max() > coarsest:
+        found.append(
+            f"The voxel size of {size} mm is outside of what the detector was fitted on "
+            f"({finest} to {coarsest} mm); its probabilities may not hold."
+        )
+    elif np.median(scan.spacing) > _COARSE_MM:
+        found.append(
+            f"The voxel size of {size} mm is too coarse to tell microbleeds from vessels and "
+            "sulci reliably; small microbleeds are not seen at all."
+        )
+    if min(scan.magnitude.shape) < _FEW_SLICES:
+        found.append("The scan has fewer than five slices; vessels cannot be followed through it.")
+    return tuple(found)
