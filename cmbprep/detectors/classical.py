@@ -76,6 +76,10 @@ class ClassicalDetector:
             "definite": self._definite,
         }
 
+    def rate(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probability of candidates from their features, (n, len(FEATURES))."""
+        return self._model.probability(table)
+
     def detect(self, scan: DetectorInput) -> Detection:
         """Find microbleeds in one scan."""
         candidates, table, box = measure_candidates(scan.magnitude, scan.brain_mask, scan.spacing)

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from ..algorithms.candidate_features import FEATURES
 from ..algorithms.candidates import Candidates, relative_intensity
+from ..algorithms.dipole import main_field_direction
+from ..algorithms.local_field import local_field
 from ..algorithms.orientation import AxisOrder, slices_last
 from ..algorithms.patches import PatchMaps, Patches, cut_patches
+from ..algorithms.susceptibility import phase_sign, susceptibility_map
 from .base import DetectorInput
 from .classical import measure_candidates
 
@@ -154,7 +157,22 @@ def _growth(
 
 
 def _susceptibility(scan: DetectorInput, box: tuple[slice, slice, slice]) -> FloatArray | None:
-    return None
+    """Right-handed susceptibility map of the box; None without phase or with a doubtful sign."""
+    if not scan.phases or not scan.echoes or scan.field_strength is None:
+        return None
+    field = local_field(
+        [phase[box] for phase in scan.phases],
+        [echo[box] for echo in scan.echoes],
+        scan.echo_times,
+        scan.brain_mask[box],
+        scan.spacing,
+        main_field_direction(scan.affine),
+        field_strength=scan.field_strength,
+    )
+    chi = susceptibility_map(field)
+    latest = int(np.argmax(scan.echo_times))
+    sign = phase_sign(field, scan.echoes[latest][box], chi).sign
+    return None if sign is None else chi * np.float32(sign)
 
 
 def _scan_columns(

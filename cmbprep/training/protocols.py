@@ -18,6 +18,9 @@ __all__ = ["KINDS", "draw_protocol"]
 
 #: Kind -> share of the scans.
 KINDS = {"clinical": 0.42, "slab": 0.43, "echo-planar": 0.15}
+# Most voxels of a training scan: a larger one becomes a slab that holds part of the brain.
+_VOXELS = 2.6e6
+_LEAST_HEIGHT_MM = 45.0
 # The head fits in this field of view, mm: in the plane, and through axial slices.
 _PLANE_MM = (182.0, 216.0)
 _HEIGHT_MM = 158.0
@@ -131,7 +134,10 @@ def _make(
         plane = (182.0, 186.0)
     if rng.random() < 0.3:
         height *= rng.uniform(0.45, 0.9)  # a slab that does not hold the whole brain
-    times = tuple(round(time, 5) for time in echo_times)
+    cell = voxel[0] * voxel[1] * (voxel[2] + gap)
+    affordable = _VOXELS * cell / (plane[0] * plane[1])
+    height = max(min(height, affordable), _LEAST_HEIGHT_MM)
+    times = tuple(round(float(time), 5) for time in echo_times)
     return Protocol(
         name="training",
         source="drawn at random",
