@@ -8,9 +8,11 @@ are estimates, made without acquiring the scan again:
   :data:`ARTERY_SHARE`, a vessel being spread over the voxels on both sides of it as by a
   linear interpolation; at 3 T and an echo time of 20 ms these are, within one voxel, those
   that lose a fifth of the signal;
-- dropout is where the gradient of the head's own shimmed field across the voxel, taken for
-  linear, leaves at most :data:`DROPOUT_SIGNAL` of the signal at the last echo: the product of
-  ``sinc(gradient x size x gamma x TE)`` over the three axes;
+- dropout is where the head's own shimmed field leaves at most :data:`DROPOUT_SIGNAL` of the
+  signal of the brain in a voxel at the last echo: the voxel is cut into parts of at most
+  :data:`PART_MM`, the field in each is taken for linear (a loss of
+  ``sinc(gradient x size x gamma x TE)`` along each axis), and the parts are summed with their
+  phases;
 - iron-rich nuclei are the voxels with at least :data:`IRON_RICH` of iron beyond cortex's.
 """
 
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .field import larmor_mhz
 from .head import Head, Volume
@@ -48,6 +50,8 @@ VEIN_SHARE = 0.15
 ARTERY_SHARE = 0.25
 #: Part of the signal that dephasing by the head's own field leaves, up to which it is dropout.
 DROPOUT_SIGNAL = 0.5
+#: Largest part of a voxel in which the head's field is taken for linear, mm.
+PART_MM = 1.5
 #: Iron beyond that of cortex, mg per 100 g: about half of the putamen's at 60 years.
 IRON_RICH = 5.0
 
@@ -160,24 +164,37 @@ def dropout(
         The last echo time, field strength and voxels.
     """
     brain = _largest_part(head.brain_mask())  # its fluid is that of the eyes, too
-    box = _bounding_box(brain, margin=2)
-    gradients = [
-        g / np.float32(s) for g, s in zip(np.gradient(background[box]), head.spacing, strict=True)
-    ]
-    # What one step along each axis of the scan is in the head, mm; a gap is no part of a slice.
-    steps = np.linalg.inv(geometry.head_to_voxel)[:3, :3]
-    steps = steps * np.divide(protocol.voxel, protocol.spacing)
     turns_per_ppm = larmor_mhz(protocol.field_strength) * protocol.echo_times[-1]
-    kept = np.ones(gradients[0].shape, np.float32)
+    counts = np.ceil(np.divide(protocol.voxel, PART_MM) - 1e-6).astype(int)
+    # Size of a voxel's part along each axis of the scan, in voxels; a gap is in no slice.
+    size = np.divide(protocol.voxel, protocol.spacing) / counts
+    kept = np.zeros(head.shape, np.float32)
+    box = _bounding_box(brain, margin=2)
+    step = np.linalg.inv(geometry.head_to_voxel)[:3, :3] * size * turns_per_ppm
+    kept[box] = _kept_in_part(background[box], head.spacing, step) * brain[box]
+    signal = np.zeros(geometry.shape, np.complex64)
+    inside = np.zeros(geometry.shape, np.float32)
+    for part in np.ndindex(*counts):
+        shift = (np.asarray(part) - (counts - 1) / 2) * size
+        angle = _on_scan(head, background, geometry, shift) * np.float32(2 * np.pi * turns_per_ppm)
+        signal += _on_scan(head, kept, geometry, shift) * np.exp(1j * angle)
+        inside += _on_scan(head, brain.astype(np.float32), geometry, shift)
+    enough = inside >= 0.5 * np.prod(counts)
+    return np.asarray(enough & (np.abs(signal) <= DROPOUT_SIGNAL * inside))
+
+
+def _kept_in_part(
+    background: Volume, spacing: NDArray[np.float64], step: NDArray[np.float64]
+) -> Volume:
+    """Signal that the gradient across a part leaves; `step` (3, 3) is in turns mm / ppm."""
+    gradients = np.gradient(background)
+    kept = np.ones(background.shape, np.float32)
     for axis in range(3):
-        across = sum(np.float32(steps[k, axis] * turns_per_ppm) * gradients[k] for k in range(3))
-        kept *= np.sinc(np.asarray(across, np.float32))
-    lost = np.zeros(head.shape, np.float32)
-    lost[box] = (1 - np.abs(kept)) * brain[box]
-    return np.asarray(
-        (_on_scan(head, lost, geometry) >= 1 - DROPOUT_SIGNAL)
-        & (_on_scan(head, brain.astype(np.float32), geometry) >= 0.5)
-    )
+        across = np.zeros(background.shape, np.float32)
+        for gradient, length, size in zip(gradients, step[:, axis], spacing, strict=True):
+            across += np.float32(length / size) * gradient
+        kept *= np.sinc(across)
+    return kept
 
 
 def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -199,12 +216,19 @@ def _bounding_box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
     return tuple(slices)
 
 
-def _on_scan(head: Head, image: Volume, geometry: Geometry) -> Volume:
-    """Interpolate an image on the head's grid at the voxels of a scan."""
+def _on_scan(
+    head: Head, image: Volume, geometry: Geometry, shift: ArrayLike = (0.0, 0.0, 0.0)
+) -> Volume:
+    """Interpolate an image on the head's grid at the voxels of a scan, shifted by some of them."""
     from scipy import ndimage
 
     matrix = np.linalg.inv(head.affine) @ np.linalg.inv(geometry.head_to_voxel)
     result: Volume = ndimage.affine_transform(
-        image, matrix[:3, :3], matrix[:3, 3], geometry.shape, order=1, output=np.float32
+        image,
+        matrix[:3, :3],
+        matrix[:3, 3] + matrix[:3, :3] @ np.asarray(shift),
+        geometry.shape,
+        order=1,
+        output=np.float32,
     )
     return result

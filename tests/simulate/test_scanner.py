@@ -6,6 +6,7 @@ import pytest
 from cmbprep.simulate.scanner import Geometry, rotation
 from cmbprep.simulate.sources import Source, draw_microbleed
 from cmbprep.simulate.vessels import Tube
+from cmbprep.simulate.voids import outline_void
 from tests.simulate.phantoms import centred, protocol, scan, sphere
 
 
@@ -34,6 +35,25 @@ def test_a_longer_echo_blooms_as_published():
             factors.append(dark_volume(bleed, echo_times=(0.040,)) / short)
     assert len(factors) > 15
     assert np.mean(factors) == pytest.approx(2.30, rel=0.25)
+
+
+def test_the_outline_of_the_truth_grows_as_a_dipole_does():
+    """Half of the depth moves with the depth: no more than 2 ** (3/4), for any deposit."""
+    rng = np.random.default_rng(22)
+    factors = []
+    for _ in range(12):
+        bleed = draw_microbleed("cortex", tuple(rng.uniform(-0.5, 0.5, 3)), rng)
+        volumes = []
+        for echo_time in (0.020, 0.040):
+            preset = protocol(echo_times=(echo_time,))
+            effect = scan([bleed], preset).effects[0]
+            source = effect.centre_voxel - effect.origin
+            volumes.append(
+                outline_void(effect.loss, source, bleed.reach, preset.spacing).volume_mm3
+            )
+        factors.append(volumes[1] / volumes[0])
+    assert min(factors) > 1
+    assert np.mean(factors) == pytest.approx(2**0.75, rel=0.2)
 
 
 def test_a_large_dipole_blooms_as_the_fourth_root_law_says():
