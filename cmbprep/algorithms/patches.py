@@ -102,7 +102,7 @@ def cut_patches(maps: PatchMaps, centres: NDArray[np.floating]) -> Patches:
     Patches
         Linearly interpolated; the edge of the image goes on beyond it.
     """
-    centres = np.asarray(centres, float).reshape(-1, 3)
+    points_of = np.asarray(centres, np.float64).reshape(-1, 3)
     shown = np.clip(maps.ratio, 0, 2) - np.float32(1)
     shown = np.where(maps.mask, shown, np.clip(shown, -1, 0.5)).astype(np.float32)
     mask = maps.mask.astype(np.float32)
@@ -112,8 +112,8 @@ def cut_patches(maps: PatchMaps, centres: NDArray[np.floating]) -> Patches:
     smooth = ndimage.gaussian_filter(shown, _WIDE_BLUR / maps.spacing, mode="nearest", truncate=3)
     smooth_mask = ndimage.uniform_filter(mask, _odd(_WIDE_STEP / maps.spacing))
 
-    def look(image: FloatArray, points: FloatArray) -> FloatArray:
-        return _sample(image, centres, points / maps.spacing)
+    def look(image: FloatArray, points: NDArray[np.floating]) -> FloatArray:
+        return _sample(image, points_of, points / maps.spacing)
 
     near_plane = _plane(0, 1)
     near = np.concatenate(
@@ -169,7 +169,7 @@ def _plane(axis: int, other: int, *, wide: bool = False) -> NDArray[np.float64]:
 
 
 def _stack(
-    plane: NDArray[np.float64], axis: int, offsets: NDArray[np.float64]
+    plane: NDArray[np.floating], axis: int, offsets: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     """Copies (k, rows, columns, 3) of a plane, moved along an axis."""
     points = np.repeat(plane[None], len(offsets), axis=0)

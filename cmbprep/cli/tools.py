@@ -18,6 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     # Light modules: what they need is imported when a sub-command runs.
     from cmbprep.evaluate import command as evaluate
     from cmbprep.simulate import command as simulate
+    from cmbprep.training import command as train
 
     parser = argparse.ArgumentParser(
         prog="cmbprep-tools", description="Tools that go with cmbprep."
@@ -28,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, module, text in (
         ("simulate", simulate, "write a BIDS dataset with known, simulated microbleeds"),
         ("evaluate", evaluate, "compare results with the truth, lesion by lesion"),
+        ("train", train, "make the model of the learned detector anew"),
     ):
         command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
         module.add_arguments(command)

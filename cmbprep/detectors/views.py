@@ -18,7 +18,7 @@ from ..algorithms.candidates import Candidates, relative_intensity
 from ..algorithms.dipole import main_field_direction
 from ..algorithms.local_field import local_field
 from ..algorithms.orientation import AxisOrder, slices_last
-from ..algorithms.patches import PatchMaps, Patches, cut_patches
+from ..algorithms.patches import Patches, PatchMaps, cut_patches
 from ..algorithms.susceptibility import phase_sign, susceptibility_map
 from .base import DetectorInput
 from .classical import measure_candidates

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +43,10 @@ def load_backgrounds(output_dir: Path, subjects: list[str]) -> list[RealBackgrou
     found = []
     for subject in subjects:
         for record in find_records(output_dir, "preproc", subject=subject):
-            image = nib.load(record.files.path("preproc"))
+            image: Any = nib.load(record.files.path("preproc"))
             data = np.asarray(image.dataobj, np.float32)
-            mask = np.asarray(nib.load(record.files.path("brain_mask")).dataobj) > 0
+            outline: Any = nib.load(record.files.path("brain_mask"))
+            mask = np.asarray(outline.dataobj) > 0
             affine = np.asarray(image.affine, np.float64)
             places = plausible_places(data, mask, affine)
             found.append(RealBackground(subject, data, mask, affine, places))

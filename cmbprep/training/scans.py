@@ -118,7 +118,7 @@ def simulate_scans(
 
     person = _draw_person(template, microbleeds, mimic_rounds, rng)
     for protocol in protocols:
-        geometry = scanner.plan_geometry(protocol, person.centre, rng)
+        geometry = scanner.plan_geometry(protocol, person.centre.tolist(), rng)
         acquired = scanner.acquire(
             person.head, person.tubes, person.sources, protocol, geometry, rng
         )
@@ -196,9 +196,7 @@ def _training_scans(
         )
 
 
-def _even(
-    image: FloatArray, affine: NDArray[np.float64], mask: NDArray[np.bool_]
-) -> FloatArray:
+def _even(image: FloatArray, affine: NDArray[np.float64], mask: NDArray[np.bool_]) -> FloatArray:
     """Correct the bias as the program does."""
     import nibabel as nib
 

@@ -1,0 +1,207 @@
+"""The learned detector: many candidates, and a small network that looks around each.
+
+1. Candidates and their features, as :mod:`cmbprep.detectors.classical` makes them; almost no
+   bleed is missed here, and almost all candidates are something else.
+2. Those that the classical model finds the most suspicious are cut out at fixed physical
+   scales (:mod:`cmbprep.detectors.views`), with phase and early echoes where there are any.
+3. A network tells nothing, microbleed and calcification apart; its output is calibrated to a
+   probability on simulated people with as many bleeds as people have.
+4. Each lesion is segmented, and where there is phase its field says whether it is
+   paramagnetic (:mod:`cmbprep.detectors.susceptibility`).
+
+The axes are brought into one order first, so that it does not matter how a scan is stored.
+Weights and card are in :mod:`cmbprep.models`; :mod:`cmbprep.training` makes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..algorithms.candidate_features import FEATURES
+from ..algorithms.patches import Patches
+from ..algorithms.segmentation import segment_lesions
+from .assembly import assemble, scan_warnings
+from .base import Detection, DetectorInput
+from .classical import ClassicalDetector
+from .susceptibility import marked
+from .views import COLUMNS, ScanViews, view_scan, with_rows
+
+__all__ = ["MODEL", "LearnedDetector", "calibrated"]
+
+#: Name of the model's files.
+MODEL = "candidates"
+#: Candidates of a scan that the network looks at.
+LOOKED_AT = 250
+# Candidates less probable than this leave no trace in the probability map.
+_FAINTEST = 0.01
+# Candidates that the network looks at at a time: bounds the memory.
+_BATCH = 64
+
+FloatArray = NDArray[np.float32]
+
+
+class LearnedDetector:
+    """Detector with the network that comes with the program; see the module.
+
+    Parameters
+    ----------
+    threshold
+        Probability from which a lesion is listed; None for the operating point ``possible``
+        of the model's card.
+    folder
+        Where the model's two files are; None for the packaged ones.
+    """
+
+    name = "learned"
+
+    def __init__(
+        self, threshold: float | None = None, *, folder: Traversable | None = None
+    ) -> None:
+        place = resources.files("cmbprep.models") if folder is None else folder
+        content = place.joinpath(f"{MODEL}.onnx").read_bytes()
+        self._card: dict[str, Any] = json.loads(
+            place.joinpath(f"{MODEL}.json").read_text(encoding="utf-8")
+        )
+        if tuple(self._card["columns"]) != COLUMNS:
+            raise ValueError("the model was fitted to another description of candidates")
+        points = self._card["operating_points"]
+        self._definite = float(points["definite"])
+        self._threshold = float(points["possible"] if threshold is None else threshold)
+        self._first_look = ClassicalDetector()
+        self._session = _session(content)
+        self._sha256 = hashlib.sha256(content).hexdigest()
+        self.version = str(self._card["version"])
+
+    @property
+    def parameters(self) -> Mapping[str, object]:
+        """Name, version and hash of the model, and both thresholds."""
+        return {
+            "detector": self.name,
+            "version": self.version,
+            "sha256": self._sha256,
+            "threshold": self._threshold,
+            "definite": self._definite,
+        }
+
+    def detect(self, scan: DetectorInput) -> Detection:
+        """Find microbleeds in one scan."""
+        views = view_scan(scan)
+        suspicion = self._first_look.rate(views.table[:, : len(FEATURES)])
+        first = np.argsort(-np.round(suspicion, 6), kind="stable")[:LOOKED_AT]
+        views = with_rows(views, np.sort(first))
+        bleed, calcified = self._rate(views)
+        # Calcium is listed only where phase can prove it.
+        shown = np.where(calcified > bleed, calcified, bleed) if scan.phases else bleed
+        rows = np.flatnonzero(shown >= min(_FAINTEST, self._threshold))
+        voxels = views.candidates.voxels[rows]
+        order = np.lexsort((voxels[:, 2], voxels[:, 1], voxels[:, 0], -shown[rows]))
+        rows = rows[order]
+        regions = segment_lesions(
+            views.scan.magnitude[views.box],
+            views.scan.brain_mask[views.box],
+            views.box_affine,
+            views.candidates.voxels[rows],
+            views.candidates.radii_mm[rows],
+        )
+        found = assemble(
+            regions,
+            [float(shown[rows[region.seed]]) for region in regions],
+            shape=views.scan.magnitude.shape,
+            corner=views.corner,
+            threshold=self._threshold,
+            definite=self._definite,
+        )
+        return self._finish(scan, views, found)
+
+    def _rate(self, views: ScanViews) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Calibrated probabilities that candidates are bleeds, and calcifications."""
+        if not len(views.candidates):
+            return np.zeros(0), np.zeros(0)
+        logits = self._run(views.patches(), views.table.astype(np.float32))
+        bleed = calibrated(logits, 1, self._card["calibration"]["microbleed"])
+        calcified = calibrated(logits, 2, self._card["calibration"]["calcification"])
+        # Rounding keeps noise of the last bits, which differs between processors, out of the
+        # order and the tables.
+        return np.round(bleed, 5), np.round(calcified, 5)
+
+    def _run(self, patches: Patches, table: FloatArray) -> NDArray[np.float64]:
+        parts = []
+        for start in range(0, len(table), _BATCH):
+            rows = slice(start, start + _BATCH)
+            inputs = {
+                "near": patches.near[rows],
+                "across": patches.across[rows],
+                "wide": patches.wide[rows],
+                "table": table[rows],
+            }
+            parts.append(self._session.run(None, inputs)[0])
+        return np.concatenate(parts).astype(np.float64)
+
+    def _finish(self, scan: DetectorInput, views: ScanViews, found: Detection) -> Detection:
+        """Back to the stored axes; iron told from calcium; what a reader must know."""
+        labels = np.ascontiguousarray(views.order.undo(found.labels))
+        heat = np.ascontiguousarray(views.order.undo(found.probability))
+        lesions, doubts = marked(scan, labels, found.lesions)
+        known = self._card["known"]
+        warnings = [*scan_warnings(scan, tuple(known["spacing_mm"])), *doubts]
+        warnings += _unlike(scan, known)
+        return replace(
+            found, probability=heat, labels=labels, lesions=lesions, warnings=tuple(warnings)
+        )
+
+
+def calibrated(
+    logits: NDArray[np.floating], kind: int, values: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """Probability of a class from the network's logits (n, 3): a straight line in log-odds.
+
+    Parameters
+    ----------
+    logits
+        Of nothing, microbleed, calcification.
+    kind
+        Class.
+    values
+        ``slope`` and ``offset``.
+    """
+    logits = np.asarray(logits, float)
+    others = np.delete(logits, kind, axis=1)
+    odds = logits[:, kind] - np.logaddexp(others[:, 0], others[:, 1])
+    return np.asarray(1 / (1 + np.exp(-(values["slope"] * odds + values["offset"]))))
+
+
+def _unlike(scan: DetectorInput, known: Mapping[str, Any]) -> list[str]:
+    """Sentences about what the model has not seen the like of."""
+    found = []
+    low, high = known["bloom_tesla_ms"]
+    if scan.field_strength is not None and scan.echo_times:
+        bloom = 1000 * max(scan.echo_times) * scan.field_strength
+        if not low <= bloom <= high:
+            found.append(
+                f"Echo time times field strength is {bloom:.0f} ms T, outside of what the detector "
+                f"was fitted on ({low:g} to {high:g}); its probabilities may not hold."
+            )
+    noise = float(np.median(scan.magnitude[scan.brain_mask]))
+    if noise <= 0:
+        found.append("The median signal of the brain is zero; the scan cannot be rated.")
+    return found
+
+
+def _session(content: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # One thread, one order: the same bytes wherever it runs with other processes beside it.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,1 @@
+"""Models that come with the program, each with its card; made by ``cmbprep-tools train``."""

@@ -1,0 +1,146 @@
+"""The command ``cmbprep-tools train``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``train`` to a parser."""
+    parser.add_argument(
+        "dest", metavar="DEST", type=Path, help="folder of the samples, the model and its log"
+    )
+    parser.add_argument(
+        "--people",
+        metavar="N",
+        type=int,
+        default=60,
+        help="simulated people to fit to (default: 60)",
+    )
+    parser.add_argument(
+        "--tune-people",
+        metavar="N",
+        type=int,
+        default=24,
+        help="simulated people to calibrate on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--results",
+        metavar="OUTPUT_DIR",
+        type=Path,
+        help="results of cmbprep on real scans without microbleeds, to use as backgrounds",
+    )
+    parser.add_argument(
+        "--subjects",
+        metavar="L",
+        nargs="+",
+        default=[],
+        help="participants of these results that are used (needed with --results)",
+    )
+    parser.add_argument(
+        "--real-scans",
+        metavar="N",
+        type=int,
+        default=14,
+        help="scans made of each real background (default: %(default)s)",
+    )
+    parser.add_argument("--epochs", metavar="N", type=int, default=12, help="default: 12")
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the fit (default: 0)")
+    parser.add_argument(
+        "--nprocs", metavar="N", type=int, default=1, help="people simulated at a time"
+    )
+    parser.add_argument(
+        "--samples-only", action="store_true", help="make the samples and stop before the fit"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run ``train`` with parsed arguments; give the exit status.
+
+    Samples that are there are kept, so that a run that was stopped goes on.
+
+    Raises
+    ------
+    UsageError
+        If the arguments are wrong or PyTorch is not installed.
+    """
+    if min(args.people, args.tune_people, args.real_scans, args.nprocs, args.epochs) < 1:
+        raise UsageError("the numbers of people, scans, processes and epochs must be 1 or more")
+    if (args.results is None) != (not args.subjects):
+        raise UsageError("--results and --subjects go together")
+    if not args.samples_only:
+        _need_torch()
+    from .generation import generate, plan_tasks
+
+    args.dest.mkdir(parents=True, exist_ok=True)
+    subjects = tuple(label.removeprefix("sub-") for label in args.subjects)
+    tasks = plan_tasks(
+        args.dest / "samples",
+        {"train": args.people, "tune": args.tune_people},
+        {"train": args.real_scans} if subjects else None,
+        args.results,
+        subjects,
+    )
+    with open(args.dest / "train.log", "a", encoding="utf-8") as log:
+
+        def say(text: str) -> None:
+            line = f"{time.strftime('%H:%M:%S')} {text}\n"
+            log.write(line)
+            log.flush()
+            sys.stderr.write(line)
+
+        generate(tasks, args.nprocs, lambda done, total, stem: say(f"[{done}/{total}] {stem}"))
+        if args.samples_only:
+            return 0
+        stems = [task.stem for task in tasks]
+        summary = _fit(args.dest, stems, subjects, args, say)
+        say(json.dumps(summary))
+    return 0
+
+
+def _fit(
+    dest: Path, stems: list[str], subjects: tuple[str, ...], args: argparse.Namespace, say: Any
+) -> dict[str, object]:
+    from ..detectors.learned import MODEL
+    from ..outputs import write_json
+    from .calibration import tune
+    from .export import to_onnx
+    from .fitting import fit_network, predict
+    from .model_card import card, read_summaries
+    from .options import FitOptions
+    from .samples import load_samples
+
+    def files(role: str) -> list[Path]:
+        chosen = [stem for stem in stems if stem.startswith(f"{role}_")]
+        return [p for stem in chosen for p in sorted((dest / "samples").glob(f"{stem}_*.npz"))]
+
+    fitted, held = files("train"), files("tune")
+    samples, summaries = load_samples(fitted), read_summaries(fitted)
+    options = FitOptions(epochs=args.epochs, seed=args.seed)
+    say(f"fitting to {len(samples)} candidates of {len(fitted)} scans")
+    network = fit_network(samples, options, say)
+    tuning_samples, known = load_samples(held), read_summaries(held)
+    missed = sum(summary["visible"] - summary["with_candidate"] for summary in known)
+    tuning = tune(predict(network, tuning_samples), tuning_samples, len(held), missed)
+    (dest / f"{MODEL}.onnx").write_bytes(to_onnx(network))
+    write_json(dest / f"{MODEL}.json", card(tuning, samples, summaries, subjects, options))
+    return {"operating_points": tuning.points, **tuning.summary}
+
+
+def _need_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "training needs PyTorch, which is not installed",
+            hint="install cmbprep[train], or give --samples-only",
+        ) from error

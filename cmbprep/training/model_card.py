@@ -1,0 +1,84 @@
+"""The card of a model: its numbers, and what a reader must know about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..detectors.views import COLUMNS
+from .calibration import Tuning
+from .generation import FAMILIES, REAL_FAMILY
+from .options import FitOptions
+from .samples import BLEED, CALCIFICATION, Samples
+
+__all__ = ["card", "read_summaries"]
+
+
+def read_summaries(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """Read what was written beside samples."""
+    return [json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) for path in paths]
+
+
+def card(
+    tuning: Tuning,
+    samples: Samples,
+    summaries: list[dict[str, Any]],
+    subjects: tuple[str, ...],
+    options: FitOptions,
+) -> dict[str, Any]:
+    """Make the card.
+
+    Parameters
+    ----------
+    tuning
+        Calibration and operating points.
+    samples, summaries
+        That the network was fitted to, and what is known of their scans.
+    subjects
+        Of the real backgrounds.
+    options
+        Of the fit.
+    """
+    spacing = np.array([summary["spacing"] for summary in summaries])
+    blooms = [
+        1000 * max(summary["echo_times"]) * summary["field_strength"]
+        for summary in summaries
+        if summary["echo_times"] and summary["field_strength"]
+    ]
+    return {
+        "name": "learned",
+        "version": "1",
+        "licence": "Apache-2.0",
+        "intended_use": "Research. Finds candidates for microbleeds on T2*-weighted GRE, "
+        "multi-echo GRE (magnitude, with or without phase) and SWI; a person looks at every one.",
+        "limits": "All microbleeds that it has learned from are simulated. It has not been "
+        "validated against raters. Without phase a calcification is told from a microbleed by its "
+        "place and looks only.",
+        "data": {
+            "scans": len(summaries),
+            "bleeds_candidates": int((samples.target == BLEED).sum()),
+            "calcification_candidates": int((samples.target == CALCIFICATION).sum()),
+            "other_candidates": int((samples.target == 0).sum()),
+            "heads": "the packaged template, deformed at random (cmbprep.simulate)",
+            "real_backgrounds": list(subjects),
+            "seeds": {
+                "simulated": {role: family[0] for role, family in FAMILIES.items()},
+                "implanted": REAL_FAMILY,
+                "fit": options.seed,
+            },
+        },
+        "known": {
+            "spacing_mm": [round(float(spacing.min()), 2), round(float(spacing.max()), 2)],
+            "bloom_tesla_ms": [round(min(blooms), 0), round(max(blooms), 0)],
+        },
+        "probability": "Chance that a listed candidate is a microbleed, in simulated people with "
+        "as many as people have; calibrated on people that were not fitted to.",
+        "tuning": tuning.summary,
+        "calibration": tuning.lines,
+        "operating_points": tuning.points,
+        "columns": list(COLUMNS),
+    }

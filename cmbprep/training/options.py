@@ -1,0 +1,31 @@
+"""How a network is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FitOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How to fit.
+
+    Attributes
+    ----------
+    epochs, batch, rate
+        Passes over the samples, candidates a step, largest learning rate (one cycle).
+    seed
+        Of weights, order and augmentation.
+    width
+        See :class:`cmbprep.training.network.CandidateNetwork`.
+    easy
+        Part of the candidates without a spot that an epoch takes.
+    """
+
+    epochs: int = 14
+    batch: int = 128
+    rate: float = 2e-3
+    seed: int = 0
+    width: int = 24
+    easy: float = 0.6
