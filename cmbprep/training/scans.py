@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +23,14 @@ from ..simulate.protocols import Protocol
 from ..simulate.scanner import Acquisition, Geometry
 from ..simulate.truth import Truth
 
-__all__ = ["KNOWN_KINDS", "KnownSpot", "TrainingScan", "simulate_scans"]
+__all__ = [
+    "KNOWN_KINDS",
+    "KnownSpot",
+    "TrainingScan",
+    "detector_inputs",
+    "rough_mask",
+    "simulate_scans",
+]
 
 #: What a spot of the truth can be.
 KNOWN_KINDS = ("microbleed", "hidden", "calcification", "other")
@@ -157,7 +164,6 @@ def _draw_person(
 def _training_scans(
     person: _Person, acquired: Acquisition, protocol: Protocol, rng: np.random.Generator
 ) -> Iterator[TrainingScan]:
-    from ..simulate.swi import swi
     from ..simulate.truth import tell_truth
 
     truth = tell_truth(person.head, person.sources, acquired)
@@ -165,34 +171,58 @@ def _training_scans(
     mask = rough_mask(person.head, acquired.geometry, rng)
     if np.count_nonzero(mask) < 2000:
         return
-    echoes = [np.abs(echo).astype(np.float32) for echo in acquired.echoes]
-    magnitude = combine_echoes(echoes, protocol.echo_times)
-    affine = acquired.geometry.affine
+    for scan in detector_inputs(acquired.echoes, acquired.geometry.affine, mask, protocol):
+        yield TrainingScan(scan, labels, spots)
+
+
+def detector_inputs(
+    signals: Sequence[NDArray[np.complex64]],
+    affine: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    protocol: Protocol,
+) -> Iterator[DetectorInput]:
+    """Give what the program would hand to a detector for an acquisition.
+
+    Parameters
+    ----------
+    signals
+        Complex image of each echo, (X, Y, Z).
+    affine
+        4x4, voxel to RAS+ mm.
+    mask
+        Brain.
+    protocol
+        Of the acquisition.
+
+    Yields
+    ------
+    DetectorInput
+        The magnitude, with phase if the protocol keeps it; and for ``swi`` the processed image.
+    """
+    from ..simulate.swi import swi
+
+    echoes = [np.abs(signal).astype(np.float32) for signal in signals]
     plain = DetectorInput(
-        magnitude=_even(magnitude, affine, mask),
+        magnitude=_even(combine_echoes(echoes, protocol.echo_times), affine, mask),
         affine=affine,
         brain_mask=mask,
         sequence="MEGRE" if len(echoes) > 1 else "T2starw",
         field_strength=protocol.field_strength,
         echo_times=protocol.echo_times,
         echoes=tuple(echoes),
-        phases=tuple(np.angle(echo).astype(np.float32) for echo in acquired.echoes)
+        phases=tuple(np.angle(signal).astype(np.float32) for signal in signals)
         if protocol.phase
         else (),
     )
-    yield TrainingScan(plain, labels, spots)
+    yield plain
     if protocol.suffix == "swi":
-        weighted = swi(acquired.echoes[-1], phase_sign=protocol.phase_sign)
-        yield TrainingScan(
-            replace(
-                plain,
-                magnitude=_even(weighted, affine, mask),
-                sequence="swi",
-                echoes=(),
-                phases=(),
-            ),
-            labels,
-            spots,
+        weighted = swi(signals[-1], phase_sign=protocol.phase_sign)
+        yield replace(
+            plain,
+            magnitude=_even(weighted, affine, mask),
+            sequence="swi",
+            echoes=(),
+            phases=(),
         )
 
 

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from scipy import special
+
+from cmbprep.detectors.learned import calibrated
+from cmbprep.detectors.views import COLUMNS
+from cmbprep.training.calibration import fit_line, operating_points, tune
+from cmbprep.training.samples import BLEED, NOTHING, Samples
+
+
+def samples_of(target, spot, scan):
+    n = len(target)
+    return Samples(
+        near=np.zeros((n, 1, 1, 1), np.float16),
+        across=np.zeros((n, 1), np.float16),
+        wide=np.zeros((n, 1), np.float16),
+        table=np.zeros((n, len(COLUMNS)), np.float32),
+        target=np.asarray(target, np.int8),
+        spot=np.asarray(spot, np.int32),
+        scan=np.asarray(scan, np.int32),
+        diameter=np.zeros(n, np.float32),
+    )
+
+
+def test_a_known_line_is_found():
+    rng = np.random.default_rng(0)
+    odds = rng.normal(0, 4, 40000)
+    target = (rng.random(40000) < special.expit(0.6 * odds - 1.5)).astype(float)
+    line = fit_line(odds, target)
+    assert line["slope"] == pytest.approx(0.6, abs=0.03)
+    assert line["offset"] == pytest.approx(-1.5, abs=0.06)
+
+
+def test_calibrated_is_the_softmax_where_the_line_is_the_identity():
+    logits = np.random.default_rng(1).normal(0, 3, (50, 3))
+    for kind in range(3):
+        found = calibrated(logits, kind, {"slope": 1.0, "offset": 0.0})
+        assert np.allclose(found, special.softmax(logits, axis=1)[:, kind])
+
+
+def test_operating_points_by_counting():
+    # Ten candidates, best first: 1 1 1 0 1 0 0 0 0 0; one bleed has no candidate.
+    probability = np.linspace(0.95, 0.05, 10)
+    target = np.array([1, 1, 1, 0, 1, 0, 0, 0, 0, 0], bool)
+    points, counted = operating_points(probability, target, missed=1, scans=2)
+    # F1 is 2*3/(3+5)=0.75 after three, 2*4/(5+5)=0.8 after five.
+    assert points["possible"] == pytest.approx(0.55)
+    # All of the first three are right, at probabilities of 0.75 and more.
+    assert points["definite"] == pytest.approx(0.75)
+    assert counted["possible"] == {"sensitivity": 0.8, "false_positives_a_scan": 0.5}
+    assert counted["definite"] == {"sensitivity": 0.6, "false_positives_a_scan": 0.0}
+
+
+def test_several_candidates_of_one_bleed_count_once():
+    logits = np.array([[-3.0, 3, -9], [-2.0, 2, -9], [3.0, -3, -9], [3.0, -4, -9]] * 30)
+    scan = np.repeat(np.arange(30), 4)
+    target = np.tile([BLEED, BLEED, NOTHING, NOTHING], 30)
+    spot = np.tile([0, 0, -1, -1], 30)
+    tuning = tune(logits, samples_of(target, spot, scan), scans=30, missed=0)
+    assert tuning.summary["bleeds"] == 30
+    assert tuning.summary["possible"] == {"sensitivity": 1.0, "false_positives_a_scan": 0.0}
