@@ -112,13 +112,14 @@ def simulate_person(folder: Path, seed: int) -> None:
 def detect_all(arguments: argparse.Namespace) -> None:
     """Run a detector on all scans of a folder; write its tables and those of the truth."""
     from cmbprep.detectors import get_detector
-    from cmbprep.detectors.learned import LearnedDetector
     from cmbprep.simulate.protocols import get_protocol
     from cmbprep.training.scans import detector_inputs
 
     if arguments.model is None:
         detector = get_detector(arguments.detector)
     else:
+        from cmbprep.detectors.learned import LearnedDetector
+
         detector = LearnedDetector(folder=arguments.model)
     name = arguments.name or arguments.detector
     paths = sorted(p for glob in arguments.scans for p in arguments.folder.glob(f"{glob}.npz"))

@@ -23,7 +23,10 @@ __all__ = [
 ]
 
 #: Name -> (module of this package, class). Imported only when asked for.
-DETECTORS: dict[str, tuple[str, str]] = {"classical": ("classical", "ClassicalDetector")}
+DETECTORS: dict[str, tuple[str, str]] = {
+    "learned": ("learned", "LearnedDetector"),
+    "classical": ("classical", "ClassicalDetector"),
+}
 
 
 def get_detector(name_or_path: str | Path, threshold: float | None = None) -> Detector:

@@ -1,8 +1,9 @@
 """What the network's output means: probabilities, calibrated on people left out of the fit.
 
-The fit shows the network far more bleeds than a scan holds. Simulated people of the role
-``tune`` have natural numbers, so that a straight line in log-odds fitted to them (Platt 1999)
-gives probabilities that hold where about as many are to be found.
+The fit shows the network far more bleeds than a scan holds. Tuning scans either hold as many as
+people do, or their bleeds are weighed as if they did (:data:`NATURAL_BLEEDS`), so that a straight
+line in log-odds fitted to them (Platt 1999) gives probabilities that hold where about as many
+are to be found.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from .samples import BLEED, CALCIFICATION, Samples
 
 __all__ = ["Tuning", "fit_line", "operating_points", "tune"]
 
+#: Visible microbleeds of a scan, on average over simulated people (:mod:`cmbprep.simulate.people`).
+NATURAL_BLEEDS = 2.2
+#: A scan with more bleeds than this was made with many on purpose.
+CROWDED = 15
 #: Precision, on tuning scans, from which a lesion is called definite.
 DEFINITE_PRECISION = 0.95
 #: Smallest probabilities of the two operating points.
@@ -59,15 +64,28 @@ def tune(logits: NDArray[np.float64], samples: Samples, scans: int, missed: int)
     from ..detectors.learned import calibrated
 
     best = _one_a_spot(logits, samples)
+    weight = _weights(samples, best)
     lines = {}
     for name, kind in (("microbleed", BLEED), ("calcification", CALCIFICATION)):
         others = np.delete(logits[best], kind, axis=1)
         odds = logits[best, kind] - np.logaddexp(others[:, 0], others[:, 1])
-        lines[name] = fit_line(odds, (samples.target[best] == kind).astype(float))
+        lines[name] = fit_line(odds, (samples.target[best] == kind).astype(float), weight)
     probability = calibrated(logits[best], BLEED, lines["microbleed"])
     target = samples.target[best] == BLEED
-    points, counted = operating_points(probability, target, missed, scans)
-    return Tuning(lines, points, {"scans": scans, "bleeds": int(target.sum()) + missed, **counted})
+    points, counted = operating_points(probability, target, missed, scans, weight)
+    bleeds = {"bleeds": int(target.sum()), "bleeds_without_candidate": missed}
+    return Tuning(lines, points, {"scans": scans, **bleeds, **counted})
+
+
+def _weights(samples: Samples, rows: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Weight of candidates: those of bleeds in crowded scans count as if there were few."""
+    weight = np.ones(len(rows))
+    bleed = samples.target[rows] == BLEED
+    for scan in np.unique(samples.scan[rows]):
+        own = bleed & (samples.scan[rows] == scan)
+        if own.sum() > CROWDED:
+            weight[own] = NATURAL_BLEEDS / own.sum()
+    return weight
 
 
 def _one_a_spot(logits: NDArray[np.float64], samples: Samples) -> NDArray[np.int_]:
@@ -82,46 +100,68 @@ def _one_a_spot(logits: NDArray[np.float64], samples: Samples) -> NDArray[np.int
     return np.sort(order[first])
 
 
-def fit_line(odds: NDArray[np.float64], target: NDArray[np.float64]) -> dict[str, float]:
-    """Slope and offset of a logistic regression of the target on log-odds."""
+def fit_line(
+    odds: NDArray[np.float64],
+    target: NDArray[np.float64],
+    weight: NDArray[np.float64] | None = None,
+) -> dict[str, float]:
+    """Slope and offset of a weighted logistic regression of the target on log-odds."""
+    weight = np.ones(len(odds)) if weight is None else weight
 
     def loss(line: NDArray[np.float64]) -> float:
         value = line[0] * odds + line[1]
         penalty = 0.5 * (line[0] - 1) ** 2
-        return float((np.logaddexp(0, value) - target * value).sum() + penalty)
+        return float((weight * (np.logaddexp(0, value) - target * value)).sum() + penalty)
 
     line = optimize.minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead").x
     return {"slope": round(float(line[0]), 4), "offset": round(float(line[1]), 4)}
 
 
 def operating_points(
-    probability: NDArray[np.float64], target: NDArray[np.bool_], missed: int, scans: int
+    probability: NDArray[np.float64],
+    target: NDArray[np.bool_],
+    missed: int,
+    scans: int,
+    weight: NDArray[np.float64] | None = None,
 ) -> tuple[dict[str, float], dict[str, object]]:
     """Choose ``possible`` (largest F1) and ``definite`` (precision) on tuning scans.
+
+    Parameters
+    ----------
+    probability, target, weight
+        (n,) of the candidates.
+    missed
+        Bleeds without a candidate; they weigh as the others do on average.
+    scans
+        Number of scans.
 
     Returns
     -------
     points, counted
         And what holds at each on the tuning scans; not an estimate for others.
     """
+    weight = np.ones(len(target)) if weight is None else weight
     order = np.argsort(-probability, kind="stable")
-    hits = np.cumsum(target[order])
-    listed = np.arange(1, len(order) + 1)
-    total = int(target.sum()) + missed
-    f1 = 2 * hits / (listed + total)
+    hits = np.cumsum((target * weight)[order])
+    listed = np.cumsum(np.where(target, weight, 1.0)[order])
+    found = float((target * weight).sum())
+    total = found * (1 + missed / max(int(target.sum()), 1))
+    f1 = 2 * hits / np.maximum(listed + total, 1e-9)
     possible = max(float(probability[order[int(np.argmax(f1))]]), LEAST["possible"])
     precision = hits / listed
     good = np.flatnonzero((precision >= DEFINITE_PRECISION) & (probability[order] >= 0.5))
     definite = float(probability[order[good[-1]]]) if len(good) else 0.9
+    # Rounded down, so that the candidate at the point itself is listed.
     points = {
-        "possible": round(possible, 3),
-        "definite": round(max(definite, possible, LEAST["definite"]), 3),
+        "possible": int(1000 * possible) / 1000,
+        "definite": int(1000 * max(definite, possible, LEAST["definite"])) / 1000,
     }
     counted: dict[str, object] = {}
     for name, point in points.items():
         above = probability >= point
+        share = float((weight * (above & target)).sum()) / max(total, 1e-9)
         counted[name] = {
-            "sensitivity": round(float((above & target).sum()) / max(total, 1), 3),
+            "sensitivity": round(share, 3),
             "false_positives_a_scan": round(float((above & ~target).sum()) / max(scans, 1), 3),
         }
     return points, counted

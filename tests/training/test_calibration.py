@@ -59,3 +59,13 @@ def test_several_candidates_of_one_bleed_count_once():
     tuning = tune(logits, samples_of(target, spot, scan), scans=30, missed=0)
     assert tuning.summary["bleeds"] == 30
     assert tuning.summary["possible"] == {"sensitivity": 1.0, "false_positives_a_scan": 0.0}
+
+
+def test_crowded_scans_count_as_if_they_were_not():
+    """Twenty bleeds weigh as two; what is certain stays so, what is doubtful becomes less."""
+    logits = np.array([[0.0, 0.0, -9.0]] * 40)
+    target = [BLEED] * 20 + [NOTHING] * 20
+    spot = [*range(20), *[-1] * 20]
+    tuning = tune(logits, samples_of(target, spot, np.zeros(40)), scans=1, missed=0)
+    probability = calibrated(logits[:1], BLEED, tuning.lines["microbleed"])[0]
+    assert probability == pytest.approx(2.2 / 22.2, abs=0.01)

@@ -1,0 +1,157 @@
+import dataclasses
+import itertools
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cmbprep.detectors import DetectorInput, get_detector
+
+from .phantom import make_phantom
+
+
+def scan_of(phantom, **more):
+    return DetectorInput(
+        magnitude=phantom.magnitude,
+        affine=phantom.affine,
+        brain_mask=phantom.mask,
+        sequence="T2starw",
+        field_strength=3.0,
+        echo_times=(0.02,),
+        **more,
+    )
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return get_detector("learned", threshold=0.05)
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return make_phantom()
+
+
+@pytest.fixture(scope="module")
+def found(detector, phantom):
+    return detector.detect(scan_of(phantom))
+
+
+def rows(detection):
+    return [
+        (*np.round(one.centre_ras, 3), round(one.volume_mm3, 3), one.probability, one.rating)
+        for one in detection.lesions
+    ]
+
+
+def test_round_voids_are_found_and_tubes_are_not(found, phantom):
+    sure = np.array([one.centre_ras for one in found.lesions if one.probability > 0.5])
+    gaps = np.linalg.norm(sure[:, None] - phantom.bleeds_ras[None], axis=2)
+    assert (gaps.min(axis=0) < 2).sum() >= 4, "of five voids"
+    assert (gaps.min(axis=1) > 5).sum() <= 1, "what is no void"
+
+
+def test_the_same_scan_gives_the_same_bytes(detector, found, phantom):
+    again = detector.detect(scan_of(phantom))
+    assert rows(again) == rows(found)
+    assert again.probability.tobytes() == found.probability.tobytes()
+    assert again.labels.tobytes() == found.labels.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("axes", "flips"),
+    list(
+        zip(
+            itertools.permutations(range(3)),
+            [(1, 1, 1), (-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, 1), (-1, -1, -1)],
+            strict=True,
+        )
+    ),
+)
+def test_however_it_is_stored(detector, found, phantom, axes, flips):
+    turn = np.column_stack([axes, flips])
+    image = nib.Nifti1Image(phantom.magnitude, phantom.affine).as_reoriented(turn)
+    mask = nib.Nifti1Image(phantom.mask.astype(np.uint8), phantom.affine).as_reoriented(turn)
+    other = detector.detect(
+        DetectorInput(
+            magnitude=np.ascontiguousarray(np.asarray(image.dataobj, np.float32)),
+            affine=image.affine,
+            brain_mask=np.ascontiguousarray(np.asarray(mask.dataobj) > 0),
+            sequence="T2starw",
+            field_strength=3.0,
+            echo_times=(0.02,),
+        )
+    )
+    assert rows(other) == rows(found)
+    back = nib.Nifti1Image(found.labels, phantom.affine).as_reoriented(turn)
+    assert np.array_equal(other.labels, np.asarray(back.dataobj))
+
+
+@pytest.mark.parametrize("gain", [0.01, 7.0])
+def test_the_gain_of_the_scanner_plays_no_part(detector, found, phantom, gain):
+    louder = dataclasses.replace(phantom, magnitude=(phantom.magnitude * gain).astype(np.float32))
+    other = detector.detect(scan_of(louder))
+    one, two = np.array([r[:5] for r in rows(found)]), np.array([r[:5] for r in rows(other)])
+    assert one.shape == two.shape
+    assert np.abs(one - two).max() < 0.05
+
+
+def sure(detection):
+    return np.array([one.centre_ras for one in detection.lesions if one.probability > 0.5])
+
+
+def test_resampled_by_a_fifth(detector, found, phantom):
+    factor = np.array([1.2, 1.2, 1.2])
+    image = ndimage.zoom(phantom.magnitude, factor, order=1, grid_mode=True, mode="nearest")
+    mask = ndimage.zoom(phantom.mask.astype(np.float32), factor, order=1, grid_mode=True) > 0.5
+    affine = phantom.affine.copy()
+    real = np.array(phantom.magnitude.shape) / np.array(image.shape)
+    affine[:3, :3] = affine[:3, :3] * real
+    affine[:3, 3] += phantom.affine[:3, :3] @ ((real - 1) / 2)
+    finer = dataclasses.replace(phantom, magnitude=image, mask=mask, affine=affine)
+    other = detector.detect(scan_of(finer))
+    gaps = np.linalg.norm(sure(found)[:, None] - sure(other)[None], axis=2)
+    assert (gaps.min(axis=1) < 2).all()
+
+
+def test_a_part_of_the_field_of_view(detector, found, phantom):
+    cut = phantom.magnitude.shape[0] // 8
+    affine = phantom.affine.copy()
+    affine[:3, 3] += affine[:3, 0] * cut
+    part = dataclasses.replace(
+        phantom,
+        magnitude=np.ascontiguousarray(phantom.magnitude[cut:]),
+        mask=np.ascontiguousarray(phantom.mask[cut:]),
+        affine=affine,
+    )
+    other = sure(detector.detect(scan_of(part)))
+    voxels = np.linalg.inv(affine) @ np.column_stack([sure(found), np.ones(len(sure(found)))]).T
+    inside = voxels[0] > 8
+    gaps = np.linalg.norm(sure(found)[inside][:, None] - other[None], axis=2)
+    assert (gaps.min(axis=1) < 2).all()
+
+
+def test_nothing_is_found_in_noise(detector):
+    rng = np.random.default_rng(0)
+    image = (100 + 5 * rng.standard_normal((60, 60, 24))).astype(np.float32)
+    scan = DetectorInput(
+        magnitude=image,
+        affine=np.diag([1.0, 1.0, 3.0, 1.0]),
+        brain_mask=np.ones(image.shape, bool),
+        sequence="T2starw",
+    )
+    assert all(one.rating == "possible" for one in detector.detect(scan).lesions)
+
+
+def test_a_scan_unlike_the_known_ones_is_said_to_be(detector, phantom):
+    strange = dataclasses.replace(scan_of(phantom), field_strength=7.0, echo_times=(0.06,))
+    assert any("Echo time" in text for text in detector.detect(strange).warnings)
+    assert not any("Echo time" in text for text in detector.detect(scan_of(phantom)).warnings)
+
+
+def test_parameters_tell_the_model(detector):
+    values = detector.parameters
+    assert values["detector"] == "learned"
+    assert len(values["sha256"]) == 64
+    assert 0 < values["threshold"] <= values["definite"] < 1
