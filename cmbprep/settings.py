@@ -51,7 +51,7 @@ class Settings:
     template: str = DEFAULT_TEMPLATE
     scheme: str = "mars"
     offline: bool = False
-    detector: str = "classical"
+    detector: str = "learned"
     threshold: float | None = None
     reports_only: bool = False
     dry_run: bool = False

@@ -91,8 +91,8 @@ def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--detector",
-        default="classical",
-        metavar="{classical,FILE.onnx}",
+        default="learned",
+        metavar="{learned,classical,FILE.onnx}",
         help="detector of microbleeds: one of the program's own, or the file of a network of "
         "yours (default: %(default)s)",
     )
