@@ -202,8 +202,8 @@ def describe(evaluation: dict[str, Any], used: Run) -> str:
         f"{evaluation['source']['prediction']}, detector `{used.detector}`{version}, probability "
         f"from {used.threshold}; {used.participants} simulated people, seed {used.seed}, protocols "
         f"{', '.join(f'`{name}`' for name in used.protocols)}. Rule: "
-        f"`{evaluation['rule']['short']}`, true lesions of {MIN_DIAMETER_MM} mm or more that are "
-        f"visible. In brackets: 95 % intervals, {draws} bootstrap draws of people."
+        f"`{evaluation['rule']['short']}`, of the true lesions those that are visible. In "
+        f"brackets: 95 % intervals, {draws} bootstrap draws of people."
     )
 
 

@@ -95,7 +95,14 @@ def test_table_shows_all_scans_and_each_protocol(evaluation: dict) -> None:
 
 def test_table_says_what_it_is_of(evaluation: dict) -> None:
     first = make_page(evaluation, USED).splitlines()[0]
-    for part in ("cmbprep 9.9", "`classical` (version 1)", "seed 9300", "`ukb-swi`", "<=5mm"):
+    for part in (
+        "cmbprep 9.9",
+        "`classical` (version 1)",
+        "seed 9300",
+        "`ukb-swi`",
+        "<=5mm",
+        ">=2mm",
+    ):
         assert part in first
 
 
