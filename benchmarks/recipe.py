@@ -158,7 +158,7 @@ def read_run(table: Path, args: argparse.Namespace) -> Run:
 
 def evaluate(data: Path, out: Path, folder: Path) -> dict[str, Any]:
     """Compare with the truth; give the figures."""
-    figures = folder / "figures.json"
+    figures = folder / "evaluation.json"
     run(
         *("cmbprep-tools", "evaluate", out, data / "derivatives" / "truth"),
         *("--match", "centroid", "--distance", MATCH_MM, "--min-diameter", MIN_DIAMETER_MM),
@@ -224,7 +224,7 @@ def figure(entry: dict[str, float | None]) -> str:
         return "n/a"
     if low is None or high is None:
         return f"{value:.2f}"
-    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+    return f"{value:.2f} ({low:.2f}–{high:.2f})"
 
 
 def mimic_table(origins: list[dict[str, Any]]) -> str:
@@ -234,7 +234,12 @@ def mimic_table(origins: list[dict[str, Any]]) -> str:
         if row["false_positives"]:
             counted = ["" if row[n] is None else str(row[n]) for n in ("mimics", "mimics_marked")]
             rows.append(
-                [row["origin"], str(row["false_positives"]), f"{row['share']:.2f}", *counted]
+                [
+                    row["origin"].replace("_", " "),
+                    str(row["false_positives"]),
+                    f"{row['share']:.2f}",
+                    *counted,
+                ]
             )
     return markdown(rows)
 

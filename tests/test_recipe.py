@@ -107,7 +107,7 @@ def test_table_says_what_it_is_of(evaluation: dict) -> None:
 
 
 def test_interval_is_shown_where_there_is_one() -> None:
-    assert figure({"value": 0.5, "low": 0.25, "high": 1.0}) == "0.50 (0.25 to 1.00)"
+    assert figure({"value": 0.5, "low": 0.25, "high": 1.0}) == "0.50 (0.25–1.00)"
     assert figure({"value": 0.5, "low": None, "high": None}) == "0.50"
     assert figure({"value": None, "low": None, "high": None}) == "n/a"
 
