@@ -224,7 +224,7 @@ def figure(entry: dict[str, float | None]) -> str:
         return "n/a"
     if low is None or high is None:
         return f"{value:.2f}"
-    return f"{value:.2f} ({low:.2f}–{high:.2f})"
+    return f"{value:.2f}<br>({low:.2f}–{high:.2f})"
 
 
 def mimic_table(origins: list[dict[str, Any]]) -> str:

@@ -75,7 +75,7 @@ def evaluation(tmp_path: Path) -> dict:
 def cells(page: str, label: str) -> list[str]:
     """The first numbers of a table's row, without their intervals."""
     (line,) = re.findall(rf"^\| {re.escape(label)} \| (.*) \|$", page, re.MULTILINE)
-    return [cell.strip().partition(" ")[0] for cell in line.split("|")]
+    return [cell.strip().partition("<br>")[0] for cell in line.split("|")]
 
 
 def test_table_shows_all_scans_and_each_protocol(evaluation: dict) -> None:
@@ -107,7 +107,7 @@ def test_table_says_what_it_is_of(evaluation: dict) -> None:
 
 
 def test_interval_is_shown_where_there_is_one() -> None:
-    assert figure({"value": 0.5, "low": 0.25, "high": 1.0}) == "0.50 (0.25–1.00)"
+    assert figure({"value": 0.5, "low": 0.25, "high": 1.0}) == "0.50<br>(0.25–1.00)"
     assert figure({"value": 0.5, "low": None, "high": None}) == "0.50"
     assert figure({"value": None, "low": None, "high": None}) == "n/a"
 
