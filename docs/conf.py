@@ -25,7 +25,8 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
 ]
-exclude_patterns = ["_build"]
+# The table is included by validation/recipe.md and is no page.
+exclude_patterns = ["_build", "validation/recipe-table.md"]
 templates_path = ["_templates"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]

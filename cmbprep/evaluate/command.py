@@ -219,21 +219,42 @@ def run(args: argparse.Namespace) -> int:
     rules = conventions(request, options)
     source = _source(request)
     sys.stdout.write(_summary(evaluation, collection, rules, outcomes))
+    tables = {} if args.out is None else _tables(args, evaluation, collection, rules)
     if args.json is not None:
         from .tables import as_json
 
         _write(args.json, as_json(evaluation, collection, rules, outcomes, source))
+    for path, text in tables.items():
+        _write(path, text)
     if args.out is not None:
         from .page import make_page
-        from .tables import make_tables
 
-        for table in make_tables(evaluation, collection):
-            _write(args.out / f"{table.name}.tsv", table.tsv())
-            _write(args.out / f"{table.name}.json", table.dictionary(rules))
         page = args.out / "evaluation.html"
         _write(page, make_page(evaluation, collection, rules, outcomes, source))
         sys.stdout.write(f"\nPage with plots: {page}\n")
     return 0 if all(outcome.holds for outcome in outcomes) else FLOOR_FAILED
+
+
+def _tables(
+    args: argparse.Namespace,
+    evaluation: Evaluation,
+    collection: Collection,
+    rules: tuple[str, ...],
+) -> dict[Path, str]:
+    """Give the text of each table and dictionary by its file, none of which is ``--json``'s."""
+    from .tables import make_tables
+
+    files: dict[Path, str] = {}
+    for table in make_tables(evaluation, collection):
+        files[args.out / f"{table.name}.tsv"] = table.tsv()
+        files[args.out / f"{table.name}.json"] = table.dictionary(rules)
+    if args.json is not None and args.json.absolute() in {path.absolute() for path in files}:
+        raise UsageError(
+            "--out writes a file of this name too",
+            path=args.json,
+            hint="give the file of --json another name or folder",
+        )
+    return files
 
 
 def _settings(args: argparse.Namespace) -> tuple[Request, Options]:

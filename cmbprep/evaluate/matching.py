@@ -87,9 +87,11 @@ class Rule:
     def short(self) -> str:
         """The rule in one word, for a column of a table."""
         if self.match == "centroid":
-            return f"centroid<={self.distance_mm:g}mm,{self.connectivity}-connected"
-        least = f"IoU>={self.min_overlap:g}" if self.min_overlap else "IoU>0"
-        return f"overlap:{least},{self.connectivity}-connected"
+            when = f"centroid<={self.distance_mm:g}mm"
+        else:
+            when = f"overlap:IoU>={self.min_overlap:g}" if self.min_overlap else "overlap:IoU>0"
+        size = f",true>={self.min_diameter_mm:g}mm" if self.min_diameter_mm else ""
+        return f"{when},{self.connectivity}-connected{size}"
 
     @property
     def text(self) -> str:

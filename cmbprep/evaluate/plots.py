@@ -176,8 +176,10 @@ def _reliability(evaluation: Evaluation, axes: Axes) -> bool:
     x, y = chance[full] / count[full], correct[full] / count[full]
     axes.plot(x, y, "o-", color=_BLUE)
     for a, b, n in zip(x, y, count[full], strict=True):
+        # Below the point, but not on the axis.
+        place = (5, -9) if b > 0.1 else (3, 5)
         axes.annotate(
-            f"{int(n)}", (a, b), textcoords="offset points", xytext=(5, -9), fontsize=7, color=_GREY
+            f"{int(n)}", (a, b), textcoords="offset points", xytext=place, fontsize=7, color=_GREY
         )
     axes.set(xlabel="Mean probability", ylabel="Share matched", xlim=(0, 1.02), ylim=(-0.02, 1.05))
     return True
@@ -264,6 +266,8 @@ def _bars(axes: Axes, rows: Sequence[Row | None], colour: str, shift: float, lab
 
 
 def _volumes(evaluation: Evaluation, axes: Axes) -> bool:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     pairs = [
         (hit.truth.volume_mm3, hit.predicted.volume_mm3)
         for result in evaluation.results
@@ -280,9 +284,11 @@ def _volumes(evaluation: Evaluation, axes: Axes) -> bool:
         xscale="log", yscale="log", xlabel="True volume (mm³)", ylabel="Predicted volume (mm³)"
     )
     axes.set(xlim=(low, high), ylim=(low, high))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.tick_params(which="minor", labelbottom=False, labelleft=False)
+    for axis in (axes.xaxis, axes.yaxis):
+        # Volumes often span one decade, in which powers of ten would leave a single number.
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_formatter(NullFormatter())
     return True
 
 

@@ -319,6 +319,7 @@ def as_json(
             "min_iou": rule.min_overlap if rule.match == "overlap" else None,
             "connectivity": rule.connectivity,
             "count_invisible": rule.count_invisible,
+            "min_diameter_mm": rule.min_diameter_mm,
         },
         "rules": list(rules),
         "bootstrap": {"draws": evaluation.options.n_draws, "seed": evaluation.options.seed},

@@ -135,10 +135,12 @@ def test_wrong_input(folders, tmp_path):
         (out, truth, "--bootstrap", "-1"),
         (out, truth, "--mimic-distance", "nan"),
         (out, truth, "--min-diameter", "-1"),
+        (out, truth, "--out", tmp_path / "e", "--json", tmp_path / "e" / "figures.json"),
     ):
         with pytest.raises(UsageError) as caught:
             evaluate(*arguments)
         assert caught.value.exit_status == 2
+    assert not (tmp_path / "e").exists()
 
 
 def test_scans_that_have_no_partner(folders, tmp_path, capsys):
