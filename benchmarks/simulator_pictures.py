@@ -23,12 +23,23 @@ from cmbprep.simulate.head import Head, build_head
 from cmbprep.simulate.protocols import Protocol, get_protocol
 from cmbprep.simulate.swi import high_pass_phase, swi
 from cmbprep.simulate.template_head import load_template_head
+from cmbprep.simulate.truth import tell_truth
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 STATIC = Path(__file__).resolve().parents[1] / "docs" / "_static"
 CENTRE = (0.0, -18.0, 8.0)
+
+#: What is painted on the picture of the structures.
+COLOURS = {
+    "microbleed": (1.0, 0.1, 0.1),
+    "compact": (1.0, 0.55, 0.0),
+    "vein": (0.2, 0.5, 1.0),
+    "flow_void": (1.0, 0.3, 1.0),
+    "dropout": (0.9, 0.85, 0.2),
+    "iron_rich_nucleus": (0.2, 0.8, 0.6),
+}
 
 Panel = tuple[str, NDArray[np.floating], tuple[float, float]]
 
@@ -46,12 +57,15 @@ class Patient:
         self.tubes = vessels.draw_veins(self.head, inverse, rng)
         self.tubes += vessels.draw_arteries(inverse, rng)
 
-    def scan(self, protocol: Protocol) -> NDArray[np.complex64]:
-        """Complex image of the last echo, axes to the right, front and top of the head."""
+    def acquire(self, protocol: Protocol) -> scanner.Acquisition:
+        """Scan without a tilt of the slices."""
         rng = np.random.default_rng(9)
         geometry = scanner.plan_geometry(replace(protocol, tilt=0.0), CENTRE, rng)
-        scan = scanner.acquire(self.head, self.tubes, self.sources, protocol, geometry, rng)
-        return scan.echoes[-1][::-1]
+        return scanner.acquire(self.head, self.tubes, self.sources, protocol, geometry, rng)
+
+    def scan(self, protocol: Protocol) -> NDArray[np.complex64]:
+        """Complex image of the last echo, axes to the right, front and top of the head."""
+        return self.acquire(protocol).echoes[-1][::-1]
 
 
 def _slice(volume: NDArray[np.floating], part: float) -> NDArray[np.floating]:
@@ -166,12 +180,62 @@ def draw_veins(patient: Patient, crop: Path) -> None:
     _draw(STATIC / "simulator-veins.png", rows, 1.8)
 
 
+def draw_structures(patient: Patient) -> None:
+    """What the truth says of a scan: lesions, compact mimics and extended structures."""
+    acquired = patient.acquire(get_protocol("ukb-swi"))
+    truth = tell_truth(patient.head, patient.sources, acquired)
+    kinds = [row.split("\t") for row in truth.other_table.splitlines()]
+    column = kinds[0].index("kind")
+    magnitude = np.abs(acquired.echoes[-1])[::-1]
+    grey = np.clip(magnitude / np.percentile(magnitude, 99.7), 0, 1)
+    colour = np.repeat(grey[..., None], 3, axis=3)
+    for index, row in enumerate(kinds[1:], start=1):
+        where = (truth.others == index)[::-1]
+        colour[where] = COLOURS.get(row[column], COLOURS["compact"])
+    colour[(truth.microbleeds > 0)[::-1]] = COLOURS["microbleed"]
+    # Right to left in the picture as in the array: columns are x, rows y.
+    strips = []
+    for image in (np.repeat(grey[..., None], 3, axis=3), colour):
+        parts = [_slice3(image, part) for part in (0.22, 0.4, 0.52, 0.72)]
+        strips.append(np.concatenate(parts, axis=1))
+    picture = np.concatenate(strips, axis=0)
+    pixels = Image.fromarray(np.round(picture * 255).astype(np.uint8))
+    # 32 greys and the colours; a palette that is found by itself has no room for the latter.
+    levels = [(v, v, v) for v in np.linspace(0, 255, 32).astype(int)]
+    levels += [tuple(round(255 * c) for c in paint) for paint in COLOURS.values()]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([int(c) for level in levels for c in level])
+    coarse = pixels.quantize(palette=palette, dither=Image.Dither.NONE)
+    coarse = coarse.resize((coarse.width * 3 // 4, coarse.height * 3 // 4))
+    coarse.save(STATIC / "simulator-structures.png", optimize=True)
+
+
+def _slice3(volume: NDArray[np.floating], part: float) -> NDArray[np.floating]:
+    plane = volume[:, :, int(part * (volume.shape[2] - 1))]
+    return plane.transpose(1, 0, 2)[::-1][24:-24, 16:-16]
+
+
+def draw_orientations(patient: Patient) -> None:
+    """Sagittal and coronal slices."""
+    rows = []
+    for name in ("gre3d-3t-sagittal", "clinical-2d-1.5t-coronal"):
+        image = np.abs(patient.acquire(get_protocol(name)).echoes[-1])
+        rows.append([_panel(name, _slice(image, part)) for part in (0.3, 0.42, 0.55, 0.68)])
+    _draw(STATIC / "simulator-orientations.png", rows, 2.0)
+
+
 def _vein_crops(patient: Patient, geometry: scanner.Geometry) -> list[tuple[int, int, int]]:
-    """Corners and slices of three crops of 40 voxels around thick cortical veins."""
+    """Corners and slices of three crops of 40 voxels in the brain, around cortical veins."""
+    brain = patient.head.brain_mask()
+    inverse = np.linalg.inv(patient.head.affine)
     tubes = sorted((t for t in patient.tubes if t.kind == "cortical"), key=lambda t: -t.radii.max())
     matrix, corners = geometry.head_to_voxel, []
     for tube in tubes:
-        x, y, z = matrix[:3, :3] @ tube.points[len(tube.points) // 2] + matrix[:3, 3]
+        middle = tube.points[len(tube.points) // 2]
+        i, j, k = np.round(inverse[:3, :3] @ middle + inverse[:3, 3]).astype(int)
+        if not brain[i - 11 : i + 12, j - 11 : j + 12, k].all():
+            continue  # a crop with bone in it shows bone
+        x, y, z = matrix[:3, :3] @ middle + matrix[:3, 3]
         # Images are shown with their first axis reversed.
         corner = (int(geometry.shape[0] - 1 - x) - 20, int(y) - 20)
         in_plane = all(0 <= c <= n - 40 for c, n in zip(corner, geometry.shape, strict=False))
@@ -195,6 +259,8 @@ def main() -> int:
     if args.veins:
         draw_veins(patient, args.veins)
     draw_protocols(patient)
+    draw_structures(patient)
+    draw_orientations(patient)
     return 0
 
 

@@ -119,6 +119,7 @@ _STRIVE = (
     "Wardlaw JM et al., Lancet Neurol 2013;12:822-838 (STRIVE), table of proposed protocols: "
     "2D T2*-weighted GRE, slices of 3 to 5 mm, 2 x 2 mm or finer in the plane"
 )
+_NO_SOURCE = "No published protocol of this orientation was found for microbleeds: "
 _GREENBERG = (
     "Greenberg SM et al., Lancet Neurol 2009;8:165-174: T2*-weighted GRE with TE of 25 ms and "
     "more, 1.5 T, slices of 5 mm"
@@ -250,6 +251,39 @@ _ALL = (
         phase=True,
         manufacturer="Philips",
         phase_sign=1,
+    ),
+    Protocol(
+        name="gre3d-3t-sagittal",
+        source=_NO_SOURCE + "a sagittal variant of gre3d-3t with slices of 2 mm",
+        three_d=True,
+        field_strength=3.0,
+        echo_times=(0.025,),
+        repetition_time=35.0,
+        flip_angle=15.0,
+        voxel=(0.95, 0.95, 2.0),
+        matrix=(256, 240),
+        slices=88,
+        orientation="sagittal",
+        snr=28.0,
+        phase=True,
+    ),
+    Protocol(
+        name="clinical-2d-1.5t-coronal",
+        source=_NO_SOURCE + "a coronal variant of clinical-2d-1.5t",
+        three_d=False,
+        field_strength=1.5,
+        echo_times=(0.025,),
+        repetition_time=900.0,
+        flip_angle=20.0,
+        voxel=(0.9, 0.9, 5.0),
+        gap=1.0,
+        matrix=(224, 224),
+        slices=33,
+        orientation="coronal",
+        tilt=15.0,
+        snr=25.0,
+        manufacturer="GE",
+        phase_sign=-1,
     ),
     Protocol(
         name="gre3d-7t",

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cmbprep.simulate.scanner import Geometry, rotation
+from cmbprep.simulate.protocols import PROTOCOLS
+from cmbprep.simulate.scanner import Geometry, plan_geometry, rotation
 from cmbprep.simulate.sources import Source, draw_microbleed
 from cmbprep.simulate.vessels import Tube
 from cmbprep.simulate.voids import outline_void
@@ -135,6 +136,61 @@ def test_an_oblique_scan_finds_the_source_where_the_affine_says():
     found = geometry.affine[:3, :3] @ found + geometry.affine[:3, 3]
     expected = pose[:3, :3] @ np.array(where) + pose[:3, 3]
     assert np.linalg.norm(found - expected) < 0.4
+
+
+@pytest.mark.parametrize("three_d", [True, False])
+@pytest.mark.parametrize("orientation", ["axial", "sagittal", "coronal"])
+def test_in_every_orientation_the_source_is_where_the_affine_says(orientation, three_d):
+    """The head is turned, the slices tilted; the void's centre in scanner mm is the source's."""
+    preset = protocol(
+        orientation=orientation, three_d=three_d, voxel=(1.0, 1.0, 3.0), slices=12, snr=1e6
+    )
+    rng = np.random.default_rng(5)
+    geometry = plan_geometry(preset, (0.0, 0.0, 0.0), rng)
+    through = np.abs(geometry.affine[:3, 2]) / 3.0
+    assert np.argmax(through) == {"axial": 2, "sagittal": 0, "coronal": 1}[orientation]
+    where = (4.0, -3.0, 5.0)
+    source = sphere(3.0, 1.0, where)
+    effect = scan([source], preset, geometry=geometry).effects[0]
+    void = outline_void(
+        effect.loss, effect.centre_voxel - effect.origin, source.reach, preset.spacing
+    )
+    voxel = void.centre + effect.origin
+    found = geometry.affine[:3, :3] @ voxel + geometry.affine[:3, 3]
+    expected = geometry.pose[:3, :3] @ np.array(where) + geometry.pose[:3, 3]
+    assert np.linalg.norm(found - expected) < 1.0  # slices are 3 mm apart
+
+
+def test_a_void_does_not_depend_on_the_orientation_of_fine_slices():
+    """The same source in isotropic voxels: the field knows the scanner, not the slices."""
+    source = sphere(2.5, 1.0, (2.0, -1.0, 3.0))
+    volumes = []
+    for orientation in ("axial", "sagittal", "coronal"):
+        preset = protocol(orientation=orientation, voxel=(1.0, 1.0, 1.0), slices=32, tilt=0.0)
+        geometry = plan_geometry(preset, (0.0, 0.0, 0.0), np.random.default_rng(5))
+        effect = scan([source], preset, geometry=geometry).effects[0]
+        void = outline_void(
+            effect.loss, effect.centre_voxel - effect.origin, source.reach, preset.spacing
+        )
+        volumes.append(void.volume_mm3)
+    assert max(volumes) < 1.08 * min(volumes)
+
+
+def test_sagittal_and_coronal_presets_cover_the_brain():
+    """A box of 140 x 174 x 124 mm about its middle lies inside."""
+    corners = np.array(np.meshgrid((-70, 70), (-87, 87), (-62, 62))).reshape(3, -1)
+    seen = set()
+    for name, preset in PROTOCOLS.items():
+        seen.add(preset.orientation)
+        if preset.orientation == "axial":
+            continue
+        for seed in range(3):
+            geometry = plan_geometry(preset, (0.0, 0.0, 0.0), np.random.default_rng(seed))
+            matrix = geometry.head_to_voxel
+            voxels = matrix[:3, :3] @ corners + matrix[:3, 3:]
+            inside = (voxels > -0.5) & (voxels < np.array(geometry.shape)[:, None] - 0.5)
+            assert inside.mean() > 0.9, name
+    assert seen == {"axial", "sagittal", "coronal"}
 
 
 @pytest.mark.parametrize("three_d", [True, False])
