@@ -31,6 +31,7 @@ from ..algorithms.noise import noise_level
 from ..algorithms.segmentation import Region, segment_lesions
 from .additive_model import AdditiveModel
 from .base import DetectedLesion, Detection, DetectorInput
+from .susceptibility import marked
 
 __all__ = ["ClassicalDetector", "measure_candidates"]
 
@@ -129,8 +130,9 @@ class ClassicalDetector:
                     contrast=region.contrast,
                 )
             )
+        known, doubts = marked(scan, labels, lesions)
         return Detection(
-            probability=heat, labels=labels, lesions=tuple(lesions), warnings=_warnings(scan)
+            probability=heat, labels=labels, lesions=known, warnings=(*_warnings(scan), *doubts)
         )
 
 
