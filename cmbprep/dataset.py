@@ -13,7 +13,17 @@ from .zones import Scheme, format_regions
 __all__ = ["prepare_dataset", "raw_uri"]
 
 #: Files that BIDS has no place for yet.
-IGNORED = ("*.html", "**/figures", "logs/", "*_xfm.*", "group_*", "space-*", "tpl-*", ".work/")
+IGNORED = (
+    "*.html",
+    "**/figures",
+    "logs/",
+    "*_xfm.*",
+    "*_desc-computed_swi.*",
+    "group_*",
+    "space-*",
+    "tpl-*",
+    ".work/",
+)
 
 
 def prepare_dataset(root: Path, *, raw: Path, scheme: Scheme) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "combine_echoes",
     "phase_scale",
     "phase_to_radians",
+    "read_phase",
     "read_scan_image",
     "select_echoes",
 ]
@@ -436,6 +437,9 @@ _PERIODS = (
     (8192.0, "13 bits"),
     (65536.0, "16 bits"),
 )
+_BY_RANGE = "range of the values"
+#: ``Units`` that a phase image can have (BIDS 1.10 asks for one of the first two).
+PHASE_UNITS = ("rad", "arbitrary", "radians", "a.u.")
 #: Phase that was unwrapped does not go beyond this many radians in a head.
 _UNWRAPPED_LIMIT = 100.0
 
@@ -485,7 +489,7 @@ def phase_scale(data: Array, units: str | None = None) -> PhaseScale:
         if 0.9 * period <= span <= 1.01 * period and not (whole and period <= 2):
             centred = not how.endswith("bits") or low < -0.25 * span
             return PhaseScale(period, 0.0 if centred else period / 2, how)
-    return PhaseScale(span, (low + high) / 2, "range of the values")
+    return PhaseScale(span, (low + high) / 2, _BY_RANGE)
 
 
 def phase_to_radians(data: Array, units: str | None = None) -> Array:
@@ -508,6 +512,50 @@ def phase_to_radians(data: Array, units: str | None = None) -> Array:
     turns = (np.asarray(data, dtype=np.float64) - scale.zero) / scale.period
     wrapped = turns - np.floor(turns + 0.5)
     return np.asarray(wrapped * 2 * np.pi, dtype=np.float32)
+
+
+def read_phase(path: Path, units: str | None = None) -> CheckedImage:
+    """Read a phase image and bring it to radians.
+
+    Parameters
+    ----------
+    path
+        A NIfTI file.
+    units
+        ``Units`` of its sidecar; ``rad``, ``arbitrary`` or None.
+
+    Returns
+    -------
+    CheckedImage
+        The phase in [-π, π), float32, on its own grid, and the warnings about the image.
+
+    Raises
+    ------
+    ScanError
+        If the file cannot be read, the units are not those of a phase, or the values fill
+        no circle that scanners use: then it cannot be told how many of them make a turn.
+    """
+    if units is not None and units not in PHASE_UNITS:
+        raise ScanError(
+            f"its Units are {units!r}, which is no phase",
+            path=path,
+            hint="offer the phase that the scanner made, with Units rad or arbitrary; a field "
+            "map in Hz is something else",
+        )
+    image, warnings = read_scan_image(path, role="phase")
+    values = np.asarray(image.dataobj, dtype=np.float32)
+    try:
+        scale = phase_scale(values, units)
+    except ValueError as error:
+        raise ScanError(str(error), path=path, hint=_AGAIN) from error
+    if scale.how == _BY_RANGE:
+        raise ScanError(
+            f"its values ({values.min():g} to {values.max():g}) fill none of the ranges that "
+            "scanners store phase in (-π to π, 0 to 2π, 0 to 4095, -4096 to 4095, ...)",
+            path=path,
+            hint="convert it to radians and write Units rad into its sidecar",
+        )
+    return CheckedImage(_rebuilt(image, phase_to_radians(values, units), image.affine), warnings)
 
 
 # --- echoes ----------------------------------------------------------------------------

@@ -494,12 +494,13 @@ def _echo(
     units = None
     if phase is not None:
         units = phase.sidecar.metadata.get("Units")
-        if units not in {"rad", "arbitrary"}:
+        if not isinstance(units, str) or units not in {"rad", "arbitrary"}:
             warnings.append(
                 f"{prefix}Units of the phase image are neither rad nor arbitrary; its scale is "
                 "told from its values"
             )
-            units = None
+            # Another unit, as Hz, is kept: it tells that this is no phase at all.
+            units = units if isinstance(units, str) and units else None
     return Echo(
         magnitude=magnitude.image.path,
         phase=None if phase is None else phase.image.path,

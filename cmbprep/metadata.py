@@ -48,12 +48,17 @@ _IMAGES: dict[tuple[str, str], dict[str, Any]] = {
         "Description": "Probability that a voxel belongs to a cerebral microbleed"
     },
     ("lesions", "mask"): {
-        "Description": "Cerebral microbleeds, definite and possible",
+        "Description": "Cerebral microbleeds, definite and possible; diamagnetic lesions left out",
         "Type": "Lesion",
     },
     ("lesions", "template_mask"): {
-        "Description": "Cerebral microbleeds, definite and possible, in the template's space",
+        "Description": "Cerebral microbleeds, definite and possible, in the template's space; "
+        "diamagnetic lesions left out",
         "Type": "Lesion",
+    },
+    ("lesions", "swi"): {
+        "Description": "Susceptibility-weighted image, computed from magnitude and phase (Haacke "
+        "2004)"
     },
     ("lesions", "atlas"): {
         "Description": "Regions of the zone scheme; the labels are in the table of the same "
@@ -65,7 +70,8 @@ DESCRIPTIONS = {
     "anatomy": "T1w image after correction of the intensity bias",
     "preproc": "Scan after correction of the intensity bias, on its own grid; of several "
     "echoes, their mean",
-    "lesions": "Cerebral microbleeds: label image, and the table of the same name",
+    "lesions": "Cerebral microbleeds, and diamagnetic mimics marked as such: label image, and the "
+    "table of the same name",
 }
 
 
@@ -99,6 +105,7 @@ def closing_sidecar(
     quality: Mapping[str, Any],
     warnings: Sequence[str],
     scan: Scan | None = None,
+    optional: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Give the sidecar that closes a stage: metadata of BIDS, and cmbprep's own block.
 
@@ -126,6 +133,8 @@ def closing_sidecar(
         "Quality": dict(quality),
         "Warnings": list(warnings),
     }
+    if optional:
+        content[BLOCK]["Optional"] = list(optional)
     if scan is not None:
         content[BLOCK]["Scan"] = scan.name
         content[BLOCK]["Sequence"] = scan.sequence

@@ -52,6 +52,8 @@ BIDS_VERSION = "1.10.0"
 #: Key of cmbprep's own block in a sidecar.
 BLOCK = "Cmbprep"
 STAGES = ("anatomy", "preproc", "lesions")
+#: Stage -> keys of the files that only some inputs give; the sidecar says whether they did.
+OPTIONAL: Mapping[str, tuple[str, ...]] = {"lesions": ("swi",)}
 
 
 @cache
@@ -122,8 +124,14 @@ class StageFiles:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Keys of the stage's files, the sidecar left out."""
-        return tuple(key for key in output_table()[self.stage] if key != "sidecar")
+        """Keys of the files that the stage always leaves, the sidecar left out."""
+        without = {"sidecar", *self.optional}
+        return tuple(key for key in output_table()[self.stage] if key not in without)
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Keys of the files that the stage leaves for some inputs only."""
+        return OPTIONAL.get(self.stage, ())
 
     def path(self, key: str) -> Path:
         """Give the path of a file by its key in the table."""
@@ -152,12 +160,13 @@ class StageFiles:
         if not self.sidecar.exists():
             return None, "not there yet"
         try:
-            found = read_json(self.sidecar).get(BLOCK, {}).get("Fingerprint")
+            block = read_json(self.sidecar).get(BLOCK, {})
         except CmbprepError as error:
             return None, str(error)
-        if found != wanted:
+        if block.get("Fingerprint") != wanted:
             return None, "made from other input, parameters or version"
-        files = {key: self.path(key) for key in self.keys}
+        also = [key for key in self.optional if key in block.get("Optional", ())]
+        files = {key: self.path(key) for key in (*self.keys, *also)}
         missing = [path.name for path in files.values() if not path.exists()]
         if missing:
             return None, f"{', '.join(missing)} missing"

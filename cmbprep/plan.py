@@ -193,7 +193,7 @@ def _plan_anatomy(anatomy: Anatomy, *, root: Path, method: Method) -> AnatomyPla
 def _plan_scan(
     scan: Scan, names: Names, anatomy: AnatomyPlan | None, *, root: Path, method: Method
 ) -> ScanPlan:
-    inputs = {f"image {number}": _digest(path) for number, path in enumerate(scan.files)}
+    inputs = {f"image {n}": _digest(echo.magnitude) for n, echo in enumerate(scan.echoes)}
     inputs["anatomy"] = anatomy.stage.fingerprint if anatomy else "none"
     echo_times = [echo.echo_time for echo in scan.echoes]
     wanted = fingerprint(
@@ -202,7 +202,16 @@ def _plan_scan(
         parameters={"echo_times": echo_times, "metadata": dict(scan.metadata)},
     )
     preproc = _stage(StageFiles(root, "preproc", names), wanted)
-    wanted = fingerprint("lesions", inputs={"preproc": wanted}, parameters=method.lesion_parameters)
+    inputs = {"preproc": wanted}
+    inputs |= {f"phase {n}": _digest(e.phase) for n, e in enumerate(scan.echoes) if e.phase}
+    wanted = fingerprint(
+        "lesions",
+        inputs=inputs,
+        parameters={
+            **method.lesion_parameters,
+            "phase_units": [echo.phase_units for echo in scan.echoes],
+        },
+    )
     return ScanPlan(scan, anatomy, preproc, _stage(StageFiles(root, "lesions", names), wanted))
 
 

@@ -37,7 +37,7 @@ class Echo:
     echo_time: float | None = None
     """Seconds."""
     phase_units: str | None = None
-    """``Units`` of the phase sidecar (``rad`` or ``arbitrary``)."""
+    """``Units`` of the phase sidecar as they stand there (``rad`` or ``arbitrary``), or None."""
 
     def __post_init__(self) -> None:
         if self.echo_time is not None and not 0 < self.echo_time < 1:

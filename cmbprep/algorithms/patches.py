@@ -78,8 +78,8 @@ class Patches:
     Attributes
     ----------
     near, across, wide
-        (n, *NEAR_SHAPE), (n, *ACROSS_SHAPE), (n, *WIDE_SHAPE). Tissue like its surroundings
-        is 0, darker is negative.
+        n times :data:`NEAR_SHAPE`, :data:`ACROSS_SHAPE` and :data:`WIDE_SHAPE`. Tissue like its
+        surroundings is 0, darker is negative.
     """
 
     near: FloatArray

@@ -199,7 +199,8 @@ class Source:
         Log odds of paramagnetic over diamagnetic, positive for paramagnetic; 0 if nothing
         is known.
     moment
-        Susceptibility times volume, ppm mm^3, right-handed.
+        Susceptibility times volume, ppm mm^3, right-handed. Too small, by up to a third,
+        because the smooth background takes over part of the field.
     t_value
         Moment by its standard error.
     chi
@@ -260,11 +261,11 @@ def classify_susceptibility(
 #: Log odds for each unit of asinh(t / 2), and of asinh(chi / 0.05 ppm): a logistic regression
 #: without intercept, so that a flipped sign flips the score, on simulated lesions of five
 #: protocols (``benchmarks/susceptibility.py fit``).
-PER_T, PER_CHI = 2.27, 0.95
+PER_T, PER_CHI = 3.5, 0.75
 #: Scores beyond these are called. To lose a bleed is worse than to keep a calcification.
-PARAMAGNETIC_FROM, DIAMAGNETIC_BELOW = 1.0, -1.5
+PARAMAGNETIC_FROM, DIAMAGNETIC_BELOW = 1.0, -1.2
 #: The field is looked at out to this far from a lesion's surface, mm.
-REACH_MM = 6.0
+REACH_MM = 4.0
 
 
 def _fit_dipole(

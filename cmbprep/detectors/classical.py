@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 
 import numpy as np
@@ -31,6 +32,7 @@ from ..algorithms.segmentation import segment_lesions
 from .additive_model import AdditiveModel
 from .assembly import assemble, brain_box, scan_warnings
 from .base import Detection, DetectorInput
+from .susceptibility import marked
 
 __all__ = ["ClassicalDetector", "measure_candidates"]
 
@@ -101,15 +103,17 @@ class ClassicalDetector:
             candidates.voxels[rows],
             candidates.radii_mm[rows],
         )
-        return assemble(
+        found = assemble(
             regions,
             [float(probability[rows[region.seed]]) for region in regions],
             shape=scan.magnitude.shape,
             corner=corner,
             threshold=self._threshold,
             definite=self._definite,
-            warnings=scan_warnings(scan, _KNOWN_SPACING_MM),
         )
+        lesions, doubts = marked(scan, found.labels, found.lesions)
+        warnings = (*scan_warnings(scan, _KNOWN_SPACING_MM), *doubts)
+        return replace(found, lesions=lesions, warnings=warnings)
 
 
 def measure_candidates(

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from ..algorithms.candidate_features import FEATURES
 from ..algorithms.candidates import Candidates, relative_intensity
-from ..algorithms.dipole import main_field_direction
-from ..algorithms.local_field import local_field
 from ..algorithms.orientation import AxisOrder, slices_last
 from ..algorithms.patches import Patches, PatchMaps, cut_patches
-from ..algorithms.susceptibility import phase_sign, susceptibility_map
 from .base import DetectorInput
 from .classical import measure_candidates
+from .susceptibility import phase_maps
 
 __all__ = ["COLUMNS", "ScanViews", "view_scan", "with_rows"]
 
@@ -99,7 +97,7 @@ def view_scan(scan: DetectorInput) -> ScanViews:
     brain = ordered.brain_mask[box]
     ratio, _ = relative_intensity(ordered.magnitude[box], brain, ordered.spacing)
     growth = _growth(ordered, box, ratio)
-    susceptibility = _susceptibility(ordered, box)
+    susceptibility = _susceptibility(scan, order, box)
     maps = PatchMaps(
         ratio=ratio,
         mask=brain,
@@ -156,23 +154,17 @@ def _growth(
     return np.asarray(np.minimum(early, 2) - np.minimum(late, 2), np.float32)
 
 
-def _susceptibility(scan: DetectorInput, box: tuple[slice, slice, slice]) -> FloatArray | None:
-    """Right-handed susceptibility map of the box; None without phase or with a doubtful sign."""
-    if not scan.phases or not scan.echoes or scan.field_strength is None:
+def _susceptibility(
+    scan: DetectorInput, order: AxisOrder, box: tuple[slice, slice, slice]
+) -> FloatArray | None:
+    """Right-handed susceptibility map of the box; None without phase or with a doubtful sign.
+
+    It comes from the stored scan, for which it is computed once, whoever asks.
+    """
+    maps = phase_maps(scan)
+    if maps is None or maps.sign.sign is None:
         return None
-    field = local_field(
-        [phase[box] for phase in scan.phases],
-        [echo[box] for echo in scan.echoes],
-        scan.echo_times,
-        scan.brain_mask[box],
-        scan.spacing,
-        main_field_direction(scan.affine),
-        field_strength=scan.field_strength,
-    )
-    chi = susceptibility_map(field)
-    latest = int(np.argmax(scan.echo_times))
-    sign = phase_sign(field, scan.echoes[latest][box], chi).sign
-    return None if sign is None else chi * np.float32(sign)
+    return np.ascontiguousarray(order.apply(maps.chi)[box]) * np.float32(maps.sign.sign)
 
 
 def _scan_columns(

@@ -14,17 +14,21 @@ from nipype.interfaces.base import (
     isdefined,
     traits,
 )
+from numpy.typing import NDArray
 
 from cmbprep.algorithms.carrying import carry_atlas, carry_lesions
 from cmbprep.algorithms.itk import image_grid
+from cmbprep.algorithms.swi import FILTER_SIZE, MASK_POWER, slice_axis, swi
 from cmbprep.algorithms.transforms import map_points, read_transform
 from cmbprep.algorithms.zones import ZoneAssignment, assign_zones
-from cmbprep.detectors import DetectorInput, get_detector
+from cmbprep.detectors import Detection, DetectorInput, get_detector
+from cmbprep.detectors.susceptibility import PhaseMaps, phase_maps
 from cmbprep.errors import ScanError
 from cmbprep.lesions import Lesion, format_lesions
 from cmbprep.outputs import write_text
 from cmbprep.zones import get_scheme
 
+from .echoes import read_echoes
 from .files import load_image, save_like, voxels
 
 __all__ = ["DetectLesions", "PlaceLesions"]
@@ -36,6 +40,9 @@ class _DetectInput(BaseInterfaceInputSpec):
     sequence = traits.Str(mandatory=True)
     field_strength = traits.Any(desc="tesla, or None")
     echo_times = traits.List(traits.Any(), desc="seconds, or None where unknown")
+    magnitudes = traits.List(traits.Str(), desc="raw magnitudes, one an echo; may be empty")
+    phases = traits.List(traits.Any(), desc="raw phases or None, one an echo; may be empty")
+    phase_units = traits.List(traits.Any(), desc="of the phases' sidecars, or None")
     detector = traits.Str(mandatory=True)
     # A path tells nothing about the model in the file: the version makes the node's hash do so.
     detector_version = traits.Any(None, usedefault=True, desc="as the run was planned, or None")
@@ -45,8 +52,11 @@ class _DetectInput(BaseInterfaceInputSpec):
 class _DetectOutput(TraitedSpec):
     probseg = traits.Str(desc="probability that a voxel belongs to a microbleed")
     dseg = traits.Str(desc="lesions by label")
-    mask = traits.Str(desc="all lesions")
+    mask = traits.Str(desc="all microbleeds; diamagnetic lesions are none")
     lesions = traits.List(traits.Dict(), desc="fields of DetectedLesion")
+    swi = traits.Str(desc="susceptibility-weighted image, where there is phase")
+    details = traits.Dict(desc="what the sidecar of that image says")
+    quality = traits.Dict(desc="what became of the phase")
     warnings = traits.List(traits.Str())
 
 
@@ -66,25 +76,73 @@ class DetectLesions(SimpleInterface):
                 path=Path(given.detector).name,
                 hint="leave the model's file as it is while a run goes on, and run again",
             )
-        found = detector.detect(
-            DetectorInput(
-                magnitude=np.asarray(scan.dataobj, dtype=np.float32),
-                affine=scan.affine,
-                brain_mask=voxels(given.mask, bool),
-                sequence=given.sequence,
-                field_strength=given.field_strength,
-                echo_times=tuple(time for time in given.echo_times if time is not None),
-            )
+        phases = given.phases if isdefined(given.phases) else []
+        echoes = read_echoes(
+            given.magnitudes if isdefined(given.magnitudes) else [],
+            phases,
+            given.phase_units if isdefined(given.phase_units) else [],
+            given.echo_times,
+            scan,
         )
+        known = tuple(time for time in given.echo_times if time is not None)
+        seen = DetectorInput(
+            magnitude=np.asarray(scan.dataobj, dtype=np.float32),
+            affine=scan.affine,
+            brain_mask=voxels(given.mask, bool),
+            sequence=given.sequence,
+            field_strength=given.field_strength,
+            echo_times=echoes.times or known,
+            echoes=echoes.magnitudes,
+            phases=echoes.phases,
+        )
+        found = detector.detect(seen)
         labels = found.labels.astype(np.int16)
-        self._results["probseg"] = save_like(
-            cwd / "probseg.nii.gz", found.probability.astype(np.float32), scan
-        )
+        mimics = mimic_voxels(found.labels, found)
+        probability = np.where(mimics, 0, found.probability).astype(np.float32)
+        bleeds = ((labels > 0) & ~mimics).astype(np.uint8)
+        self._results["probseg"] = save_like(cwd / "probseg.nii.gz", probability, scan)
         self._results["dseg"] = save_like(cwd / "dseg.nii.gz", labels, scan)
-        self._results["mask"] = save_like(cwd / "mask.nii.gz", (labels > 0).astype(np.uint8), scan)
+        self._results["mask"] = save_like(cwd / "mask.nii.gz", bleeds, scan)
         self._results["lesions"] = [asdict(lesion) for lesion in found.lesions]
-        self._results["warnings"] = list(found.warnings)
+        self._results["warnings"] = [*echoes.warnings, *found.warnings]
+        maps = phase_maps(seen)
+        self._results["quality"] = _phase_quality(maps) if any(phases) else {}
+        if maps is not None and maps.sign.sign is not None:
+            weighted, about = _weighted(seen, maps.sign.sign)
+            self._results["swi"] = save_like(cwd / "swi.nii.gz", weighted, scan)
+            self._results["details"] = {"swi": about}
         return runtime
+
+
+def mimic_voxels(labels: NDArray[Any], found: Detection) -> NDArray[np.bool_]:
+    """Tell which voxels belong to lesions that are diamagnetic: those are no microbleeds."""
+    mimics = [one.index for one in found.lesions if one.susceptibility == "diamagnetic"]
+    return np.isin(labels, mimics)
+
+
+def _phase_quality(maps: PhaseMaps | None) -> dict[str, Any]:
+    """Say what became of a scan's phase."""
+    if maps is None:
+        return {"phase_used": False}
+    return {
+        "phase_used": True,
+        "phase_sign": maps.sign.sign,
+        "phase_sign_confidence": round(maps.sign.confidence, 1),
+    }
+
+
+def _weighted(scan: DetectorInput, sign: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Compute the susceptibility-weighted image of the latest echo, and say how."""
+    last = int(np.argmax(scan.echo_times))
+    signal = scan.echoes[last] * np.exp(1j * scan.phases[last])
+    across = slice_axis(scan.spacing)
+    image = swi(signal.astype(np.complex64), phase_sign=sign, across=across)
+    return image, {
+        "EchoTime": scan.echo_times[last],
+        "PhaseSign": sign,
+        "PhaseFilter": f"homodyne, in plane, Hann window of {FILTER_SIZE} of 512 samples",
+        "PhaseMaskPower": MASK_POWER,
+    }
 
 
 class _PlaceInput(BaseInterfaceInputSpec):
@@ -140,7 +198,9 @@ class PlaceLesions(SimpleInterface):
             for found, place, point in zip(given.lesions, places, in_reference, strict=True)
         ]
         template = load_image(given.template)
-        carried = carry_lesions(labels, grid, image_grid(template), to_template, to_scan)
+        mimics = [item.index for item in lesions if item.susceptibility == "diamagnetic"]
+        bleeds = np.where(np.isin(labels, mimics), 0, labels)
+        carried = carry_lesions(bleeds, grid, image_grid(template), to_template, to_scan)
         self._results["table"] = str(write_text(cwd / "lesions.tsv", format_lesions(lesions)))
         self._results["atlas"] = save_like(cwd / "atlas.nii.gz", atlas, dseg)
         self._results["template_mask"] = save_like(cwd / "template_mask.nii.gz", carried, template)

@@ -34,6 +34,7 @@ class _SaveStageInput(DynamicTraitedSpec, BaseInterfaceInputSpec):
     quality = traits.Dict(desc="figures of merit")
     warnings = traits.List(traits.Str())
     figures = traits.List(traits.Str(), desc="SVG files for the report")
+    details = traits.Dict(desc="key -> what its image's sidecar says besides")
 
 
 class _SaveStageOutput(TraitedSpec):
@@ -64,15 +65,24 @@ class SaveStage(SimpleInterface):
         files = StageFiles(Path(given.root), given.stage, Names(**given.names))
         # An older sidecar would vouch for images that are replaced one by one.
         files.sidecar.unlink(missing_ok=True)
+        details = given.details if isdefined(given.details) else {}
+        optional = []
         for key in self._keys:
             source = getattr(given, key)
             if not isdefined(source):
-                raise RuntimeError(f"the stage {given.stage} was given no {key}")
+                if key not in files.optional:
+                    raise RuntimeError(f"the stage {given.stage} was given no {key}")
+                # One of an earlier run, with other input, would be taken for this one's.
+                files.path(key).unlink(missing_ok=True)
+                sidecar_path(files.path(key)).unlink(missing_ok=True)
+                continue
+            if key in files.optional:
+                optional.append(key)
             with write_atomically(files.path(key)) as temporary:
                 shutil.copyfile(source, temporary)
             sidecar = image_sidecar(files, key, given.sources)
             if sidecar is not None:
-                write_json(sidecar_path(files.path(key)), sidecar)
+                write_json(sidecar_path(files.path(key)), {**sidecar, **details.get(key, {})})
         for figure in given.figures if isdefined(given.figures) else []:
             place = files.root / f"sub-{files.names.subject}" / "figures" / Path(figure).name
             with write_atomically(place) as temporary:
@@ -89,6 +99,7 @@ class SaveStage(SimpleInterface):
                 quality=given.quality if isdefined(given.quality) else {},
                 warnings=given.warnings if isdefined(given.warnings) else [],
                 scan=scan,
+                optional=optional,
             ),
         )
         self._results["sidecar"] = str(files.sidecar)

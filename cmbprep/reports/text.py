@@ -138,7 +138,8 @@ def methods_text(records: Sequence[StageRecord]) -> MethodsText:
     """Tell what really ran, from what the stages recorded.
 
     A sentence of the specification appears when a stage that it belongs to ran with the
-    parameters that it asks for; one that needs a value nobody recorded is left out.
+    parameters, or came out with the figures of merit, that it asks for; one that needs a value
+    nobody recorded is left out.
     """
     bibliography = load_bibliography()
     numbers: dict[str, int] = {}
@@ -160,6 +161,7 @@ def _context(record: StageRecord) -> dict[str, Any]:
     return {
         "version": record.block.get("Version", "n/a"),
         **{item.name: getattr(names, item.name) for item in fields(names)},
+        **flatten(record.block.get("Quality", {})),
         **flatten(record.block.get("Parameters", {})),
     }
 

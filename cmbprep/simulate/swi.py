@@ -1,70 +1,7 @@
-"""Susceptibility-weighted images from magnitude and phase.
-
-Haacke EM, Xu Y, Cheng YN, Reichenbach JR. Susceptibility weighted imaging (SWI). Magn
-Reson Med 2004;52:612-618: the phase is high-pass filtered by dividing the complex image
-by its low-pass version (a homodyne filter, in plane), a mask falls linearly from 1 at
-phase zero to 0 at phase pi on the side of paramagnetic tissue, and the magnitude is
-multiplied by the mask several times (four by default).
-"""
+"""Susceptibility-weighted images, made as the program makes them from real scans."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from ..algorithms.swi import high_pass_phase, phase_mask, swi
 
 __all__ = ["high_pass_phase", "phase_mask", "swi"]
-
-
-def high_pass_phase(signal: NDArray[np.complex64], size: int = 64) -> NDArray[np.float32]:
-    """Phase without its smooth part, by the homodyne filter.
-
-    Parameters
-    ----------
-    signal
-        Complex image, shape (X, Y, Z); filtered in the plane of the first two axes.
-    size
-        Width in k-space samples of the Hann window that is the low-pass filter, for an
-        image of 512 samples (Haacke 2004 uses 64 x 64 of 512); it scales with the matrix.
-
-    Returns
-    -------
-    numpy.ndarray
-        Phase in radians, -pi..pi, float32.
-    """
-    from scipy import fft
-
-    window = np.ones((1, 1, 1), np.float32)
-    for axis in (0, 1):
-        length = signal.shape[axis]
-        width = max(4.0, size * length / 512)
-        k = np.fft.fftfreq(length, 1 / length)
-        taper = np.where(np.abs(k) < width / 2, 0.5 * (1 + np.cos(2 * np.pi * k / width)), 0.0)
-        window = window * taper.astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-    spectrum = fft.fftn(signal, axes=(0, 1), workers=1)
-    low = fft.ifftn(spectrum * window, axes=(0, 1), workers=1)
-    return np.angle(signal * np.conj(low)).astype(np.float32)
-
-
-def phase_mask(phase: NDArray[np.float32], phase_sign: int = 1) -> NDArray[np.float32]:
-    """Mask that falls from 1 to 0 as the phase goes to pi on the paramagnetic side.
-
-    A vein along the main field, and the equator of a dipole, are those where the phase of a
-    right-handed system (`phase_sign` +1) is positive for a paramagnetic vein along the field.
-
-    Parameters
-    ----------
-    phase
-        High-pass filtered phase in radians.
-    phase_sign
-        Convention of the phase, see :func:`cmbprep.simulate.signal.gradient_echo`.
-    """
-    paramagnetic = phase * np.float32(phase_sign)
-    return np.clip(1 - paramagnetic / np.float32(np.pi), 0, 1).astype(np.float32)
-
-
-def swi(
-    signal: NDArray[np.complex64], *, phase_sign: int = 1, power: int = 4, size: int = 64
-) -> NDArray[np.float32]:
-    """Multiply the magnitude by the phase mask to the given power."""
-    mask = phase_mask(high_pass_phase(signal, size), phase_sign)
-    return np.minimum(np.abs(signal) * mask**power, np.abs(signal)).astype(np.float32)

@@ -27,17 +27,12 @@ _HEIGHT_MM = 158.0
 
 
 def draw_protocol(rng: np.random.Generator) -> Protocol:
-    """Draw a protocol.
+    """Draw a protocol, with processed SWI, several echoes and phase where they are usual.
 
     Parameters
     ----------
     rng
         Source of randomness.
-
-    Returns
-    -------
-    Protocol
-        With processed SWI (suffix ``swi``), several echoes and phase where they are usual.
     """
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
     draw = {"clinical": _clinical, "slab": _slab, "echo-planar": _echo_planar}[kind]

@@ -162,7 +162,7 @@ def _add_scan(
     if not plan.lesions.todo:
         workflow.add_nodes([preproc])
         return
-    lesions = _lesions(plan, method)
+    lesions = _lesions(plan, method, raw)
     _connect(workflow, preproc, lesions, PREPROC_FIELDS)
     if anatomy is not None:
         _connect(workflow, anatomy, lesions, ("to_reference", "from_reference"))
@@ -224,19 +224,26 @@ def _preproc(plan: ScanPlan, method: Method, sources: list[str], threads: int) -
     )
 
 
-def _lesions(plan: ScanPlan, method: Method) -> pe.Workflow:
+def _lesions(plan: ScanPlan, method: Method, raw: Path) -> pe.Workflow:
     from cmbprep.zones import get_scheme
 
     scan, names = plan.scan, plan.lesions.files.names
     scheme = get_scheme(method.scheme)
     atlas = method.reference.atlas(method.scheme)
     strength = scan.metadata.get("MagneticFieldStrength")
+    with_phase = any(echo.phase is not None for echo in scan.echoes)
+    read_again = scan.files if with_phase or len(scan.echoes) > 1 else ()
     return init_lesions_wf(
         scan_name=scan.name,
         src=names.src,
         suffix=names.suffix,
         sequence=scan.sequence,
         field_strength=float(strength) if isinstance(strength, int | float) else None,
+        magnitudes=[str(echo.magnitude) for echo in scan.echoes] if read_again else [],
+        phases=[None if e.phase is None else str(e.phase) for e in scan.echoes]
+        if with_phase
+        else [],
+        phase_units=[echo.phase_units for echo in scan.echoes] if with_phase else [],
         echo_times=[echo.echo_time for echo in scan.echoes],
         with_t1w=plan.anatomy is not None,
         with_bridge=method.template.id != method.reference.id,
@@ -248,7 +255,10 @@ def _lesions(plan: ScanPlan, method: Method) -> pe.Workflow:
         threshold=method.threshold,
         save=_save(
             plan.lesions,
-            sources=[own_uri(plan.preproc.files, "preproc")],
+            sources=[
+                own_uri(plan.preproc.files, "preproc"),
+                *(raw_uri(path, raw=raw) for path in read_again),
+            ],
             parameters={
                 **method.lesion_parameters,
                 "scheme_version": scheme.version,

@@ -140,6 +140,9 @@ def init_lesions_wf(
     sequence: str,
     field_strength: float | None,
     echo_times: Sequence[float | None],
+    magnitudes: Sequence[str],
+    phases: Sequence[str | None],
+    phase_units: Sequence[str | None],
     with_t1w: bool,
     with_bridge: bool,
     atlas: str,
@@ -161,6 +164,9 @@ def init_lesions_wf(
         Stem and suffix of the figures' names.
     sequence, field_strength, echo_times
         What the detector is told of the acquisition (tesla, seconds).
+    magnitudes, phases, phase_units
+        Raw images, one an echo, and the units that the phases' sidecars name; empty where the
+        preprocessed image is all there is.
     with_t1w
         Whether the scan was registered to a T1w image, so that the way to the reference
         template has two parts.
@@ -196,13 +202,16 @@ def init_lesions_wf(
             sequence=sequence,
             field_strength=field_strength,
             echo_times=[*echo_times],
+            magnitudes=[*magnitudes],
+            phases=[*phases],
+            phase_units=[*phase_units],
             detector=detector,
             detector_version=detector_version,
             threshold=threshold,
         ),
         "detect",
         f"{scan_name}: detection",
-        memory=3.0,
+        memory=4.0 if phases else 3.0,
     )
     place = step(
         PlaceLesions(atlas=atlas, template=template, scheme=scheme),
@@ -227,7 +236,7 @@ def init_lesions_wf(
         workflow.connect(inputnode, "to_template", template_to_scan, "in1")
         workflow.connect(inputnode, "from_template", place, "reference_to_template")
     warnings = merge_lists("warnings", 2)
-    quality = merge_values("quality", ("place",))
+    quality = merge_values("quality", ("detect", "place"))
     ds_lesions = save_stage("ds_lesions", stage="lesions", **save)
     workflow.connect(
         [
@@ -241,6 +250,7 @@ def init_lesions_wf(
             (place, draw, [("table", "table"), ("atlas", "atlas")]),
             (detect, warnings, [("warnings", "in1")]),
             (place, warnings, [("warnings", "in2")]),
+            (detect, quality, [("quality", "detect")]),
             (place, quality, [("quality", "place")]),
             (warnings, ds_lesions, [("out", "warnings")]),
             (quality, ds_lesions, [("out", "quality")]),
@@ -248,6 +258,7 @@ def init_lesions_wf(
             (detect, ds_lesions, [("probseg", "probseg"), ("mask", "mask"), ("dseg", "dseg")]),
             (place, ds_lesions, [("table", "table"), ("atlas", "atlas")]),
             (place, ds_lesions, [("template_mask", "template_mask")]),
+            (detect, ds_lesions, [("swi", "swi"), ("details", "details")]),
         ]
     )
     return workflow

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmbprep.algorithms.dipole import dipole_at, radians_per_ppm
+from cmbprep.simulate.field import dipole_field
 
 FIELD_STRENGTH = 3.0
 
@@ -88,4 +89,55 @@ def make_phantom(
         direction,
         truth.astype(np.float32),
         share > 0.5,
+    )
+
+
+#: Centres in voxels of the two balls of :func:`make_veined_block`.
+BALLS = ((30, 40, 20), (60, 50, 28))
+
+
+def make_veined_block(
+    sign: int, chi: float, balls: tuple[float, float] = (0.0, 0.0), *, echo_time: float = 0.02
+) -> Phantom:
+    """A block of tissue with 60 straight veins, dark and of the given susceptibility.
+
+    `balls` are the susceptibilities of two dark balls of 2 mm radius at :data:`BALLS`; 0
+    leaves a ball out. `ball` of the result holds both.
+    """
+    shape, spacing = (90, 90, 50), np.array([1.0, 1.0, 1.5])
+    rng = np.random.default_rng(3)
+    tubes = np.zeros(shape, bool)
+    length = np.arange(-12, 12, 0.3)
+    for _ in range(60):
+        way = rng.standard_normal(3)
+        way /= np.linalg.norm(way)
+        start = rng.uniform(0.15, 0.85, 3) * np.asarray(shape)
+        points = np.rint(start + length[:, None] * way / spacing).astype(int)
+        points = points[np.all((points >= 0) & (points < shape), axis=1)]
+        tubes[tuple(points.T)] = True
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1)
+    sources = chi * tubes.astype(np.float32)
+    both = np.zeros(shape, bool)
+    for centre, strength in zip(BALLS, balls, strict=True):
+        distance = np.linalg.norm((index - centre) * spacing, axis=-1)
+        tubes &= distance > 7
+        sources[distance <= 7] = 0
+        if strength:
+            sources[distance <= 2.0] = strength
+            both |= distance <= 2.0
+    field = dipole_field(sources.astype(np.float32), spacing)
+    angle = sign * radians_per_ppm(FIELD_STRENGTH, echo_time) * field
+    signal = np.where(both, 0.15, np.where(tubes, 0.7, 1.0)) * np.exp(1j * angle)
+    signal = signal + (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) / 40
+    mask = np.zeros(shape, bool)
+    mask[4:-4, 4:-4, 3:-3] = True
+    return Phantom(
+        [np.angle(signal).astype(np.float32)],
+        [np.abs(signal).astype(np.float32)],
+        [echo_time],
+        mask,
+        spacing,
+        np.array([0.0, 0.0, 1.0]),
+        field,
+        both,
     )

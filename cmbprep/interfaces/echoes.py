@@ -1,0 +1,96 @@
+"""The echoes of a scan as the scanner gave them, for what needs more than their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmbprep.errors import ScanError
+from cmbprep.images import CheckedImage, read_phase, read_scan_image
+
+__all__ = ["Echoes", "read_echoes"]
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Echoes:
+    """Magnitude and phase of the echoes that can be used.
+
+    Attributes
+    ----------
+    magnitudes, phases
+        (X, Y, Z) float32, one an echo, phase in rad; `phases` is empty where there is none.
+    times
+        Seconds, one an echo.
+    warnings
+        Why the phase, or some of it, is not used.
+    """
+
+    magnitudes: tuple[FloatArray, ...] = ()
+    phases: tuple[FloatArray, ...] = ()
+    times: tuple[float, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def read_echoes(
+    magnitudes: Sequence[str],
+    phases: Sequence[str | None],
+    units: Sequence[str | None],
+    times: Sequence[float | None],
+    like: Any,
+) -> Echoes:
+    """Read the echoes of a scan; what is wrong with a phase image is a warning, no error.
+
+    Where only some echoes have phase, those are used.
+
+    Parameters
+    ----------
+    magnitudes, phases, units, times
+        Paths, ``Units`` of the phases' sidecars, seconds; one an echo, or none of phases.
+    like
+        nibabel image whose grid they must have.
+    """
+    if not magnitudes:
+        return Echoes()
+    known: list[tuple[int, float]] = [(i, t) for i, t in enumerate(times) if t is not None]
+    if len(known) < len(times) or len(magnitudes) != len(times):
+        wrong = ("the phase is not used: an echo time is unknown",) if any(phases) else ()
+        return Echoes(warnings=wrong)
+    angles: dict[int, FloatArray] = {}
+    warnings = []
+    for index, path in enumerate(phases):
+        if path is None:
+            continue
+        try:
+            angles[index] = _on_grid(read_phase(Path(path), units[index]), Path(path), like)
+        except ScanError as error:
+            warnings.append(f"a phase image is not used: {error}")
+    chosen = [(i, t) for i, t in known if not angles or i in angles]
+    images = tuple(
+        _on_grid(read_scan_image(Path(magnitudes[i]), role="magnitude"), Path(magnitudes[i]), like)
+        for i, _ in chosen
+    )
+    return Echoes(
+        images,
+        tuple(angles[i] for i, _ in chosen if i in angles),
+        tuple(t for _, t in chosen),
+        tuple(warnings),
+    )
+
+
+def _on_grid(checked: CheckedImage, path: Path, like: Any) -> FloatArray:
+    """Give the voxels of an image that has the grid wanted."""
+    image = checked.image
+    if image.shape != like.shape or not np.allclose(image.affine, like.affine, atol=1e-3):
+        raise ScanError(
+            "it is not on the grid of the magnitude image",
+            path=path,
+            hint="export magnitude and phase of the same series again",
+        )
+    return np.asarray(image.dataobj, dtype=np.float32)
