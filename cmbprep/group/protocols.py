@@ -15,7 +15,7 @@ from typing import Any
 from .rows import Row
 from .tables import ScanTable
 
-__all__ = ["Outlier", "Protocol", "find_outliers", "group_by_protocol", "wilson_interval"]
+__all__ = ["Outlier", "ProtocolGroup", "find_outliers", "group_by_protocol", "wilson_interval"]
 
 #: Quantile of the normal distribution for intervals of 95 %.
 Z95 = 1.959963984540054
@@ -26,7 +26,7 @@ OUTLIER_Z = 3.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class ProtocolGroup:
     """Scans that were acquired alike.
 
     Parameters
@@ -103,7 +103,7 @@ def wilson_interval(positive: int, total: int, z: float = Z95) -> tuple[float, f
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def group_by_protocol(table: ScanTable) -> list[Protocol]:
+def group_by_protocol(table: ScanTable) -> list[ProtocolGroup]:
     """Group the scans that have a result by protocol, the largest group first.
 
     Echo times are told apart by the millisecond, slices by the tenth of a millimetre.
@@ -115,7 +115,7 @@ def group_by_protocol(table: ScanTable) -> list[Protocol]:
         if row.tally is not None:
             groups.setdefault((str(site) if site else "", *values), []).append(row)
     protocols = [
-        Protocol(
+        ProtocolGroup(
             site=key[0],
             scanner=key[1],
             field=key[2],
@@ -189,7 +189,7 @@ class Outlier:
 
 
 def find_outliers(
-    table: ScanTable, protocols: Sequence[Protocol], limit: int = 200
+    table: ScanTable, protocols: Sequence[ProtocolGroup], limit: int = 200
 ) -> list[Outlier]:
     """Find scans whose figures of merit stand apart, the farthest first.
 

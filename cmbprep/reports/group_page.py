@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmbprep.errors import CmbprepError
-from cmbprep.group.protocols import Protocol, find_outliers, group_by_protocol
+from cmbprep.group.protocols import ProtocolGroup, find_outliers, group_by_protocol
 from cmbprep.lesions import ZONES
 
 from .page import render_page
@@ -133,7 +133,7 @@ def _report_link(root: Path, subject: str) -> str | None:
     return quote(name) if (root / name).exists() else None
 
 
-def _protocol_view(protocol: Protocol) -> ProtocolView:
+def _protocol_view(protocol: ProtocolGroup) -> ProtocolView:
     counts = protocol.counts()
     zones = [(zone, protocol.zone(zone)) for zone in ZONES]
     total = sum(number for _, number in zones)
@@ -150,7 +150,7 @@ def _protocol_view(protocol: Protocol) -> ProtocolView:
     )
 
 
-def _prevalence(protocol: Protocol, *, definite: bool) -> str:
+def _prevalence(protocol: ProtocolGroup, *, definite: bool) -> str:
     positive, total, low, high = protocol.prevalence(definite=definite)
     if total == 0:
         return "n/a"
@@ -165,7 +165,7 @@ def _positive_median(counts: Sequence[int]) -> str:
     return f"{np.median(positive):g} (max. {max(positive)})"
 
 
-def _histograms(protocols: Sequence[Protocol]) -> Markup | None:
+def _histograms(protocols: Sequence[ProtocolGroup]) -> Markup | None:
     from markupsafe import Markup
 
     from .group_figures import count_figure

@@ -75,7 +75,7 @@ def test_a_detector_is_found_by_name() -> None:
     assert detector.parameters["threshold"] == 0.4
 
 
-@pytest.mark.parametrize("name", ["learned", "somebody.pt", ""])
+@pytest.mark.parametrize("name", ["learnt", "somebody.pt", ""])
 def test_an_unknown_detector_is_named_with_those_that_exist(name: str) -> None:
     with pytest.raises(UsageError, match="classical"):
         get_detector(name)

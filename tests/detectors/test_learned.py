@@ -104,7 +104,8 @@ def sure(detection):
 def test_resampled_by_a_fifth(detector, found, phantom):
     factor = np.array([1.2, 1.2, 1.2])
     image = ndimage.zoom(phantom.magnitude, factor, order=1, grid_mode=True, mode="nearest")
-    mask = ndimage.zoom(phantom.mask.astype(np.float32), factor, order=1, grid_mode=True) > 0.5
+    soft = phantom.mask.astype(np.float32)
+    mask = ndimage.zoom(soft, factor, order=1, grid_mode=True, mode="nearest") > 0.5
     affine = phantom.affine.copy()
     real = np.array(phantom.magnitude.shape) / np.array(image.shape)
     affine[:3, :3] = affine[:3, :3] * real
