@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -231,6 +232,23 @@ def test_methods_follow_what_ran(tree: Tree) -> None:
     marks = {int(n) for group in re.findall(r"\[([\d, ]+)\]", page.text) for n in group.split(",")}
     references = page.text.count("doi:")
     assert marks == set(range(1, references + 1)), "every reference is cited, every mark has one"
+
+
+def test_methods_speak_of_phase_only_where_it_was_used(tree: Tree) -> None:
+    files = tree.add("sub-1_T2starw")
+    root = tree.finish()
+    content = json.loads(files.sidecar.read_text())
+    for quality, used, unknown in (
+        ({}, False, False),
+        ({"phase_used": False}, False, False),
+        ({"phase_used": True, "phase_sign": 1}, True, False),
+        ({"phase_used": True, "phase_sign": None}, True, True),
+    ):
+        content["Cmbprep"]["Quality"] = quality
+        files.sidecar.write_text(json.dumps(content))
+        text = Page(write_subject_report(root, "1").read_text()).text
+        assert ("V-SHARP" in text) == used
+        assert ("could not be inferred" in text) == unknown
 
 
 def test_specification_names_what_exists() -> None:
