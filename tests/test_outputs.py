@@ -214,3 +214,17 @@ def test_what_is_no_json_object_is_named(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(CmbprepError, match=r"sidecar\.json"):
         read_json(path)
+
+
+def test_an_optional_file_is_missed_only_where_it_was_written(tmp_path: Path) -> None:
+    files = StageFiles(tmp_path, "lesions", NAMES)
+    finish(files, "mark")
+    found, _ = files.existing("mark")
+    assert found is not None and "swi" not in found
+    block = {"Fingerprint": "mark", "Stage": "lesions", "Names": vars(NAMES), "Optional": ["swi"]}
+    write_json(files.sidecar, {BLOCK: block})
+    found, reason = files.existing("mark")
+    assert found is None and "swi" in reason
+    files.path("swi").touch()
+    found, _ = files.existing("mark")
+    assert found is not None and found["swi"] == files.path("swi")

@@ -166,3 +166,29 @@ def test_an_input_that_cannot_be_read_does_not_stop_the_plan(
 ) -> None:
     (raw / "t2s_a").unlink()
     assert plan_subject(units, root=tmp_path / "out", method=method).todo
+
+
+def with_phase(units: list[Unit], raw: Path, phase_units: str = "rad") -> list[Unit]:
+    """The first session's scan with a phase image."""
+    (raw / "phase_a").touch()
+    scan = units[0].scans[0]
+    (echo,) = scan.echoes
+    echo = replace(echo, phase=raw / "phase_a", phase_units=phase_units)
+    return [replace(units[0], scans=(replace(scan, echoes=(echo,)),)), units[1]]
+
+
+def test_a_changed_phase_image_reruns_lesions_alone(
+    units: list[Unit], raw: Path, tmp_path: Path, method: Method
+) -> None:
+    finish_all(plan_subject(units, root=tmp_path / "out", method=method))
+    found = with_phase(units, raw)
+    plan = plan_subject(found, root=tmp_path / "out", method=method)
+    assert todo(plan) == ["lesions a"]
+    finish_all(plan)
+    (raw / "phase_a").write_text("another phase")
+    plan = plan_subject(found, root=tmp_path / "out", method=method)
+    assert todo(plan) == ["lesions a"]
+    finish_all(plan)
+    found = with_phase(units, raw, "arbitrary")
+    (raw / "phase_a").write_text("another phase")
+    assert todo(plan_subject(found, root=tmp_path / "out", method=method)) == ["lesions a"]

@@ -136,11 +136,12 @@ def phase_sign(
     if chi is None:
         chi = susceptibility_map(field)
     spacing = field.spacing
-    trusted = (field.trust > 0.3) & (field.depth > INNER_MM)
+    box = ndimage.find_objects((field.noise > 0).astype(np.int8))[0]
+    trusted = (field.trust[box] > 0.3) & (field.depth[box] > INNER_MM)
     if np.count_nonzero(trusted) < 1000:
         return PhaseSign(None, 0.0)
-    thin = _high_pass(np.log(np.maximum(magnitude, 1e-6)), trusted, spacing)
-    strength = _high_pass(chi, trusted, spacing)
+    thin = _high_pass(np.log(np.maximum(magnitude[box], 1e-6)), trusted, spacing)
+    strength = _high_pass(chi[box], trusted, spacing)
     usual = float(np.median(np.abs(strength[trusted]))) / 0.6745
     level = float(np.median(np.abs(thin[trusted]))) / 0.6745
     if not (usual > 0 and level > 0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -258,6 +259,23 @@ def test_methods_name_a_network_and_what_it_saw(tree: Tree) -> None:
         assert "classical detector" not in text
     assert "at its own voxel size" in one and "resampled" not in one
     assert "voxels of 1 × 1 × 2.5 mm" in other and "own voxel size" not in other
+
+
+def test_methods_speak_of_phase_only_where_it_was_used(tree: Tree) -> None:
+    files = tree.add("sub-1_T2starw")
+    root = tree.finish()
+    content = json.loads(files.sidecar.read_text())
+    for quality, used, unknown in (
+        ({}, False, False),
+        ({"phase_used": False}, False, False),
+        ({"phase_used": True, "phase_sign": 1}, True, False),
+        ({"phase_used": True, "phase_sign": None}, True, True),
+    ):
+        content["Cmbprep"]["Quality"] = quality
+        files.sidecar.write_text(json.dumps(content))
+        text = Page(write_subject_report(root, "1").read_text()).text
+        assert ("V-SHARP" in text) == used
+        assert ("could not be inferred" in text) == unknown
 
 
 def test_specification_names_what_exists() -> None:

@@ -193,3 +193,29 @@ def test_another_model_in_the_same_file_is_another_node(
         nodes = [n for n in workflow._create_flat_graph().nodes() if n.name == "detect"]
         hashes.append(nodes[0].inputs.get_hashval()[1])
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_echoes_and_phase_reach_the_detector(
+    bids: Path, settings: Settings, method: Method
+) -> None:
+    (bids / "phase.nii.gz").touch()
+    plain = unit(bids, t1w=False)
+    first, second = plain.scans
+    echo = replace(first.echoes[0], echo_time=0.02, phase=bids / "phase.nii.gz", phase_units="rad")
+    scans = (replace(first, echoes=(echo,)), second)
+    plan = plan_subject([replace(plain, scans=scans)], root=settings.output_dir, method=method)
+    workflow = init_cmbprep_wf([plan], settings=settings, method=method)
+    with_phase, without = (
+        workflow.get_node(name)
+        for name in sorted(n for n in workflow.list_node_names() if n.endswith(".detect"))
+    )
+    assert with_phase.inputs.phases == [str(bids / "phase.nii.gz")]
+    assert with_phase.inputs.phase_units == ["rad"]
+    assert with_phase.inputs.magnitudes == [str(bids / "t2s.nii.gz")]
+    assert without.inputs.phases == [] and without.inputs.magnitudes == []
+    sinks = [
+        workflow.get_node(name)
+        for name in sorted(n for n in workflow.list_node_names() if n.endswith(".ds_lesions"))
+    ]
+    named = ["bids:raw:phase.nii.gz" in sink.inputs.sources for sink in sinks]
+    assert named == [True, False]
