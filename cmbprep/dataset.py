@@ -19,6 +19,8 @@ IGNORED = (
     "logs/",
     "*_xfm.*",
     "*_desc-computed_swi.*",
+    # The echoes' average: the standard wants `echo` for this suffix, which would be untrue.
+    "*_desc-preproc_MEGRE.*",
     "group_*",
     "space-*",
     "tpl-*",
