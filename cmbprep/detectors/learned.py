@@ -190,8 +190,8 @@ def _unlike(scan: DetectorInput, known: Mapping[str, Any]) -> list[str]:
                 f"Echo time times field strength is {bloom:.0f} ms T, outside of what the detector "
                 f"was fitted on ({low:g} to {high:g}); its probabilities may not hold."
             )
-    noise = float(np.median(scan.magnitude[scan.brain_mask]))
-    if noise <= 0:
+    level = float(np.median(scan.magnitude[scan.brain_mask]))
+    if level <= 0:
         found.append("The median signal of the brain is zero; the scan cannot be rated.")
     return found
 
