@@ -89,7 +89,7 @@ class Surroundings:
 
 
 def measure(
-    candidates: Candidates, maps: Surroundings, *, limit: int = 900
+    candidates: Candidates, maps: Surroundings, *, limit: int = 1200
 ) -> tuple[Candidates, NDArray[np.float64]]:
     """Measure the candidates that pass a first, generous look.
 

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, spatial
 
+from .rays import RAY_VECTORS
+
 __all__ = [
     "BRIGHTEST",
     "RADII_MM",
@@ -37,6 +39,10 @@ BRIGHTEST = 1.15
 # Smallest response that counts: a void of a tenth of the tissue's signal, well resolved,
 # responds with about 0.05.
 _MIN_RESPONSE = 0.04
+# The wall of a blob is looked for at one and a half radii and these many mm beyond.
+_WALL_MM = (0.7, 2.0)
+# Of 26 directions, so many may be open.
+_OPEN_WAYS = 8
 # Slices thicker than this add less to the response than the in-plane directions, mm.
 _THICK_MM = 1.5
 
@@ -162,7 +168,7 @@ def find_candidates(
     *,
     radii_mm: tuple[float, ...] = RADII_MM,
     min_response: float = _MIN_RESPONSE,
-    limit: int = 5000,
+    limit: int = 3000,
 ) -> Candidates:
     """Find dark blobs inside a mask.
 
@@ -179,7 +185,9 @@ def find_candidates(
     min_response
         Weakest response kept.
     limit
-        Most candidates kept, the strongest first.
+        Most candidates kept: those with the best walls (:func:`_walls`). The response is no
+        good judge between bleeds and the rest, since sulci and the brain's edge respond more
+        strongly than a small bleed.
     """
     # Outside the mask there is no tissue to be darker than: a neutral value makes no blobs.
     # Fluid counts as tissue, or all that lies between bright sulci would be a dark blob.
@@ -195,8 +203,34 @@ def find_candidates(
     rows = np.concatenate(found)
     # Strongest first; equal ones by position, so that the order is never left to chance.
     rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0], -rows[:, 4]))]
-    kept = _suppress_neighbours(rows, spacing)[:limit]
+    rows = rows[_suppress_neighbours(rows, spacing)]
+    # Here what lies outside the mask is seen as it is, or each dent of the border had a wall.
+    seen = np.minimum(ratio, np.float32(BRIGHTEST))
+    # Rounding keeps noise of the last bits out of the choice.
+    walls = np.round(_walls(seen, rows, spacing), 5)
+    kept = np.sort(np.argsort(-walls, kind="stable")[:limit])
     return Candidates(rows[kept, :3], rows[kept, 3], rows[kept, 4])
+
+
+def _walls(
+    ratio: FloatArray, rows: NDArray[np.float64], spacing: NDArray[np.float64]
+) -> FloatArray:
+    """How much brighter than its middle a blob's wall is in most directions.
+
+    Looked at is the wall in 26 directions, and the eight darkest of these are left out: a bleed
+    beside the skull or a vein is open there, a sulcus or a vein is open to more sides.
+    Costs a fortieth of the full profiles that :mod:`.candidate_features` takes.
+    """
+    ways = RAY_VECTORS[np.abs(RAY_VECTORS).max(axis=1) == 1]
+    ways = ways / np.linalg.norm(ways, axis=1, keepdims=True)
+    middle = ndimage.map_coordinates(ratio, rows[:, :3].T, order=1, mode="nearest")
+    wall = np.full((len(rows), len(ways)), -np.inf, np.float32)
+    for beyond in _WALL_MM:
+        reach = 1.5 * rows[:, 3] + beyond
+        points = rows[:, None, :3] + ways[None] * reach[:, None, None] / spacing
+        value = ndimage.map_coordinates(ratio, points.reshape(-1, 3).T, order=1, mode="nearest")
+        np.maximum(wall, value.reshape(wall.shape), out=wall)
+    return np.asarray(np.sort(wall, axis=1)[:, _OPEN_WAYS] - middle, np.float32)
 
 
 def _local_maxima(response: FloatArray, where: BoolArray) -> NDArray[np.int_]:

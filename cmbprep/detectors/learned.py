@@ -40,7 +40,7 @@ __all__ = ["MODEL", "LearnedDetector", "calibrated"]
 #: Name of the model's files.
 MODEL = "candidates"
 #: Candidates of a scan that the network looks at.
-LOOKED_AT = 250
+LOOKED_AT = 400
 # Candidates less probable than this leave no trace in the probability map.
 _FAINTEST = 0.01
 # Candidates that the network looks at at a time: bounds the memory.

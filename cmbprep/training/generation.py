@@ -117,7 +117,8 @@ def _make(task: Task) -> Task:
         words += list(task.subject.encode())
     rng = np.random.default_rng(words)
     for index, scan in enumerate(_scans(task, rng)):
-        samples, summary = collect(scan, 0, rng)
+        # A stream of its own: a change to the candidates leaves the next scan as it was.
+        samples, summary = collect(scan, 0, np.random.default_rng([*words, 1, index]))
         summary |= {
             "sequence": scan.scan.sequence,
             "spacing": [round(float(s), 3) for s in scan.scan.spacing],

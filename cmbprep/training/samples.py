@@ -34,7 +34,7 @@ __all__ = [
 #: Classes of candidates.
 NOTHING, BLEED, CALCIFICATION, IGNORED = 0, 1, 2, -1
 #: The most suspicious candidates of a scan that are kept, and others.
-SUSPICIOUS, RANDOM = 180, 25
+SUSPICIOUS, RANDOM = 240, 30
 #: A candidate is a spot if it is within this part of its diameter, and at least this many mm.
 _WITHIN, _AT_LEAST = 0.6, 1.8
 
@@ -81,10 +81,13 @@ def label_candidates(
 ) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
     """Say what each candidate is: its class, and the number of its spot (or -1).
 
-    Hidden bleeds, and candidates in the margin of a spot that are not at it, are ignored.
+    Distances count from the voxel's border: the middle of a bleed between two thick slices
+    is millimetres away from the slice that shows it. Hidden bleeds, and candidates in the
+    margin of a spot that are not at it, are ignored.
     """
-    affine = views.box_affine
-    points = views.candidates.voxels @ affine[:3, :3].T + affine[:3, 3]
+    spacing = views.scan.spacing
+    to_box = np.linalg.inv(views.box_affine)
+    points = views.candidates.voxels
     target = np.full(len(points), NOTHING, np.int8)
     owner = np.full(len(points), -1, np.int32)
     closest = np.full(len(points), np.inf)
@@ -92,7 +95,9 @@ def label_candidates(
     for number, spot in enumerate(spots):
         if spot.kind == "other":
             continue
-        distance = np.linalg.norm(points - np.asarray(spot.centre), axis=1)
+        centre = to_box[:3, :3] @ np.asarray(spot.centre) + to_box[:3, 3]
+        offset = np.maximum(np.abs(points - centre) - 0.5, 0) * spacing
+        distance = np.linalg.norm(offset, axis=1)
         reach = max(_WITHIN * spot.diameter, _AT_LEAST)
         near = (distance <= reach) & (distance < closest)
         target[near] = classes[spot.kind]
