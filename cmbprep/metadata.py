@@ -51,6 +51,9 @@ _IMAGES: dict[tuple[str, str], dict[str, Any]] = {
         "Description": "Cerebral microbleeds, definite and possible; diamagnetic lesions left out",
         "Type": "Lesion",
     },
+    ("lesions", "candidates"): {
+        "Description": "Dark spots that the detector has weighed and not ruled out at once"
+    },
     ("lesions", "template_mask"): {
         "Description": "Cerebral microbleeds, definite and possible, in the template's space; "
         "diamagnetic lesions left out",

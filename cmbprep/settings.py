@@ -142,7 +142,7 @@ class Settings:
     def _model(self) -> Path | None:
         """File of the detector, where it is not one of the program's own."""
         path = Path(self.detector)
-        return path if path.suffix.lower() == ".onnx" else None
+        return path if path.suffix.lower() in (".onnx", ".json") else None
 
     @property
     def work(self) -> Path:

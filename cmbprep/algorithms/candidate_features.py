@@ -12,6 +12,7 @@ do not change with the scanner's gain.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,41 +22,43 @@ from scipy import ndimage
 from .candidates import BRIGHTEST, Candidates, edge_distance
 from .rays import OPPOSITE, RAY_VECTORS, radial_profiles
 
-__all__ = ["FEATURES", "Surroundings", "measure"]
+__all__ = ["FEATURES", "MEANINGS", "Surroundings", "measure"]
 
-#: Names of the columns that :func:`measure` gives.
-FEATURES = (
-    "response",  # blob response, log
-    "depth",  # 1 - centre / surround
-    "cnr",  # depth over noise, log
-    "darkness",  # centre against the tissue of the whole brain
-    "radius",  # half-depth radius in mm, log
-    "plane_radius_voxels",  # half-depth radius in the finest plane, in voxels, log
-    "plane_roundness",  # shortest over longest half-depth diameter in the finest plane
-    "roundness",  # the same over all directions
-    "elongation",  # longest half-depth diameter over the median one
-    "enclosed",  # part of the rays that reach the surround soon after the edge
-    "plane_enclosed",  # the same in the finest plane
-    "weakest_wall",  # lowest surround over directions, in depths
-    "opposite_walls",  # lowest over axes of the higher of the two opposite walls
-    "wall_spread",  # spread of the surround over directions, in depths
-    "bright_wall",  # brightest surround against tissue (fluid beside)
-    "surround_level",  # surround against the tissue of the whole brain
-    "sharpness",  # steepest descent of the mean profile, in depths a radius
-    "line_in_plane",  # lowest over highest curvature across the finest plane
-    "line",  # lowest over mean curvature over all axes
-    "edge_distance",  # mm to the end of the brain mask
-    "flood_50",  # extent of what is at least half as dark, in radii, log
-    "flood_35",  # the same at 35 % of the depth
-    "flood_20",  # the same at 20 %
-    "flood_volume_50",  # volume of the 50 % flood over that of the sphere, log
-    "flood_volume_35",  # the same at 35 %
-    "flood_elongation",  # long over middle axis of the 35 % flood, log
-    "flood_flatness",  # middle over short axis of the 35 % flood, log
-    "busyness",  # how uneven the tissue around is (4-9 mm), over depth
-    "crowding",  # dark blobs nearby, weighted by their response
-    "thickness",  # slice thickness over in-plane voxel size, log
-)
+#: What each column that :func:`measure` gives is.
+MEANINGS: Mapping[str, str] = {
+    "response": "blob response, log",
+    "depth": "1 - centre / surround",
+    "cnr": "depth over noise, log",
+    "darkness": "centre against the tissue of the whole brain",
+    "radius": "half-depth radius in mm, log",
+    "plane_radius_voxels": "half-depth radius in the finest plane, in voxels, log",
+    "plane_roundness": "shortest over longest half-depth diameter in the finest plane",
+    "roundness": "shortest over longest half-depth diameter over all directions",
+    "elongation": "longest half-depth diameter over the median one",
+    "enclosed": "part of the rays that reach the surround soon after the edge",
+    "plane_enclosed": "part of those in the finest plane",
+    "weakest_wall": "lowest surround over directions, in depths",
+    "opposite_walls": "lowest over axes of the higher of the two opposite walls",
+    "wall_spread": "spread of the surround over directions, in depths",
+    "bright_wall": "brightest surround against tissue (fluid beside)",
+    "surround_level": "surround against the tissue of the whole brain",
+    "sharpness": "steepest descent of the mean profile, in depths a radius",
+    "line_in_plane": "lowest over highest curvature across the finest plane",
+    "line": "lowest over mean curvature over all axes",
+    "edge_distance": "mm to the end of the brain mask",
+    "flood_50": "extent of what is at least half as dark, in radii, log",
+    "flood_35": "extent of what is at least 35 % as dark, in radii, log",
+    "flood_20": "extent of what is at least 20 % as dark, in radii, log",
+    "flood_volume_50": "volume of the 50 % flood over that of the sphere, log",
+    "flood_volume_35": "volume of the 35 % flood over that of the sphere, log",
+    "flood_elongation": "long over middle axis of the 35 % flood, log",
+    "flood_flatness": "middle over short axis of the 35 % flood, log",
+    "busyness": "how uneven the tissue around is (4-9 mm), over depth",
+    "crowding": "dark blobs nearby, weighted by their response",
+    "thickness": "slice thickness over in-plane voxel size, log",
+}
+#: Their names, in order.
+FEATURES = tuple(MEANINGS)
 _RADII = np.arange(0.0, 10.01, 0.5)
 # A flood is followed as far as this, mm.
 _FLOOD_REACH_MM = 10.0

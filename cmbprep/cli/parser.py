@@ -92,7 +92,7 @@ def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--detector",
         default="learned",
-        metavar="{learned,classical,FILE.onnx}",
+        metavar="{learned,classical,FILE.onnx,FILE.json}",
         help="detector of microbleeds: one of the program's own, or the file of a network of "
         "yours (default: %(default)s)",
     )

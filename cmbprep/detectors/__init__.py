@@ -2,7 +2,8 @@
 
 A further detector is added by writing a module whose object meets
 :class:`~cmbprep.detectors.base.Detector` and naming it in :data:`DETECTORS`. A network of the
-user's own needs no code: its ONNX file is given in the place of a name.
+user's own needs no code: its ONNX file is given in the place of a name. So is the last stage of
+``learned`` that was fitted to a site's own ratings (``.json``).
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import importlib
 from pathlib import Path
 
 from ..errors import UsageError
-from .base import DetectedLesion, Detection, Detector, DetectorInput
+from .base import CandidateTable, DetectedLesion, Detection, Detector, DetectorInput
 
 __all__ = [
     "DETECTORS",
+    "CandidateTable",
     "DetectedLesion",
     "Detection",
     "Detector",
@@ -35,7 +37,7 @@ def get_detector(name_or_path: str | Path, threshold: float | None = None) -> De
     Parameters
     ----------
     name_or_path
-        One of :data:`DETECTORS`, or a file that ends in ``.onnx``.
+        One of :data:`DETECTORS`, or a file that ends in ``.onnx`` or ``.json``.
     threshold
         Probability from which a lesion is listed; None for the detector's own.
 
@@ -55,11 +57,15 @@ def get_detector(name_or_path: str | Path, threshold: float | None = None) -> De
         from .network import NetworkDetector
 
         return NetworkDetector(name, threshold=threshold)
+    if Path(name).suffix.lower() == ".json":
+        from .learned import LearnedDetector
+
+        return LearnedDetector(threshold, site=Path(name))
     if name not in DETECTORS:
         raise UsageError(
             f"there is no detector {name!r}",
             hint=f"choose one of: {', '.join(sorted(DETECTORS))}; or give the file of a network, "
-            "which ends in .onnx",
+            "which ends in .onnx, or of a model fitted to your ratings, which ends in .json",
         )
     module, kind = DETECTORS[name]
     make = getattr(importlib.import_module(f".{module}", __name__), kind)

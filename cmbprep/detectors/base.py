@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from ..lesions import RATINGS, SUSCEPTIBILITIES
 
-__all__ = ["SEQUENCES", "DetectedLesion", "Detection", "Detector", "DetectorInput"]
+__all__ = [
+    "SEQUENCES",
+    "CandidateTable",
+    "DetectedLesion",
+    "Detection",
+    "Detector",
+    "DetectorInput",
+]
 
 SEQUENCES = ("T2starw", "MEGRE", "swi")
 
@@ -126,6 +133,26 @@ class DetectedLesion:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class CandidateTable:
+    """What a detector has weighed, listed or not: for those who want to check or refit it.
+
+    Parameters
+    ----------
+    columns
+        Name -> meaning.
+    rows
+        (n, len(columns)).
+    """
+
+    columns: Mapping[str, str]
+    rows: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.rows.ndim != 2 or self.rows.shape[1] != len(self.columns):
+            raise ValueError("the rows of candidates do not have the columns that are named")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Detection:
     """What a detector found in one scan, on the scan's own grid.
 
@@ -140,12 +167,15 @@ class Detection:
     warnings
         What a reader must know, for instance that the scan is unlike those that the detector
         was made for. Sentences.
+    candidates
+        What else was weighed; None if the detector does not tell.
     """
 
     probability: FloatArray
     labels: NDArray[np.int32]
     lesions: tuple[DetectedLesion, ...] = ()
     warnings: tuple[str, ...] = ()
+    candidates: CandidateTable | None = None
 
     def __post_init__(self) -> None:
         if self.probability.dtype != np.float32 or self.labels.dtype != np.int32:

@@ -6,6 +6,7 @@
    scales (:mod:`cmbprep.detectors.views`), with phase and early echoes where there are any.
 3. A network tells nothing, microbleed and calcification apart; its output is calibrated to a
    probability on simulated people with as many bleeds as people have.
+   A site may have fitted this last stage to its own ratings (:mod:`.last_stage`).
 4. Each lesion is segmented, and where there is phase its field says whether it is
    paramagnetic (:mod:`cmbprep.detectors.susceptibility`).
 
@@ -17,25 +18,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from ..algorithms.candidate_features import FEATURES
 from ..algorithms.patches import Patches
 from ..algorithms.segmentation import segment_lesions
+from ..errors import UsageError
 from .assembly import assemble, scan_warnings
-from .base import Detection, DetectorInput
+from .base import CandidateTable, Detection, DetectorInput
 from .classical import ClassicalDetector
+from .last_stage import LastStage, read_site_model
 from .susceptibility import marked
-from .views import COLUMNS, ScanViews, view_scan, with_rows
+from .views import COLUMNS, MEANINGS, ScanViews, view_scan, with_rows
 
-__all__ = ["MODEL", "LearnedDetector", "calibrated"]
+__all__ = ["CANDIDATES", "MODEL", "LearnedDetector", "calibrated", "log_odds"]
 
 #: Name of the model's files.
 MODEL = "candidates"
@@ -45,6 +50,17 @@ LOOKED_AT = 400
 _FAINTEST = 0.01
 # Candidates that the network looks at at a time: bounds the memory.
 _BATCH = 64
+
+#: Columns of the table of candidates.
+CANDIDATES: Mapping[str, str] = {
+    "x": "centre in scanner coordinates, RAS+, mm",
+    "y": "centre in scanner coordinates, RAS+, mm",
+    "z": "centre in scanner coordinates, RAS+, mm",
+    "lesion": "index of the lesion that grew from it or holds it; 0 if none is listed there",
+    "probability": "that it is a microbleed",
+    "odds": "log-odds of a microbleed that the network gives, before the last stage",
+    **MEANINGS,
+}
 
 FloatArray = NDArray[np.float32]
 
@@ -59,12 +75,23 @@ class LearnedDetector:
         of the model's card.
     folder
         Where the model's two files are; None for the packaged ones.
+    site
+        File of a site's own last stage; None for the packaged one.
+
+    Raises
+    ------
+    UsageError
+        If the site's file cannot be used with this network.
     """
 
     name = "learned"
 
     def __init__(
-        self, threshold: float | None = None, *, folder: Traversable | None = None
+        self,
+        threshold: float | None = None,
+        *,
+        folder: Traversable | None = None,
+        site: Path | None = None,
     ) -> None:
         place = resources.files("cmbprep.models") if folder is None else folder
         content = place.joinpath(f"{MODEL}.onnx").read_bytes()
@@ -80,6 +107,11 @@ class LearnedDetector:
         self._session = _session(content)
         self._sha256 = hashlib.sha256(content).hexdigest()
         self.version = str(self._card["version"])
+        line = self._card["calibration"]["microbleed"]
+        self._last_stage = LastStage(line["slope"], line["offset"])
+        self._site_sha256 = ""
+        if site is not None:
+            self._use_site(site)
 
     @property
     def parameters(self) -> Mapping[str, object]:
@@ -90,7 +122,30 @@ class LearnedDetector:
             "sha256": self._sha256,
             "threshold": self._threshold,
             "definite": self._definite,
+            **({"site_sha256": self._site_sha256} if self._site_sha256 else {}),
         }
+
+    @property
+    def last_stage(self) -> LastStage:
+        """What gives the probability."""
+        return self._last_stage
+
+    @property
+    def sha256(self) -> str:
+        """Of the network."""
+        return self._sha256
+
+    def _use_site(self, path: Path) -> None:
+        model = read_site_model(path)
+        known = set(model.stage.columns) <= set(COLUMNS)
+        if model.network_sha256 != self._sha256 or not known:
+            raise UsageError(
+                f"{path.name} was fitted to another version of the detector",
+                hint="run cmbprep with this version, and cmbprep-tools train --ratings again",
+            )
+        self._last_stage = model.stage
+        self._site_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.version = f"{self.version}+{self._site_sha256[:12]}"
 
     def detect(self, scan: DetectorInput) -> Detection:
         """Find microbleeds in one scan."""
@@ -98,7 +153,7 @@ class LearnedDetector:
         suspicion = self._first_look.rate(views.table[:, : len(FEATURES)])
         first = np.argsort(-np.round(suspicion, 6), kind="stable")[:LOOKED_AT]
         views = with_rows(views, np.sort(first))
-        bleed, calcified = self._rate(views)
+        bleed, calcified, odds = self._rate(views)
         # Calcium is listed only where phase can prove it.
         shown = np.where(calcified > bleed, calcified, bleed) if scan.phases else bleed
         rows = np.flatnonzero(shown >= min(_FAINTEST, self._threshold))
@@ -120,18 +175,24 @@ class LearnedDetector:
             threshold=self._threshold,
             definite=self._definite,
         )
-        return self._finish(scan, views, found)
+        listed = [region.seed for region in regions if shown[rows[region.seed]] >= self._threshold]
+        chances = np.column_stack([bleed[rows], odds[rows]])
+        weighed = _candidate_table(with_rows(views, rows), found, listed, chances)
+        return self._finish(scan, views, replace(found, candidates=weighed))
 
-    def _rate(self, views: ScanViews) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Calibrated probabilities that candidates are bleeds, and calcifications."""
+    def _rate(
+        self, views: ScanViews
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Probabilities that candidates are bleeds, and calcifications; log-odds of a bleed."""
         if not len(views.candidates):
-            return np.zeros(0), np.zeros(0)
+            return np.zeros(0), np.zeros(0), np.zeros(0)
         logits = self._run(views.patches(), views.table.astype(np.float32))
-        bleed = calibrated(logits, 1, self._card["calibration"]["microbleed"])
+        odds = np.round(log_odds(logits, 1), 4)
+        bleed = special.expit(self._last_stage.log_odds(odds, views.table, COLUMNS))
         calcified = calibrated(logits, 2, self._card["calibration"]["calcification"])
         # Rounding keeps noise of the last bits, which differs between processors, out of the
         # order and the tables.
-        return np.round(bleed, 5), np.round(calcified, 5)
+        return np.round(bleed, 5), np.round(calcified, 5), odds
 
     def _run(self, patches: Patches, table: FloatArray) -> NDArray[np.float64]:
         parts = []
@@ -173,10 +234,33 @@ def calibrated(
     values
         ``slope`` and ``offset``.
     """
+    return np.asarray(special.expit(values["slope"] * log_odds(logits, kind) + values["offset"]))
+
+
+def log_odds(logits: NDArray[np.floating], kind: int) -> NDArray[np.float64]:
+    """Log-odds (n,) of a class against the others from the network's logits (n, 3)."""
     logits = np.asarray(logits, float)
     others = np.delete(logits, kind, axis=1)
-    odds = logits[:, kind] - np.logaddexp(others[:, 0], others[:, 1])
-    return np.asarray(1 / (1 + np.exp(-(values["slope"] * odds + values["offset"]))))
+    return np.asarray(logits[:, kind] - np.logaddexp(others[:, 0], others[:, 1]))
+
+
+def _candidate_table(
+    views: ScanViews, found: Detection, listed: Sequence[int], chances: NDArray[np.float64]
+) -> CandidateTable:
+    """Describe candidates; ``found`` is in the ordered scan, as the views are.
+
+    ``listed`` are the rows that the lesions grew from, ``chances`` (n, 2) the probability and
+    log-odds of each.
+    """
+    affine = views.box_affine
+    points = views.candidates.voxels @ affine[:3, :3].T + affine[:3, 3]
+    top = np.array(found.labels.shape) - 1
+    voxels = np.clip(np.round(views.candidates.voxels + views.corner).astype(int), 0, top)
+    lesion = found.labels[tuple(voxels.T)]
+    # The middle of a ring-shaped or oblong lesion need not be one of its voxels.
+    lesion[np.asarray(listed, int)] = np.arange(1, len(listed) + 1)
+    rows = np.column_stack([points, lesion, chances, views.table])
+    return CandidateTable(columns=CANDIDATES, rows=rows)
 
 
 def _unlike(scan: DetectorInput, known: Mapping[str, Any]) -> list[str]:

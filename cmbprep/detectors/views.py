@@ -7,13 +7,13 @@ that was treated otherwise than those it has learned from.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..algorithms.candidate_features import FEATURES
+from ..algorithms import candidate_features as features
 from ..algorithms.candidates import Candidates, relative_intensity
 from ..algorithms.orientation import AxisOrder, slices_last
 from ..algorithms.patches import Patches, PatchMaps, cut_patches
@@ -21,22 +21,23 @@ from .base import DetectorInput
 from .classical import measure_candidates
 from .susceptibility import phase_maps
 
-__all__ = ["COLUMNS", "ScanViews", "view_scan", "with_rows"]
+__all__ = ["COLUMNS", "MEANINGS", "ScanViews", "view_scan", "with_rows"]
 
 #: What describes a candidate beside its views: its features, then its scan and its place.
-COLUMNS = (
-    *FEATURES,
-    "in_plane_mm",  # log of the finest voxel side
-    "slice_mm",  # log of the distance of slices
-    "bloom",  # log of TE x B0 over that of 20 ms at 3 T; 0 where unknown
-    "bloom_known",
-    "processed",  # 1 for processed SWI
-    "phase_known",
-    "echoes_known",
-    "across",  # mm from the middle plane of the brain, left or right, over 70
-    "ahead",  # mm before the centre of the brain, over 70
-    "above",  # mm above it, over 70
-)
+MEANINGS: Mapping[str, str] = {
+    **features.MEANINGS,
+    "in_plane_mm": "log of the finest voxel side",
+    "slice_mm": "log of the distance of slices",
+    "bloom": "log of TE x B0 over that of 20 ms at 3 T; 0 where unknown",
+    "bloom_known": "1 where echo time and field strength are known",
+    "processed": "1 for processed SWI",
+    "phase_known": "1 where phase was used",
+    "echoes_known": "1 where an early echo was used",
+    "across": "mm from the middle plane of the brain, left or right, over 70",
+    "ahead": "mm before the centre of the brain, over 70",
+    "above": "mm above it, over 70",
+}
+COLUMNS = tuple(MEANINGS)
 # An echo this much earlier than the last shows how much a dark spot grows.
 _EARLY = 0.7
 
@@ -91,7 +92,7 @@ def view_scan(scan: DetectorInput) -> ScanViews:
     """Order the axes of a scan, find its candidates and describe them."""
     order = slices_last(scan.affine)
     ordered = _ordered(scan, order)
-    candidates, features, box = measure_candidates(
+    candidates, measured, box = measure_candidates(
         ordered.magnitude, ordered.brain_mask, ordered.spacing
     )
     brain = ordered.brain_mask[box]
@@ -107,7 +108,7 @@ def view_scan(scan: DetectorInput) -> ScanViews:
     )
     table = np.column_stack(
         [
-            features,
+            measured,
             _scan_columns(ordered, len(candidates), susceptibility is not None, growth is not None),
             _place_columns(ordered, candidates, np.array([part.start for part in box])),
         ]

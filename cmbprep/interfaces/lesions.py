@@ -21,7 +21,7 @@ from cmbprep.algorithms.itk import image_grid
 from cmbprep.algorithms.swi import FILTER_SIZE, MASK_POWER, slice_axis, swi
 from cmbprep.algorithms.transforms import map_points, read_transform
 from cmbprep.algorithms.zones import ZoneAssignment, assign_zones
-from cmbprep.detectors import Detection, DetectorInput, get_detector
+from cmbprep.detectors import CandidateTable, Detection, DetectorInput, get_detector
 from cmbprep.detectors.susceptibility import PhaseMaps, phase_maps
 from cmbprep.errors import ScanError
 from cmbprep.lesions import Lesion, format_lesions
@@ -55,7 +55,8 @@ class _DetectOutput(TraitedSpec):
     mask = traits.Str(desc="all microbleeds; diamagnetic lesions are none")
     lesions = traits.List(traits.Dict(), desc="fields of DetectedLesion")
     swi = traits.Str(desc="susceptibility-weighted image, where there is phase")
-    details = traits.Dict(desc="what the sidecar of that image says")
+    candidates = traits.Str(desc="table of what the detector has weighed, if it tells")
+    details = traits.Dict(desc="what the sidecars of these two files say")
     quality = traits.Dict(desc="what became of the phase")
     warnings = traits.List(traits.Str())
 
@@ -105,13 +106,31 @@ class DetectLesions(SimpleInterface):
         self._results["mask"] = save_like(cwd / "mask.nii.gz", bleeds, scan)
         self._results["lesions"] = [asdict(lesion) for lesion in found.lesions]
         self._results["warnings"] = [*echoes.warnings, *found.warnings]
+        self._results["details"] = {}
+        if found.candidates is not None:
+            table = write_text(cwd / "candidates.tsv", format_candidates(found.candidates))
+            self._results["candidates"] = str(table)
+            meanings = found.candidates.columns
+            self._results["details"]["candidates"] = {
+                name: {"Description": f"{text[0].upper()}{text[1:]}."}
+                for name, text in meanings.items()
+            }
         maps = phase_maps(seen)
         self._results["quality"] = _phase_quality(maps) if any(phases) else {}
         if maps is not None and maps.sign.sign is not None:
             weighted, about = _weighted(seen, maps.sign.sign)
             self._results["swi"] = save_like(cwd / "swi.nii.gz", weighted, scan)
-            self._results["details"] = {"swi": about}
+            self._results["details"]["swi"] = about
         return runtime
+
+
+def format_candidates(table: CandidateTable) -> str:
+    """Give the table as TSV, numbers to four decimals."""
+    # Adding zero turns a negative zero into a plain one.
+    numbers = np.round(table.rows, 4) + 0.0
+    lines = ["\t".join(table.columns)]
+    lines += ["\t".join(np.format_float_positional(v, trim="-") for v in row) for row in numbers]
+    return "\n".join(lines) + "\n"
 
 
 def mimic_voxels(labels: NDArray[Any], found: Detection) -> NDArray[np.bool_]:

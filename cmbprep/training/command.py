@@ -11,7 +11,10 @@ from typing import Any
 
 from ..errors import UsageError
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["SITE_FILE", "add_arguments", "run"]
+
+#: Name of the file that a fit to ratings writes.
+SITE_FILE = "site.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--nprocs", metavar="N", type=int, default=1, help="people simulated at a time"
     )
     parser.add_argument(
+        "--ratings",
+        metavar="OUTPUT_DIR",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="instead of all this, fit the last stage of the packaged model to the table "
+        "ratings.tsv in these results of cmbprep; DEST gets the file that --detector takes",
+    )
+    parser.add_argument(
         "--samples-only", action="store_true", help="make the samples and stop before the fit"
     )
 
@@ -73,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
     UsageError
         If the arguments are wrong or PyTorch is not installed.
     """
+    if args.ratings:
+        return _run_ratings(args)
     if min(args.people, args.tune_people, args.real_scans, args.nprocs, args.epochs) < 1:
         raise UsageError("the numbers of people, scans, processes and epochs must be 1 or more")
     if (args.results is None) != (not args.subjects):
@@ -105,6 +119,54 @@ def run(args: argparse.Namespace) -> int:
         summary = _fit(args.dest, stems, subjects, args, say)
         say(json.dumps(summary))
     return 0
+
+
+def _run_ratings(args: argparse.Namespace) -> int:
+    from ..detectors.last_stage import SiteModel
+    from ..detectors.learned import LearnedDetector
+    from ..outputs import write_json
+    from .ratings import read_ratings
+    from .site import FOLDS, PENALTY, assess, fit_last_stage
+
+    rated = read_ratings(args.ratings)
+    detector = LearnedDetector()
+    if rated.networks != {detector.sha256}:
+        raise UsageError(
+            "the results come from another version of the learned detector",
+            hint="run cmbprep again with this version, then fit",
+        )
+    stage = fit_last_stage(rated, detector.last_stage)
+    threshold = float(str(detector.parameters["threshold"]))
+    found = assess(rated, detector.last_stage, threshold)
+    card = {
+        "name": "learned, last stage of a site",
+        "intended_use": "Research, on scans like those that were rated.",
+        "ratings": {
+            "scans": rated.scans,
+            "people": rated.people,
+            "microbleeds": int(rated.target.sum()),
+            "other_candidates": int((~rated.target).sum()),
+            "microbleeds_without_candidate": rated.beyond,
+        },
+        "penalty": list(PENALTY),
+        "held_out": {"folds_of_people": FOLDS, "threshold": threshold, **found},
+    }
+    args.dest.mkdir(parents=True, exist_ok=True)
+    path = args.dest / SITE_FILE
+    write_json(path, SiteModel(detector.sha256, stage, card).to_json())
+    sys.stdout.write(_report(found, threshold))
+    sys.stdout.write(f"use it: cmbprep ... --detector {path}\n")
+    return 0
+
+
+def _report(found: dict[str, dict[str, float]], threshold: float) -> str:
+    lines = [f"{'people left out of the fit':34}{'before':>9}{'after':>9}"]
+    for name in found["before"]:
+        label = name.replace("_", " ")
+        if name in ("sensitivity", "false_positives_a_scan"):
+            label += f" at {threshold:g}"
+        lines.append(f"{label:34}{found['before'][name]:9.3f}{found['after'][name]:9.3f}")
+    return "\n".join(lines) + "\n"
 
 
 def _fit(

@@ -259,6 +259,7 @@ def init_lesions_wf(
             (place, ds_lesions, [("table", "table"), ("atlas", "atlas")]),
             (place, ds_lesions, [("template_mask", "template_mask")]),
             (detect, ds_lesions, [("swi", "swi"), ("details", "details")]),
+            (detect, ds_lesions, [("candidates", "candidates")]),
         ]
     )
     return workflow

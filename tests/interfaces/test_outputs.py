@@ -28,7 +28,7 @@ def _save(root: Path, folder: Path, *, swi: bool, leave_out: str = "") -> StageF
     keys = (*files.keys, *files.optional)
     given = {}
     for key in keys:
-        if key == leave_out or (key == "swi" and not swi):
+        if key in (leave_out, "candidates") or (key == "swi" and not swi):
             continue
         source = folder / f"{key}.nii.gz"
         source.write_text(key)

@@ -1,0 +1,234 @@
+"""What raters said of the candidates of a cohort: ``ratings.tsv`` beside results of cmbprep.
+
+The table has one row for each lesion that somebody has looked at, with the columns
+
+``table``
+    The scan: path of its lesion table (``…_seg-CMB_dseg.tsv``), relative to the results.
+``verdict``
+    ``accepted``, ``rejected``, ``added`` (a microbleed that was not listed) or ``none`` (the
+    scan was looked at and there is nothing more to say).
+``index``
+    Of the lesion in that table; for ``added`` empty or ``n/a``.
+``x``, ``y``, ``z``
+    For ``added``: where, scanner coordinates, RAS+, mm. Not needed otherwise.
+
+A scan that is named counts as looked at: every listed lesion needs a verdict, and what the
+detector weighed but did not list counts as nothing unless somebody added it.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError
+from ..outputs import StageRecord, find_records
+
+__all__ = ["RATINGS_FILE", "VERDICTS", "RatedCandidates", "read_ratings"]
+
+RATINGS_FILE = "ratings.tsv"
+VERDICTS = ("accepted", "rejected", "added", "none")
+#: A candidate this near to an added microbleed is that microbleed, mm.
+NEAR_MM = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class RatedCandidates:
+    """Candidates of looked-at scans.
+
+    Attributes
+    ----------
+    columns
+        Names of the columns of ``table``.
+    table
+        (n, len(columns)) as :data:`cmbprep.detectors.learned.CANDIDATES` says.
+    target
+        (n,) whether a rater calls it a microbleed.
+    person
+        (n,) number of the person.
+    scans, people
+        How many were looked at.
+    beyond
+        Added microbleeds at which the detector had no candidate: no last stage finds them.
+    networks
+        SHA-256 of the networks that the results come from.
+    """
+
+    columns: tuple[str, ...]
+    table: NDArray[np.float64]
+    target: NDArray[np.bool_]
+    person: NDArray[np.int_]
+    scans: int
+    people: int
+    beyond: int
+    networks: frozenset[str]
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """One column of the table."""
+        return self.table[:, self.columns.index(name)]
+
+
+def read_ratings(folders: list[Path]) -> RatedCandidates:
+    """Read the ratings and candidates of one or more results of cmbprep.
+
+    Raises
+    ------
+    UsageError
+        If a table is missing or says something that cannot be.
+    """
+    tables, targets, people, networks = [], [], [], set()
+    columns: tuple[str, ...] = ()
+    scans = beyond = 0
+    names: dict[tuple[int, str], int] = {}
+    for number, folder in enumerate(folders):
+        rated = _by_scan(folder)
+        records = {
+            str(_table(record, folder)): record for record in find_records(folder, "lesions")
+        }
+        for name, rows in rated.items():
+            if name not in records:
+                raise UsageError(
+                    f"{RATINGS_FILE} names {name}, which is no lesion table of these results",
+                    path=folder / RATINGS_FILE,
+                    hint="write the path of the table as it lies below the results",
+                )
+            record = records[name]
+            columns, table = _candidates(record)
+            target, missed = _judge(columns, table, rows, folder / name)
+            person = names.setdefault((number, record.files.names.subject), len(names))
+            tables.append(table)
+            targets.append(target)
+            people.append(np.full(len(table), person))
+            scans += 1
+            beyond += missed
+            parameters = record.block.get("Parameters", {})
+            networks.add(_network(parameters))
+    return RatedCandidates(
+        columns=columns,
+        table=np.concatenate(tables),
+        target=np.concatenate(targets),
+        person=np.concatenate(people),
+        scans=scans,
+        people=len(names),
+        beyond=beyond,
+        networks=frozenset(networks),
+    )
+
+
+def _network(parameters: object) -> str:
+    """SHA-256 of the network in the parameters of a stage, wherever it stands in them."""
+    if isinstance(parameters, dict):
+        if isinstance(parameters.get("sha256"), str):
+            return str(parameters["sha256"])
+        for value in parameters.values():
+            if found := _network(value):
+                return found
+    return ""
+
+
+def _table(record: StageRecord, folder: Path) -> Path:
+    return record.files.path("table").relative_to(folder)
+
+
+def _by_scan(folder: Path) -> dict[str, list[dict[str, str]]]:
+    path = folder / RATINGS_FILE
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
+    except OSError as error:
+        raise UsageError(
+            f"the ratings cannot be read: {error.strerror}",
+            path=path,
+            hint=f"put the table {RATINGS_FILE} into the folder of the results",
+        ) from error
+    found: dict[str, list[dict[str, str]]] = {}
+    for line, row in enumerate(rows, start=2):
+        if row.get("verdict") not in VERDICTS or not row.get("table"):
+            raise UsageError(
+                f"line {line}: a row needs a table, and a verdict that is one of "
+                f"{', '.join(VERDICTS)}",
+                path=path,
+                hint="mend the line and run again",
+            )
+        found.setdefault(row["table"], []).append(row)
+    if not found:
+        raise UsageError("the table of ratings is empty", path=path, hint="rate some scans first")
+    return found
+
+
+def _candidates(record: StageRecord) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    path = record.files.path("candidates")
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            header, *rows = list(csv.reader(stream, delimiter="\t"))
+    except OSError as error:
+        raise UsageError(
+            f"the candidates of this scan cannot be read: {error.strerror}",
+            path=path,
+            hint="run cmbprep with --detector learned: only this detector writes them",
+        ) from error
+    return tuple(header), np.array(rows, float).reshape(-1, len(header))
+
+
+def _judge(
+    columns: tuple[str, ...], table: NDArray[np.float64], rows: list[dict[str, str]], path: Path
+) -> tuple[NDArray[np.bool_], int]:
+    """Whether each candidate is a microbleed, and how many microbleeds have no candidate."""
+    lesion = table[:, columns.index("lesion")].astype(int)
+    points = table[:, [columns.index(name) for name in "xyz"]]
+    odds = table[:, columns.index("odds")]
+    target = np.zeros(len(table), bool)
+    verdicts: dict[int, str] = {}
+    missed = 0
+    for row in rows:
+        if row["verdict"] == "none":
+            continue
+        if row["verdict"] == "added":
+            place = _numbers(row, path)
+            near = np.linalg.norm(points - place, axis=1) <= NEAR_MM
+            near &= lesion == 0
+            if near.any():
+                target[np.flatnonzero(near)[int(np.argmax(odds[near]))]] = True
+            else:
+                missed += 1
+            continue
+        verdicts[_index(row, path)] = row["verdict"]
+    listed = set(lesion[lesion > 0].tolist())
+    for index in sorted(listed | set(verdicts)):
+        if index not in verdicts or index not in listed:
+            word = "has no verdict" if index in listed else "is no listed lesion with a candidate"
+            raise UsageError(
+                f"lesion {index} {word}",
+                path=path,
+                hint="every listed lesion of a scan that was looked at needs a verdict",
+            )
+        if verdicts[index] == "accepted":
+            own = np.flatnonzero(lesion == index)
+            target[own[int(np.argmax(odds[own]))]] = True
+    return target, missed
+
+
+def _numbers(row: dict[str, str], path: Path) -> NDArray[np.float64]:
+    try:
+        return np.array([float(row[name]) for name in "xyz"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise UsageError(
+            "an added microbleed has no position",
+            path=path,
+            hint="give x, y and z in scanner coordinates, mm",
+        ) from error
+
+
+def _index(row: dict[str, str], path: Path) -> int:
+    try:
+        return int(row["index"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{row['verdict']} needs the index of a lesion",
+            path=path,
+            hint="write the number of the lesion in its table",
+        ) from error

@@ -1,0 +1,144 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from cmbprep.cli.tools import main
+from cmbprep.detectors.learned import CANDIDATES, LearnedDetector
+from cmbprep.errors import UsageError
+from cmbprep.outputs import BLOCK, Names, StageFiles
+from cmbprep.training.ratings import read_ratings
+
+COLUMNS = tuple(CANDIDATES)
+
+
+def write_scan(root, subject, rows, sha256="net"):
+    """Write what a run leaves behind of one scan, as far as ratings need it."""
+    names = Names(
+        subject=subject,
+        session=None,
+        src=f"sub-{subject}",
+        suffix="T2starw",
+        template="T",
+        reference="T",
+        target="T",
+        scheme="MARS",
+    )
+    files = StageFiles(root, "lesions", names)
+    files.sidecar.parent.mkdir(parents=True, exist_ok=True)
+    block = {
+        "Stage": "lesions",
+        "Names": vars(names),
+        "Parameters": {"detector": {"sha256": sha256}},
+    }
+    files.sidecar.write_text(json.dumps({BLOCK: block}))
+    with open(files.path("candidates"), "w", newline="") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            writer.writerow([row.get(name, 0) for name in COLUMNS])
+    return str(files.path("table").relative_to(root))
+
+
+def write_ratings(root, rows):
+    with open(root / "ratings.tsv", "w", newline="") as stream:
+        writer = csv.DictWriter(
+            stream, ("table", "verdict", "index", "x", "y", "z"), delimiter="\t", restval="n/a"
+        )
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def candidate(x, lesion=0, odds=0.0):
+    return {"x": x, "lesion": lesion, "odds": odds}
+
+
+def test_verdicts_reach_the_right_candidates(tmp_path):
+    table = write_scan(
+        tmp_path,
+        "01",
+        [
+            candidate(0, lesion=1, odds=1),
+            candidate(1, lesion=1, odds=3),  # the better of the two of lesion 1
+            candidate(20, lesion=2, odds=2),
+            candidate(40, odds=-2),  # the one that is added
+            candidate(43, odds=-4),
+            candidate(80, odds=-3),
+        ],
+    )
+    write_ratings(
+        tmp_path,
+        [
+            {"table": table, "verdict": "accepted", "index": 1},
+            {"table": table, "verdict": "rejected", "index": 2},
+            {"table": table, "verdict": "added", "x": 42, "y": 0, "z": 0},
+            {"table": table, "verdict": "added", "x": 60, "y": 0, "z": 0},
+        ],
+    )
+    rated = read_ratings([tmp_path])
+    assert rated.target.tolist() == [False, True, False, True, False, False]
+    assert (rated.scans, rated.people, rated.beyond) == (1, 1, 1)
+    assert rated.networks == {"net"}
+
+
+def test_a_scan_without_anything_counts_and_others_do_not(tmp_path):
+    empty = write_scan(tmp_path, "01", [candidate(0, odds=-3)])
+    write_scan(tmp_path, "02", [candidate(0, odds=-3)])
+    write_ratings(tmp_path, [{"table": empty, "verdict": "none"}])
+    rated = read_ratings([tmp_path])
+    assert rated.scans == 1
+    assert not rated.target.any()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"verdict": "maybe", "index": 1}, "line 2"),
+        ({"verdict": "accepted", "index": "n/a"}, "needs the index"),
+        ({"verdict": "accepted", "index": 7}, "lesion 1 has no verdict"),
+        ({"verdict": "added", "x": "here"}, "no position"),
+        ({"verdict": "none"}, "lesion 1 has no verdict"),
+    ],
+)
+def test_what_cannot_be_is_named(tmp_path, row, message):
+    table = write_scan(tmp_path, "01", [candidate(0, lesion=1)])
+    write_ratings(tmp_path, [{"table": table, **row}])
+    with pytest.raises(UsageError, match=message):
+        read_ratings([tmp_path])
+
+
+def test_an_unknown_scan_and_a_missing_file_are_named(tmp_path):
+    with pytest.raises(UsageError, match=r"ratings\.tsv"):
+        read_ratings([tmp_path])
+    write_ratings(tmp_path, [{"table": "sub-9/anat/x.tsv", "verdict": "none"}])
+    with pytest.raises(UsageError, match="sub-9"):
+        read_ratings([tmp_path])
+
+
+def test_the_command_writes_a_model_that_the_detector_takes(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    sha256 = LearnedDetector().sha256
+    rows = []
+    for number in range(12):
+        odds = rng.normal(0, 2, 6)
+        bleed = rng.random(6) < 1 / (1 + np.exp(-odds))
+        table = write_scan(
+            tmp_path,
+            f"{number:02d}",
+            [candidate(20 * i, lesion=i + 1, odds=odds[i]) for i in range(6)],
+            sha256,
+        )
+        rows += [
+            {"table": table, "verdict": "accepted" if bleed[i] else "rejected", "index": i + 1}
+            for i in range(6)
+        ]
+    write_ratings(tmp_path, rows)
+    assert main(["train", str(tmp_path / "model"), "--ratings", str(tmp_path)]) == 0
+    assert "after" in capsys.readouterr().out
+    detector = LearnedDetector(site=tmp_path / "model" / "site.json")
+    # The packaged offset says that bleeds are rare; here every second candidate is one.
+    assert detector.last_stage.offset > LearnedDetector().last_stage.offset
+    card = json.loads((tmp_path / "model" / "site.json").read_text())
+    assert card["ratings"]["scans"] == 12
+    assert set(card["held_out"]) >= {"before", "after"}
