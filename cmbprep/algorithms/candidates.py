@@ -218,7 +218,7 @@ def _walls(
     """How much brighter than its middle a blob's wall is in most directions.
 
     Looked at is the wall in 26 directions, and the eight darkest of these are left out: a bleed
-    beside the skull or a vein is open there, a sulcus or a vein is open to more sides.
+    beside the skull is open there, a vein to two sides, the end of the tissue to nine or more.
     Costs a fortieth of the full profiles that :mod:`.candidate_features` takes.
     """
     ways = RAY_VECTORS[np.abs(RAY_VECTORS).max(axis=1) == 1]

@@ -8,12 +8,12 @@ import torch
 
 from ..algorithms.patches import ACROSS_SHAPE, NEAR_SHAPE, WIDE_SHAPE
 from ..detectors.views import COLUMNS
-from .network import CandidateNetwork
+from .network import Ensemble
 
 __all__ = ["to_onnx"]
 
 
-def to_onnx(network: CandidateNetwork) -> bytes:
+def to_onnx(network: Ensemble) -> bytes:
     """Give the network as an ONNX file whose number of candidates is free."""
     network = network.to("cpu").eval()
     example = (

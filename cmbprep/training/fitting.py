@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,15 +12,29 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..detectors.views import COLUMNS
-from .network import CandidateNetwork
+from .network import CandidateNetwork, Ensemble
 from .options import FitOptions
 from .samples import BLEED, CALCIFICATION, Samples
 
-__all__ = ["fit_network", "predict"]
+__all__ = ["fit_ensemble", "fit_network", "predict"]
 
 _PHASE = COLUMNS.index("phase_known")
 _ECHOES = COLUMNS.index("echoes_known")
 _BLOOM = slice(COLUMNS.index("bloom"), COLUMNS.index("bloom_known") + 1)
+
+
+def fit_ensemble(
+    samples: Samples,
+    options: FitOptions,
+    say: Callable[[str], None] = lambda _: None,
+) -> Ensemble:
+    """Fit the members one after the other; see :func:`fit_network`."""
+    members = []
+    for number in range(options.members):
+        say(f"member {number + 1} of {options.members}")
+        own = replace(options, seed=100 * options.seed + number)
+        members.append(fit_network(samples, own, say))
+    return Ensemble(members).eval()
 
 
 def fit_network(
@@ -39,7 +54,7 @@ def fit_network(
     _standardise(network, samples.table)
     weight = _weights(samples)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network.to(device).train()
+    network.to(device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=0.02)
     taken = _epoch_rows(samples, options.easy, rng)
     steps = options.epochs * (len(taken) // options.batch + 1)
@@ -54,8 +69,9 @@ def fit_network(
             batch = np.sort(rows[first : first + options.batch])
             inputs = [part.to(device) for part in _augmented(samples, batch, rng)]
             target = torch.from_numpy(samples.target[batch].astype(np.int64)).to(device)
-            logits = network(*inputs)
-            losses = loss_of(logits, target) * torch.from_numpy(weight[batch]).to(device)
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=options.short):
+                logits = network(*inputs)
+            losses = loss_of(logits.float(), target) * torch.from_numpy(weight[batch]).to(device)
             loss = losses.mean()
             optimiser.zero_grad()
             loss.backward()
@@ -68,10 +84,10 @@ def fit_network(
             f"epoch {epoch + 1}/{options.epochs}: loss {total / len(rows):.4f}, "
             f"{len(rows)} candidates, {time.monotonic() - start:.0f} s"
         )
-    return network.to("cpu").eval()
+    return network.to("cpu", memory_format=torch.contiguous_format).eval()
 
 
-def predict(network: CandidateNetwork, samples: Samples, batch: int = 256) -> NDArray[np.float64]:
+def predict(network: Ensemble, samples: Samples, batch: int = 256) -> NDArray[np.float64]:
     """Logits (n, 3) of samples as they are."""
     network.eval()
     found = []

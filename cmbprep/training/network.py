@@ -8,12 +8,14 @@ meet in two dense layers that give three classes: nothing, microbleed, calcifica
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
 from ..algorithms.patches import ACROSS_SHAPE, NEAR_SHAPE, WIDE_SHAPE
 
-__all__ = ["CandidateNetwork"]
+__all__ = ["CandidateNetwork", "Ensemble"]
 
 
 def _block(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
@@ -96,3 +98,22 @@ class CandidateNetwork(nn.Module):
         parts = [self.near(near), side, self.wide(wide), self.described(scaled)]
         logits: Tensor = self.head(torch.cat(parts, dim=1))
         return logits
+
+
+class Ensemble(nn.Module):
+    """Mean of the logits of networks that differ in their first weights and order of samples.
+
+    Parameters
+    ----------
+    members
+        The networks.
+    """
+
+    def __init__(self, members: Iterable[CandidateNetwork]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, near: Tensor, across: Tensor, wide: Tensor, table: Tensor) -> Tensor:
+        """Give logits (n, 3) of nothing, microbleed, calcification."""
+        found = [member(near, across, wide, table) for member in self.members]
+        return torch.stack(found).mean(dim=0)

@@ -21,6 +21,10 @@ class FitOptions:
         See :class:`cmbprep.training.network.CandidateNetwork`.
     easy
         Part of the candidates without a spot that an epoch takes.
+    members
+        Networks whose logits are averaged.
+    short
+        Multiply in bfloat16: some times faster on processors with AMX, about as good.
     """
 
     epochs: int = 14
@@ -29,3 +33,5 @@ class FitOptions:
     seed: int = 0
     width: int = 24
     easy: float = 0.6
+    members: int = 3
+    short: bool = False

@@ -67,6 +67,42 @@ def test_candidates_lie_in_the_mask() -> None:
     assert (found.voxels[:, 0] > centre[0] + 5).all()
 
 
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.8, 0.8, 2.4), (2.4, 0.8, 0.8)])
+def test_a_faint_ball_is_kept_before_darker_edges(
+    spacing: tuple[float, float, float],
+) -> None:
+    size = np.array(spacing)
+    image, centre = blob(spacing, 1.8, depth=0.3)
+    grid = np.indices(image.shape).astype(float)
+    x, y, _ = ((g - c) * s for g, c, s in zip(grid, centre, size, strict=True))
+    image[y + np.sin(x) > 11] *= 0.2  # the end of the tissue, uneven
+    image[x < -13] *= 0.2
+    image += np.random.default_rng(2).normal(0, 1.0, image.shape).astype(np.float32)
+    mask = np.ones(image.shape, bool)
+    ratio, _ = relative_intensity(image, mask, size)
+    everything = find_candidates(ratio, mask, size)
+    few = find_candidates(ratio, mask, size, limit=5)
+    assert len(few) == 5 < len(everything)
+    assert np.linalg.norm((few.voxels - centre) * size, axis=1).min() < 1.5
+    # By its response alone it would have been dropped.
+    place = np.linalg.norm((everything.voxels - centre) * size, axis=1).argmin()
+    assert place >= 5
+    assert (np.diff(few.responses) <= 0).all(), "strongest first"
+
+
+def test_a_dent_of_the_mask_is_no_wall() -> None:
+    # Dark outside the brain too: that the mask ends there closes nothing.
+    image, centre = blob((1.0, 1.0, 1.0), 1.8, depth=0.3)
+    grid = np.indices(image.shape).astype(float)
+    x, y, z = (g - c for g, c in zip(grid, centre, strict=True))
+    image[np.abs(x - 12) < 4] = 8
+    mask = np.abs(x - 12) > 2.5
+    mask |= (y + 8) ** 2 + z**2 < 6  # a tongue of the mask into the dark
+    ratio, _ = relative_intensity(image, mask, np.ones(3))
+    (first,) = find_candidates(ratio, mask, np.ones(3), limit=1).voxels
+    assert np.linalg.norm(first - centre) < 1.5
+
+
 def test_features_tell_a_ball_from_a_tube_and_a_sheet() -> None:
     shape, size = (48, 48, 48), np.ones(3)
     grid = np.indices(shape) - 24.0

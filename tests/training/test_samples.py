@@ -44,6 +44,17 @@ def at(views, points):
     )
 
 
+def test_a_bleed_between_two_thick_slices_is_that_of_either(views):
+    # Slices of 3 mm: the middle of the bleed is half a slice from both, and their candidates
+    # lie in their middles.
+    centre = views.box_affine[:3, :3] @ [9, 9, 4.5] + views.box_affine[:3, 3]
+    spots = (KnownSpot(1, "microbleed", tuple(centre), 2.2),)
+    points = centre + np.array([[0, 0, 1.5], [0, 0, -1.5], [0, 0, 3.0], [0, 0, 4.5], [3.0, 0, 0]])
+    target, owner = label_candidates(at(views, points), spots)
+    assert target.tolist() == [BLEED, BLEED, BLEED, IGNORED, IGNORED]
+    assert owner.tolist() == [0, 0, 0, -1, -1]
+
+
 def test_candidates_are_what_they_are_at(views):
     spots = (
         KnownSpot(1, "microbleed", (0.0, 0.0, 0.0), 4.0),
