@@ -144,31 +144,27 @@ def simulate_person(folder: Path, seed: int) -> None:
 
 def make_table(folder: Path, names: list[str]) -> str:
     """Evaluate results and show them beside each other, those of the first by protocol too."""
-    found = {
-        name: evaluate(folder / name, folder / "truth", folder / f"{name}.json") for name in names
-    }
-    counts = found[names[0]]["counts"]
-    everything = {name: _whole(evaluation) for name, evaluation in found.items()}
-    splits = found[names[0]]["splits"]
-    draws = found[names[0]]["bootstrap"]["draws"]
-    return (
-        "\n\n".join(
-            [
-                f"{counts['subjects']} simulated people, {counts['scans']} scans, "
-                f"{counts['true_lesions']} visible bleeds of at least {MIN_DIAMETER_MM} mm; rule "
-                f"`{found[names[0]]['rule']['short']}`. In brackets: 95 % intervals, {draws} bootstrap "
-                "draws of people.",
-                _table(everything),
-                f"`{names[0]}` by protocol:",
-                _table(splits["protocol"]),
-                "By diameter of the void, mm:",
-                _table(splits["size"], ("sensitivity",)),
-                f"What the {counts['false_positives']} false positives of `{names[0]}` lie on:",
-                mimic_table(found[names[0]]["false_positives"]),
-            ]
-        )
-        + "\n"
+    truth = folder / "truth"
+    found = {name: evaluate(folder / name, truth, folder / f"{name}.json") for name in names}
+    first = found[names[0]]
+    counts, splits = first["counts"], first["splits"]
+    about = (
+        f"{counts['subjects']} simulated people, {counts['scans']} scans, "
+        f"{counts['true_lesions']} visible bleeds of at least {MIN_DIAMETER_MM} mm; rule "
+        f"`{first['rule']['short']}`. In brackets: 95 % intervals, "
+        f"{first['bootstrap']['draws']} bootstrap draws of people."
     )
+    parts = [
+        about,
+        _table({name: _whole(evaluation) for name, evaluation in found.items()}),
+        f"`{names[0]}` by protocol:",
+        _table(splits["protocol"]),
+        "By diameter of the void, mm:",
+        _table(splits["size"], ("sensitivity",)),
+        f"What the {counts['false_positives']} false positives of `{names[0]}` lie on:",
+        mimic_table(first["false_positives"]),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def evaluate(results: Path, truth: Path, figures: Path) -> dict[str, Any]:
