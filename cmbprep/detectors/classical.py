@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import resources
 
 import numpy as np
@@ -34,7 +34,7 @@ from .assembly import assemble, brain_box, scan_warnings
 from .base import Detection, DetectorInput
 from .susceptibility import marked
 
-__all__ = ["ClassicalDetector", "measure_candidates"]
+__all__ = ["ClassicalDetector", "MeasuredCandidates", "measure_candidates"]
 
 # Room around the brain that features may look at, mm.
 _MARGIN_MM = 12.0
@@ -84,8 +84,9 @@ class ClassicalDetector:
 
     def detect(self, scan: DetectorInput) -> Detection:
         """Find microbleeds in one scan."""
-        candidates, table, box = measure_candidates(scan.magnitude, scan.brain_mask, scan.spacing)
-        probability = self._model.probability(table)
+        measured = measure_candidates(scan.magnitude, scan.brain_mask, scan.spacing)
+        candidates, box = measured.candidates, measured.box
+        probability = self._model.probability(measured.table)
         # Equal probabilities are ordered by position; rounding keeps noise of the last bit,
         # which differs between processors, out of the order.
         probability = np.round(probability, 6)
@@ -116,19 +117,37 @@ class ClassicalDetector:
         return replace(found, lesions=lesions, warnings=warnings)
 
 
+@dataclass(frozen=True, eq=False)
+class MeasuredCandidates:
+    """Candidates of a scan.
+
+    Attributes
+    ----------
+    candidates
+        Positions in voxels of the box.
+    table
+        (n, len(FEATURES)) features of each.
+    box
+        Part of the scan that was looked at.
+    ratio
+        Of the box: image over its local background.
+    noise
+        Standard deviation of the noise, relative to the median of the brain.
+    """
+
+    candidates: Candidates
+    table: NDArray[np.float64]
+    box: tuple[slice, slice, slice]
+    ratio: NDArray[np.float32]
+    noise: float
+
+
 def measure_candidates(
     magnitude: NDArray[np.float32],
     mask: NDArray[np.bool_],
     spacing: NDArray[np.float64],
-) -> tuple[Candidates, NDArray[np.float64], tuple[slice, slice, slice]]:
-    """Find and measure the candidates of a scan.
-
-    Returns
-    -------
-    candidates, table, box
-        Candidates with positions in voxels of the box, their features
-        (n, len(FEATURES)), and the box of the scan that was looked at.
-    """
+) -> MeasuredCandidates:
+    """Find and measure the candidates of a scan."""
     box = brain_box(mask, [math.ceil(_MARGIN_MM / size) for size in spacing])
     image, brain = magnitude[box], mask[box]
     ratio, background = relative_intensity(image, brain, spacing)
@@ -143,4 +162,4 @@ def measure_candidates(
         spacing=spacing,
     )
     kept, table = measure(found, maps)
-    return kept, table, box
+    return MeasuredCandidates(kept, table, box, ratio, maps.noise)

@@ -207,14 +207,14 @@ def training_rows(
     """Features, targets and weights of the candidates of one implanted scan."""
     scan = implanted_scan(background, seed)
     spacing = voxel_spacing(background.affine)
-    candidates, table, box = measure_candidates(scan.image, background.mask, spacing)
-    corner = np.array([s.start for s in box])
-    owner = assign(candidates, corner, background, scan)
+    measured = measure_candidates(scan.image, background.mask, spacing)
+    corner = np.array([s.start for s in measured.box])
+    owner = assign(measured.candidates, corner, background, scan)
     counted = owner >= 0
     target = (owner[counted] > 0).astype(float)
     visible = sum(lesion.visible for lesion in scan.lesions)
     weight = np.where(target > 0, PREVALENCE / max(visible, 1), 1.0) * background.weight
-    return table[counted], target, weight
+    return measured.table[counted], target, weight
 
 
 def fit(

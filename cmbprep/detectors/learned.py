@@ -36,6 +36,7 @@ from ..errors import UsageError
 from .assembly import assemble, scan_warnings
 from .base import CandidateTable, Detection, DetectorInput
 from .classical import ClassicalDetector
+from .familiarity import character, unlike
 from .last_stage import LastStage, read_site_model
 from .susceptibility import marked
 from .views import COLUMNS, MEANINGS, ScanViews, view_scan, with_rows
@@ -214,7 +215,7 @@ class LearnedDetector:
         lesions, doubts = marked(scan, labels, found.lesions)
         known = self._card["known"]
         warnings = [*scan_warnings(scan, tuple(known["spacing_mm"])), *doubts]
-        warnings += _unlike(scan, known)
+        warnings += unlike(scan, character(views), known)
         return replace(
             found, probability=heat, labels=labels, lesions=lesions, warnings=tuple(warnings)
         )
@@ -261,23 +262,6 @@ def _candidate_table(
     lesion[np.asarray(listed, int)] = np.arange(1, len(listed) + 1)
     rows = np.column_stack([points, lesion, chances, views.table])
     return CandidateTable(columns=CANDIDATES, rows=rows)
-
-
-def _unlike(scan: DetectorInput, known: Mapping[str, Any]) -> list[str]:
-    """Sentences about what the model has not seen the like of."""
-    found = []
-    low, high = known["bloom_tesla_ms"]
-    if scan.field_strength is not None and scan.echo_times:
-        bloom = 1000 * max(scan.echo_times) * scan.field_strength
-        if not low <= bloom <= high:
-            found.append(
-                f"Echo time times field strength is {bloom:.0f} ms T, outside of what the detector "
-                f"was fitted on ({low:g} to {high:g}); its probabilities may not hold."
-            )
-    level = float(np.median(scan.magnitude[scan.brain_mask]))
-    if level <= 0:
-        found.append("The median signal of the brain is zero; the scan cannot be rated.")
-    return found
 
 
 def _session(content: bytes) -> Any:

@@ -62,6 +62,8 @@ class ScanViews:
         (n, len(COLUMNS)) description of each.
     maps
         Images of the box that views are cut from.
+    noise
+        Standard deviation of the noise, relative to the median of the brain.
     """
 
     order: AxisOrder
@@ -70,6 +72,7 @@ class ScanViews:
     candidates: Candidates
     table: NDArray[np.float64]
     maps: PatchMaps
+    noise: float = 0.0
 
     @property
     def corner(self) -> NDArray[np.int_]:
@@ -92,11 +95,9 @@ def view_scan(scan: DetectorInput) -> ScanViews:
     """Order the axes of a scan, find its candidates and describe them."""
     order = slices_last(scan.affine)
     ordered = _ordered(scan, order)
-    candidates, measured, box = measure_candidates(
-        ordered.magnitude, ordered.brain_mask, ordered.spacing
-    )
+    measured = measure_candidates(ordered.magnitude, ordered.brain_mask, ordered.spacing)
+    candidates, box, ratio = measured.candidates, measured.box, measured.ratio
     brain = ordered.brain_mask[box]
-    ratio, _ = relative_intensity(ordered.magnitude[box], brain, ordered.spacing)
     growth = _growth(ordered, box, ratio)
     susceptibility = _susceptibility(scan, order, box)
     maps = PatchMaps(
@@ -108,12 +109,12 @@ def view_scan(scan: DetectorInput) -> ScanViews:
     )
     table = np.column_stack(
         [
-            measured,
+            measured.table,
             _scan_columns(ordered, len(candidates), susceptibility is not None, growth is not None),
             _place_columns(ordered, candidates, np.array([part.start for part in box])),
         ]
     )
-    return ScanViews(order, ordered, box, candidates, table, maps)
+    return ScanViews(order, ordered, box, candidates, table, maps, measured.noise)
 
 
 def with_rows(views: ScanViews, rows: NDArray[np.integer] | Sequence[int]) -> ScanViews:
@@ -126,6 +127,7 @@ def with_rows(views: ScanViews, rows: NDArray[np.integer] | Sequence[int]) -> Sc
         views.candidates.take(index),
         views.table[index],
         views.maps,
+        views.noise,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..detectors.familiarity import known_range
 from ..detectors.views import COLUMNS
 from .calibration import Tuning
 from .generation import FAMILIES, REAL_FAMILY
@@ -74,6 +75,7 @@ def card(
         "known": {
             "spacing_mm": [round(float(spacing.min()), 2), round(float(spacing.max()), 2)],
             "bloom_tesla_ms": [round(min(blooms), 0), round(max(blooms), 0)],
+            **known_range([one["character"] for one in summaries if "character" in one]),
         },
         "probability": "Chance that a listed candidate is a microbleed, in simulated people with "
         "as many as people have; calibrated on people that were not fitted to.",

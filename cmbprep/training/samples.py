@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..detectors.familiarity import character
 from ..detectors.views import ScanViews, view_scan, with_rows
 from .scans import KnownSpot, TrainingScan
 
@@ -146,6 +147,7 @@ def collect(scan: TrainingScan, number: int, rng: np.random.Generator) -> tuple[
         "with_candidate": sum(i in found for i in visible),
         "candidates": len(target),
         "kept": len(rows),
+        "character": character(views),
     }
 
 
