@@ -2,7 +2,7 @@
 
 Without arguments it measures wall time, processor time and peak memory on two synthetic
 scans, each in a fresh process. With ``--backgrounds TABLE`` (see
-``cmbprep.detectors.fit_classical``) it also implants bleeds into the backgrounds whose role
+``benchmarks/implanted.py``) it also implants bleeds into the backgrounds whose role
 is ``report``, with seeds that no fit uses, and prints the part of the visible ones that is
 found at given numbers of false positives a scan, by background and by size. All lesions are
 simulated; a detection matches a bleed within 5 mm, one to one.
@@ -92,8 +92,9 @@ def _time_one(
 
 
 def _print_froc(detector: str, table: Path, seeds: int) -> None:
+    from implanted import REPORT_SEEDS, implanted_scan, load_backgrounds
+
     from cmbprep.detectors import DetectorInput, get_detector
-    from cmbprep.detectors.fit_classical import REPORT_SEEDS, implanted_scan, load_backgrounds
 
     chosen = get_detector(detector, threshold=0.01)
     possible = get_detector(detector).parameters["threshold"]

@@ -6,7 +6,7 @@
    can be followed (:mod:`cmbprep.algorithms.candidate_features`).
 3. An additive logistic model gives the probability
    (:mod:`cmbprep.detectors.additive_model`; its weights, data and figures are in
-   ``classical.json``, made by :mod:`cmbprep.detectors.fit_classical`).
+   ``classical.json``, made by :mod:`cmbprep.training.first_look`).
 4. Each lesion is segmented (:mod:`cmbprep.algorithms.segmentation`).
 
 It uses the magnitude only. The approach follows that of Chesebro AG, et al. Sci Rep

@@ -181,6 +181,7 @@ def _fit(
     from ..outputs import write_json
     from .calibration import tune
     from .export import to_onnx
+    from .first_look import fit_first_look
     from .fitting import fit_ensemble, predict
     from .model_card import card, read_summaries
     from .options import FitOptions
@@ -202,6 +203,8 @@ def _fit(
     tuning_samples, known = load_samples(held), read_summaries(held)
     missed = sum(summary["visible"] - summary["with_candidate"] for summary in known)
     tuning = tune(predict(network, tuning_samples), tuning_samples, len(held), missed)
+    first_look = fit_first_look(samples, tuning_samples, len(held), missed, subjects)
+    write_json(dest / "classical.json", first_look)
     (dest / f"{MODEL}.onnx").write_bytes(to_onnx(network))
     write_json(dest / f"{MODEL}.json", card(tuning, samples, summaries, subjects, options))
     return {"operating_points": tuning.points, **tuning.summary}
