@@ -34,6 +34,9 @@ from .files import load_image, save_like, voxels
 __all__ = ["DetectLesions", "PlaceLesions"]
 
 
+_ROW_NAMES = {"index": "number of the row", "name": "name of the row"}
+
+
 class _DetectInput(BaseInterfaceInputSpec):
     in_file = traits.Str(mandatory=True, desc="scan after bias correction")
     mask = traits.Str(mandatory=True, desc="brain mask on the scan's grid")
@@ -110,7 +113,7 @@ class DetectLesions(SimpleInterface):
         if found.candidates is not None:
             table = write_text(cwd / "candidates.tsv", format_candidates(found.candidates))
             self._results["candidates"] = str(table)
-            meanings = found.candidates.columns
+            meanings = {**_ROW_NAMES, **found.candidates.columns}
             self._results["details"]["candidates"] = {
                 name: {"Description": f"{text[0].upper()}{text[1:]}."}
                 for name, text in meanings.items()
@@ -125,11 +128,13 @@ class DetectLesions(SimpleInterface):
 
 
 def format_candidates(table: CandidateTable) -> str:
-    """Give the table as TSV, numbers to four decimals."""
+    """Give the table as TSV, numbers to four decimals, with the columns that BIDS asks for."""
     # Adding zero turns a negative zero into a plain one.
     numbers = np.round(table.rows, 4) + 0.0
-    lines = ["\t".join(table.columns)]
-    lines += ["\t".join(np.format_float_positional(v, trim="-") for v in row) for row in numbers]
+    lines = ["\t".join(["index", "name", *table.columns])]
+    for index, row in enumerate(numbers, start=1):
+        values = [np.format_float_positional(value, trim="-") for value in row]
+        lines.append("\t".join([str(index), f"candidate-{index:03d}", *values]))
     return "\n".join(lines) + "\n"
 
 

@@ -171,7 +171,10 @@ def _candidates(record: StageRecord) -> tuple[tuple[str, ...], NDArray[np.float6
             path=path,
             hint="run cmbprep with --detector learned: only this detector writes them",
         ) from error
-    return tuple(header), np.array(rows, float).reshape(-1, len(header))
+    columns = tuple(name for name in header if name not in ("index", "name"))
+    picked = [header.index(name) for name in columns]
+    table = np.array([[row[i] for i in picked] for row in rows], float)
+    return columns, table.reshape(-1, len(columns))
 
 
 def _judge(

@@ -35,9 +35,9 @@ def write_scan(root, subject, rows, sha256="net"):
     files.sidecar.write_text(json.dumps({BLOCK: block}))
     with open(files.path("candidates"), "w", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in rows:
-            writer.writerow([row.get(name, 0) for name in COLUMNS])
+        writer.writerow(["index", "name", *COLUMNS])
+        for number, row in enumerate(rows, start=1):
+            writer.writerow([number, "x", *(row.get(name, 0) for name in COLUMNS)])
     return str(files.path("table").relative_to(root))
 
 
