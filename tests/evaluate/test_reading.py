@@ -358,3 +358,14 @@ def test_groups_from_the_prediction_where_there_is_no_raw_dataset(tmp_path):
     (truth,), (found,) = find_scans(tmp_path / "t"), find_scans(tmp_path / "p")
     groups = scan_groups(truth, found, dataset=None, output=tmp_path / "p", sites={})
     assert (groups["sequence"], groups["field"]) == ("swi", "7 T")
+
+
+def test_the_table_of_candidates_is_not_taken_for_lesions(tmp_path):
+    from cmbprep.evaluate.files import find_scans
+
+    folder = tmp_path / "sub-1" / "anat"
+    folder.mkdir(parents=True)
+    for name in ("sub-1_seg-CMB_dseg.tsv", "sub-1_seg-candidates_dseg.tsv"):
+        (folder / name).write_text("index\tname\n")
+    (scan,) = find_scans(tmp_path)
+    assert [path.name for path in scan.roles.values()] == ["sub-1_seg-CMB_dseg.tsv"]
