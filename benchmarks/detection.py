@@ -17,6 +17,7 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backgrounds", type=Path, help="table of backgrounds (TSV)")
     parser.add_argument("--detector", default="classical")
+    parser.add_argument("--model", type=Path, help="folder of another model of `learned`")
     parser.add_argument("--seeds", type=int, default=3, help="scans a background")
     parser.add_argument("--skip-speed", action="store_true")
     parser.add_argument("--one-grid", type=int, help=argparse.SUPPRESS)
@@ -45,7 +47,7 @@ def main() -> int:
     if not arguments.skip_speed:
         _print_speed(arguments.detector)
     if arguments.backgrounds:
-        _print_froc(arguments.detector, arguments.backgrounds, arguments.seeds)
+        _print_froc(arguments.detector, arguments.model, arguments.backgrounds, arguments.seeds)
     return 0
 
 
@@ -91,13 +93,22 @@ def _time_one(
     return time.perf_counter() - wall, time.process_time() - cpu, peak
 
 
-def _print_froc(detector: str, table: Path, seeds: int) -> None:
+def _detector(name: str, model: Path | None, threshold: float | None = None) -> Any:
+    from cmbprep.detectors import get_detector
+    from cmbprep.detectors.learned import LearnedDetector
+
+    if model is None:
+        return get_detector(name, threshold=threshold)
+    return LearnedDetector(threshold, folder=model)
+
+
+def _print_froc(detector: str, model: Path | None, table: Path, seeds: int) -> None:
     from implanted import REPORT_SEEDS, implanted_scan, load_backgrounds
 
-    from cmbprep.detectors import DetectorInput, get_detector
+    from cmbprep.detectors import DetectorInput
 
-    chosen = get_detector(detector, threshold=0.01)
-    possible = get_detector(detector).parameters["threshold"]
+    chosen = _detector(detector, model, threshold=0.01)
+    possible = _detector(detector, model).parameters["threshold"]
     definite = chosen.parameters["definite"]
     hits: dict[str, list[Hit]] = defaultdict(list)
     wrong: dict[str, list[float]] = defaultdict(list)

@@ -5,7 +5,7 @@
 2. Those that the classical model finds the most suspicious are cut out at fixed physical
    scales (:mod:`cmbprep.detectors.views`), with phase and early echoes where there are any.
 3. A network tells nothing, microbleed and calcification apart; its output is calibrated to a
-   probability on simulated people with as many bleeds as people have.
+   probability, for the number of bleeds that the scan seems to hold (:mod:`.prevalence`).
    A site may have fitted this last stage to its own ratings (:mod:`.last_stage`).
 4. Each lesion is segmented, and where there is phase its field says whether it is
    paramagnetic (:mod:`cmbprep.detectors.susceptibility`).
@@ -38,6 +38,7 @@ from .base import CandidateTable, Detection, DetectorInput
 from .classical import ClassicalDetector
 from .familiarity import character, unlike
 from .last_stage import LastStage, read_site_model
+from .prevalence import Prevalence, one_a_place
 from .susceptibility import marked
 from .views import COLUMNS, MEANINGS, ScanViews, view_scan, with_rows
 
@@ -60,6 +61,7 @@ CANDIDATES: Mapping[str, str] = {
     "lesion": "index of the lesion that grew from it or holds it; 0 if none is listed there",
     "probability": "that it is a microbleed",
     "odds": "log-odds of a microbleed that the network gives, before the last stage",
+    "shift": "what the number of microbleeds in the scan adds to the log-odds",
     **MEANINGS,
 }
 
@@ -109,7 +111,9 @@ class LearnedDetector:
         self._sha256 = hashlib.sha256(content).hexdigest()
         self.version = str(self._card["version"])
         line = self._card["calibration"]["microbleed"]
-        self._last_stage = LastStage(line["slope"], line["offset"])
+        self._packaged_stage = LastStage(line["slope"], line["offset"])
+        self._last_stage = self._packaged_stage
+        self._prevalence = Prevalence(**self._card["prevalence"])
         self._site_sha256 = ""
         if site is not None:
             self._use_site(site)
@@ -154,7 +158,7 @@ class LearnedDetector:
         suspicion = self._first_look.rate(views.table[:, : len(FEATURES)])
         first = np.argsort(-np.round(suspicion, 6), kind="stable")[:LOOKED_AT]
         views = with_rows(views, np.sort(first))
-        bleed, calcified, odds = self._rate(views)
+        bleed, calcified, odds, shift = self._rate(views)
         # Calcium is listed only where phase can prove it.
         shown = np.where(calcified > bleed, calcified, bleed) if scan.phases else bleed
         rows = np.flatnonzero(shown >= min(_FAINTEST, self._threshold))
@@ -177,23 +181,36 @@ class LearnedDetector:
             definite=self._definite,
         )
         listed = [region.seed for region in regions if shown[rows[region.seed]] >= self._threshold]
-        chances = np.column_stack([bleed[rows], odds[rows]])
+        chances = np.column_stack([bleed[rows], odds[rows], np.full(len(rows), shift)])
         weighed = _candidate_table(with_rows(views, rows), found, listed, chances)
         return self._finish(scan, views, replace(found, candidates=weighed))
 
     def _rate(
         self, views: ScanViews
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Probabilities that candidates are bleeds, and calcifications; log-odds of a bleed."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float]:
+        """Rate the candidates.
+
+        Returns
+        -------
+        bleed, calcified
+            Probability of each class.
+        odds
+            Log-odds of a bleed that the network gives.
+        shift
+            What the number of bleeds in this scan adds to log-odds.
+        """
         if not len(views.candidates):
-            return np.zeros(0), np.zeros(0), np.zeros(0)
+            return np.zeros(0), np.zeros(0), np.zeros(0), 0.0
         logits = self._run(views.patches(), views.table.astype(np.float32))
         odds = np.round(log_odds(logits, 1), 4)
-        bleed = special.expit(self._last_stage.log_odds(odds, views.table, COLUMNS))
+        usual = self._packaged_stage.log_odds(odds, views.table, COLUMNS)
+        places = views.candidates.voxels * views.scan.spacing
+        shift = self._prevalence.shift(usual[one_a_place(places, usual)])
+        bleed = special.expit(self._last_stage.log_odds(odds, views.table, COLUMNS) + shift)
         calcified = calibrated(logits, 2, self._card["calibration"]["calcification"])
         # Rounding keeps noise of the last bits, which differs between processors, out of the
         # order and the tables.
-        return np.round(bleed, 5), np.round(calcified, 5), odds
+        return np.round(bleed, 5), np.round(calcified, 5), odds, shift
 
     def _run(self, patches: Patches, table: FloatArray) -> NDArray[np.float64]:
         parts = []
@@ -250,8 +267,8 @@ def _candidate_table(
 ) -> CandidateTable:
     """Describe candidates; ``found`` is in the ordered scan, as the views are.
 
-    ``listed`` are the rows that the lesions grew from, ``chances`` (n, 2) the probability and
-    log-odds of each.
+    ``listed`` are the rows that the lesions grew from, ``chances`` (n, 3) the probability,
+    log-odds and shift of each.
     """
     affine = views.box_affine
     points = views.candidates.voxels @ affine[:3, :3].T + affine[:3, 3]

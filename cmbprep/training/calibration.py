@@ -1,9 +1,10 @@
 """What the network's output means: probabilities, calibrated on people left out of the fit.
 
 The fit shows the network far more bleeds than a scan holds. Tuning scans either hold as many as
-people do, or their bleeds are weighed as if they did (:data:`NATURAL_BLEEDS`), so that a straight
-line in log-odds fitted to them (Platt 1999) gives probabilities that hold where about as many
-are to be found.
+people do, or many; a straight line in log-odds (Platt 1999) is fitted to them together with how
+much the number of bleeds that a scan seems to hold counts (:mod:`cmbprep.detectors.prevalence`), so
+that probabilities hold for both. Operating points are set as if all had as many as people do
+(:data:`NATURAL_BLEEDS`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
+from ..detectors.learned import log_odds
+from ..detectors.prevalence import Prevalence
 from .samples import BLEED, CALCIFICATION, Samples
 
 __all__ = ["Tuning", "fit_line", "operating_points", "tune"]
@@ -36,6 +39,8 @@ class Tuning:
     ----------
     lines
         Class name -> slope and offset.
+    prevalence
+        How the number of bleeds of a scan counts; None if it does not.
     points
         ``possible`` and ``definite``.
     summary
@@ -43,11 +48,19 @@ class Tuning:
     """
 
     lines: dict[str, dict[str, float]]
+    prevalence: Prevalence | None
     points: dict[str, float]
     summary: dict[str, object]
 
 
-def tune(logits: NDArray[np.float64], samples: Samples, scans: int, missed: int) -> Tuning:
+def tune(
+    logits: NDArray[np.float64],
+    samples: Samples,
+    scans: int,
+    missed: int,
+    *,
+    adaptive: bool = True,
+) -> Tuning:
     """Calibrate on tuning samples.
 
     Parameters
@@ -60,21 +73,73 @@ def tune(logits: NDArray[np.float64], samples: Samples, scans: int, missed: int)
         How many scans they come from.
     missed
         Visible bleeds without any candidate.
+    adaptive
+        Whether the detector shifts log-odds by what the scan seems to hold; otherwise crowded
+        scans are weighed as if they held as many bleeds as people have.
     """
-    from ..detectors.learned import calibrated
-
     best = _one_a_spot(logits, samples)
     weight = _weights(samples, best)
-    lines = {}
-    for name, kind in (("microbleed", BLEED), ("calcification", CALCIFICATION)):
-        others = np.delete(logits[best], kind, axis=1)
-        odds = logits[best, kind] - np.logaddexp(others[:, 0], others[:, 1])
-        lines[name] = fit_line(odds, (samples.target[best] == kind).astype(float), weight)
-    probability = calibrated(logits[best], BLEED, lines["microbleed"])
-    target = samples.target[best] == BLEED
-    points, counted = operating_points(probability, target, missed, scans, weight)
-    bleeds = {"bleeds": int(target.sum()), "bleeds_without_candidate": missed}
-    return Tuning(lines, points, {"scans": scans, **bleeds, **counted})
+    target = {kind: samples.target[best] == kind for kind in (BLEED, CALCIFICATION)}
+    odds = {kind: log_odds(logits[best], kind) for kind in target}
+    lines = {"calcification": fit_line(odds[CALCIFICATION], target[CALCIFICATION], weight)}
+    prevalence = None
+    if adaptive:
+        own = samples.scan[best]
+        lines["microbleed"], prevalence = fit_adaptive(odds[BLEED], target[BLEED], own)
+        value = _value(lines["microbleed"], odds[BLEED])
+        value = value + _shifts(value, own, prevalence)
+    else:
+        lines["microbleed"] = fit_line(odds[BLEED], target[BLEED], weight)
+        value = _value(lines["microbleed"], odds[BLEED])
+    points, counted = operating_points(special.expit(value), target[BLEED], missed, scans, weight)
+    bleeds = {"bleeds": int(target[BLEED].sum()), "bleeds_without_candidate": missed}
+    return Tuning(lines, prevalence, points, {"scans": scans, **bleeds, **counted})
+
+
+def _value(line: dict[str, float], odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(line["slope"] * odds + line["offset"])
+
+
+def _shifts(
+    log_odds: NDArray[np.float64], scan: NDArray[np.integer], prevalence: Prevalence
+) -> NDArray[np.float64]:
+    """Shift of each candidate: that of its scan."""
+    shifts = np.zeros(len(log_odds))
+    for number in np.unique(scan):
+        own = scan == number
+        shifts[own] = prevalence.shift(log_odds[own])
+    return shifts
+
+
+def fit_adaptive(
+    odds: NDArray[np.float64], target: NDArray[np.bool_], scan: NDArray[np.integer]
+) -> tuple[dict[str, float], Prevalence]:
+    """Fit a line in log-odds together with how far a scan may leave the average.
+
+    Parameters
+    ----------
+    odds
+        (n,) log-odds of a bleed that the network gives, one candidate for each thing.
+    target
+        (n,) whether it is one.
+    scan
+        (n,) number of its scan; each scan counts the same.
+    """
+    _, index, counts = np.unique(scan, return_inverse=True, return_counts=True)
+    weight = counts.mean() / counts[index]
+
+    def loss(values: NDArray[np.float64]) -> float:
+        slope, offset, strength = values
+        prevalence = Prevalence(NATURAL_BLEEDS, float(np.exp(np.clip(strength, -3, 4))))
+        line = slope * odds + offset
+        line = line + _shifts(line, scan, prevalence)
+        penalty = 0.5 * (slope - 1) ** 2 + 0.1 * (strength - np.log(2)) ** 2
+        return float((weight * (np.logaddexp(0, line) - target * line)).sum() + penalty)
+
+    start = np.array([1.0, -2.0, np.log(2)])
+    found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-3}).x
+    line = {"slope": round(float(found[0]), 4), "offset": round(float(found[1]), 4)}
+    return line, Prevalence(NATURAL_BLEEDS, round(float(np.exp(np.clip(found[2], -3, 4))), 3))
 
 
 def _weights(samples: Samples, rows: NDArray[np.int_]) -> NDArray[np.float64]:

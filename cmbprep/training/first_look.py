@@ -44,7 +44,7 @@ def fit_first_look(
     odds = model.log_odds(tuning.table[:, : len(FEATURES)].astype(float))
     # As if it were a network that has no opinion on calcium.
     logits = np.column_stack([np.zeros(len(odds)), odds, np.full(len(odds), -50.0)])
-    found = tune(logits, tuning, scans, missed)
+    found = tune(logits, tuning, scans, missed, adaptive=False)
     line = found.lines["microbleed"]
     model = AdditiveModel(
         features=model.features,

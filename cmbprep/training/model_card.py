@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,11 @@ def card(
             "bloom_tesla_ms": [round(min(blooms), 0), round(max(blooms), 0)],
             **known_range([one["character"] for one in summaries if "character" in one]),
         },
-        "probability": "Chance that a listed candidate is a microbleed, in simulated people with "
-        "as many as people have; calibrated on people that were not fitted to.",
+        "probability": "Chance that a listed candidate is a microbleed, given how many the scan "
+        "seems to hold; calibrated on simulated people that were not fitted to.",
         "tuning": tuning.summary,
         "calibration": tuning.lines,
+        "prevalence": asdict(tuning.prevalence) if tuning.prevalence else None,
         "operating_points": tuning.points,
         "columns": list(COLUMNS),
     }

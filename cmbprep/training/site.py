@@ -68,14 +68,14 @@ def _fit(rated: RatedCandidates, used: NDArray[np.bool_], packaged: LastStage) -
         tuple(np.round(spread[varied], 5).tolist()),
         (0.0,) * len(varied),
     )
-    odds = rated.column("odds")[used]
+    odds, shift = rated.column("odds")[used], rated.column("shift")[used]
     design = np.column_stack([odds, np.ones(len(odds)), shape.scaled(rated.table[used], names)])
     start = np.array([packaged.slope, packaged.offset, *shape.weights])
     pull = np.concatenate([PENALTY[:2], np.full(len(varied), PENALTY[2])])
     target = rated.target[used].astype(float)
 
     def loss(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value = design @ line
+        value = design @ line + shift
         error = special.expit(value) - target
         gap = line - start
         total = (np.logaddexp(0, value) - target * value).sum() + 0.5 * (pull * gap**2).sum()
@@ -103,8 +103,8 @@ def assess(
         ``before`` and ``after``, see :func:`figures`.
     """
     names = tuple(CANDIDATES)
-    odds = rated.column("odds")
-    before = packaged.log_odds(odds, rated.table, names)
+    odds, shift = rated.column("odds"), rated.column("shift")
+    before = packaged.log_odds(odds, rated.table, names) + shift
     after = before.copy()
     # Shared out by number, which ratings do not depend on.
     fold = rated.person % FOLDS
@@ -112,7 +112,8 @@ def assess(
         left_out = fold == part
         if rated.target[~left_out].any() and not rated.target[~left_out].all():
             stage = _fit(rated, ~left_out, packaged)
-            after[left_out] = stage.log_odds(odds[left_out], rated.table[left_out], names)
+            own = stage.log_odds(odds[left_out], rated.table[left_out], names)
+            after[left_out] = own + shift[left_out]
     return {
         "before": figures(before, rated, threshold),
         "after": figures(after, rated, threshold),

@@ -3,8 +3,9 @@ import pytest
 from scipy import special
 
 from cmbprep.detectors.learned import calibrated
+from cmbprep.detectors.prevalence import Prevalence
 from cmbprep.detectors.views import COLUMNS
-from cmbprep.training.calibration import fit_line, operating_points, tune
+from cmbprep.training.calibration import fit_adaptive, fit_line, operating_points, tune
 from cmbprep.training.samples import BLEED, NOTHING, Samples
 
 
@@ -66,6 +67,38 @@ def test_crowded_scans_count_as_if_they_were_not():
     logits = np.array([[0.0, 0.0, -9.0]] * 40)
     target = [BLEED] * 20 + [NOTHING] * 20
     spot = [*range(20), *[-1] * 20]
-    tuning = tune(logits, samples_of(target, spot, np.zeros(40)), scans=1, missed=0)
+    samples = samples_of(target, spot, np.zeros(40))
+    tuning = tune(logits, samples, scans=1, missed=0, adaptive=False)
     probability = calibrated(logits[:1], BLEED, tuning.lines["microbleed"])[0]
     assert probability == pytest.approx(2.2 / 22.2, abs=0.01)
+
+
+def test_the_line_and_the_pull_of_the_average_are_found_together():
+    # Scans with very different numbers of bleeds; the network's log-odds refer to balanced
+    # classes and are twice too sure.
+    rng = np.random.default_rng(5)
+    odds, target, scan = [], [], []
+    for number in range(150):
+        bleeds = int(rng.choice([0, 0, 1, 2, 4, 20]))
+        truth = np.zeros(100, bool)
+        truth[:bleeds] = True
+        odds.append(2 * rng.normal(np.where(truth, 5.0, -5.0), np.sqrt(10.0)))
+        target.append(truth)
+        scan.append(np.full(100, number))
+    odds, target, scan = map(np.concatenate, (odds, target, scan))
+    line, prevalence = fit_adaptive(odds, target, scan)
+    assert line["slope"] == pytest.approx(0.5, abs=0.08)
+    assert prevalence.strength < 6
+    worth = {True: 0.0, False: 0.0}
+    true = {True: 0, False: 0}
+    for number in range(150):
+        own = scan == number
+        value = line["slope"] * odds[own] + line["offset"]
+        for adaptive in (True, False):
+            shift = prevalence.shift(value) if adaptive else 0.0
+            if target[own].sum() >= 20:
+                worth[adaptive] += special.expit(value + shift).sum()
+                true[adaptive] += target[own].sum()
+    assert worth[True] == pytest.approx(true[True], rel=0.2)
+    assert worth[False] < 0.85 * true[False], "without it, crowded scans are underrated"
+    assert isinstance(prevalence, Prevalence)
