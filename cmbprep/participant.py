@@ -50,7 +50,12 @@ def run_participant_level(settings: Settings) -> int:
         return _show_plan(by_subject, settings, method)
     if not any(unit.scans for unit in units):
         raise UsageError(_nothing_found(units), path=settings.bids_dir, hint=_WHAT_IS_LOOKED_FOR)
-    prepare_dataset(settings.output_dir, raw=settings.bids_dir, scheme=get_scheme(settings.scheme))
+    prepare_dataset(
+        settings.output_dir,
+        raw=settings.bids_dir,
+        scheme=get_scheme(settings.scheme),
+        derivatives=settings.derivatives,
+    )
     log = open_log(settings.output_dir / "logs", verbosity=settings.verbosity)
     logger.debug("settings:\n%s", settings.describe())
     failed = 0
@@ -78,6 +83,7 @@ def _find_units(settings: Settings) -> list[Unit]:
         sessions=settings.sessions or None,
         filters=read_filter_file(settings.filter_file) if settings.filter_file else None,
         validate=settings.validate,
+        derivatives=settings.derivatives,
     )
 
 
@@ -106,6 +112,7 @@ def _choose_method(settings: Settings) -> Method:
             **detector.parameters,
         },
         threshold=settings.threshold,
+        border_mm=settings.white_matter_border,
     )
 
 

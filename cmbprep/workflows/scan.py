@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from nipype.pipeline import engine as pe
@@ -11,15 +12,39 @@ from cmbprep.interfaces.anatomy import RegisterToReference, RegisterToT1w
 from cmbprep.interfaces.figures import DrawLesions, DrawRegistration
 from cmbprep.interfaces.images import ReadMagnitude
 from cmbprep.interfaces.lesions import DetectLesions, PlaceLesions
+from cmbprep.interfaces.zones import DrawPersonZones
 
 from .anatomy import ANATOMY_FIELDS
 from .image import add_image_steps
 from .nodes import buffer, merge_lists, merge_values, save_stage, step
 
-__all__ = ["PREPROC_FIELDS", "init_lesions_wf", "init_preproc_wf"]
+__all__ = ["PREPROC_FIELDS", "PersonZonesInput", "init_lesions_wf", "init_preproc_wf"]
 
 #: What preprocessing gives to the search for lesions.
 PREPROC_FIELDS = ("preproc", "brain_mask", "to_target", "from_target")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonZonesInput:
+    """What a person's own zones are drawn from.
+
+    Parameters
+    ----------
+    segmentation
+        Labels of FreeSurfer in the space of the T1w image.
+    from_fsnative
+        Transform that brings the segmentation onto the T1w image, if it is in another space.
+    parcellation
+        What the template's atlases are drawn from.
+    scheme, border_mm
+        The zone scheme and its border.
+    """
+
+    segmentation: str
+    from_fsnative: str | None
+    parcellation: str
+    scheme: str
+    border_mm: float
 
 
 def init_preproc_wf(
@@ -34,6 +59,7 @@ def init_preproc_wf(
     reference_mask: str,
     threads: int,
     save: dict[str, Any],
+    given_mask: str | None = None,
     name: str = "preproc_wf",
 ) -> pe.Workflow:
     """Correct a scan's bias, find the brain, and register it.
@@ -55,6 +81,8 @@ def init_preproc_wf(
         Threads that a node may use where the result does not depend on it.
     save
         Fixed inputs of the sink.
+    given_mask
+        A brain mask of another program, which is used instead of one made here.
 
     Inputs
     ------
@@ -109,7 +137,7 @@ def init_preproc_wf(
         draw_registration.inputs.fixed_mask = reference_mask
     ds_preproc = save_stage("ds_preproc", stage="preproc", **save)
     outputnode = buffer("outputnode", PREPROC_FIELDS)
-    correct = add_image_steps(
+    correct, mask = add_image_steps(
         workflow,
         read=read,
         register=register,
@@ -120,10 +148,11 @@ def init_preproc_wf(
         src=src,
         suffix=suffix,
         threads=threads,
+        given_mask=given_mask,
     )
     for source, output, field in (
         (correct, "out_file", "preproc"),
-        (register, "brain_mask", "brain_mask"),
+        (mask, "brain_mask", "brain_mask"),
         (register, to_target, "to_target"),
         (register, from_target, "from_target"),
     ):
@@ -145,13 +174,14 @@ def init_lesions_wf(
     phase_units: Sequence[str | None],
     with_t1w: bool,
     with_bridge: bool,
-    atlas: str,
+    atlas: str | None,
     template: str,
     scheme: str,
     detector: str,
     detector_version: str | None,
     threshold: float | None,
     save: dict[str, Any],
+    person: PersonZonesInput | None = None,
     name: str = "lesions_wf",
 ) -> pe.Workflow:
     """Find the lesions of a scan, place them, and draw them.
@@ -173,7 +203,7 @@ def init_lesions_wf(
     with_bridge
         Whether the output template is another one than the reference.
     atlas
-        Zone atlas in the reference space.
+        Zone atlas in the reference space; None where it comes through ``inputnode``.
     template
         An image on the grid of the output template.
     scheme, detector, threshold
@@ -182,6 +212,8 @@ def init_lesions_wf(
         Version of the detector when the run was planned; another one later is an error.
     save
         Fixed inputs of the sink.
+    person
+        What the person's own zones are drawn from, which take the place of the atlas.
 
     Inputs
     ------
@@ -191,11 +223,15 @@ def init_lesions_wf(
         From :func:`cmbprep.workflows.anatomy.init_anatomy_wf`, if there is a T1w image.
     to_template, from_template
         Displacement fields between the reference and the output template, if they differ.
+    atlas
+        Zone atlas in the reference space, if it is not the packaged one.
+    t1w_mask
+        Brain mask of the T1w image, if there is ``person``.
     """
     workflow = pe.Workflow(name=name)
     inputnode = buffer(
         "inputnode",
-        (*PREPROC_FIELDS, "to_reference", "from_reference", "to_template", "from_template"),
+        (*PREPROC_FIELDS, *ANATOMY_FIELDS[2:], "t1w_mask", "to_template", "from_template", "atlas"),
     )
     detect = step(
         DetectLesions(
@@ -214,7 +250,7 @@ def init_lesions_wf(
         memory=4.0 if phases else 3.0,
     )
     place = step(
-        PlaceLesions(atlas=atlas, template=template, scheme=scheme),
+        PlaceLesions(template=template, scheme=scheme),
         "place",
         f"{scan_name}: zones",
         memory=1.5,
@@ -235,8 +271,17 @@ def init_lesions_wf(
     if with_bridge:
         workflow.connect(inputnode, "to_template", template_to_scan, "in1")
         workflow.connect(inputnode, "from_template", place, "reference_to_template")
-    warnings = merge_lists("warnings", 2)
-    quality = merge_values("quality", ("detect", "place"))
+    warnings = merge_lists("warnings", 2 if person is None else 3)
+    kinds = ("detect", "place") if person is None else ("detect", "place", "zones")
+    quality = merge_values("quality", kinds)
+    if person is not None:
+        zones = _person_zones(workflow, person, f"{scan_name}: zones of the person", place)
+        workflow.connect([(zones, warnings, [("warnings", "in3")])])
+        workflow.connect([(zones, quality, [("quality", "zones")])])
+    elif atlas is not None:
+        place.inputs.atlas = atlas
+    else:
+        workflow.connect(inputnode, "atlas", place, "atlas")
     ds_lesions = save_stage("ds_lesions", stage="lesions", **save)
     workflow.connect(
         [
@@ -262,3 +307,34 @@ def init_lesions_wf(
         ]
     )
     return workflow
+
+
+def _person_zones(
+    workflow: pe.Workflow, person: PersonZonesInput, title: str, place: pe.Node
+) -> pe.Node:
+    """Add the node that draws a person's zones, in the space of the T1w image."""
+    inputnode = workflow.get_node("inputnode")
+    zones = step(
+        DrawPersonZones(
+            segmentation=person.segmentation,
+            parcellation=person.parcellation,
+            scheme=person.scheme,
+            border_mm=person.border_mm,
+        ),
+        "zones",
+        title,
+        memory=2.0,
+    )
+    if person.from_fsnative is not None:
+        # The file that brings an image onto another one takes points of that one.
+        zones.inputs.to_segmentation = person.from_fsnative
+    scan_to_atlas = merge_lists("scan_to_atlas", 1)
+    workflow.connect(
+        [
+            (inputnode, zones, [("t1w_mask", "brain_mask"), ("from_reference", "to_reference")]),
+            (inputnode, scan_to_atlas, [("from_target", "in1")]),
+            (zones, place, [("atlas", "atlas")]),
+            (scan_to_atlas, place, [("out", "scan_to_atlas")]),
+        ]
+    )
+    return zones
