@@ -166,6 +166,7 @@ def add_derivatives(
 def _has_results(path: Path) -> bool:
     return (
         (path / "anat").is_dir()
+        or (path / "swi").is_dir()
         or (path / "mri").is_dir()
         or any((place / "anat").is_dir() for place in path.glob("ses-*"))
     )

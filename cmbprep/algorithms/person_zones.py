@@ -3,11 +3,10 @@
 What the segmentation knows is taken from it: gyri, nuclei, cerebellum, brainstem, ventricles,
 the extent of white matter. What it does not divide is divided by rules:
 
-- White matter in which the template's classes, carried over, have a gyrus (or the cingulum, or
-  nothing) lies within gyri and belongs to the lobe of the nearest cortex; to the insula within
-  3 mm of it.
+- White matter in which the template's classes, carried over, have a gyrus (or the cingulum) lies
+  within gyri and belongs to the lobe of the nearest cortex; to the insula within 2 mm of it.
 - The internal capsule is white matter that lies between the lentiform nucleus and the caudate
-  or thalamus (the two distances add up to 8 mm or less), and white matter near a nucleus where
+  or thalamus (the two distances add up to 7 mm or less), and white matter near a nucleus where
   the template has it. The external capsule is white matter between putamen and insula, on the
   side of the putamen, and white matter near the putamen where the template has it.
 - Corpus callosum and fornix are where the segmentation or the template has them.
@@ -52,11 +51,11 @@ Mask = NDArray[np.bool_]
 #: With a smaller part of its labels in FreeSurfer's table an image is no such segmentation.
 KNOWN_FRACTION = 0.95
 #: Largest sum of the distances to two nuclei between them, mm.
-BETWEEN_MM = 8.0
+BETWEEN_MM = 7.0
 #: Farthest from a nucleus at which the template's capsule is believed, mm.
 NEAR_NUCLEUS_MM = 8.0
 #: Farthest from insular cortex at which white matter is the insula's, mm.
-INSULA_MM = 3.0
+INSULA_MM = 2.0
 
 _LOBES = ("frontal", "parietal", "temporal", "occipital")
 _VENTRICLES = ("lateral ventricle", "thin horn", "other ventricle")
@@ -172,6 +171,9 @@ def _classes(
     segmentation: NDArray[np.integer], kind: Labels, template: Labels, brain: Mask
 ) -> Labels:
     """Give every voxel of the brain a class of the atlas."""
+    # Tissue of the person where the template has a ventricle, or nothing: what is next to it.
+    known = (template > 0) & ~_among(template, *_VENTRICLES)
+    template = _nearest(template, brain & ~known, known)
     classes = np.where(kind <= len(CLASSES), kind, 0).astype(np.uint8)
     _name_cortex(classes, kind, template)
     diencephalon = _among(kind, VENTRAL_DIENCEPHALON)
@@ -196,7 +198,7 @@ def _classes(
 
 
 def _gyral(template: Labels) -> Mask:
-    """Where the template has gyri; outside of it there is nothing but gyri."""
+    """Where the template has gyri, or there is no template at all."""
     return (template == 0) | _among(template, *_LOBES, "insula", "cingulum", "cerebellum")
 
 
