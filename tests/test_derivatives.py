@@ -82,7 +82,7 @@ def test_a_folder_is_named_or_goes_by_its_own_name(tmp_path: Path) -> None:
 
 def test_a_wrong_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    with pytest.raises(UsageError, match="nowhere: there is no such folder.*--derivatives"):
+    with pytest.raises(UsageError, match=r"nowhere: there is no such folder.*--derivatives"):
         parse_folders([f"x={tmp_path}/nowhere"])
     with pytest.raises(UsageError, match="two derivatives go by the name a"):
         parse_folders([f"{tmp_path}/a", f"a={tmp_path}"])
