@@ -71,11 +71,12 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-d",
         "--derivatives",
-        metavar="[NAME=]PATH",
+        metavar="NAME=PATH",
         nargs="+",
         action="extend",
         default=[],
-        help="results of fMRIPrep, sMRIPrep, FreeSurfer or FastSurfer to use: T1w image, brain "
+        help="folders of results of fMRIPrep, sMRIPrep, FreeSurfer or FastSurfer to use (NAME= may be "
+        "left out): T1w image, brain "
         "masks, segmentation and transforms; zones then come from the person's own segmentation",
     )
     group.add_argument(
