@@ -194,17 +194,24 @@ def _add(
         if found[folder.name].empty
         and not any(mask and mask.source == folder.name for mask in masks.values())
     ]
+    anatomy = _merge(unit.anatomy, list(found.values()))
+    notes += _doubts(unit, anatomy, found)
     scans = tuple(
         replace(scan, brain_mask=masks[scan.name], warnings=(*scan.warnings, *notes))
         for scan in unit.scans
     )
-    anatomy = _merge(unit.anatomy, list(found.values()))
-    if anatomy is not None and anatomy is not unit.anatomy:
-        session = anatomy.entities.get("ses")
-        if anatomy.given and anatomy.given.t1w and session not in (None, unit.session):
-            note = f"the anatomy given is of another session: {anatomy.path.name}"
-            scans = tuple(replace(scan, warnings=(*scan.warnings, note)) for scan in scans)
     return replace(unit, scans=scans, anatomy=anatomy)
+
+
+def _doubts(unit: Unit, anatomy: Anatomy | None, found: Mapping[str, _Found]) -> list[str]:
+    """Say what is amiss with the anatomy chosen."""
+    if anatomy is None:
+        names = [name for name, item in found.items() if not item.empty]
+        return [f"{name} has no corrected T1w image, and there is no raw one" for name in names]
+    given = anatomy.given is not None and anatomy.given.t1w is not None
+    if given and anatomy.entities.get("ses") not in (None, unit.session):
+        return [f"the anatomy given is of another session: {anatomy.path.name}"]
+    return []
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,14 @@ def test_the_mask_of_a_scan_goes_by_its_entities(
     assert (name_of(scan.brain_mask) == name) is is_its
 
 
+def test_a_segmentation_without_any_t1w_image_is_noted(bids: Path, tmp_path: Path) -> None:
+    (bids / "sub-01/anat/sub-01_T1w.nii.gz").unlink()
+    freesurfer(tmp_path / "fs", "sub-01", "orig.mgz", "mask.mgz", "aseg.mgz")
+    unit = unit_of(bids, f"{tmp_path}/fs")
+    assert unit.anatomy is None
+    assert unit.scans[0].warnings == ("fs has no corrected T1w image, and there is no raw one",)
+
+
 # --- sessions ----------------------------------------------------------------------------
 
 

@@ -75,9 +75,9 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         default=[],
-        help="folders of results of fMRIPrep, sMRIPrep, FreeSurfer or FastSurfer to use (NAME= may be "
-        "left out): T1w image, brain "
-        "masks, segmentation and transforms; zones then come from the person's own segmentation",
+        help="folders of fMRIPrep, sMRIPrep, FreeSurfer or FastSurfer (NAME= may be left out): "
+        "their T1w image, brain masks, segmentation and transforms are used instead of made "
+        "again, and zones come from the person's own segmentation",
     )
     group.add_argument(
         "--skip-bids-validation",
