@@ -151,7 +151,18 @@ def find_units(
         )
     if participants is None and not any(unit.scans for unit in units):
         raise _nothing_found(root, units, filtered=bool(filters))
-    return add_derivatives(units, derivatives, reference=reference) if derivatives else units
+    if derivatives:
+        units = add_derivatives(units, derivatives, reference=reference)
+    return [_noted(unit) for unit in units]
+
+
+def _noted(unit: Unit) -> Unit:
+    """Tell the scans' reports what was chosen among the raw T1w images, if one of them is used."""
+    given = unit.anatomy.given if unit.anatomy else None
+    if unit.anatomy_note is None or (given is not None and given.t1w is not None):
+        return unit
+    scans = tuple(_with_warning(scan, unit.anatomy_note) for scan in unit.scans)
+    return replace(unit, scans=scans)
 
 
 def _nothing_found(root: Path, units: Iterable[Unit], *, filtered: bool) -> UsageError:
@@ -326,8 +337,6 @@ def _units_of(
         if not scans and not refused:
             continue
         anatomy, note = _choose_anatomy(images.anatomies, session, order, reader)
-        if note:
-            scans = [_with_warning(scan, note) for scan in scans]
         units.append(
             Unit(
                 subject=subject,
@@ -335,6 +344,7 @@ def _units_of(
                 scans=tuple(scans),
                 anatomy=anatomy,
                 refused=tuple(refused),
+                anatomy_note=note,
             )
         )
     if sessions is None:

@@ -227,6 +227,8 @@ class Unit:
     scans: tuple[Scan, ...]
     anatomy: Anatomy | None = None
     refused: tuple[Refusal, ...] = ()
+    anatomy_note: str | None = None
+    """What was to choose among the raw T1w images, for the report; None if nothing."""
 
     def __post_init__(self) -> None:
         for scan in self.scans:

@@ -231,6 +231,17 @@ def test_each_session_has_its_own_anatomy_or_the_nearest(visits: Path, tmp_path:
     assert noted == [False, True, False]
 
 
+def test_a_raw_t1w_of_another_session_is_no_matter_where_one_is_given(
+    visits: Path, tmp_path: Path
+) -> None:
+    add_image(visits, "sub-01/ses-a/anat/sub-01_ses-a_T1w.nii.gz")
+    noted = [bool(unit.scans[0].warnings) for unit in find_units(visits)]
+    assert noted == [False, True, True]
+    freesurfer(tmp_path / "fs")
+    units = find_units(visits, derivatives=parse_folders([f"{tmp_path}/fs"]))
+    assert [unit.scans[0].warnings for unit in units] == [(), (), ()]
+
+
 def test_an_anatomy_made_from_all_sessions_goes_before_that_of_another(
     visits: Path, tmp_path: Path
 ) -> None:
