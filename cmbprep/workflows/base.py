@@ -21,9 +21,9 @@ from cmbprep.settings import Settings
 
 from .anatomy import ANATOMY_FIELDS, init_anatomy_wf
 from .bridge import init_bridge_wf
-from .given import init_given_anatomy_wf
+from .given import init_given_anatomy_wf, person_zones_node
 from .nodes import buffer, step
-from .scan import PREPROC_FIELDS, PersonZonesInput, init_lesions_wf, init_preproc_wf
+from .scan import PREPROC_FIELDS, ZONE_FIELDS, init_lesions_wf, init_preproc_wf
 
 if TYPE_CHECKING:
     from cmbprep.engine import Crash
@@ -138,9 +138,12 @@ def init_subject_wf(
         anatomy.anatomy.path: _anatomy(anatomy, method=method, naming=naming, threads=threads)
         for anatomy in plan.anatomies
     }
+    zones: dict[Path, pe.Node] = {}
     for scan in plan.scans:
         if scan.todo:
-            _add_scan(workflow, scan, anatomies, method=method, naming=naming, threads=threads)
+            _add_scan(
+                workflow, scan, anatomies, zones, method=method, naming=naming, threads=threads
+            )
     return workflow
 
 
@@ -230,6 +233,7 @@ def _add_scan(
     workflow: pe.Workflow,
     plan: ScanPlan,
     anatomies: dict[Path, pe.Workflow],
+    zones: dict[Path, pe.Node],
     *,
     method: Method,
     naming: _Naming,
@@ -253,8 +257,12 @@ def _add_scan(
     if anatomy is not None:
         _connect(workflow, anatomy, lesions, ("to_reference", "from_reference"))
     if anatomy is not None and _segmentation(plan) is not None:
-        prefix = "outputnode." if isinstance(anatomy, pe.Workflow) else ""
-        workflow.connect(anatomy, f"{prefix}brain_mask", lesions, "inputnode.t1w_mask")
+        assert plan.anatomy is not None
+        path = plan.anatomy.anatomy.path
+        if path not in zones:
+            zones[path] = _zones(plan.anatomy, anatomy, workflow, method)
+        fields = zip(("atlas", "quality", "warnings"), ZONE_FIELDS, strict=True)
+        workflow.connect([(zones[path], lesions, [(a, f"inputnode.{b}") for a, b in fields])])
     elif method.moved_border:
         _connect(workflow, workflow.get_node("inputnode"), lesions, ("atlas",))
     if method.template.id != method.reference.id:
@@ -323,20 +331,30 @@ def _given_mask(scan: Scan) -> dict[str, str]:
     return {"brain_mask": "given", "brain_mask_from": scan.brain_mask.source}
 
 
-def _person(plan: ScanPlan, method: Method) -> PersonZonesInput | None:
-    """Give what the person's own zones are drawn from, if there is a segmentation."""
-    segmentation = _segmentation(plan)
-    if segmentation is None:
-        return None
-    assert plan.anatomy is not None and plan.anatomy.anatomy.given is not None
-    native = plan.anatomy.anatomy.given.from_fsnative
-    return PersonZonesInput(
-        segmentation=str(segmentation.path),
-        from_fsnative=None if native is None else str(native.path),
+def _zones(
+    plan: AnatomyPlan, source: pe.Workflow | pe.Node, workflow: pe.Workflow, method: Method
+) -> pe.Node:
+    """Add the node that draws a person's zones from their segmentation."""
+    given = plan.anatomy.given
+    assert given is not None and given.segmentation is not None
+    zones = person_zones_node(
+        _zones_name(plan),
+        title=f"{plan.anatomy.name}: zones of the person",
+        segmentation=str(given.segmentation.path),
+        from_fsnative=None if given.from_fsnative is None else str(given.from_fsnative.path),
         parcellation=str(method.reference.parcellation),
         scheme=method.scheme,
         border_mm=method.zone_scheme.border_mm,
     )
+    prefix = "outputnode." if isinstance(source, pe.Workflow) else ""
+    # Points go against the direction that a file is named for.
+    fields = (("brain_mask", "brain_mask"), ("from_reference", "to_reference"))
+    workflow.connect([(source, zones, [(f"{prefix}{a}", b) for a, b in fields])])
+    return zones
+
+
+def _zones_name(plan: AnatomyPlan) -> str:
+    return f"{_word(plan.anatomy.name)}_zones"
 
 
 def _lesions(plan: ScanPlan, method: Method, naming: _Naming) -> pe.Workflow:
@@ -384,7 +402,7 @@ def _lesions(plan: ScanPlan, method: Method, naming: _Naming) -> pe.Workflow:
             },
             scan=scan,
         ),
-        person=_person(plan, method),
+        with_person=segmentation is not None,
         name=f"{_word(scan.name)}_lesions_wf",
     )
 
@@ -401,6 +419,7 @@ def crashed_scans(plans: Sequence[SubjectPlan], crashes: Sequence[Crash]) -> dic
             stages = [f"{_word(scan.scan.name)}_preproc_wf", f"{_word(scan.scan.name)}_lesions_wf"]
             if scan.anatomy is not None:
                 stages.insert(0, f"{_word(scan.anatomy.anatomy.name)}_wf")
+                stages.append(_zones_name(scan.anatomy))
             owner = subject_wf_name(plan)
             for crash in crashes:
                 parts = crash.node.split(".")

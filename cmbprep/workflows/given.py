@@ -15,11 +15,12 @@ from cmbprep.interfaces.given import (
     ReadGivenTransforms,
 )
 from cmbprep.interfaces.images import MeasureImage
+from cmbprep.interfaces.zones import DrawPersonZones
 
 from .anatomy import ANATOMY_FIELDS
 from .nodes import buffer, merge_lists, merge_values, save_stage, step
 
-__all__ = ["init_given_anatomy_wf"]
+__all__ = ["init_given_anatomy_wf", "person_zones_node"]
 
 
 def init_given_anatomy_wf(
@@ -150,3 +151,46 @@ def _add_figures(
             (quality, sink, [("out", "quality")]),
         ]
     )
+
+
+def person_zones_node(
+    name: str,
+    *,
+    title: str,
+    segmentation: str,
+    from_fsnative: str | None,
+    parcellation: str,
+    scheme: str,
+    border_mm: float,
+) -> pe.Node:
+    """Make the node that draws a person's zones, in the space of the T1w image.
+
+    Parameters
+    ----------
+    name, title
+        Name of the node, and what the terminal calls it.
+    segmentation
+        Labels of FreeSurfer.
+    from_fsnative
+        Transform that brings the segmentation onto the T1w image, if it is in another space.
+    parcellation
+        What the template's atlases are drawn from.
+    scheme, border_mm
+        The zone scheme and its border.
+
+    Returns
+    -------
+    Node
+        Its inputs ``brain_mask`` and ``to_reference`` are those of the T1w image, and are to be
+        connected.
+    """
+    draw = DrawPersonZones(
+        segmentation=segmentation,
+        parcellation=parcellation,
+        scheme=scheme,
+        border_mm=border_mm,
+    )
+    if from_fsnative is not None:
+        # The file that brings an image onto another one takes points of that one.
+        draw.inputs.to_segmentation = from_fsnative
+    return step(draw, name, title, memory=2.0)

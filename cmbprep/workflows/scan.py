@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from nipype.pipeline import engine as pe
@@ -12,39 +11,18 @@ from cmbprep.interfaces.anatomy import RegisterToReference, RegisterToT1w
 from cmbprep.interfaces.figures import DrawLesions, DrawRegistration
 from cmbprep.interfaces.images import ReadMagnitude
 from cmbprep.interfaces.lesions import DetectLesions, PlaceLesions
-from cmbprep.interfaces.zones import DrawPersonZones
 
 from .anatomy import ANATOMY_FIELDS
 from .image import add_image_steps
 from .nodes import buffer, merge_lists, merge_values, save_stage, step
 
-__all__ = ["PREPROC_FIELDS", "PersonZonesInput", "init_lesions_wf", "init_preproc_wf"]
+__all__ = ["PREPROC_FIELDS", "ZONE_FIELDS", "init_lesions_wf", "init_preproc_wf"]
 
 #: What preprocessing gives to the search for lesions.
 PREPROC_FIELDS = ("preproc", "brain_mask", "to_target", "from_target")
 
-
-@dataclass(frozen=True, kw_only=True)
-class PersonZonesInput:
-    """What a person's own zones are drawn from.
-
-    Parameters
-    ----------
-    segmentation
-        Labels of FreeSurfer in the space of the T1w image.
-    from_fsnative
-        Transform that brings the segmentation onto the T1w image, if it is in another space.
-    parcellation
-        What the template's atlases are drawn from.
-    scheme, border_mm
-        The zone scheme and its border.
-    """
-
-    segmentation: str
-    from_fsnative: str | None
-    parcellation: str
-    scheme: str
-    border_mm: float
+#: What the node that draws a person's zones gives to the lesions.
+ZONE_FIELDS = ("zones", "zones_quality", "zones_warnings")
 
 
 def init_preproc_wf(
@@ -181,7 +159,7 @@ def init_lesions_wf(
     detector_version: str | None,
     threshold: float | None,
     save: dict[str, Any],
-    person: PersonZonesInput | None = None,
+    with_person: bool = False,
     name: str = "lesions_wf",
 ) -> pe.Workflow:
     """Find the lesions of a scan, place them, and draw them.
@@ -212,8 +190,8 @@ def init_lesions_wf(
         Version of the detector when the run was planned; another one later is an error.
     save
         Fixed inputs of the sink.
-    person
-        What the person's own zones are drawn from, which take the place of the atlas.
+    with_person
+        Whether the person's own zones, in the space of the T1w image, take the place of the atlas.
 
     Inputs
     ------
@@ -225,13 +203,20 @@ def init_lesions_wf(
         Displacement fields between the reference and the output template, if they differ.
     atlas
         Zone atlas in the reference space, if it is not the packaged one.
-    t1w_mask
-        Brain mask of the T1w image, if there is ``person``.
+    zones, zones_quality, zones_warnings
+        Of the node that draws the person's zones, if there is one.
     """
     workflow = pe.Workflow(name=name)
     inputnode = buffer(
         "inputnode",
-        (*PREPROC_FIELDS, *ANATOMY_FIELDS[2:], "t1w_mask", "to_template", "from_template", "atlas"),
+        (
+            *PREPROC_FIELDS,
+            *ANATOMY_FIELDS[2:],
+            "to_template",
+            "from_template",
+            "atlas",
+            *ZONE_FIELDS,
+        ),
     )
     detect = step(
         DetectLesions(
@@ -271,13 +256,19 @@ def init_lesions_wf(
     if with_bridge:
         workflow.connect(inputnode, "to_template", template_to_scan, "in1")
         workflow.connect(inputnode, "from_template", place, "reference_to_template")
-    warnings = merge_lists("warnings", 2 if person is None else 3)
-    kinds = ("detect", "place") if person is None else ("detect", "place", "zones")
-    quality = merge_values("quality", kinds)
-    if person is not None:
-        zones = _person_zones(workflow, person, f"{scan_name}: zones of the person", place)
-        workflow.connect([(zones, warnings, [("warnings", "in3")])])
-        workflow.connect([(zones, quality, [("quality", "zones")])])
+    warnings = merge_lists("warnings", 3 if with_person else 2)
+    quality = merge_values("quality", ("detect", "place", *(("zones",) if with_person else ())))
+    if with_person:
+        scan_to_atlas = merge_lists("scan_to_atlas", 1)
+        workflow.connect(
+            [
+                (inputnode, place, [("zones", "atlas")]),
+                (inputnode, scan_to_atlas, [("from_target", "in1")]),
+                (scan_to_atlas, place, [("out", "scan_to_atlas")]),
+                (inputnode, warnings, [("zones_warnings", "in3")]),
+                (inputnode, quality, [("zones_quality", "zones")]),
+            ]
+        )
     elif atlas is not None:
         place.inputs.atlas = atlas
     else:
@@ -307,34 +298,3 @@ def init_lesions_wf(
         ]
     )
     return workflow
-
-
-def _person_zones(
-    workflow: pe.Workflow, person: PersonZonesInput, title: str, place: pe.Node
-) -> pe.Node:
-    """Add the node that draws a person's zones, in the space of the T1w image."""
-    inputnode = workflow.get_node("inputnode")
-    zones = step(
-        DrawPersonZones(
-            segmentation=person.segmentation,
-            parcellation=person.parcellation,
-            scheme=person.scheme,
-            border_mm=person.border_mm,
-        ),
-        "zones",
-        title,
-        memory=2.0,
-    )
-    if person.from_fsnative is not None:
-        # The file that brings an image onto another one takes points of that one.
-        zones.inputs.to_segmentation = person.from_fsnative
-    scan_to_atlas = merge_lists("scan_to_atlas", 1)
-    workflow.connect(
-        [
-            (inputnode, zones, [("t1w_mask", "brain_mask"), ("from_reference", "to_reference")]),
-            (inputnode, scan_to_atlas, [("from_target", "in1")]),
-            (zones, place, [("atlas", "atlas")]),
-            (scan_to_atlas, place, [("out", "scan_to_atlas")]),
-        ]
-    )
-    return zones

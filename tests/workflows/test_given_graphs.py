@@ -124,10 +124,10 @@ def test_zones_come_from_the_segmentation(bids: Path, method: Method, tmp_path: 
     anat = fmriprep(tmp_path / "fp")
     workflow = build(bids, method, tmp_path / "fp")
     place = inputs_of(workflow, "place")
-    assert place["atlas"] == ("zones", "atlas")
+    assert place["atlas"] == ("inputnode", "zones")
     assert place["scan_to_atlas"] == ("scan_to_atlas", "out")
-    zones = inputs_of(workflow, "zones")
-    assert zones["brain_mask"][1] == "t1w_mask" and zones["to_reference"][1] == "from_reference"
+    zones = inputs_of(workflow, "sub_01_T1w_zones")
+    assert zones["brain_mask"][1] == "brain_mask" and zones["to_reference"][1] == "from_reference"
     # A scan's points reach the T1w image through the file that brings that onto the scan.
     assert inputs_of(workflow, "scan_to_atlas")["in1"][1] == "from_target"
     saved = sink(workflow, "lesions").inputs
@@ -136,9 +136,32 @@ def test_zones_come_from_the_segmentation(bids: Path, method: Method, tmp_path: 
     assert (saved.parameters["zones"], saved.parameters["zones_from"]) == ("segmentation", "fp")
 
 
+def test_zones_of_a_person_are_drawn_once_for_all_scans(
+    bids: Path, method: Method, tmp_path: Path
+) -> None:
+    add_image(bids, "sub-01/anat/sub-01_acq-more_swi.nii.gz")
+    fmriprep(tmp_path / "fp")
+    workflow = build(bids, method, tmp_path / "fp")
+    names = workflow.list_node_names()
+    assert sum(name.endswith("_zones") for name in names) == 1
+    graph = workflow._create_flat_graph()
+    sources = [
+        {source.name for source in graph.predecessors(node)}
+        for node in graph.nodes()
+        if node.name == "ds_lesions"
+    ]
+    assert len(sources) == 2
+    plan = plan_subject(units_of(bids, tmp_path / "fp"), root=bids.parent / "out", method=method)
+    owner = next(name.split(".")[0] for name in names if name.endswith("_zones"))
+    crash = Crash(f"cmbprep_wf.{owner}.sub_01_T1w_zones", "m", "t")
+    assert len(crashed_scans([plan], [crash])) == 2
+
+
 def test_without_derivatives_the_graph_is_as_it_was(bids: Path, method: Method) -> None:
     workflow = build(bids, method)
-    assert not {"zones", "read_mask", "draw_atlas", "scan_to_atlas"} & nodes(workflow, "")
+    assert not {"sub_01_T1w_zones", "read_mask", "draw_atlas", "scan_to_atlas"} & nodes(
+        workflow, ""
+    )
     assert "zones" not in sink(workflow, "lesions").inputs.parameters
     (place,) = (name for name in workflow.list_node_names() if name.endswith(".place"))
     assert workflow.get_node(place).inputs.atlas == str(method.reference.atlas("mars"))
@@ -164,7 +187,7 @@ def test_a_persons_zones_take_the_border_themselves(
     workflow = build(bids, replace(method, border_mm=5.0), tmp_path / "fp")
     names = workflow.list_node_names()
     assert not any(name.endswith("draw_atlas") for name in names)
-    (zones,) = (name for name in names if name.endswith(".zones"))
+    (zones,) = (name for name in names if name.endswith("_zones"))
     assert workflow.get_node(zones).inputs.border_mm == 5.0
 
 
