@@ -207,17 +207,8 @@ def init_lesions_wf(
         Of the node that draws the person's zones, if there is one.
     """
     workflow = pe.Workflow(name=name)
-    inputnode = buffer(
-        "inputnode",
-        (
-            *PREPROC_FIELDS,
-            *ANATOMY_FIELDS[2:],
-            "to_template",
-            "from_template",
-            "atlas",
-            *ZONE_FIELDS,
-        ),
-    )
+    fields = ("to_reference", "from_reference", "to_template", "from_template", "atlas")
+    inputnode = buffer("inputnode", (*PREPROC_FIELDS, *fields, *ZONE_FIELDS))
     detect = step(
         DetectLesions(
             sequence=sequence,
