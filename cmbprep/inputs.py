@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .derivatives import DerivativeFolder, add_derivatives
 from .errors import UsageError
 from .filenames import IMAGE_EXTENSIONS, BidsName, parse_name
 from .scans import ENTITY_ORDER, SEQUENCES, Anatomy, Echo, Refusal, Scan, Unit
@@ -29,6 +30,7 @@ from .selection import (
     sessions_of,
 )
 from .sidecars import Sidecar, SidecarReader, echo_time
+from .templates import PACKAGED_ID
 
 __all__ = ["find_units"]
 
@@ -92,6 +94,8 @@ def find_units(
     sessions: Sequence[str] | None = None,
     filters: Mapping[str, Mapping[str, Any]] | None = None,
     validate: bool = True,
+    derivatives: Sequence[DerivativeFolder] = (),
+    reference: str = PACKAGED_ID,
 ) -> list[Unit]:
     """Find what there is to process in a BIDS dataset.
 
@@ -106,6 +110,10 @@ def find_units(
         :func:`cmbprep.selection.read_filter_file` gives them.
     validate
         Whether to check ``dataset_description.json``.
+    derivatives
+        Folders of other programs' results to use.
+    reference
+        Id of the template to which their transforms are of use.
 
     Returns
     -------
@@ -143,7 +151,18 @@ def find_units(
         )
     if participants is None and not any(unit.scans for unit in units):
         raise _nothing_found(root, units, filtered=bool(filters))
-    return units
+    if derivatives:
+        units = add_derivatives(units, derivatives, reference=reference)
+    return [_noted(unit) for unit in units]
+
+
+def _noted(unit: Unit) -> Unit:
+    """Tell the scans' reports what was chosen among the raw T1w images, if one of them is used."""
+    given = unit.anatomy.given if unit.anatomy else None
+    if unit.anatomy_note is None or (given is not None and given.t1w is not None):
+        return unit
+    scans = tuple(_with_warning(scan, unit.anatomy_note) for scan in unit.scans)
+    return replace(unit, scans=scans)
 
 
 def _nothing_found(root: Path, units: Iterable[Unit], *, filtered: bool) -> UsageError:
@@ -318,8 +337,6 @@ def _units_of(
         if not scans and not refused:
             continue
         anatomy, note = _choose_anatomy(images.anatomies, session, order, reader)
-        if note:
-            scans = [_with_warning(scan, note) for scan in scans]
         units.append(
             Unit(
                 subject=subject,
@@ -327,6 +344,7 @@ def _units_of(
                 scans=tuple(scans),
                 anatomy=anatomy,
                 refused=tuple(refused),
+                anatomy_note=note,
             )
         )
     if sessions is None:

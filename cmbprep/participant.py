@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby, islice
 from pathlib import Path
@@ -50,7 +50,12 @@ def run_participant_level(settings: Settings) -> int:
         return _show_plan(by_subject, settings, method)
     if not any(unit.scans for unit in units):
         raise UsageError(_nothing_found(units), path=settings.bids_dir, hint=_WHAT_IS_LOOKED_FOR)
-    prepare_dataset(settings.output_dir, raw=settings.bids_dir, scheme=get_scheme(settings.scheme))
+    prepare_dataset(
+        settings.output_dir,
+        raw=settings.bids_dir,
+        scheme=get_scheme(settings.scheme),
+        derivatives=settings.derivatives,
+    )
     log = open_log(settings.output_dir / "logs", verbosity=settings.verbosity)
     logger.debug("settings:\n%s", settings.describe())
     failed = 0
@@ -78,6 +83,7 @@ def _find_units(settings: Settings) -> list[Unit]:
         sessions=settings.sessions or None,
         filters=read_filter_file(settings.filter_file) if settings.filter_file else None,
         validate=settings.validate,
+        derivatives=settings.derivatives,
     )
 
 
@@ -106,6 +112,7 @@ def _choose_method(settings: Settings) -> Method:
             **detector.parameters,
         },
         threshold=settings.threshold,
+        border_mm=settings.white_matter_border,
     )
 
 
@@ -209,8 +216,9 @@ def _note_failures(
 ) -> list[ScanPlan]:
     """Write an error record for each scan without complete results; clear the others'."""
     root = settings.output_dir
-    # Records and reports name files within the dataset, wherever that is mounted.
-    prefix = f"{settings.bids_dir}/"
+    # Records and reports name files within the datasets, wherever those are mounted.
+    prefixes = {f"{settings.bids_dir}/": ""}
+    prefixes |= {f"{folder.path}/": f"{folder.name}:" for folder in settings.derivatives}
     lost = []
     for scan in plan.scans:
         files, reason = scan.lesions.files.existing(scan.lesions.fingerprint)
@@ -225,10 +233,16 @@ def _note_failures(
             root,
             scan.scan,
             step=crash.node.rpartition(".")[2] if crash else "unknown",
-            message=message.replace(prefix, ""),
-            traceback=crash.traceback.replace(prefix, "") if crash else "",
+            message=_shorten(message, prefixes),
+            traceback=_shorten(crash.traceback, prefixes) if crash else "",
         )
     return lost
+
+
+def _shorten(text: str, prefixes: Mapping[str, str]) -> str:
+    for prefix, short in prefixes.items():
+        text = text.replace(prefix, short)
+    return text
 
 
 def _write_report(subject: str, root: Path) -> None:

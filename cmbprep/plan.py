@@ -15,6 +15,7 @@ from typing import Any
 from .outputs import Names, StageFiles, file_digest, fingerprint, plan_names
 from .scans import Anatomy, Scan, Unit
 from .templates import Template
+from .zones import Scheme, get_scheme
 
 __all__ = ["AnatomyPlan", "Method", "ScanPlan", "StagePlan", "SubjectPlan", "plan_subject"]
 
@@ -37,6 +38,8 @@ class Method:
         What the detector's result depends on, with its version.
     threshold
         Lowest probability listed; None for the detector's own.
+    border_mm
+        Border in white matter; None for the scheme's own.
     """
 
     reference: Template
@@ -45,6 +48,17 @@ class Method:
     detector: str
     detector_parameters: Mapping[str, Any] = field(default_factory=dict)
     threshold: float | None = None
+    border_mm: float | None = None
+
+    @property
+    def zone_scheme(self) -> Scheme:
+        """The scheme with the border asked for."""
+        return get_scheme(self.scheme, self.border_mm)
+
+    @property
+    def moved_border(self) -> bool:
+        """Whether the packaged atlas, drawn with the scheme's own border, is of no use."""
+        return self.zone_scheme != get_scheme(self.scheme)
 
     @property
     def lesion_parameters(self) -> dict[str, Any]:
@@ -56,6 +70,7 @@ class Method:
             "threshold": self.threshold,
             "scheme": self.scheme,
             "template": self.template.id,
+            **({"border_mm": self.border_mm} if self.moved_border else {}),
         }
 
 
@@ -186,7 +201,10 @@ def _plan_anatomy(anatomy: Anatomy, *, root: Path, method: Method) -> AnatomyPla
         target="T1w",
         scheme=method.scheme.upper(),
     )
-    wanted = fingerprint("anatomy", inputs={"T1w": _digest(anatomy.path)}, parameters={})
+    inputs = {"T1w": _digest(anatomy.path)}
+    if anatomy.given is not None:
+        inputs |= {f"given {kind}": _digest(f.path) for kind, f in anatomy.given.used.items()}
+    wanted = fingerprint("anatomy", inputs=inputs, parameters={})
     return AnatomyPlan(anatomy, _stage(StageFiles(root, "anatomy", names), wanted))
 
 
@@ -195,6 +213,8 @@ def _plan_scan(
 ) -> ScanPlan:
     inputs = {f"image {n}": _digest(echo.magnitude) for n, echo in enumerate(scan.echoes)}
     inputs["anatomy"] = anatomy.stage.fingerprint if anatomy else "none"
+    if scan.brain_mask is not None:
+        inputs["brain mask"] = _digest(scan.brain_mask.path)
     echo_times = [echo.echo_time for echo in scan.echoes]
     wanted = fingerprint(
         "preproc",
@@ -204,6 +224,11 @@ def _plan_scan(
     preproc = _stage(StageFiles(root, "preproc", names), wanted)
     inputs = {"preproc": wanted}
     inputs |= {f"phase {n}": _digest(e.phase) for n, e in enumerate(scan.echoes) if e.phase}
+    given = anatomy.anatomy.given if anatomy else None
+    if given is not None and given.segmentation is not None:
+        inputs["segmentation"] = _digest(given.segmentation.path)
+        if given.from_fsnative is not None:
+            inputs["segmentation transform"] = _digest(given.from_fsnative.path)
     wanted = fingerprint(
         "lesions",
         inputs=inputs,

@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-__all__ = ["SEQUENCES", "Anatomy", "Echo", "Refusal", "Scan", "Unit", "join_entities"]
+__all__ = [
+    "SEQUENCES",
+    "Anatomy",
+    "Echo",
+    "GivenAnatomy",
+    "GivenFile",
+    "Refusal",
+    "Scan",
+    "Unit",
+    "join_entities",
+]
 
 #: BIDS suffix -> what kind of image it is to the detector.
 SEQUENCES: Mapping[str, str] = MappingProxyType(
@@ -44,6 +54,14 @@ class Echo:
             raise ValueError(f"an echo time of {self.echo_time} is not one in seconds")
 
 
+@dataclass(frozen=True)
+class GivenFile:
+    """A file that another program has made, and the name of the derivative that it is from."""
+
+    source: str
+    path: Path
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scan:
     """One blood-sensitive scan: one image, or the echoes of one acquisition.
@@ -63,6 +81,8 @@ class Scan:
         The sidecar of the first echo's magnitude after inheritance.
     warnings
         What is amiss with the input, in sentences for the report.
+    brain_mask
+        A brain mask on the scan's own grid that was given; None where it is to be made.
     """
 
     entities: Mapping[str, str]
@@ -71,6 +91,7 @@ class Scan:
     echoes: tuple[Echo, ...]
     metadata: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    brain_mask: GivenFile | None = None
 
     def __post_init__(self) -> None:
         if self.suffix not in SEQUENCES:
@@ -122,12 +143,58 @@ class Scan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GivenAnatomy:
+    """What another program has made of a participant's anatomy.
+
+    Parameters
+    ----------
+    t1w
+        T1w image after bias correction; None where the raw image is used.
+    brain_mask, segmentation
+        In the space of the T1w image, on any grid. Labels are FreeSurfer's.
+    from_fsnative
+        Transform that brings the segmentation onto the T1w image; None where they are in the
+        same space.
+    to_reference, from_reference
+        Transforms that bring the T1w image onto the reference template and back.
+    """
+
+    t1w: GivenFile | None = None
+    brain_mask: GivenFile | None = None
+    segmentation: GivenFile | None = None
+    from_fsnative: GivenFile | None = None
+    to_reference: GivenFile | None = None
+    from_reference: GivenFile | None = None
+
+    @property
+    def transforms(self) -> tuple[GivenFile, GivenFile] | None:
+        """Both transforms, of which one alone is of no use; None where they are to be made."""
+        # They were made for the image that was corrected with them.
+        if self.t1w is None or self.to_reference is None or self.from_reference is None:
+            return None
+        return self.to_reference, self.from_reference
+
+    @property
+    def used(self) -> dict[str, GivenFile]:
+        """The files that the T1w image's own results are made from, by what they are."""
+        to_reference, from_reference = self.transforms or (None, None)
+        parts = {
+            "t1w": self.t1w,
+            "brain_mask": self.brain_mask,
+            "to_reference": to_reference,
+            "from_reference": from_reference,
+        }
+        return {kind: part for kind, part in parts.items() if part is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Anatomy:
-    """A T1-weighted image of the participant."""
+    """A T1-weighted image of the participant, raw or as another program has left it."""
 
     path: Path
     entities: Mapping[str, str]
     metadata: Mapping[str, object] = field(default_factory=dict)
+    given: GivenAnatomy | None = None
 
     @property
     def stem(self) -> str:
@@ -160,6 +227,8 @@ class Unit:
     scans: tuple[Scan, ...]
     anatomy: Anatomy | None = None
     refused: tuple[Refusal, ...] = ()
+    anatomy_note: str | None = None
+    """What was to choose among the raw T1w images, for the report; None if nothing."""
 
     def __post_init__(self) -> None:
         for scan in self.scans:

@@ -10,6 +10,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .derivatives import DerivativeFolder
 from .errors import UsageError
 
 __all__ = ["DEFAULT_TEMPLATE", "SCHEMES", "Settings", "available_cpus"]
@@ -50,6 +51,8 @@ class Settings:
     keep_work: bool = False
     template: str = DEFAULT_TEMPLATE
     scheme: str = "mars"
+    white_matter_border: float | None = None
+    derivatives: tuple[DerivativeFolder, ...] = ()
     offline: bool = False
     detector: str = "learned"
     threshold: float | None = None
@@ -69,13 +72,7 @@ class Settings:
             raise UsageError(f"the level {self.level!r} is none of {', '.join(LEVELS)}")
         if self.scheme not in SCHEMES:
             raise UsageError(f"the scheme {self.scheme!r} is none of {', '.join(SCHEMES)}")
-        for name in ("nprocs", "omp_nthreads"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1")
-        if self.mem_gb is not None and self.mem_gb <= 0:
-            raise UsageError("--mem must be more than 0 GB")
-        if self.threshold is not None and not 0 < self.threshold < 1:
-            raise UsageError("--threshold is a probability: more than 0 and less than 1")
+        self._check_numbers()
         for path, option in (
             (self.filter_file, "--bids-filter-file"),
             (self.plugin_file, "--plugin-file"),
@@ -86,6 +83,17 @@ class Settings:
                     "there is no such file", path=path, hint=f"check the path given to {option}"
                 )
         self._check_places()
+
+    def _check_numbers(self) -> None:
+        for name in ("nprocs", "omp_nthreads"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least 1")
+        if self.mem_gb is not None and self.mem_gb <= 0:
+            raise UsageError("--mem must be more than 0 GB")
+        if self.white_matter_border is not None and not 0 < self.white_matter_border <= 50:
+            raise UsageError("--white-matter-border must be more than 0 and at most 50 mm")
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise UsageError("--threshold is a probability: more than 0 and less than 1")
 
     def _check_places(self) -> None:
         raw, out = self.bids_dir.resolve(), self.output_dir.resolve()

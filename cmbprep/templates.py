@@ -52,6 +52,9 @@ class Template:
         (:meth:`atlas` gives ``None``) where there is none.
     tissues
         Tissue (``GM``, ``WM``, ``CSF``) -> probability map in this space, at any resolution.
+    parcellation
+        What the atlases are drawn from (:class:`cmbprep.algorithms.parcellation.Parcellation`,
+        packed), on the grid of the T1w head; ``None`` where there are no atlases.
 
     Raises
     ------
@@ -65,6 +68,7 @@ class Template:
     resolution: int
     atlases: Mapping[str, Path] = field(default_factory=dict)
     tissues: Mapping[str, Path] = field(default_factory=dict)
+    parcellation: Path | None = None
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
@@ -72,7 +76,9 @@ class Template:
         # Paths in mappings must not change under a node that was hashed with them.
         object.__setattr__(self, "atlases", MappingProxyType(dict(self.atlases)))
         object.__setattr__(self, "tissues", MappingProxyType(dict(self.tissues)))
-        for path in (self.t1w, self.brain_mask, *self.atlases.values(), *self.tissues.values()):
+        drawn_from = () if self.parcellation is None else (self.parcellation,)
+        maps = (*self.atlases.values(), *self.tissues.values())
+        for path in (self.t1w, self.brain_mask, *maps, *drawn_from):
             if not _has_content(path):
                 raise ResourceError(
                     f"a file of the template {self.id} is missing or empty",
@@ -91,6 +97,7 @@ class Template:
                 self.resolution,
                 dict(self.atlases),
                 dict(self.tissues),
+                self.parcellation,
             ),
         )
 
@@ -106,6 +113,7 @@ def _rebuild(
     resolution: int,
     atlases: dict[str, Path],
     tissues: dict[str, Path],
+    parcellation: Path | None,
 ) -> Template:
     return Template(
         id=id_,
@@ -114,6 +122,7 @@ def _rebuild(
         resolution=resolution,
         atlases=atlases,
         tissues=tissues,
+        parcellation=parcellation,
     )
 
 
@@ -182,6 +191,7 @@ def _packaged() -> Template:
             for tissue in _TISSUES
             if (path := folder / f"{stem}_res-02_label-{tissue}_probseg.nii.gz").exists()
         },
+        parcellation=_DATA / "atlas" / f"{stem}_res-01_desc-parcellation_dseg.nii.gz",
     )
 
 

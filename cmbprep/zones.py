@@ -24,7 +24,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
@@ -119,7 +119,7 @@ class Scheme:
     border
         What ``border_mm`` is, as a parameter's name.
     border_mm
-        The border in millimetres that the packaged atlas was made with.
+        The border in millimetres; a scheme's own is what its packaged atlas was made with.
     tolerance_mm
         Error of registration that is reckoned with: a lesion whose centre is nearer than this
         to another zone is flagged.
@@ -277,8 +277,15 @@ BOMBS = Scheme(
 SCHEMES = {"mars": MARS, "bombs": BOMBS}
 
 
-def get_scheme(name: str) -> Scheme:
+def get_scheme(name: str, border_mm: float | None = None) -> Scheme:
     """Give a scheme by its name, in upper or lower case.
+
+    Parameters
+    ----------
+    name
+        ``mars`` or ``bombs``.
+    border_mm
+        Border in the place of the scheme's own.
 
     Raises
     ------
@@ -286,11 +293,12 @@ def get_scheme(name: str) -> Scheme:
         If there is no such scheme.
     """
     try:
-        return SCHEMES[name.lower()]
+        scheme = SCHEMES[name.lower()]
     except KeyError:
         raise UsageError(
             f"there is no zone scheme {name!r}", hint=f"choose one of {', '.join(SCHEMES)}"
         ) from None
+    return scheme if border_mm is None else replace(scheme, border_mm=float(border_mm))
 
 
 def format_regions(scheme: Scheme) -> str:

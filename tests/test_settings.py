@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cmbprep.cli.parser import parse_settings
+from cmbprep.cli.parser import build_parser, parse_settings
 from cmbprep.errors import UsageError
 from cmbprep.settings import Settings
+from cmbprep.zones import BOMBS, MARS
 
 
 @pytest.fixture
@@ -44,6 +45,7 @@ def test_defaults_are_what_the_contract_says(bids: Path, tmp_path: Path) -> None
         (["--omp-nthreads", "0"], "omp-nthreads"),
         (["--mem", "0"], "mem"),
         (["--threshold", "1"], "probability"),
+        (["--white-matter-border", "0"], "white-matter-border"),
         (["--bids-filter-file", "nowhere.json"], "nowhere.json"),
         (["--plugin-file", "nowhere.yml"], "nowhere.yml"),
         (["--detector", "nowhere.onnx"], "nowhere.onnx: there is no such file.*--detector"),
@@ -117,3 +119,24 @@ def test_relative_paths_hold_in_every_folder(
     assert settings.bids_dir == bids
     assert settings.output_dir == tmp_path / "out"
     assert settings.work == tmp_path / "work"
+
+
+def test_derivatives_are_folders_with_names(bids: Path, tmp_path: Path) -> None:
+    for name in ("fp", "fs"):
+        (tmp_path / name).mkdir()
+    arguments = [str(bids), str(tmp_path / "out"), "participant"]
+    given = ["-d", f"fmriprep={tmp_path}/fp", "--derivatives", f"{tmp_path}/fs"]
+    settings = parse_settings([*arguments, *given])
+    assert [(one.name, one.path.name) for one in settings.derivatives] == [
+        ("fmriprep", "fp"),
+        ("fs", "fs"),
+    ]
+    assert parse_settings(arguments).derivatives == ()
+    with pytest.raises(UsageError, match=r"gone: there is no such folder"):
+        parse_settings([*arguments, "-d", str(tmp_path / "gone")])
+
+
+def test_help_names_the_borders_that_the_schemes_have() -> None:
+    text = " ".join(build_parser().format_help().split())
+    assert f"(mars, default: {MARS.border_mm:g})" in text
+    assert f"(bombs, default: {BOMBS.border_mm:g})" in text

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmbprep import __version__
+from cmbprep.derivatives import parse_folders
 from cmbprep.settings import DEFAULT_TEMPLATE, SCHEMES, Settings, available_cpus
 
 __all__ = ["build_parser", "parse_settings"]
@@ -68,6 +69,17 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
         help="JSON file with BIDS entities that the scans must have, as for fMRIPrep",
     )
     group.add_argument(
+        "-d",
+        "--derivatives",
+        metavar="NAME=PATH",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="folders of fMRIPrep, sMRIPrep, FreeSurfer or FastSurfer (NAME= may be left out): "
+        "their T1w image, brain masks, segmentation and transforms are used instead of made "
+        "again, and zones come from the person's own segmentation",
+    )
+    group.add_argument(
         "--skip-bids-validation",
         dest="validate",
         action="store_false",
@@ -88,6 +100,14 @@ def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
         choices=SCHEMES,
         default="mars",
         help="anatomical rating scale that names the zones (default: %(default)s)",
+    )
+    group.add_argument(
+        "--white-matter-border",
+        type=float,
+        metavar="MM",
+        help="border in white matter that the scale leaves open: distance from a lateral "
+        "ventricle up to which it is deep and periventricular (mars, default: 10), or from "
+        "cortex up to which it is grey-white junction (bombs, default: 1.5)",
     )
     group.add_argument(
         "--detector",
@@ -160,6 +180,7 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     values = vars(build_parser().parse_args(argv))
     values["participants"] = _labels(values["participants"], "sub-")
     values["sessions"] = _labels(values["sessions"], "ses-")
+    values["derivatives"] = parse_folders(values["derivatives"])
     if values["nprocs"] is None:
         values["nprocs"] = available_cpus()
     return Settings(**values)

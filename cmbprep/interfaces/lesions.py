@@ -173,7 +173,10 @@ class _PlaceInput(BaseInterfaceInputSpec):
     dseg = traits.Str(mandatory=True, desc="lesions by label")
     lesions = traits.List(traits.Dict(), mandatory=True, desc="from DetectLesions")
     brain_mask = traits.Str(mandatory=True)
-    atlas = traits.Str(mandatory=True, desc="zone atlas in the reference space")
+    atlas = traits.Str(mandatory=True, desc="zone atlas, in the reference space as a rule")
+    scan_to_atlas = traits.List(
+        traits.Str(), desc="maps of points to the atlas's space, where that is another one"
+    )
     template = traits.Str(mandatory=True, desc="image on the output template's grid")
     scheme = traits.Str(mandatory=True)
     # A file is named for the image that it brings over; the points go the other way, so
@@ -211,9 +214,10 @@ class PlaceLesions(SimpleInterface):
         to_template = list(to_reference)
         if isdefined(given.reference_to_template):
             to_template.append(read_transform(Path(given.reference_to_template)))
-        atlas = carry_atlas(
-            load_image(given.atlas), voxels(given.brain_mask, bool), grid, to_reference
-        )
+        to_atlas = to_reference
+        if isdefined(given.scan_to_atlas):
+            to_atlas = [read_transform(Path(path)) for path in given.scan_to_atlas]
+        atlas = carry_atlas(load_image(given.atlas), voxels(given.brain_mask, bool), grid, to_atlas)
         places = assign_zones(labels, grid.affine, atlas, scheme)
         centres = [lesion["centre_ras"] for lesion in given.lesions]
         in_reference = map_points(np.reshape(centres, (-1, 3)), to_reference)

@@ -219,7 +219,18 @@ def _acquisition(result: ScanResult) -> tuple[tuple[str, str], ...]:
     ]
     if missing:
         rows.append(("Not in the sidecar", ", ".join(missing)))
-    return tuple(rows)
+    return (*rows, *_given(result))
+
+
+def _given(result: ScanResult) -> Iterable[tuple[str, str]]:
+    """Say what of a scan's anatomy another program has made."""
+    values: dict[str, Any] = {}
+    for record in result.records:
+        values.update(record.block.get("Parameters", {}))
+    if values.get("brain_mask") == "given":
+        yield "Brain mask", f"given ({values.get('brain_mask_from')})"
+    if values.get("zones") == "segmentation":
+        yield "Zones", f"from the person's own segmentation ({values.get('zones_from')})"
 
 
 def _flags(result: ScanResult, tally: Tally | None) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ def init_anatomy_wf(
     reference_mask: str,
     threads: int,
     save: dict[str, Any],
+    given_mask: str | None = None,
     name: str = "anatomy_wf",
 ) -> pe.Workflow:
     """Process a T1w image.
@@ -43,6 +44,8 @@ def init_anatomy_wf(
         Threads that a node may use where the result does not depend on it.
     save
         Fixed inputs of the sink (see :func:`cmbprep.workflows.nodes.save_stage`).
+    given_mask
+        A brain mask of another program, which is used instead of one made here.
 
     Outputs
     -------
@@ -72,7 +75,7 @@ def init_anatomy_wf(
     )
     ds_anatomy = save_stage("ds_anatomy", stage="anatomy", **save)
     outputnode = buffer("outputnode", ANATOMY_FIELDS)
-    correct = add_image_steps(
+    correct, mask = add_image_steps(
         workflow,
         read=read,
         register=register,
@@ -83,10 +86,11 @@ def init_anatomy_wf(
         src=src,
         suffix="T1w",
         threads=threads,
+        given_mask=given_mask,
     )
     for source, field in (
         (correct, "preproc"),
-        (register, "brain_mask"),
+        (mask, "brain_mask"),
         (register, "to_reference"),
         (register, "from_reference"),
     ):

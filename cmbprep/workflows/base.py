@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nipype.pipeline import engine as pe
 
-from cmbprep.dataset import raw_uri
+from cmbprep.dataset import given_uri, raw_uri
+from cmbprep.derivatives import DerivativeFolder
+from cmbprep.interfaces.zones import DrawAtlas
 from cmbprep.metadata import own_uri
 from cmbprep.plan import AnatomyPlan, Method, ScanPlan, StagePlan, SubjectPlan
+from cmbprep.scans import GivenAnatomy, GivenFile, Scan
 from cmbprep.settings import Settings
 
 from .anatomy import ANATOMY_FIELDS, init_anatomy_wf
 from .bridge import init_bridge_wf
-from .nodes import buffer
-from .scan import PREPROC_FIELDS, init_lesions_wf, init_preproc_wf
+from .given import init_given_anatomy_wf, person_zones_node
+from .nodes import buffer, step
+from .scan import PREPROC_FIELDS, ZONE_FIELDS, init_lesions_wf, init_preproc_wf
 
 if TYPE_CHECKING:
     from cmbprep.engine import Crash
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["crashed_scans", "init_cmbprep_wf", "init_subject_wf", "subject_wf_name"]
 
 BRIDGE_FIELDS = ("to_template", "from_template")
+#: Name of the node that draws the template's atlas with another border.
+ATLAS_NODE = "draw_atlas"
 
 
 def init_cmbprep_wf(
@@ -44,6 +50,9 @@ def init_cmbprep_wf(
         How scans are processed.
     """
     workflow = pe.Workflow(name="cmbprep_wf", base_dir=str(settings.work))
+    atlas = None
+    if method.moved_border and any(_needs_atlas(plan) for plan in plans):
+        atlas = _atlas_node(method)
     bridge = None
     if method.template.id != method.reference.id:
         bridge = init_bridge_wf(
@@ -51,7 +60,11 @@ def init_cmbprep_wf(
         )
     for plan in plans:
         subject_wf = init_subject_wf(
-            plan, method=method, raw=settings.bids_dir, threads=settings.omp_nthreads
+            plan,
+            method=method,
+            raw=settings.bids_dir,
+            derivatives=settings.derivatives,
+            threads=settings.omp_nthreads,
         )
         if bridge is None:
             workflow.add_nodes([subject_wf])
@@ -65,10 +78,43 @@ def init_cmbprep_wf(
                     )
                 ]
             )
+        if atlas is not None and _needs_atlas(plan):
+            workflow.connect(atlas, "atlas", subject_wf, "inputnode.atlas")
     return workflow
 
 
-def init_subject_wf(plan: SubjectPlan, *, method: Method, raw: Path, threads: int) -> pe.Workflow:
+def _needs_atlas(plan: SubjectPlan) -> bool:
+    """Tell whether some lesions are placed by the template's atlas."""
+    return any(scan.lesions.todo and _segmentation(scan) is None for scan in plan.scans)
+
+
+def _segmentation(plan: ScanPlan) -> GivenFile | None:
+    """Give the person's own segmentation, which zones are then drawn from."""
+    given = plan.anatomy.anatomy.given if plan.anatomy else None
+    return given.segmentation if given else None
+
+
+def _atlas_node(method: Method) -> pe.Node:
+    reference, mars = method.reference, method.reference.atlas("mars")
+    assert mars is not None
+    draw = DrawAtlas(
+        parcellation=str(reference.parcellation),
+        brain_mask=str(reference.brain_mask),
+        mars=str(mars),
+        scheme=method.scheme,
+        border_mm=method.zone_scheme.border_mm,
+    )
+    return step(draw, ATLAS_NODE, "zone atlas with the border asked for", memory=1.5)
+
+
+def init_subject_wf(
+    plan: SubjectPlan,
+    *,
+    method: Method,
+    raw: Path,
+    threads: int,
+    derivatives: Sequence[DerivativeFolder] = (),
+) -> pe.Workflow:
     """Make the workflow of a participant: each T1w image once, then the scans.
 
     Parameters
@@ -81,17 +127,23 @@ def init_subject_wf(plan: SubjectPlan, *, method: Method, raw: Path, threads: in
         The raw dataset, to name sources by.
     threads
         Threads that a node may use where the result does not depend on it.
+    derivatives
+        Folders of other programs' results, to name sources by.
     """
+    naming = _Naming(raw, tuple(derivatives))
     workflow = pe.Workflow(name=subject_wf_name(plan))
-    inputnode = buffer("inputnode", BRIDGE_FIELDS)
+    inputnode = buffer("inputnode", (*BRIDGE_FIELDS, "atlas"))
     workflow.add_nodes([inputnode])
     anatomies = {
-        anatomy.anatomy.path: _anatomy(anatomy, method=method, raw=raw, threads=threads)
+        anatomy.anatomy.path: _anatomy(anatomy, method=method, naming=naming, threads=threads)
         for anatomy in plan.anatomies
     }
+    zones: dict[Path, pe.Node] = {}
     for scan in plan.scans:
         if scan.todo:
-            _add_scan(workflow, scan, anatomies, method=method, raw=raw, threads=threads)
+            _add_scan(
+                workflow, scan, anatomies, zones, method=method, naming=naming, threads=threads
+            )
     return workflow
 
 
@@ -110,20 +162,57 @@ def _word(text: str) -> str:
     return re.sub(r"\W|-", "_", text)
 
 
-def _anatomy(plan: AnatomyPlan, *, method: Method, raw: Path, threads: int) -> pe.Workflow:
-    return init_anatomy_wf(
-        t1w=str(plan.anatomy.path),
-        src=plan.anatomy.stem,
-        reference_t1w=str(method.reference.t1w),
-        reference_mask=str(method.reference.brain_mask),
-        threads=threads,
-        save=_save(
-            plan.stage,
-            sources=[raw_uri(plan.anatomy.path, raw=raw)],
-            parameters={"reference": method.reference.id},
-        ),
-        name=f"{_word(plan.anatomy.name)}_wf",
+@dataclass(frozen=True)
+class _Naming:
+    """Names input files by BIDS URIs."""
+
+    raw: Path
+    folders: tuple[DerivativeFolder, ...]
+
+    def raw_files(self, paths: Iterable[Path]) -> list[str]:
+        return [raw_uri(path, raw=self.raw) for path in paths]
+
+    def given(self, files: Iterable[GivenFile | None]) -> list[str]:
+        return [given_uri(file, self.folders) for file in files if file is not None]
+
+
+def _anatomy(plan: AnatomyPlan, *, method: Method, naming: _Naming, threads: int) -> pe.Workflow:
+    anatomy, given = plan.anatomy, plan.anatomy.given
+    parameters: dict[str, Any] = {"reference": method.reference.id}
+    is_raw = given is None or given.t1w is None
+    sources = naming.raw_files([anatomy.path] if is_raw else [])
+    if given is not None and given.used:
+        sources += naming.given(given.used.values())
+        parameters |= _provenance(given)
+    fixed: dict[str, Any] = {
+        "t1w": str(anatomy.path),
+        "src": anatomy.stem,
+        "reference_t1w": str(method.reference.t1w),
+        "reference_mask": str(method.reference.brain_mask),
+        "save": _save(plan.stage, sources=sources, parameters=parameters),
+        "name": f"{_word(anatomy.name)}_wf",
+    }
+    mask = None if given is None or given.brain_mask is None else str(given.brain_mask.path)
+    if given is None or given.t1w is None:
+        return init_anatomy_wf(**fixed, given_mask=mask, threads=threads)
+    steps = given.transforms
+    return init_given_anatomy_wf(
+        **fixed,
+        brain_mask=mask,
+        transforms=None if steps is None else (str(steps[0].path), str(steps[1].path)),
     )
+
+
+def _provenance(given: GivenAnatomy) -> dict[str, Any]:
+    """Say what of a T1w image's results was given, by whom, and what was computed."""
+    parts = (
+        ("bias_correction", "the bias-corrected T1w image", given.t1w),
+        ("brain_mask", "its brain mask", given.brain_mask),
+        ("registration", "its transforms to the template", (given.transforms or (None,))[0]),
+    )
+    named = [f"{what} ({file.source})" for _, what, file in parts if file is not None]
+    how = {key: "computed" if file is None else "given" for key, _, file in parts}
+    return {"anatomy": "given", "given": ", ".join(named), **how}
 
 
 def _save(
@@ -144,15 +233,16 @@ def _add_scan(
     workflow: pe.Workflow,
     plan: ScanPlan,
     anatomies: dict[Path, pe.Workflow],
+    zones: dict[Path, pe.Node],
     *,
     method: Method,
-    raw: Path,
+    naming: _Naming,
     threads: int,
 ) -> None:
     """Add the stages of a scan, each fed by what is computed or by what is there."""
     name = _word(plan.scan.name)
     anatomy = _anatomy_source(plan, anatomies, name)
-    sources = [raw_uri(path, raw=raw) for path in plan.scan.files]
+    sources = naming.raw_files(plan.scan.files) + naming.given([plan.scan.brain_mask])
     if plan.preproc.reused is None:
         preproc: pe.Workflow | pe.Node = _preproc(plan, method, sources, threads)
         if anatomy is not None:
@@ -162,10 +252,19 @@ def _add_scan(
     if not plan.lesions.todo:
         workflow.add_nodes([preproc])
         return
-    lesions = _lesions(plan, method, raw)
+    lesions = _lesions(plan, method, naming)
     _connect(workflow, preproc, lesions, PREPROC_FIELDS)
     if anatomy is not None:
         _connect(workflow, anatomy, lesions, ("to_reference", "from_reference"))
+    if anatomy is not None and _segmentation(plan) is not None:
+        assert plan.anatomy is not None
+        path = plan.anatomy.anatomy.path
+        if path not in zones:
+            zones[path] = _zones(plan.anatomy, anatomy, workflow, method)
+        fields = zip(("atlas", "quality", "warnings"), ZONE_FIELDS, strict=True)
+        workflow.connect([(zones[path], lesions, [(a, f"inputnode.{b}") for a, b in fields])])
+    elif method.moved_border:
+        _connect(workflow, workflow.get_node("inputnode"), lesions, ("atlas",))
     if method.template.id != method.reference.id:
         _connect(workflow, workflow.get_node("inputnode"), lesions, BRIDGE_FIELDS)
 
@@ -217,19 +316,52 @@ def _preproc(plan: ScanPlan, method: Method, sources: list[str], threads: int) -
             parameters={
                 "reference": method.reference.id,
                 "anatomy": plan.anatomy.anatomy.name if plan.anatomy else None,
+                **_given_mask(scan),
             },
             scan=scan,
         ),
+        given_mask=None if scan.brain_mask is None else str(scan.brain_mask.path),
         name=f"{_word(scan.name)}_preproc_wf",
     )
 
 
-def _lesions(plan: ScanPlan, method: Method, raw: Path) -> pe.Workflow:
-    from cmbprep.zones import get_scheme
+def _given_mask(scan: Scan) -> dict[str, str]:
+    if scan.brain_mask is None:
+        return {}
+    return {"brain_mask": "given", "brain_mask_from": scan.brain_mask.source}
 
+
+def _zones(
+    plan: AnatomyPlan, source: pe.Workflow | pe.Node, workflow: pe.Workflow, method: Method
+) -> pe.Node:
+    """Add the node that draws a person's zones from their segmentation."""
+    given = plan.anatomy.given
+    assert given is not None and given.segmentation is not None
+    zones = person_zones_node(
+        _zones_name(plan),
+        title=f"{plan.anatomy.name}: zones of the person",
+        segmentation=str(given.segmentation.path),
+        from_fsnative=None if given.from_fsnative is None else str(given.from_fsnative.path),
+        parcellation=str(method.reference.parcellation),
+        scheme=method.scheme,
+        border_mm=method.zone_scheme.border_mm,
+    )
+    prefix = "outputnode." if isinstance(source, pe.Workflow) else ""
+    # Points go against the direction that a file is named for.
+    fields = (("brain_mask", "brain_mask"), ("from_reference", "to_reference"))
+    workflow.connect([(source, zones, [(f"{prefix}{a}", b) for a, b in fields])])
+    return zones
+
+
+def _zones_name(plan: AnatomyPlan) -> str:
+    return f"{_word(plan.anatomy.name)}_zones"
+
+
+def _lesions(plan: ScanPlan, method: Method, naming: _Naming) -> pe.Workflow:
     scan, names = plan.scan, plan.lesions.files.names
-    scheme = get_scheme(method.scheme)
-    atlas = method.reference.atlas(method.scheme)
+    scheme, segmentation = method.zone_scheme, _segmentation(plan)
+    own = {"zones": "segmentation", "zones_from": segmentation.source} if segmentation else {}
+    atlas = None if method.moved_border else str(method.reference.atlas(method.scheme))
     strength = scan.metadata.get("MagneticFieldStrength")
     with_phase = any(echo.phase is not None for echo in scan.echoes)
     read_again = scan.files if with_phase or len(scan.echoes) > 1 else ()
@@ -247,7 +379,7 @@ def _lesions(plan: ScanPlan, method: Method, raw: Path) -> pe.Workflow:
         echo_times=[echo.echo_time for echo in scan.echoes],
         with_t1w=plan.anatomy is not None,
         with_bridge=method.template.id != method.reference.id,
-        atlas=str(atlas),
+        atlas=atlas,
         template=str(method.template.t1w),
         scheme=method.scheme,
         detector=method.detector,
@@ -257,7 +389,8 @@ def _lesions(plan: ScanPlan, method: Method, raw: Path) -> pe.Workflow:
             plan.lesions,
             sources=[
                 own_uri(plan.preproc.files, "preproc"),
-                *(raw_uri(path, raw=raw) for path in read_again),
+                *naming.raw_files(read_again),
+                *naming.given([segmentation]),
             ],
             parameters={
                 **method.lesion_parameters,
@@ -265,9 +398,11 @@ def _lesions(plan: ScanPlan, method: Method, raw: Path) -> pe.Workflow:
                 "border": scheme.border,
                 "border_mm": scheme.border_mm,
                 "tolerance_mm": scheme.tolerance_mm,
+                **own,
             },
             scan=scan,
         ),
+        with_person=segmentation is not None,
         name=f"{_word(scan.name)}_lesions_wf",
     )
 
@@ -276,7 +411,7 @@ def crashed_scans(plans: Sequence[SubjectPlan], crashes: Sequence[Crash]) -> dic
     """Tell which scans a run has lost: scan name -> the first crash that it depends on.
 
     A crash in a T1w image's workflow loses every scan that needed it; one in the bridge
-    between templates loses all.
+    between templates, or in the atlas that all share, loses all.
     """
     lost: dict[str, Crash] = {}
     for plan in plans:
@@ -284,9 +419,11 @@ def crashed_scans(plans: Sequence[SubjectPlan], crashes: Sequence[Crash]) -> dic
             stages = [f"{_word(scan.scan.name)}_preproc_wf", f"{_word(scan.scan.name)}_lesions_wf"]
             if scan.anatomy is not None:
                 stages.insert(0, f"{_word(scan.anatomy.anatomy.name)}_wf")
+                stages.append(_zones_name(scan.anatomy))
             owner = subject_wf_name(plan)
             for crash in crashes:
                 parts = crash.node.split(".")
-                if "bridge_wf" in parts or (owner in parts and set(stages) & set(parts)):
+                shared = {"bridge_wf", ATLAS_NODE} & set(parts)
+                if shared or (owner in parts and set(stages) & set(parts)):
                     lost.setdefault(scan.scan.name, crash)
     return lost

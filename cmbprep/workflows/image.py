@@ -6,6 +6,7 @@ from nipype.pipeline import engine as pe
 
 from cmbprep.interfaces.anatomy import CorrectBias
 from cmbprep.interfaces.figures import DrawImage
+from cmbprep.interfaces.given import ReadGivenMask
 from cmbprep.interfaces.images import MeasureImage
 
 from .nodes import merge_lists, merge_values, step
@@ -25,7 +26,8 @@ def add_image_steps(
     src: str,
     suffix: str,
     threads: int,
-) -> pe.Node:
+    given_mask: str | None = None,
+) -> tuple[pe.Node, pe.Node]:
     """Add bias correction, measures and figures, and fill the sink with them.
 
     The bias is corrected twice: in the head, for the registration that finds the brain,
@@ -52,12 +54,18 @@ def add_image_steps(
         Stem and suffix of the figures' names.
     threads
         Threads that a node may use where the result does not depend on it.
+    given_mask
+        A brain mask in the image's space that takes the place of the one of ``register``.
 
     Returns
     -------
-    Node
-        ``correct``, with the corrected image as ``out_file``.
+    correct, mask : Node
+        With the corrected image as ``out_file``, and with the ``brain_mask``.
     """
+    mask = register
+    if given_mask is not None:
+        mask = step(ReadGivenMask(in_file=given_mask), "read_mask", f"{title}: brain mask given")
+        workflow.connect(read, "out_file", mask, "like")
     rough = step(
         CorrectBias(threads=threads), "rough", f"{title}: bias correction", threads=threads
     )
@@ -80,15 +88,15 @@ def add_image_steps(
             (read, rough, [("out_file", "in_file")]),
             (rough, register, [("out_file", "in_file")]),
             (read, correct, [("out_file", "in_file")]),
-            (register, correct, [("brain_mask", "mask")]),
+            (mask, correct, [("brain_mask", "mask")]),
             (read, draw_image, [("out_file", "before")]),
             (correct, draw_image, [("out_file", "after"), ("field", "field")]),
-            (register, draw_image, [("brain_mask", "mask")]),
+            (mask, draw_image, [("brain_mask", "mask")]),
             (read, measure, [("out_file", "before")]),
             (correct, measure, [("out_file", "after")]),
-            (register, measure, [("brain_mask", "mask")]),
+            (mask, measure, [("brain_mask", "mask")]),
             (correct, draw_registration, [("out_file", "moving")]),
-            (register, draw_registration, [("brain_mask", "moving_mask")]),
+            (mask, draw_registration, [("brain_mask", "moving_mask")]),
             (register, fixed_to_moving, [(to_fixed, "in1")]),
             (fixed_to_moving, draw_registration, [("out", "fixed_to_moving")]),
             (draw_image, figures, [("figures", "in1")]),
@@ -103,4 +111,4 @@ def add_image_steps(
             (quality, sink, [("out", "quality")]),
         ]
     )
-    return correct
+    return correct, mask

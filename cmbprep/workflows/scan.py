@@ -16,10 +16,13 @@ from .anatomy import ANATOMY_FIELDS
 from .image import add_image_steps
 from .nodes import buffer, merge_lists, merge_values, save_stage, step
 
-__all__ = ["PREPROC_FIELDS", "init_lesions_wf", "init_preproc_wf"]
+__all__ = ["PREPROC_FIELDS", "ZONE_FIELDS", "init_lesions_wf", "init_preproc_wf"]
 
 #: What preprocessing gives to the search for lesions.
 PREPROC_FIELDS = ("preproc", "brain_mask", "to_target", "from_target")
+
+#: What the node that draws a person's zones gives to the lesions.
+ZONE_FIELDS = ("zones", "zones_quality", "zones_warnings")
 
 
 def init_preproc_wf(
@@ -34,6 +37,7 @@ def init_preproc_wf(
     reference_mask: str,
     threads: int,
     save: dict[str, Any],
+    given_mask: str | None = None,
     name: str = "preproc_wf",
 ) -> pe.Workflow:
     """Correct a scan's bias, find the brain, and register it.
@@ -55,6 +59,8 @@ def init_preproc_wf(
         Threads that a node may use where the result does not depend on it.
     save
         Fixed inputs of the sink.
+    given_mask
+        A brain mask of another program, which is used instead of one made here.
 
     Inputs
     ------
@@ -109,7 +115,7 @@ def init_preproc_wf(
         draw_registration.inputs.fixed_mask = reference_mask
     ds_preproc = save_stage("ds_preproc", stage="preproc", **save)
     outputnode = buffer("outputnode", PREPROC_FIELDS)
-    correct = add_image_steps(
+    correct, mask = add_image_steps(
         workflow,
         read=read,
         register=register,
@@ -120,10 +126,11 @@ def init_preproc_wf(
         src=src,
         suffix=suffix,
         threads=threads,
+        given_mask=given_mask,
     )
     for source, output, field in (
         (correct, "out_file", "preproc"),
-        (register, "brain_mask", "brain_mask"),
+        (mask, "brain_mask", "brain_mask"),
         (register, to_target, "to_target"),
         (register, from_target, "from_target"),
     ):
@@ -145,13 +152,14 @@ def init_lesions_wf(
     phase_units: Sequence[str | None],
     with_t1w: bool,
     with_bridge: bool,
-    atlas: str,
+    atlas: str | None,
     template: str,
     scheme: str,
     detector: str,
     detector_version: str | None,
     threshold: float | None,
     save: dict[str, Any],
+    with_person: bool = False,
     name: str = "lesions_wf",
 ) -> pe.Workflow:
     """Find the lesions of a scan, place them, and draw them.
@@ -173,7 +181,7 @@ def init_lesions_wf(
     with_bridge
         Whether the output template is another one than the reference.
     atlas
-        Zone atlas in the reference space.
+        Zone atlas in the reference space; None where it comes through ``inputnode``.
     template
         An image on the grid of the output template.
     scheme, detector, threshold
@@ -182,6 +190,8 @@ def init_lesions_wf(
         Version of the detector when the run was planned; another one later is an error.
     save
         Fixed inputs of the sink.
+    with_person
+        Whether the person's own zones, in the space of the T1w image, take the place of the atlas.
 
     Inputs
     ------
@@ -191,12 +201,14 @@ def init_lesions_wf(
         From :func:`cmbprep.workflows.anatomy.init_anatomy_wf`, if there is a T1w image.
     to_template, from_template
         Displacement fields between the reference and the output template, if they differ.
+    atlas
+        Zone atlas in the reference space, if it is not the packaged one.
+    zones, zones_quality, zones_warnings
+        Of the node that draws the person's zones, if there is one.
     """
     workflow = pe.Workflow(name=name)
-    inputnode = buffer(
-        "inputnode",
-        (*PREPROC_FIELDS, "to_reference", "from_reference", "to_template", "from_template"),
-    )
+    fields = ("to_reference", "from_reference", "to_template", "from_template", "atlas")
+    inputnode = buffer("inputnode", (*PREPROC_FIELDS, *fields, *ZONE_FIELDS))
     detect = step(
         DetectLesions(
             sequence=sequence,
@@ -214,7 +226,7 @@ def init_lesions_wf(
         memory=4.0 if phases else 3.0,
     )
     place = step(
-        PlaceLesions(atlas=atlas, template=template, scheme=scheme),
+        PlaceLesions(template=template, scheme=scheme),
         "place",
         f"{scan_name}: zones",
         memory=1.5,
@@ -235,8 +247,23 @@ def init_lesions_wf(
     if with_bridge:
         workflow.connect(inputnode, "to_template", template_to_scan, "in1")
         workflow.connect(inputnode, "from_template", place, "reference_to_template")
-    warnings = merge_lists("warnings", 2)
-    quality = merge_values("quality", ("detect", "place"))
+    warnings = merge_lists("warnings", 3 if with_person else 2)
+    quality = merge_values("quality", ("detect", "place", *(("zones",) if with_person else ())))
+    if with_person:
+        scan_to_atlas = merge_lists("scan_to_atlas", 1)
+        workflow.connect(
+            [
+                (inputnode, place, [("zones", "atlas")]),
+                (inputnode, scan_to_atlas, [("from_target", "in1")]),
+                (scan_to_atlas, place, [("out", "scan_to_atlas")]),
+                (inputnode, warnings, [("zones_warnings", "in3")]),
+                (inputnode, quality, [("zones_quality", "zones")]),
+            ]
+        )
+    elif atlas is not None:
+        place.inputs.atlas = atlas
+    else:
+        workflow.connect(inputnode, "atlas", place, "atlas")
     ds_lesions = save_stage("ds_lesions", stage="lesions", **save)
     workflow.connect(
         [

@@ -313,3 +313,26 @@ def test_tally_by_hand() -> None:
         ("infratentorial", "cerebellum", 1, 1),
         ("zone unknown", "region unknown", 0, 1),
     )
+
+
+def test_zones_from_the_persons_own_segmentation_are_called_so(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    given = {
+        "detector": "classical",
+        "detector_parameters": {"threshold": 0.35},
+        "scheme": "MARS",
+        "zones": "segmentation",
+        "zones_from": "freesurfer",
+    }
+    tree.add("sub-01_T2starw", [make_lesion(1)], parameters=given)
+    tree.add("sub-02_T2starw", [make_lesion(1)])
+    root = tree.finish()
+    texts = {
+        subject: " ".join(Page(write_subject_report(root, subject).read_text("utf-8")).words)
+        for subject in ("01", "02")
+    }
+    assert "from the person's own segmentation (freesurfer)" in texts["01"]
+    assert "drawn from the person's own segmentation (freesurfer" in texts["01"]
+    assert "by carrying the atlas onto the scan" not in texts["01"]
+    assert "own segmentation" not in texts["02"]
+    assert "drawn from" not in texts["02"]

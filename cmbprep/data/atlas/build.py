@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cmbprep.data.atlas import parcellation
+from cmbprep.algorithms import parcellation
 from cmbprep.templates import PACKAGED_ID
 from cmbprep.zones import SCHEMES, format_regions
 
@@ -67,6 +67,11 @@ def build(given: argparse.Namespace, warps: Path) -> None:
     classes, side = codes % _SIDE_STEP, codes // _SIDE_STEP
     grey = (tissue["WM"] < 0.5) & mask
     csf = (tissue["CSF"] > 0.5) & mask
+    kinds = np.select([csf, grey], [0, 1], 2 * mask)  # codes of parcellation.TISSUES
+    packed = parcellation.Parcellation(
+        classes.astype(np.uint8), side.astype(np.uint8), kinds.astype(np.uint8)
+    ).pack()
+    _write(packed, affine, atlas / f"{_STEM}_res-01_desc-parcellation_dseg.nii.gz")
     mars = parcellation.mars_labels(classes, side, mask, csf)
     bombs = parcellation.bombs_labels(mars, grey)
     for scheme, labels in ((SCHEMES["mars"], mars), (SCHEMES["bombs"], bombs)):

@@ -1,12 +1,15 @@
-"""From fine anatomical labels and tissue maps to the zones of the rating scales.
+"""From anatomical classes and tissue maps to the zones of the rating scales.
 
-Pure functions on arrays of one 1 mm grid. Values of the fine labels are those of the JHU atlas
-of 189 structures; the lists below say which structure goes to which class.
+Pure functions on arrays of one 1 mm grid. The packaged atlases are built with them, and a run
+draws its zones with them where a border was moved or where a person has a segmentation of
+their own (:mod:`cmbprep.algorithms.person_zones`). Values of the fine labels are those of the
+JHU atlas of 189 structures; the lists below say which structure goes to which class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +17,18 @@ from scipy import ndimage
 
 from cmbprep.zones import BOMBS, MARS, RIGHT_OFFSET, VENTRICLE_INDEX, Scheme
 
-__all__ = ["CLASSES", "bombs_labels", "classify", "mars_labels", "sides"]
+__all__ = [
+    "CLASSES",
+    "TISSUES",
+    "Parcellation",
+    "bombs_labels",
+    "bombs_regions",
+    "classify",
+    "draw_atlas",
+    "mars_labels",
+    "mars_regions",
+    "sides",
+]
 
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -49,6 +63,8 @@ _SOURCE: dict[str, tuple[Iterable[int], ...]] = {
 
 #: Names of the classes, in the order of their codes from 1.
 CLASSES = tuple(_SOURCE)
+#: What prevails in a voxel of the template, in the order of the codes from 0.
+TISSUES = ("fluid", "grey", "white")
 _CODE = {name: code for code, name in enumerate(CLASSES, start=1)}
 _VENTRICLES = ("lateral ventricle", "thin horn", "other ventricle")
 _LOBES = ("frontal", "parietal", "temporal", "occipital")
@@ -142,6 +158,29 @@ def mars_labels(
     horns = brain & _is(classes, "thin horn")
     classes, ventricle = _complete(classes, brain, csf)
     lateral = horns | (ventricle & _is(classes, "lateral ventricle", "thin horn"))
+    region = mars_regions(classes, brain, lateral, border_mm)
+    return _finish(region, side, brain, ventricle, MARS, brain.astype(np.uint8))
+
+
+def mars_regions(classes: Labels, brain: Mask, lateral: Mask, border_mm: float) -> Labels:
+    """Give each voxel its region of MARS, without the side.
+
+    Parameters
+    ----------
+    classes
+        Codes of :data:`CLASSES` on a grid of 1 mm, one for every voxel of the brain.
+    brain
+        Where regions are wanted.
+    lateral
+        The lateral ventricles, from which ``border_mm`` is measured.
+    border_mm
+        As in :func:`mars_labels`.
+
+    Returns
+    -------
+    ndarray of uint8
+        Indices of the left regions of :data:`cmbprep.zones.MARS`; 0 in the ventricles.
+    """
     lobe = _nearest(classes, brain, _is(classes, *_LOBES))
     core = _is(classes, "core white matter")
     deep = (core & _within(lateral, border_mm)) | _is(classes, "fornix")
@@ -161,7 +200,7 @@ def mars_labels(
     region[deep] = index_of["deep and periventricular white matter"]
     region[peduncle & near_stem] = index_of["brainstem"]
     region[peduncle & ~near_stem] = index_of["cerebellum"]
-    return _finish(region, side, brain, ventricle, MARS, brain.astype(np.uint8))
+    return region
 
 
 def bombs_labels(mars: Labels, grey: Mask, border_mm: float = BOMBS.border_mm) -> Labels:
@@ -182,6 +221,16 @@ def bombs_labels(mars: Labels, grey: Mask, border_mm: float = BOMBS.border_mm) -
         Indices of :data:`cmbprep.zones.BOMBS`.
     """
     side = np.select([mars == VENTRICLE_INDEX, mars > RIGHT_OFFSET, mars > 0], [0, 2, 1])
+    region = bombs_regions(mars, grey, border_mm)
+    # Neither smoothing nor islands may move a voxel to another zone or side.
+    zones = [None, *dict.fromkeys(BOMBS.zone_of(name) for name in BOMBS.region_names)]
+    zone = np.array([0] + [zones.index(BOMBS.zone_of(name)) for name in BOMBS.region_names])
+    groups = (zone[region] + 10 * side).astype(np.uint8)
+    return _finish(region, side.astype(np.uint8), mars > 0, mars == VENTRICLE_INDEX, BOMBS, groups)
+
+
+def bombs_regions(mars: Labels, grey: Mask, border_mm: float) -> Labels:
+    """Give each voxel its region of BOMBS, without the side; parameters of :func:`bombs_labels`."""
     name_of = {0: "", **{i: r.name for i, r in MARS.by_index.items()}}
     names = np.array([name_of.get(value, "") for value in range(256)])[mars]
     lobar = np.isin(names, MARS.region_names[:5])
@@ -198,11 +247,84 @@ def bombs_labels(mars: Labels, grey: Mask, border_mm: float = BOMBS.border_mm) -
         region[np.isin(names, takes)] = index
     region[lobar & ~junction] = 1 + BOMBS.region_names.index("subcortical white matter")
     region[junction] = 1 + BOMBS.region_names.index("cortex and grey-white junction")
-    # Neither smoothing nor islands may move a voxel to another zone or side.
-    zones = [None, *dict.fromkeys(BOMBS.zone_of(name) for name in BOMBS.region_names)]
-    zone = np.array([0] + [zones.index(BOMBS.zone_of(name)) for name in BOMBS.region_names])
-    groups = (zone[region] + 10 * side).astype(np.uint8)
-    return _finish(region, side.astype(np.uint8), mars > 0, mars == VENTRICLE_INDEX, BOMBS, groups)
+    return region
+
+
+@dataclass(frozen=True, eq=False)
+class Parcellation:
+    """The template's classes, sides and tissues: all that an atlas is drawn from.
+
+    Attributes
+    ----------
+    classes
+        Codes of :data:`CLASSES`, 0 where unknown, shape (x, y, z).
+    side
+        1 left, 2 right, 0 unknown.
+    tissue
+        Codes of :data:`TISSUES`: what prevails in the voxel.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or a code is out of range.
+    """
+
+    classes: Labels
+    side: Labels
+    tissue: Labels
+
+    def __post_init__(self) -> None:
+        parts = (self.classes, self.side, self.tissue)
+        if len({part.shape for part in parts}) != 1:
+            raise ValueError("classes, sides and tissues are not on one grid")
+        for part, count in zip(parts, _COUNTS, strict=True):
+            if part.size and int(part.max()) >= count:
+                raise ValueError(f"a code is {int(part.max())}, which is not below {count}")
+
+    def pack(self) -> Labels:
+        """Give all three as one label image."""
+        packed = self.classes + _COUNTS[0] * (self.side + _COUNTS[1] * self.tissue)
+        return np.asarray(packed, np.uint8)
+
+    @classmethod
+    def unpack(cls, packed: NDArray[np.integer]) -> Parcellation:
+        """Read what :meth:`pack` has made."""
+        rest, classes = np.divmod(packed, _COUNTS[0])
+        tissue, side = np.divmod(rest, _COUNTS[1])
+        parts = (np.asarray(part, np.uint8) for part in (classes, side, tissue))
+        return cls(*parts)
+
+
+#: How many values classes, sides and tissues have.
+_COUNTS = (len(CLASSES) + 1, 3, len(TISSUES))
+
+
+def draw_atlas(
+    template: Parcellation, brain: Mask, scheme: Scheme, mars: Labels | None = None
+) -> Labels:
+    """Draw a scheme's atlas with the border that the scheme asks for.
+
+    With the default border the result is the packaged atlas.
+
+    Parameters
+    ----------
+    template
+        The packaged parcellation.
+    brain
+        Brain mask of the template, on the same grid.
+    scheme
+        MARS or BOMBS, with any border.
+    mars
+        The MARS atlas, which BOMBS is drawn from; drawn with its default border if not given.
+    """
+    if scheme.border == MARS.border or mars is None:
+        border = scheme.border_mm if scheme.border == MARS.border else MARS.border_mm
+        fluid = (template.tissue == TISSUES.index("fluid")) & brain
+        mars = mars_labels(template.classes, template.side, brain, fluid, border)
+    if scheme.border == MARS.border:
+        return mars
+    grey = (template.tissue != TISSUES.index("white")) & brain
+    return bombs_labels(mars, grey, scheme.border_mm)
 
 
 def _finish(
