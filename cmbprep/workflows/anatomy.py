@@ -56,7 +56,7 @@ def init_anatomy_wf(
     register = step(
         RegisterToReference(reference=reference_t1w, reference_mask=reference_mask),
         "register",
-        f"{src}_T1w: brain mask and registration to the template",
+        f"{src}_T1w: registration to the template",
         memory=2.0,
     )
     draw_registration = step(
@@ -72,7 +72,7 @@ def init_anatomy_wf(
     )
     ds_anatomy = save_stage("ds_anatomy", stage="anatomy", **save)
     outputnode = buffer("outputnode", ANATOMY_FIELDS)
-    correct = add_image_steps(
+    correct, choose_mask = add_image_steps(
         workflow,
         read=read,
         register=register,
@@ -86,7 +86,7 @@ def init_anatomy_wf(
     )
     for source, field in (
         (correct, "preproc"),
-        (register, "brain_mask"),
+        (choose_mask, "brain_mask"),
         (register, "to_reference"),
         (register, "from_reference"),
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nipype.pipeline import engine as pe
 
 from cmbprep.interfaces.anatomy import CorrectBias
+from cmbprep.interfaces.brain import ChooseMask, FindBrain
 from cmbprep.interfaces.figures import DrawImage
 from cmbprep.interfaces.images import MeasureImage
 
@@ -25,11 +26,11 @@ def add_image_steps(
     src: str,
     suffix: str,
     threads: int,
-) -> pe.Node:
-    """Add bias correction, measures and figures, and fill the sink with them.
+) -> tuple[pe.Node, pe.Node]:
+    """Add brain mask, bias correction, measures and figures, and fill the sink with them.
 
-    The bias is corrected twice: in the head, for the registration that finds the brain,
-    and then in the brain, for the result.
+    The bias is corrected twice: in the head, for the registration, and then in the brain, for
+    the result. The brain is found twice, too: in the image as it is, and by registration.
 
     Parameters
     ----------
@@ -38,8 +39,8 @@ def add_image_steps(
     read
         Gives the raw image (``out_file``, ``warnings``).
     register
-        Takes the roughly corrected image; gives ``brain_mask``, transforms, ``quality``
-        and ``warnings``.
+        Takes the roughly corrected image; gives ``brain_mask`` as it was carried over,
+        transforms, ``quality`` and ``warnings``.
     draw_registration
         Takes the corrected image, its mask and the way from the fixed image to it.
     to_fixed
@@ -55,9 +56,12 @@ def add_image_steps(
 
     Returns
     -------
-    Node
-        ``correct``, with the corrected image as ``out_file``.
+    Node, Node
+        ``correct``, with the corrected image as ``out_file``, and ``choose_mask``, with the
+        ``brain_mask``.
     """
+    find_brain = step(FindBrain(), "find_brain", f"{title}: brain", memory=1.5)
+    choose_mask = step(ChooseMask(), "choose_mask", f"{title}: brain mask")
     rough = step(
         CorrectBias(threads=threads), "rough", f"{title}: bias correction", threads=threads
     )
@@ -73,34 +77,39 @@ def add_image_steps(
     )
     fixed_to_moving = merge_lists("fixed_to_moving", 1)
     figures = merge_lists("figures", 2)
-    warnings = merge_lists("warnings", 3)
-    quality = merge_values("quality", ("image", "register"))
+    warnings = merge_lists("warnings", 4)
+    quality = merge_values("quality", ("image", "mask", "register"))
     workflow.connect(
         [
             (read, rough, [("out_file", "in_file")]),
             (rough, register, [("out_file", "in_file")]),
+            (read, find_brain, [("out_file", "in_file")]),
+            (find_brain, choose_mask, [("brain_mask", "found"), ("figures", "figures")]),
+            (register, choose_mask, [("brain_mask", "carried"), ("quality", "registration")]),
             (read, correct, [("out_file", "in_file")]),
-            (register, correct, [("brain_mask", "mask")]),
+            (choose_mask, correct, [("brain_mask", "mask")]),
             (read, draw_image, [("out_file", "before")]),
             (correct, draw_image, [("out_file", "after"), ("field", "field")]),
-            (register, draw_image, [("brain_mask", "mask")]),
+            (choose_mask, draw_image, [("brain_mask", "mask")]),
             (read, measure, [("out_file", "before")]),
             (correct, measure, [("out_file", "after")]),
-            (register, measure, [("brain_mask", "mask")]),
+            (choose_mask, measure, [("brain_mask", "mask")]),
             (correct, draw_registration, [("out_file", "moving")]),
-            (register, draw_registration, [("brain_mask", "moving_mask")]),
+            (choose_mask, draw_registration, [("brain_mask", "moving_mask")]),
             (register, fixed_to_moving, [(to_fixed, "in1")]),
             (fixed_to_moving, draw_registration, [("out", "fixed_to_moving")]),
             (draw_image, figures, [("figures", "in1")]),
             (draw_registration, figures, [("figures", "in2")]),
             (read, warnings, [("warnings", "in1")]),
             (register, warnings, [("warnings", "in2")]),
-            (measure, warnings, [("warnings", "in3")]),
+            (choose_mask, warnings, [("warnings", "in3")]),
+            (measure, warnings, [("warnings", "in4")]),
             (measure, quality, [("quality", "image")]),
+            (choose_mask, quality, [("quality", "mask")]),
             (register, quality, [("quality", "register")]),
             (figures, sink, [("out", "figures")]),
             (warnings, sink, [("out", "warnings")]),
             (quality, sink, [("out", "quality")]),
         ]
     )
-    return correct
+    return correct, choose_mask

@@ -81,7 +81,7 @@ def init_preproc_wf(
         if with_t1w
         else RegisterToReference(reference=reference_t1w, reference_mask=reference_mask),
         "register",
-        f"{scan_name}: brain mask and registration to the {target}",
+        f"{scan_name}: registration to the {target}",
         memory=2.0,
     )
     draw_registration = step(
@@ -109,7 +109,7 @@ def init_preproc_wf(
         draw_registration.inputs.fixed_mask = reference_mask
     ds_preproc = save_stage("ds_preproc", stage="preproc", **save)
     outputnode = buffer("outputnode", PREPROC_FIELDS)
-    correct = add_image_steps(
+    correct, choose_mask = add_image_steps(
         workflow,
         read=read,
         register=register,
@@ -123,7 +123,7 @@ def init_preproc_wf(
     )
     for source, output, field in (
         (correct, "out_file", "preproc"),
-        (register, "brain_mask", "brain_mask"),
+        (choose_mask, "brain_mask", "brain_mask"),
         (register, to_target, "to_target"),
         (register, from_target, "from_target"),
     ):
