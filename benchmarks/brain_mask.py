@@ -33,11 +33,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("references", type=Path)
     parser.add_argument("--names", nargs="+", help="only these")
-    parser.add_argument("--write-masks", type=Path, help="folder for the masks of whole scans")
+    parser.add_argument("--picture", type=Path, help="PNG of both outlines on each scan")
     parser.add_argument("--model", type=Path, help="folder of another brain.onnx and its card")
     arguments = parser.parse_args()
     model = load_brain_model(arguments.model)
     known = model.card["data"]["real_heads"]
+    rows = []
     print("scan\tdice\tlost\tborder_mm\tsureness\tseconds\tlow\tmiddle\thigh\tturned\tmisheadered")
     for path in sorted(arguments.references.glob("*_image.nii.gz")):
         name = path.name.removesuffix("_image.nii.gz")
@@ -45,22 +46,25 @@ def main() -> int:
             continue
         image = nib.load(path)
         truth = np.asarray(nib.load(path.with_name(f"{name}_mask.nii.gz")).dataobj) > 0
-        line = measure(image, truth, model.predict, arguments.write_masks, name)
+        line, mask = measure(image, truth, model.predict)
         print(f"{name}{'*' if name in known else ''}\t{line}", flush=True)
+        if arguments.picture:
+            rows.append(draw(image, truth, mask))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    if rows:
+        from PIL import Image
+
+        Image.fromarray(np.concatenate(rows)).save(arguments.picture)
     print(f"peak memory {peak:.2f} GB; * learned from this head")
     return 0
 
 
-def measure(image, truth, predict, folder, name) -> str:
-    """Give one line of the table."""
+def measure(image, truth, predict):
+    """Give one line of the table, and the mask."""
     start = time.perf_counter()
     found = extract_brain(image, predict)
     seconds = time.perf_counter() - start
     mask = np.asarray(found.mask.dataobj) > 0
-    if folder:
-        folder.mkdir(parents=True, exist_ok=True)
-        nib.save(found.mask, folder / f"{name}_mask.nii.gz")
     lost = np.count_nonzero(truth & ~mask) / np.count_nonzero(truth)
     parts = [
         f"{overlap(mask, truth):.4f}",
@@ -72,7 +76,7 @@ def measure(image, truth, predict, folder, name) -> str:
     parts += [attempt(*slab(image, truth, place), predict) for place in PLACES.values()]
     parts.append(attempt(*turned(image, truth), predict))
     parts.append(attempt(*misheadered(image, truth), predict))
-    return "\t".join(parts)
+    return "\t".join(parts), mask
 
 
 def attempt(image, truth, predict) -> str:
@@ -130,6 +134,39 @@ def misheadered(image, truth):
     wrong[:3, :3] = Rotation.from_euler("xyz", (20, -20, 20), degrees=True).as_matrix()
     wrong[:3, 3] = 40
     return nib.Nifti1Image(np.asarray(image.dataobj), wrong @ image.affine), truth
+
+
+def draw(image, truth, mask):
+    """Five sections, 1 mm a pixel, with the reference's outline in blue and ours in orange."""
+    from cmbprep.algorithms.grids import Grid, resample_to_grid
+
+    canonical = [
+        nib.as_closest_canonical(nib.Nifti1Image(np.asarray(each, np.float32), image.affine))
+        for each in (image.dataobj, truth, mask)
+    ]
+    affine = canonical[0].affine
+    inside = np.argwhere(np.asarray(canonical[1].dataobj) > 0)
+    middle = affine[:3, :3] @ ((inside.min(axis=0) + inside.max(axis=0)) / 2) + affine[:3, 3]
+    shape = (200, 200, 180)
+    placed = np.eye(4)
+    placed[:3, 3] = middle - (np.array(shape) - 1) / 2
+    grey, reference, ours = (
+        resample_to_grid(np.asarray(each.dataobj), affine, Grid(shape, placed), smooth=False)
+        for each in canonical
+    )
+    grey = np.clip(grey / np.percentile(grey[reference > 0.5], 99.5), 0, 1)
+    tiles = []
+    for axis, index in ((2, 45), (2, 80), (2, 115), (0, 85), (1, 90)):
+        plane = [np.take(each, index, axis=axis) for each in (grey, reference, ours)]
+        tile = np.stack([plane[0]] * 3, axis=-1)
+        for part, colour in ((plane[1], (0.2, 0.55, 1.0)), (plane[2], (1.0, 0.5, 0.0))):
+            solid = part >= 0.5
+            tile[solid & ~ndimage.binary_erosion(solid)] = colour
+        square = np.zeros((200, 200, 3))
+        tile = tile.transpose(1, 0, 2)[::-1]
+        square[: tile.shape[0], : tile.shape[1]] = tile
+        tiles.append(square)
+    return (255 * np.concatenate(tiles, axis=1)).astype(np.uint8)
 
 
 if __name__ == "__main__":

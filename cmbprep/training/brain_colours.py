@@ -26,7 +26,7 @@ FloatArray = NDArray[np.float32]
 Range = tuple[float, float]
 
 #: Largest shape of a training scan.
-BOX = (96, 112, 96)
+BOX = (64, 80, 64)
 #: Ranges of intensity for each tissue, and air, of sequences that are met: none is imitated.
 CONTRASTS: tuple[dict[str, Range], ...] = (
     {  # T2*-weighted
@@ -120,7 +120,7 @@ def _tissue_image(head: TrainingHead, rng: np.random.Generator) -> FloatArray:
     kind = CONTRASTS[rng.choice(3, p=(0.6, 0.25, 0.15))]
     anything = rng.random() < 0.35
     shape = head.distance.shape
-    texture = smooth_noise(shape, float(rng.uniform(3, 12)), rng)
+    texture = smooth_noise(shape, float(rng.uniform(2, 8)), rng)
     image = np.zeros(shape, np.float32)
     air = np.float32(rng.uniform(0, 0.05))
     left = np.full(shape, 255, np.float32)
@@ -145,8 +145,8 @@ def _recoloured(head: TrainingHead, rng: np.random.Generator) -> FloatArray:
     if choice < 0.4:
         return outer
     inner = _curve(image, rng)
-    # Over 2 mm, as partial volume does.
-    part = np.clip(head.distance / 2 + 0.5 + rng.uniform(-0.3, 0.3), 0, 1)
+    # Over a voxel, as partial volume does.
+    part = np.clip(head.distance / 3 + 0.5 + rng.uniform(-0.3, 0.3), 0, 1)
     return np.asarray(inner * part + outer * (1 - part), np.float32)
 
 
@@ -176,7 +176,7 @@ def _suppress_outside(
 
 def _drop_signal(image: FloatArray, distance: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Take signal away around points of the brain's surface, mostly low ones; also cavities."""
-    surface = np.argwhere(np.abs(distance) < 2)
+    surface = np.argwhere(np.abs(distance) < SPACING)
     if not len(surface):
         return image
     low = surface[surface[:, 2] < np.percentile(surface[:, 2], 30)]
@@ -184,12 +184,12 @@ def _drop_signal(image: FloatArray, distance: FloatArray, rng: np.random.Generat
     for _ in range(rng.integers(0, 4)):
         pool = low if rng.random() < 0.75 else surface
         centre = pool[rng.integers(len(pool))]
-        sigma = rng.uniform(3, 9, 3) / SPACING * 1.6
+        sigma = rng.uniform(5, 14, 3) / SPACING
         _blend(image, centre, sigma, None, rng.uniform(0.5, 1.0))
     if rng.random() < 0.12:
         centre = surface[rng.integers(len(surface))]
         fluid = float(np.percentile(image[distance > 0], rng.choice([3, 97])))
-        _blend(image, centre, rng.uniform(3, 9, 3), fluid, 1.0, sharp=True)
+        _blend(image, centre, rng.uniform(6, 18, 3) / SPACING, fluid, 1.0, sharp=True)
     return image
 
 
@@ -225,12 +225,12 @@ def _move(
     matrix = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() / scale
     if rng.random() < 0.5:
         matrix[:, 0] *= -1
-    brain = np.argwhere(distance[::4, ::4, ::4] > 0) * 4.0
+    brain = np.argwhere(distance[::3, ::3, ::3] > 0) * 3.0
     middle = (brain.min(axis=0) + brain.max(axis=0)) / 2
-    far = np.array([12.0, 14.0, 18.0]) if rng.random() < 0.4 else np.array([5.0, 6.0, 8.0])
-    centre = (np.array(BOX) - 1) / 2 + rng.uniform(-far, far) + np.array([0, 0, 4.0])
+    far = np.array([25.0, 30.0, 36.0]) if rng.random() < 0.4 else np.array([10.0, 12.0, 16.0])
+    centre = (np.array(BOX) - 1) / 2 + rng.uniform(-far, far) / SPACING + np.array([0, 0, 3.0])
     axes = [np.arange(n, dtype=np.float32) for n in BOX]
-    bend = rng.uniform(0, 1.6)
+    bend = rng.uniform(0, 1.1)
     points = np.empty((3, *BOX), np.float32)
     for row in range(3):
         points[row] = np.float32(middle[row] - matrix[row] @ centre)
@@ -248,16 +248,16 @@ def _move(
 
 def _waves(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     """Smooth random field of unit variance with features of about 40 mm."""
-    step = 8
+    step = 6
     coarse = tuple(-(-n // step) + 1 for n in shape)
-    noise = ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), 1.2, mode="wrap")
+    noise = ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), 1.1, mode="wrap")
     finer = upsample(noise / noise.std(), [step] * 3)
     return finer[tuple(slice(0, n) for n in shape)]
 
 
 def _bias(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     """Draw a smooth factor: waves of 80 mm and a fall-off to one side."""
-    step = 16
+    step = 11
     coarse = tuple(-(-n // step) + 1 for n in shape)
     noise = ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), 1.3, mode="wrap")
     logarithm = noise / noise.std() * np.float32(rng.uniform(0, 0.45))
@@ -273,14 +273,14 @@ def _bias(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
 
 def _acquire(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Blur, sample in voxels or slices of some size, add noise, and bring it back to the grid."""
-    image = ndimage.gaussian_filter(image, float(rng.uniform(0, 0.9)), truncate=3)
+    image = ndimage.gaussian_filter(image, float(rng.uniform(0, 0.6)), truncate=3)
     choice = rng.random()
     sizes = np.full(3, SPACING)
     if choice < 0.35:
         axis = 2 if rng.random() < 0.75 else int(rng.integers(0, 2))
-        sizes[axis] = rng.uniform(2.5, 7.5)
+        sizes[axis] = rng.uniform(3.2, 8.0)
     elif choice < 0.6:
-        sizes[:] = rng.uniform(2.0, 4.0)
+        sizes[:] = rng.uniform(3.0, 4.5)
     blur = np.sqrt(np.maximum(sizes**2 - SPACING**2, 0)) / SPACING / 2.355
     if blur.any():
         image = ndimage.gaussian_filter(image, blur, truncate=3)
@@ -322,7 +322,7 @@ def _field_of_view(rng: np.random.Generator) -> NDArray[np.bool_]:
     if rng.random() < 0.35:
         axis = 2 if rng.random() < 0.8 else int(rng.integers(0, 2))
         width = int(rng.uniform(24, 90) / SPACING)
-        start = int(rng.integers(6, BOX[axis] - width - 4))
+        start = int(rng.integers(3, BOX[axis] - width - 3))
         ends[axis] = [start, start + width]
     inside[tuple(slice(a, b) for a, b in ends)] = True
     return inside

@@ -18,7 +18,7 @@ def add_brain_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what ``train --model brain`` takes besides DEST, ``--seed`` and ``--samples-only``."""
     group = parser.add_argument_group("with --model brain")
     group.add_argument(
-        "--heads", metavar="N", type=int, default=14, help="simulated heads (default: 14)"
+        "--heads", metavar="N", type=int, default=8, help="simulated heads (default: 8)"
     )
     group.add_argument(
         "--masked",
@@ -37,7 +37,7 @@ def add_brain_arguments(parser: argparse.ArgumentParser) -> None:
         help="where each of these images comes from, and its licence, for the model's card",
     )
     group.add_argument(
-        "--steps", metavar="N", type=int, default=1700, help="of the fit (default: 1700)"
+        "--steps", metavar="N", type=int, default=2200, help="of the fit (default: 2200)"
     )
 
 

@@ -22,6 +22,8 @@ __all__ = ["BrainFitOptions", "fit_brain_network"]
 STEEPNESS = 1.0
 #: Part of the old weights that a step keeps in the average that is the result.
 AVERAGE = 0.995
+#: Steps between two lines of the log.
+REPORTED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +40,8 @@ class BrainFitOptions:
         Part of the scans that are of real heads, if there are any.
     """
 
-    steps: int = 1700
-    rate: float = 1.2e-3
+    steps: int = 2200
+    rate: float = 1.5e-3
     seed: int = 0
     real_share: float = 0.5
 
@@ -93,8 +95,8 @@ def fit_brain_network(
         else:
             skipped += 1
         schedule.step()
-        if step % 50 == 0:
-            losses, dices = np.array(seen[-50:]).T
+        if step % REPORTED == 0:
+            losses, dices = np.array(seen[-REPORTED:]).T
             say(
                 f"step {step}/{options.steps}: loss {np.nanmean(losses):.4f}, Dice "
                 f"{np.nanmean(dices):.4f} (lowest {np.nanmin(dices):.3f}), "
