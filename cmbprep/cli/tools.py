@@ -29,7 +29,11 @@ def build_parser() -> argparse.ArgumentParser:
     for name, module, text in (
         ("simulate", simulate, "write a BIDS dataset with known, simulated microbleeds"),
         ("evaluate", evaluate, "compare results with the truth, lesion by lesion"),
-        ("train", train, "make the model of the learned detector anew"),
+        (
+            "train",
+            train,
+            "make the learned detector's model anew, or that of brain masks",
+        ),
     ):
         command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
         module.add_arguments(command)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from .brain_command import add_brain_arguments, need_torch, run_brain
 
 __all__ = ["SITE_FILE", "add_arguments", "run"]
 
@@ -21,6 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``train`` to a parser."""
     parser.add_argument(
         "dest", metavar="DEST", type=Path, help="folder of the samples, the model and its log"
+    )
+    parser.add_argument(
+        "--model",
+        choices=("candidates", "brain"),
+        default="candidates",
+        help="the learned detector's, or that of brain masks (default: candidates)",
     )
     parser.add_argument(
         "--people",
@@ -78,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples-only", action="store_true", help="make the samples and stop before the fit"
     )
+    add_brain_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
     UsageError
         If the arguments are wrong or PyTorch is not installed.
     """
+    if args.model == "brain":
+        return run_brain(args)
     if args.ratings:
         return _run_ratings(args)
     if min(args.people, args.tune_people, args.real_scans, args.nprocs, args.epochs) < 1:
@@ -97,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     if (args.results is None) != (not args.subjects):
         raise UsageError("--results and --subjects go together")
     if not args.samples_only:
-        _need_torch()
+        need_torch()
     from .generation import generate, plan_tasks
 
     args.dest.mkdir(parents=True, exist_ok=True)
@@ -213,13 +223,3 @@ def _fit(
 def _stem(path: Path) -> str:
     """Name of the task that a file of samples comes from."""
     return path.stem.rpartition("_")[0]
-
-
-def _need_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "training needs PyTorch, which is not installed",
-            hint="install cmbprep[train], or give --samples-only",
-        ) from error

@@ -59,7 +59,7 @@ def init_anatomy_wf(
     register = step(
         RegisterToReference(reference=reference_t1w, reference_mask=reference_mask),
         "register",
-        f"{src}_T1w: brain mask and registration to the template",
+        f"{src}_T1w: registration to the template",
         memory=2.0,
     )
     draw_registration = step(

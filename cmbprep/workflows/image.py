@@ -5,6 +5,7 @@ from __future__ import annotations
 from nipype.pipeline import engine as pe
 
 from cmbprep.interfaces.anatomy import CorrectBias
+from cmbprep.interfaces.brain import ChooseMask, FindBrain
 from cmbprep.interfaces.figures import DrawImage
 from cmbprep.interfaces.given import ReadGivenMask
 from cmbprep.interfaces.images import MeasureImage
@@ -28,10 +29,10 @@ def add_image_steps(
     threads: int,
     given_mask: str | None = None,
 ) -> tuple[pe.Node, pe.Node]:
-    """Add bias correction, measures and figures, and fill the sink with them.
+    """Add brain mask, bias correction, measures and figures, and fill the sink with them.
 
-    The bias is corrected twice: in the head, for the registration that finds the brain,
-    and then in the brain, for the result.
+    The bias is corrected twice: in the head, for the registration, and then in the brain, for
+    the result. The brain is found twice, too: in the image as it is, and by registration.
 
     Parameters
     ----------
@@ -40,8 +41,8 @@ def add_image_steps(
     read
         Gives the raw image (``out_file``, ``warnings``).
     register
-        Takes the roughly corrected image; gives ``brain_mask``, transforms, ``quality``
-        and ``warnings``.
+        Takes the roughly corrected image; gives ``brain_mask`` as it was carried over,
+        transforms, ``quality`` and ``warnings``.
     draw_registration
         Takes the corrected image, its mask and the way from the fixed image to it.
     to_fixed
@@ -62,10 +63,11 @@ def add_image_steps(
     correct, mask : Node
         With the corrected image as ``out_file``, and with the ``brain_mask``.
     """
-    mask = register
     if given_mask is not None:
         mask = step(ReadGivenMask(in_file=given_mask), "read_mask", f"{title}: brain mask given")
         workflow.connect(read, "out_file", mask, "like")
+    else:
+        mask = _add_mask_steps(workflow, read=read, register=register, title=title)
     rough = step(
         CorrectBias(threads=threads), "rough", f"{title}: bias correction", threads=threads
     )
@@ -81,8 +83,8 @@ def add_image_steps(
     )
     fixed_to_moving = merge_lists("fixed_to_moving", 1)
     figures = merge_lists("figures", 2)
-    warnings = merge_lists("warnings", 3)
-    quality = merge_values("quality", ("image", "register"))
+    warnings = merge_lists("warnings", 4)
+    quality = merge_values("quality", ("image", "mask", "register"))
     workflow.connect(
         [
             (read, rough, [("out_file", "in_file")]),
@@ -103,7 +105,7 @@ def add_image_steps(
             (draw_registration, figures, [("figures", "in2")]),
             (read, warnings, [("warnings", "in1")]),
             (register, warnings, [("warnings", "in2")]),
-            (measure, warnings, [("warnings", "in3")]),
+            (measure, warnings, [("warnings", "in4")]),
             (measure, quality, [("quality", "image")]),
             (register, quality, [("quality", "register")]),
             (figures, sink, [("out", "figures")]),
@@ -111,4 +113,23 @@ def add_image_steps(
             (quality, sink, [("out", "quality")]),
         ]
     )
+    if given_mask is None:
+        workflow.connect(mask, "warnings", warnings, "in3")
+        workflow.connect(mask, "quality", quality, "mask")
     return correct, mask
+
+
+def _add_mask_steps(
+    workflow: pe.Workflow, *, read: pe.Node, register: pe.Node, title: str
+) -> pe.Node:
+    """Find the brain in the image and by registration; give the node that chooses."""
+    find_brain = step(FindBrain(), "find_brain", f"{title}: brain", memory=1.5)
+    choose_mask = step(ChooseMask(), "choose_mask", f"{title}: brain mask")
+    workflow.connect(
+        [
+            (read, find_brain, [("out_file", "in_file")]),
+            (find_brain, choose_mask, [("brain_mask", "found"), ("figures", "figures")]),
+            (register, choose_mask, [("brain_mask", "carried"), ("quality", "registration")]),
+        ]
+    )
+    return choose_mask

@@ -87,7 +87,7 @@ def init_preproc_wf(
         if with_t1w
         else RegisterToReference(reference=reference_t1w, reference_mask=reference_mask),
         "register",
-        f"{scan_name}: brain mask and registration to the {target}",
+        f"{scan_name}: registration to the {target}",
         memory=2.0,
     )
     draw_registration = step(
