@@ -40,7 +40,7 @@ CORTEX = "cortex"
 VENTRAL_DIENCEPHALON = "ventral diencephalon"
 #: No structure of the scales: takes the class of what is around it.
 FILLED = "filled"
-#: Kinds of label, in the order of their codes from 1: the classes of the atlas, and four more.
+#: The classes of the atlas and four more kinds of label, in the order of their codes from 1.
 KINDS = (*CLASSES, WHITE, CORTEX, VENTRAL_DIENCEPHALON, FILLED)
 
 _GYRI = {
@@ -83,8 +83,8 @@ _MIDLINE: dict[str, tuple[int, ...]] = {
     FILLED: (24, 80, 165, 257, 258, 259),  # fluid, skull and soft tissue beside the brain
 }
 
-#: Left and right: putamen; putamen and pallidum; caudate and thalamus. The internal capsule
-#: lies between the last two, the external one between the first and the insula.
+#: Left and right numbers of the putamen, of putamen and pallidum, and of caudate and thalamus. The
+#: internal capsule lies between the last two, the external one between the first and the insula.
 PUTAMEN = (12, 51)
 LENTIFORM = (*PUTAMEN, 13, 52)
 MEDIAL_NUCLEI = (9, 48, 10, 49, 11, 50)
