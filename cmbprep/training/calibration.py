@@ -28,7 +28,7 @@ CROWDED = 15
 #: Precision, on tuning scans, from which a lesion is called definite.
 DEFINITE_PRECISION = 0.95
 #: Smallest probabilities of the two operating points.
-LEAST = {"possible": 0.2, "definite": 0.5}
+LEAST = {"possible": 0.2, "definite": 0.9}
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def tune(
         lines["microbleed"], prevalence = fit_adaptive(odds[BLEED], target[BLEED], own)
         value = _value(lines["microbleed"], odds[BLEED])
         value = value + _shifts(value, own, prevalence)
+        weight = _scan_weights(samples, best)
     else:
         lines["microbleed"] = fit_line(odds[BLEED], target[BLEED], weight)
         value = _value(lines["microbleed"], odds[BLEED])
@@ -153,6 +154,17 @@ def _weights(samples: Samples, rows: NDArray[np.int_]) -> NDArray[np.float64]:
     return weight
 
 
+def _scan_weights(samples: Samples, rows: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Weight of candidates: crowded scans, bleeds and all, count as parts of a scan."""
+    weight = np.ones(len(rows))
+    for scan in np.unique(samples.scan[rows]):
+        own = samples.scan[rows] == scan
+        bleeds = np.count_nonzero(own & (samples.target[rows] == BLEED))
+        if bleeds > CROWDED:
+            weight[own] = NATURAL_BLEEDS / bleeds
+    return weight
+
+
 def _one_a_spot(logits: NDArray[np.float64], samples: Samples) -> NDArray[np.int_]:
     """Rows with one candidate, the most bleed-like, of each spot: the others merge with it."""
     odds = logits[:, BLEED] - special.logsumexp(logits, axis=1)
@@ -208,7 +220,7 @@ def operating_points(
     weight = np.ones(len(target)) if weight is None else weight
     order = np.argsort(-probability, kind="stable")
     hits = np.cumsum((target * weight)[order])
-    listed = np.cumsum(np.where(target, weight, 1.0)[order])
+    listed = np.cumsum(weight[order])
     found = float((target * weight).sum())
     total = found * (1 + missed / max(int(target.sum()), 1))
     f1 = 2 * hits / np.maximum(listed + total, 1e-9)
@@ -227,6 +239,8 @@ def operating_points(
         share = float((weight * (above & target)).sum()) / max(total, 1e-9)
         counted[name] = {
             "sensitivity": round(share, 3),
-            "false_positives_a_scan": round(float((above & ~target).sum()) / max(scans, 1), 3),
+            "false_positives_a_scan": round(
+                float((weight * (above & ~target)).sum()) / max(scans, 1), 3
+            ),
         }
     return points, counted

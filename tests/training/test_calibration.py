@@ -46,10 +46,14 @@ def test_operating_points_by_counting():
     points, counted = operating_points(probability, target, missed=1, scans=2)
     # F1 is 2*3/(3+5)=0.75 after three, 2*4/(5+5)=0.8 after five.
     assert points["possible"] == pytest.approx(0.55)
-    # All of the first three are right, at probabilities of 0.75 and more.
-    assert points["definite"] == pytest.approx(0.75)
+    # All of the first three are right, at probabilities of 0.75 and more; but definite is never
+    # said below 0.9.
+    assert points["definite"] == 0.9
     assert counted["possible"] == {"sensitivity": 0.8, "false_positives_a_scan": 0.5}
-    assert counted["definite"] == {"sensitivity": 0.6, "false_positives_a_scan": 0.0}
+    assert counted["definite"] == {"sensitivity": 0.2, "false_positives_a_scan": 0.0}
+    # Where precision is lost above that, the point is higher.
+    sure, _ = operating_points(0.9 + probability / 10, target, missed=1, scans=2)
+    assert sure["definite"] == pytest.approx(0.975)
 
 
 def test_several_candidates_of_one_bleed_count_once():
