@@ -3,8 +3,10 @@
 Gradient descent finds the right pose only from nearby. Headers of clinical scans can be
 off by tens of degrees and millimetres, so the pose is first searched for on 8 mm images:
 a lattice of rotations and shifts about several centres, the best few of which are
-followed to their optimum. The measure is normalised mutual information (Studholme et
-al. 1999), which asks for no common contrast and tolerates partial overlap.
+followed to their optimum. Quarter and half turns, which headers with exchanged or mirrored
+axes make, are tried, too, and must fit clearly better to be believed. The measure is
+normalised mutual information (Studholme et al. 1999), which asks for no common contrast and
+tolerates partial overlap.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ BINS = 24
 ANGLES = (-30.0, 0.0, 30.0)
 #: Shifts tried along each axis of the reference, mm (x, y, z).
 SHIFTS = ((0.0,), (-20.0, 0.0, 20.0), (-50.0, -25.0, 0.0, 25.0, 50.0))
-#: Starting points that are followed to their optimum.
-FOLLOWED = 6
+#: Starting points that are followed to their optimum: near the header's pose, and turned.
+FOLLOWED, FOLLOWED_TURNED = 6, 2
+#: A pose found from a quarter or half turn must be this much better than one found nearby.
+TURNED_GAIN = 1.15
 #: At most this many points of the scan are looked at; more only cost time.
 MAX_POINTS = 8000
 #: Smallest part of the scan's head that must fall into the reference's field of view.
@@ -133,10 +137,17 @@ def search_pose(
     matcher = _Matcher(low, grid, region, target, target_grid)
     centre = grid.points()[head.ravel()].mean(axis=0)
 
-    starts = list(_starting_points(centre, reference_centre))
-    scores = np.array([matcher(_matrix(p, centre)) for p in starts])
-    order = np.argsort(-scores, kind="stable")[:FOLLOWED]
-    best = max((_follow(matcher, starts[i], centre, scaling) for i in order), key=lambda p: p[0])
+    bests = []
+    for starts, followed in (
+        (_starting_points(centre, reference_centre), FOLLOWED),
+        (_turned_points(centre, reference_centre), FOLLOWED_TURNED),
+    ):
+        scores = np.array([matcher(_matrix(p, centre)) for p in starts])
+        order = np.argsort(-scores, kind="stable")[:followed]
+        found = [_follow(matcher, starts[i], centre, scaling) for i in order]
+        bests.append(max(found, key=lambda pair: pair[0]))
+    near, far = bests
+    best = far if far[0] - 1 > TURNED_GAIN * max(near[0] - 1, 0) else near
     return Pose(LinearMap(_matrix(best[1], centre)), best[0])
 
 
@@ -152,6 +163,19 @@ def _starting_points(
                 np.concatenate([rotation, base + shift, [0.0]]) for shift in product(*SHIFTS)
             )
     return starts
+
+
+def _turned_points(
+    centre: NDArray[np.float64], reference_centre: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
+    """Starting points at the 23 other ways in which a cube comes to lie on itself."""
+    rotations = [turn.as_rotvec() * 100.0 for turn in Rotation.create_group("O")]
+    return [
+        np.concatenate([rotation, reference_centre - centre + shift, [0.0]])
+        for rotation in rotations
+        if np.linalg.norm(rotation) > 1.0
+        for shift in product(*SHIFTS)
+    ]
 
 
 def _matrix(parameters: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,7 +19,15 @@ from .nodes import buffer, merge_lists, merge_values, save_stage, step
 __all__ = ["PREPROC_FIELDS", "init_lesions_wf", "init_preproc_wf"]
 
 #: What preprocessing gives to the search for lesions.
-PREPROC_FIELDS = ("preproc", "brain_mask", "to_target", "from_target")
+PREPROC_FIELDS = (
+    "preproc",
+    "brain_mask",
+    "to_target",
+    "from_target",
+    "to_direct",
+    "from_direct",
+    "judgement",
+)
 
 
 def init_preproc_wf(
@@ -58,7 +66,7 @@ def init_preproc_wf(
 
     Inputs
     ------
-    preproc, brain_mask, to_reference, from_reference
+    preproc, brain_mask, to_reference, from_reference, judgement
         Of the T1w image, if there is one.
 
     Outputs
@@ -67,6 +75,10 @@ def init_preproc_wf(
         On the scan's own grid.
     to_target, from_target
         Transforms to and from the T1w image or the reference template.
+    to_direct, from_direct
+        To and from the reference template, where the T1w image could not be used.
+    judgement
+        Figures of the registration, and the way that was taken.
     """
     workflow = pe.Workflow(name=name)
     inputnode = buffer("inputnode", ANATOMY_FIELDS)
@@ -77,7 +89,7 @@ def init_preproc_wf(
     )
     target = "T1w" if with_t1w else "template"
     register = step(
-        RegisterToT1w()
+        RegisterToT1w(reference=reference_t1w, reference_mask=reference_mask)
         if with_t1w
         else RegisterToReference(reference=reference_t1w, reference_mask=reference_mask),
         "register",
@@ -96,6 +108,7 @@ def init_preproc_wf(
         workflow.connect(
             [
                 (inputnode, register, [("preproc", "t1w"), ("brain_mask", "t1w_mask")]),
+                (inputnode, register, [("judgement", "t1w_judgement")]),
                 (
                     inputnode,
                     draw_registration,
@@ -121,14 +134,21 @@ def init_preproc_wf(
         suffix=suffix,
         threads=threads,
     )
-    for source, output, field in (
+    links = [
         (correct, "out_file", "preproc"),
         (register, "brain_mask", "brain_mask"),
         (register, to_target, "to_target"),
         (register, from_target, "from_target"),
-    ):
+    ]
+    if with_t1w:
+        links += [
+            (register, "to_reference", "to_direct"),
+            (register, "from_reference", "from_direct"),
+        ]
+    for source, output, field in links:
         workflow.connect(source, output, ds_preproc, field)
         workflow.connect(source, output, outputnode, field)
+    workflow.connect(register, "quality", outputnode, "judgement")
     return workflow
 
 
@@ -185,9 +205,9 @@ def init_lesions_wf(
 
     Inputs
     ------
-    preproc, brain_mask, to_target, from_target
+    preproc, brain_mask, to_target, from_target, to_direct, from_direct, judgement
         From :func:`init_preproc_wf`.
-    to_reference, from_reference
+    to_reference, from_reference, t1w_judgement
         From :func:`cmbprep.workflows.anatomy.init_anatomy_wf`, if there is a T1w image.
     to_template, from_template
         Displacement fields between the reference and the output template, if they differ.
@@ -195,7 +215,14 @@ def init_lesions_wf(
     workflow = pe.Workflow(name=name)
     inputnode = buffer(
         "inputnode",
-        (*PREPROC_FIELDS, "to_reference", "from_reference", "to_template", "from_template"),
+        (
+            *PREPROC_FIELDS,
+            "to_reference",
+            "from_reference",
+            "t1w_judgement",
+            "to_template",
+            "from_template",
+        ),
     )
     detect = step(
         DetectLesions(
@@ -241,7 +268,10 @@ def init_lesions_wf(
     workflow.connect(
         [
             (inputnode, detect, [("preproc", "in_file"), ("brain_mask", "mask")]),
-            (inputnode, place, [("brain_mask", "brain_mask")]),
+            (inputnode, place, [("brain_mask", "brain_mask"), ("judgement", "judgement")]),
+            (inputnode, place, [("t1w_judgement", "t1w_judgement")]),
+            (inputnode, place, [("from_direct", "direct_to_reference")]),
+            (inputnode, place, [("to_direct", "reference_to_scan")]),
             (inputnode, draw, [("preproc", "in_file"), ("brain_mask", "mask")]),
             (detect, place, [("dseg", "dseg"), ("lesions", "lesions")]),
             (scan_to_reference, place, [("out", "scan_to_reference")]),
