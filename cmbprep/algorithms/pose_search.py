@@ -23,7 +23,7 @@ from scipy.spatial.transform import Rotation
 from .grids import Grid, resample_to_grid, working_grid
 from .transforms import LinearMap
 
-__all__ = ["Pose", "search_pose"]
+__all__ = ["Matcher", "Pose", "search_pose"]
 
 SPACING = 8.0
 BINS = 24
@@ -57,7 +57,7 @@ class Pose:
     similarity: float
 
 
-class _Matcher:
+class Matcher:
     """Similarity of a scan and a reference under a linear map."""
 
     def __init__(
@@ -75,6 +75,7 @@ class _Matcher:
         self.to_voxel = np.linalg.inv(reference_grid.affine)
 
     def __call__(self, matrix: NDArray[np.float64]) -> float:
+        """Give the similarity under a map of points, shape (4, 4); 0 if too little overlaps."""
         whole = self.to_voxel @ matrix
         voxels = self.points @ whole[:3, :3].T + whole[:3, 3]
         values = ndimage.map_coordinates(self.target, voxels.T, order=1, mode="constant", cval=-1.0)
@@ -134,7 +135,7 @@ def search_pose(
     region = ndimage.binary_dilation(head, iterations=2)
     target_grid = working_grid(reference.shape, reference_affine, SPACING)
     target = resample_to_grid(reference, reference_affine, target_grid)
-    matcher = _Matcher(low, grid, region, target, target_grid)
+    matcher = Matcher(low, grid, region, target, target_grid)
     centre = grid.points()[head.ravel()].mean(axis=0)
 
     bests = []
@@ -187,7 +188,7 @@ def _matrix(parameters: NDArray[np.float64], centre: NDArray[np.float64]) -> NDA
 
 
 def _follow(
-    matcher: _Matcher, start: NDArray[np.float64], centre: NDArray[np.float64], scaling: bool
+    matcher: Matcher, start: NDArray[np.float64], centre: NDArray[np.float64], scaling: bool
 ) -> tuple[float, NDArray[np.float64]]:
     free = 7 if scaling else 6
 

@@ -38,9 +38,10 @@ __all__ = [
     "register_scan",
 ]
 
-#: What 95 % of registration errors stay below in the brain, mm, by the way that a scan has taken
-#: and its slices. Measured with ``benchmarks/anatomy.py zones --tuning``.
-EXPECTED_ERROR_MM = {"t1w": 2.0, "template": 2.0, "template, thick slices": 2.0}
+#: Error of registration to reckon with, mm, by the way that a scan has taken and its slices: how
+#: far from other zones lesions must lie so that hardly any is misplaced. Set on people that no
+#: figure is reported on (``benchmarks/anatomy.py zones --tuning``).
+EXPECTED_ERROR_MM = {"t1w": 2.0, "template": 3.0, "template, thick slices": 3.5}
 #: Distance between slices from which they are thick, mm.
 THICK_MM = 4.0
 
