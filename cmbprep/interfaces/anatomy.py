@@ -193,5 +193,5 @@ def _figures(quality: RegistrationQuality) -> dict[str, Any]:
     return {
         name: round(value, 4) if isinstance(value, float) else value
         for name, value in asdict(quality).items()
-        if name != "reasons"
+        if name != "reasons" and value is not None
     }
