@@ -66,14 +66,18 @@ COLUMNS: dict[str, dict[str, object]] = {
         },
     },
     "zone": {
-        "Description": "Anatomical zone under the scheme that the sidecar names.",
+        "Description": "Anatomical zone under the scheme that the sidecar names; n/a in a "
+        "ventricle, outside the brain, and where the registration has failed.",
         "Levels": {
             "lobar": "Cortex and subcortical white matter.",
             "deep": "Deep grey matter, capsules, and what else the scheme counts as deep.",
             "infratentorial": "Brainstem and cerebellum.",
         },
     },
-    "region": {"Description": "Anatomical region within the zone, as the scheme names it."},
+    "region": {
+        "Description": "Anatomical region within the zone, as the scheme names it; ventricle for "
+        "a lesion that lies in one and has no zone."
+    },
     "hemisphere": {
         "Description": "Side of the person's brain.",
         "Levels": {
@@ -88,12 +92,14 @@ COLUMNS: dict[str, dict[str, object]] = {
         "Maximum": 1,
     },
     "boundary_distance_mm": {
-        "Description": "Distance from the centre to the nearest voxel of another zone.",
+        "Description": "Distance from the centre to the nearest voxel of another zone; without a "
+        "zone, of any.",
         "Units": "mm",
     },
     "boundary": {
-        "Description": "Whether an error of registration as large as the scheme's tolerance "
-        "could change the zone.",
+        "Description": "Whether an error of registration could change the zone: the distance is "
+        "below zone_tolerance_mm, which the sidecar tells, the registration is doubtful or has "
+        "failed, or the lesion lies in a ventricle or outside the brain.",
         "Levels": {"true": "It could.", "false": "It could not."},
     },
     "contrast": {

@@ -53,7 +53,11 @@ BIDS_VERSION = "1.10.0"
 BLOCK = "Cmbprep"
 STAGES = ("anatomy", "preproc", "lesions")
 #: Stage -> keys of the files that only some inputs give; the sidecar says whether they did.
-OPTIONAL: Mapping[str, tuple[str, ...]] = {"lesions": ("swi", "candidates")}
+OPTIONAL: Mapping[str, tuple[str, ...]] = {
+    # Where the way through the T1w image was not taken.
+    "preproc": ("to_direct", "from_direct"),
+    "lesions": ("swi", "candidates"),
+}
 
 
 @cache

@@ -3,8 +3,10 @@
 Gradient descent finds the right pose only from nearby. Headers of clinical scans can be
 off by tens of degrees and millimetres, so the pose is first searched for on 8 mm images:
 a lattice of rotations and shifts about several centres, the best few of which are
-followed to their optimum. The measure is normalised mutual information (Studholme et
-al. 1999), which asks for no common contrast and tolerates partial overlap.
+followed to their optimum. Quarter and half turns, which headers with exchanged or mirrored
+axes make, are tried, too, and must fit clearly better to be believed. The measure is
+normalised mutual information (Studholme et al. 1999), which asks for no common contrast and
+tolerates partial overlap.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from scipy.spatial.transform import Rotation
 from .grids import Grid, resample_to_grid, working_grid
 from .transforms import LinearMap
 
-__all__ = ["Pose", "search_pose"]
+__all__ = ["Matcher", "Pose", "search_pose"]
 
 SPACING = 8.0
 BINS = 24
@@ -29,8 +31,10 @@ BINS = 24
 ANGLES = (-30.0, 0.0, 30.0)
 #: Shifts tried along each axis of the reference, mm (x, y, z).
 SHIFTS = ((0.0,), (-20.0, 0.0, 20.0), (-50.0, -25.0, 0.0, 25.0, 50.0))
-#: Starting points that are followed to their optimum.
-FOLLOWED = 6
+#: Starting points that are followed to their optimum: near the header's pose, and turned.
+FOLLOWED, FOLLOWED_TURNED = 6, 2
+#: A pose found from a quarter or half turn must be this much better than one found nearby.
+TURNED_GAIN = 1.15
 #: At most this many points of the scan are looked at; more only cost time.
 MAX_POINTS = 8000
 #: Smallest part of the scan's head that must fall into the reference's field of view.
@@ -53,7 +57,7 @@ class Pose:
     similarity: float
 
 
-class _Matcher:
+class Matcher:
     """Similarity of a scan and a reference under a linear map."""
 
     def __init__(
@@ -71,6 +75,7 @@ class _Matcher:
         self.to_voxel = np.linalg.inv(reference_grid.affine)
 
     def __call__(self, matrix: NDArray[np.float64]) -> float:
+        """Give the similarity under a map of points, shape (4, 4); 0 if too little overlaps."""
         whole = self.to_voxel @ matrix
         voxels = self.points @ whole[:3, :3].T + whole[:3, 3]
         values = ndimage.map_coordinates(self.target, voxels.T, order=1, mode="constant", cval=-1.0)
@@ -130,13 +135,20 @@ def search_pose(
     region = ndimage.binary_dilation(head, iterations=2)
     target_grid = working_grid(reference.shape, reference_affine, SPACING)
     target = resample_to_grid(reference, reference_affine, target_grid)
-    matcher = _Matcher(low, grid, region, target, target_grid)
+    matcher = Matcher(low, grid, region, target, target_grid)
     centre = grid.points()[head.ravel()].mean(axis=0)
 
-    starts = list(_starting_points(centre, reference_centre))
-    scores = np.array([matcher(_matrix(p, centre)) for p in starts])
-    order = np.argsort(-scores, kind="stable")[:FOLLOWED]
-    best = max((_follow(matcher, starts[i], centre, scaling) for i in order), key=lambda p: p[0])
+    bests = []
+    for starts, followed in (
+        (_starting_points(centre, reference_centre), FOLLOWED),
+        (_turned_points(centre, reference_centre), FOLLOWED_TURNED),
+    ):
+        scores = np.array([matcher(_matrix(p, centre)) for p in starts])
+        order = np.argsort(-scores, kind="stable")[:followed]
+        found = [_follow(matcher, starts[i], centre, scaling) for i in order]
+        bests.append(max(found, key=lambda pair: pair[0]))
+    near, far = bests
+    best = far if far[0] - 1 > TURNED_GAIN * max(near[0] - 1, 0) else near
     return Pose(LinearMap(_matrix(best[1], centre)), best[0])
 
 
@@ -154,6 +166,19 @@ def _starting_points(
     return starts
 
 
+def _turned_points(
+    centre: NDArray[np.float64], reference_centre: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
+    """Starting points at the 23 other ways in which a cube comes to lie on itself."""
+    rotations = [turn.as_rotvec() * 100.0 for turn in Rotation.create_group("O")]
+    return [
+        np.concatenate([rotation, reference_centre - centre + shift, [0.0]])
+        for rotation in rotations
+        if np.linalg.norm(rotation) > 1.0
+        for shift in product(*SHIFTS)
+    ]
+
+
 def _matrix(parameters: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:
     rotation = Rotation.from_rotvec(parameters[:3] / 100.0).as_matrix()
     matrix = np.eye(4)
@@ -163,7 +188,7 @@ def _matrix(parameters: NDArray[np.float64], centre: NDArray[np.float64]) -> NDA
 
 
 def _follow(
-    matcher: _Matcher, start: NDArray[np.float64], centre: NDArray[np.float64], scaling: bool
+    matcher: Matcher, start: NDArray[np.float64], centre: NDArray[np.float64], scaling: bool
 ) -> tuple[float, NDArray[np.float64]]:
     free = 7 if scaling else 6
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,8 +20,6 @@ from ..zones import Scheme
 
 __all__ = ["ZoneAssignment", "assign_zones"]
 
-#: A lesion outside every zone takes the nearest one up to this distance.
-NEAREST_WITHIN_MM = 5.0
 #: A lesion with at least this part of its region's voxels on each side lies on the midline.
 MIDLINE_FRACTION = 0.25
 
@@ -40,15 +39,16 @@ class ZoneAssignment:
         Value of the lesion in the label image.
     zone, region, hemisphere
         Names under the scheme, ``None`` where none could be given; ``hemisphere`` is ``left``,
-        ``right`` or ``midline``.
+        ``right`` or ``midline``. In a ventricle the region is the ventricle's, and there is no
+        zone.
     region_fraction
         Part of all the lesion's voxels that lies in the region named, 0 to 1; ``None`` without
         a region.
     boundary_distance_mm
         From the lesion's centre of mass to the nearest voxel of another zone; ``None`` if
-        there is none in the image, or the lesion has no zone.
+        there is none in the image. Without a zone, to the nearest voxel of any.
     boundary
-        Whether that distance is below the scheme's tolerance, or the zone was only the nearest.
+        Whether that distance is below the tolerance, or the lesion lies in no zone.
     note
         Empty, or why the zone is uncertain or missing.
     """
@@ -62,6 +62,20 @@ class ZoneAssignment:
     boundary: bool
     note: str = ""
 
+    def columns(self) -> dict[str, Any]:
+        """Give what a row of the lesion table says of the place, by column."""
+        return {name: getattr(self, name) for name in _COLUMNS}
+
+
+_COLUMNS = (
+    "zone",
+    "region",
+    "hemisphere",
+    "region_fraction",
+    "boundary_distance_mm",
+    "boundary",
+)
+
 
 def assign_zones(
     labels: ArrayLike,
@@ -69,7 +83,7 @@ def assign_zones(
     atlas: ArrayLike,
     scheme: Scheme,
     *,
-    nearest_within_mm: float = NEAREST_WITHIN_MM,
+    tolerance_mm: float | None = None,
 ) -> list[ZoneAssignment]:
     """Place every lesion in a zone, a region and a side, by its mask.
 
@@ -78,6 +92,10 @@ def assign_zones(
     most is deep but spread over two capsules.) Equal numbers are settled by, in this order, what
     holds the voxel of the centre, what comes nearest to the centre, and the lowest index in
     the scheme.
+
+    No lesion is forced into a zone. One of which more voxels lie in a ventricle than in all zones
+    has none. One that has no voxel in the brain takes the nearest zone only if an error of the
+    registration could have put it outside.
 
     Parameters
     ----------
@@ -88,10 +106,9 @@ def assign_zones(
     atlas
         The scheme's labels on the same grid, shape (x, y, z), integers.
     scheme
-        What the atlas's labels mean, and the tolerance for the boundary flag.
-    nearest_within_mm
-        A lesion with no voxel in a zone (outside the brain, in a ventricle) takes the nearest
-        zone if its centre is no farther from it than this, and is flagged.
+        What the atlas's labels mean.
+    tolerance_mm
+        Error of registration to reckon with; the scheme's own if not given.
 
     Returns
     -------
@@ -113,6 +130,7 @@ def assign_zones(
     boxes = ndimage.find_objects(labels)
     if not boxes:
         return []
+    tolerance = scheme.tolerance_mm if tolerance_mm is None else tolerance_mm
     index = _AtlasIndex(atlas, zooms, _Lookup(scheme))
     found = []
     for label, box in enumerate(boxes, start=1):
@@ -120,7 +138,7 @@ def assign_zones(
             continue
         corner = np.array([part.start for part in box])
         voxels = np.argwhere(labels[box] == label) + corner
-        found.append(_assign(label, voxels, index, scheme, nearest_within_mm))
+        found.append(_assign(label, voxels, index, scheme, tolerance))
     return found
 
 
@@ -248,13 +266,15 @@ def _assign(
     voxels: NDArray[np.integer],
     index: _AtlasIndex,
     scheme: Scheme,
-    nearest_within_mm: float,
+    tolerance_mm: float,
 ) -> ZoneAssignment:
     lookup, centre = index.lookup, voxels.mean(axis=0)
     values = index.atlas[tuple(voxels.T)]
     in_zone = lookup.zone[values] > 0
-    if not in_zone.any():
-        return _assign_nearest(label, values, centre, index, scheme, nearest_within_mm)
+    # What the atlas labels without giving it a zone is a ventricle.
+    fluid = (values > 0) & ~in_zone
+    if not in_zone.any() or np.count_nonzero(fluid) > np.count_nonzero(in_zone):
+        return _assign_outside(label, values, centre, index, scheme, tolerance_mm)
     lesion = _Part(values, _gap(voxels, voxels, centre, index.zooms))
     zone = _vote(lookup.zone, lesion.where(in_zone))
     chosen = lookup.zone[values] == zone
@@ -270,43 +290,47 @@ def _assign(
         hemisphere=_hemisphere(lookup.side, lesion.where(chosen)),
         region_fraction=float(chosen.mean()),
         boundary_distance_mm=distance,
-        boundary=distance is not None and distance < scheme.tolerance_mm,
+        boundary=distance is not None and distance < tolerance_mm,
         note="mostly outside the zones" if in_zone.mean() < 0.5 else "",
     )
 
 
-def _assign_nearest(
+def _assign_outside(
     label: int,
     values: NDArray[np.integer],
     centre: NDArray[np.floating],
     index: _AtlasIndex,
     scheme: Scheme,
-    within_mm: float,
+    tolerance_mm: float,
 ) -> ZoneAssignment:
-    """Place a lesion that has no voxel in any zone."""
-    where = "in a ventricle" if 2 * np.count_nonzero(values) > len(values) else "outside the brain"
-    hit = index.nearest(centre, range(1, len(index.lookup.zones) + 1), within_mm)
-    if hit is None:
+    """Place a lesion that lies in a ventricle or outside the brain."""
+    hit = index.nearest(centre, range(1, len(index.lookup.zones) + 1))
+    distance = None if hit is None else hit[0]
+    if values.any():
+        fluid = (values > 0) & (index.lookup.zone[values] == 0)
+        ventricle = scheme.by_index[int(values[fluid].min())]
         return ZoneAssignment(
             label=label,
             zone=None,
-            region=None,
+            region=ventricle.name,
             hemisphere=None,
-            region_fraction=None,
-            boundary_distance_mm=None,
+            region_fraction=float(fluid.mean()),
+            boundary_distance_mm=distance,
             boundary=True,
-            note=f"{where}, no zone within {within_mm:g} mm",
+            note="in a ventricle, no zone",
         )
-    region = scheme.by_index[hit[1]]
+    near = hit is not None and hit[0] < tolerance_mm
+    region = scheme.by_index[hit[1]] if hit is not None and near else None
+    where = "no zone near" if distance is None else f"nearest zone at {distance:.1f} mm"
     return ZoneAssignment(
         label=label,
-        zone=region.zone,
-        region=region.name,
-        hemisphere=region.hemisphere,
-        region_fraction=0.0,
-        boundary_distance_mm=0.0,
+        zone=None if region is None else region.zone,
+        region=None if region is None else region.name,
+        hemisphere=None if region is None else region.hemisphere,
+        region_fraction=None if region is None else 0.0,
+        boundary_distance_mm=distance,
         boundary=True,
-        note=f"{where}, nearest zone at {hit[0]:.1f} mm",
+        note=f"outside the brain, {where}",
     )
 
 

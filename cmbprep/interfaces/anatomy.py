@@ -15,12 +15,12 @@ from nipype.interfaces.base import (
 )
 
 from cmbprep.algorithms.bias import correct_bias
-from cmbprep.algorithms.masking import carry_brain_mask, refine_brain_mask
+from cmbprep.algorithms.masking import refine_brain_mask
 from cmbprep.algorithms.registration import (
     RegistrationQuality,
-    register_rigid,
     register_to_template,
 )
+from cmbprep.algorithms.scan_registration import AnatomicalImage, doubts, register_scan
 from cmbprep.algorithms.transforms import PointMap, write_transform
 from cmbprep.outputs import write_image
 
@@ -88,8 +88,12 @@ class RegisterToReference(SimpleInterface):
         # other way (see cmbprep.algorithms.transforms).
         self._results["to_reference"] = _save(found.to_image, cwd / "to_reference.nii.gz")
         self._results["from_reference"] = _save(found.to_template, cwd / "from_reference.nii.gz")
-        self._results["quality"] = {"template_registration": _figures(found.quality)}
-        self._results["warnings"] = _warnings(found.quality, "template")
+        failed = found.quality.verdict == "failed"
+        self._results["quality"] = {
+            "template_registration": _figures(found.quality),
+            "route": "none" if failed else "template",
+        }
+        self._results["warnings"] = doubts(found.quality, "template")
         return runtime
 
 
@@ -97,32 +101,58 @@ class _RegisterToT1wInput(BaseInterfaceInputSpec):
     in_file = traits.Str(mandatory=True, desc="bias-corrected scan")
     t1w = traits.Str(mandatory=True, desc="bias-corrected T1w image of the same person")
     t1w_mask = traits.Str(mandatory=True, desc="its brain mask")
+    t1w_judgement = traits.Dict(desc="figures of its registration; trusted if not given")
+    reference = traits.Str(mandatory=True, desc="head of the template, to fall back on")
+    reference_mask = traits.Str(mandatory=True, desc="its brain mask")
 
 
 class _RegisterToT1wOutput(TraitedSpec):
     brain_mask = traits.Str(desc="on the scan's own grid")
     to_t1w = traits.Str(desc="rigid transform that brings the scan onto the T1w image")
     from_t1w = traits.Str(desc="rigid transform that brings the T1w image onto the scan")
+    to_reference = traits.Str(desc="field, where the scan went straight to the template")
+    from_reference = traits.Str(desc="the same, the other way")
     quality = traits.Dict()
     warnings = traits.List(traits.Str())
 
 
 class RegisterToT1w(SimpleInterface):
-    """Register a scan to the T1w image, and carry the brain mask over."""
+    """Register a scan to the T1w image, and carry the brain mask over.
+
+    Where that fails, the scan is registered straight to the template, too.
+    """
 
     input_spec = _RegisterToT1wInput
     output_spec = _RegisterToT1wOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         given, cwd = self.inputs, Path(runtime.cwd)
-        scan, t1w_mask = load_image(given.in_file), load_image(given.t1w_mask)
-        found = register_rigid(scan, load_image(given.t1w), t1w_mask)
-        mask = carry_brain_mask(scan, t1w_mask, found.to_reference)
-        self._results["brain_mask"] = str(write_image(cwd / "brain_mask.nii.gz", mask))
-        self._results["to_t1w"] = _save(found.to_reference.inverse(), cwd / "to_t1w.txt")
-        self._results["from_t1w"] = _save(found.to_reference, cwd / "from_t1w.txt")
-        self._results["quality"] = {"t1w_registration": _figures(found.quality)}
-        self._results["warnings"] = _warnings(found.quality, "T1w image")
+        judgement = given.t1w_judgement if isdefined(given.t1w_judgement) else {}
+        anatomy = AnatomicalImage(
+            image=load_image(given.t1w),
+            brain_mask=load_image(given.t1w_mask),
+            verdict=judgement.get("template_registration", {}).get("verdict", "ok"),
+        )
+        found = register_scan(
+            load_image(given.in_file),
+            anatomy,
+            load_image(given.reference),
+            load_image(given.reference_mask),
+        )
+        self._results["brain_mask"] = str(write_image(cwd / "brain_mask.nii.gz", found.brain_mask))
+        assert found.rigid is not None
+        quality: dict[str, Any] = {"t1w_registration": _figures(found.rigid.quality)}
+        self._results["to_t1w"] = _save(found.rigid.to_reference.inverse(), cwd / "to_t1w.txt")
+        self._results["from_t1w"] = _save(found.rigid.to_reference, cwd / "from_t1w.txt")
+        if found.direct is not None:
+            direct = found.direct
+            quality["template_registration"] = _figures(direct.quality)
+            self._results["to_reference"] = _save(direct.to_image, cwd / "to_reference.nii.gz")
+            self._results["from_reference"] = _save(
+                direct.to_template, cwd / "from_reference.nii.gz"
+            )
+        self._results["quality"] = {**quality, "route": found.route}
+        self._results["warnings"] = list(found.warnings)
         return runtime
 
 
@@ -163,9 +193,5 @@ def _figures(quality: RegistrationQuality) -> dict[str, Any]:
     return {
         name: round(value, 4) if isinstance(value, float) else value
         for name, value in asdict(quality).items()
-        if name != "reasons"
+        if name != "reasons" and value is not None
     }
-
-
-def _warnings(quality: RegistrationQuality, target: str) -> list[str]:
-    return [f"the registration to the {target} is doubtful: {why}" for why in quality.reasons]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from cmbprep.algorithms.carrying import carry_atlas, carry_lesions
 from cmbprep.algorithms.itk import image_grid
+from cmbprep.algorithms.registration import VERDICTS
+from cmbprep.algorithms.scan_registration import EXPECTED_ERROR_MM, error_class
 from cmbprep.algorithms.swi import FILTER_SIZE, MASK_POWER, slice_axis, swi
-from cmbprep.algorithms.transforms import map_points, read_transform
+from cmbprep.algorithms.transforms import PointMap, map_points, read_transform
 from cmbprep.algorithms.zones import ZoneAssignment, assign_zones
 from cmbprep.detectors import CandidateTable, Detection, DetectorInput, get_detector
 from cmbprep.detectors.susceptibility import PhaseMaps, phase_maps
@@ -188,6 +190,10 @@ class _PlaceInput(BaseInterfaceInputSpec):
         traits.Str(), mandatory=True, desc="maps of points, in the order of use"
     )
     reference_to_template = traits.Str(desc="map of points; not given where they are the same")
+    direct_to_reference = traits.Str(desc="map of points of the scan, past the T1w image")
+    reference_to_scan = traits.Str(desc="the same, the other way")
+    judgement = traits.Dict(desc="figures of the scan's registration, and its route")
+    t1w_judgement = traits.Dict(desc="figures of the T1w image's registration")
 
 
 class _PlaceOutput(TraitedSpec):
@@ -209,31 +215,49 @@ class PlaceLesions(SimpleInterface):
         scheme = get_scheme(given.scheme)
         dseg = load_image(given.dseg)
         labels, grid = np.asarray(dseg.dataobj), image_grid(dseg)
-        to_reference = [read_transform(Path(path)) for path in given.scan_to_reference]
-        to_scan = [read_transform(Path(path)) for path in given.template_to_scan]
-        to_template = list(to_reference)
-        if isdefined(given.reference_to_template):
-            to_template.append(read_transform(Path(given.reference_to_template)))
-        to_atlas = to_reference
-        if isdefined(given.scan_to_atlas):
-            to_atlas = [read_transform(Path(path)) for path in given.scan_to_atlas]
-        atlas = carry_atlas(load_image(given.atlas), voxels(given.brain_mask, bool), grid, to_atlas)
-        places = assign_zones(labels, grid.affine, atlas, scheme)
+        brain = voxels(given.brain_mask, bool)
+        route, verdict = self._route()
+        to_reference, to_template, to_scan = self._maps(route)
+        placed = route != "none"
+        tolerance = scheme.tolerance_mm
+        zoned = placed and not (isdefined(given.scan_to_atlas) and route != "t1w")
+        if zoned:
+            spacing = float(grid.spacing.max())
+            tolerance = max(tolerance, EXPECTED_ERROR_MM[error_class(route, spacing)])
+            to_atlas = to_reference
+            if isdefined(given.scan_to_atlas):
+                to_atlas = [read_transform(Path(path)) for path in given.scan_to_atlas]
+            atlas = carry_atlas(load_image(given.atlas), brain, grid, to_atlas)
+        else:
+            atlas = np.zeros(grid.shape, np.uint8)
+        places = assign_zones(labels, grid.affine, atlas, scheme, tolerance_mm=tolerance)
+        if verdict != "ok" or not zoned:
+            note = "" if zoned else "no zone, because the registration has failed"
+            if placed and not zoned:
+                note = (
+                    "no zone, because the scan could not be registered to the segmented T1w image"
+                )
+            places = [replace(p, boundary=True, note=note or p.note) for p in places]
         centres = [lesion["centre_ras"] for lesion in given.lesions]
         in_reference = map_points(np.reshape(centres, (-1, 3)), to_reference)
         lesions = [
-            _join(found, place, point)
+            _join(found, place, point if placed else None)
             for found, place, point in zip(given.lesions, places, in_reference, strict=True)
         ]
         template = load_image(given.template)
         mimics = [item.index for item in lesions if item.susceptibility == "diamagnetic"]
         bleeds = np.where(np.isin(labels, mimics), 0, labels)
+        if not placed:
+            bleeds = np.zeros_like(bleeds)
         carried = carry_lesions(bleeds, grid, image_grid(template), to_template, to_scan)
         self._results["table"] = str(write_text(cwd / "lesions.tsv", format_lesions(lesions)))
         self._results["atlas"] = save_like(cwd / "atlas.nii.gz", atlas, dseg)
         self._results["template_mask"] = save_like(cwd / "template_mask.nii.gz", carried, template)
         self._results["quality"] = {
-            "brain_with_region_fraction": _covered(atlas, voxels(given.brain_mask, bool)),
+            "brain_with_region_fraction": _covered(atlas, brain),
+            "zone_route": route,
+            "zone_verdict": verdict,
+            "zone_tolerance_mm": tolerance,
         }
         self._results["warnings"] = [
             f"{lesion.name}: {place.note}"
@@ -242,6 +266,34 @@ class PlaceLesions(SimpleInterface):
         ]
         return runtime
 
+    def _route(self) -> tuple[str, str]:
+        """Give the way that the scan has taken to the template, and the verdict on it."""
+        given = self.inputs
+        own = given.judgement if isdefined(given.judgement) else {}
+        t1w = given.t1w_judgement if isdefined(given.t1w_judgement) else {}
+        route = own.get("route", "t1w" if len(given.scan_to_reference) > 1 else "template")
+        used = {
+            "t1w": (own.get("t1w_registration"), t1w.get("template_registration")),
+            "template": (own.get("template_registration"),),
+            "none": ({"verdict": "failed"},),
+        }[route]
+        verdicts = [one["verdict"] for one in used if one]
+        return route, max(verdicts, key=VERDICTS.index, default="ok")
+
+    def _maps(self, route: str) -> tuple[list[PointMap], list[PointMap], list[PointMap]]:
+        """Maps of points: scan to reference, scan to template, and template to scan."""
+        given = self.inputs
+        forth, back = list(given.scan_to_reference), list(given.template_to_scan)
+        bridge = isdefined(given.reference_to_template)
+        if route == "template" and isdefined(given.direct_to_reference):
+            forth, back = [given.direct_to_reference], [*back[:bridge], given.reference_to_scan]
+        to_reference = [read_transform(Path(path)) for path in forth]
+        to_scan = [read_transform(Path(path)) for path in back]
+        to_template = list(to_reference)
+        if bridge:
+            to_template.append(read_transform(Path(given.reference_to_template)))
+        return to_reference, to_template, to_scan
+
 
 def _join(found: dict[str, Any], place: ZoneAssignment, in_reference: Any) -> Lesion:
     """Make a row of the lesion table from what was detected and where it lies."""
@@ -249,7 +301,9 @@ def _join(found: dict[str, Any], place: ZoneAssignment, in_reference: Any) -> Le
     if place.label != index:
         raise RuntimeError(f"lesion {index} of the detector is label {place.label} of its image")
     x, y, z = (float(value) for value in found["centre_ras"])
-    x_mni, y_mni, z_mni = (float(value) for value in in_reference)
+    x_mni, y_mni, z_mni = (
+        (None, None, None) if in_reference is None else (float(value) for value in in_reference)
+    )
     return Lesion(
         index=index,
         name=f"CMB-{index:03d}",
@@ -263,14 +317,9 @@ def _join(found: dict[str, Any], place: ZoneAssignment, in_reference: Any) -> Le
         diameter_mm=float(found["diameter_mm"]),
         probability=float(found["probability"]),
         rating=found["rating"],
-        zone=place.zone,
-        region=place.region,
-        hemisphere=place.hemisphere,
-        region_fraction=place.region_fraction,
-        boundary_distance_mm=place.boundary_distance_mm,
-        boundary=place.boundary,
         contrast=float(found["contrast"]),
         susceptibility=found["susceptibility"],
+        **place.columns(),
     )
 
 

@@ -217,15 +217,7 @@ def _rows(
         lesion, more = _source_row(head, one, index, acquisition, f"{stem}-{index:03d}")
         zone = places.get(index)
         if zone is not None:
-            lesion = replace(
-                lesion,
-                zone=zone.zone,
-                region=zone.region,
-                hemisphere=zone.hemisphere,
-                region_fraction=zone.region_fraction,
-                boundary_distance_mm=zone.boundary_distance_mm,
-                boundary=zone.boundary,
-            )
+            lesion = replace(lesion, **zone.columns())
         rows.append((lesion, more))
     return rows
 

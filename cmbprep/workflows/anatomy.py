@@ -16,7 +16,7 @@ from .nodes import buffer, save_stage, step
 __all__ = ["ANATOMY_FIELDS", "init_anatomy_wf"]
 
 #: What the anatomy gives to the scans.
-ANATOMY_FIELDS = ("preproc", "brain_mask", "to_reference", "from_reference")
+ANATOMY_FIELDS = ("preproc", "brain_mask", "to_reference", "from_reference", "judgement")
 
 
 def init_anatomy_wf(
@@ -53,6 +53,8 @@ def init_anatomy_wf(
         On the image's own grid.
     to_reference, from_reference
         Displacement fields that bring images over.
+    judgement
+        Figures of the registration.
     """
     workflow = pe.Workflow(name=name)
     read = step(ReadT1w(in_file=t1w), "read", f"{src}_T1w: reading")
@@ -97,4 +99,5 @@ def init_anatomy_wf(
         output = "out_file" if source is correct else field
         workflow.connect(source, output, ds_anatomy, field)
         workflow.connect(source, output, outputnode, field)
+    workflow.connect(register, "quality", outputnode, "judgement")
     return workflow

@@ -15,6 +15,7 @@ from cmbprep.dataset import given_uri, raw_uri
 from cmbprep.derivatives import DerivativeFolder
 from cmbprep.interfaces.zones import DrawAtlas
 from cmbprep.metadata import own_uri
+from cmbprep.outputs import BLOCK, read_json
 from cmbprep.plan import AnatomyPlan, Method, ScanPlan, StagePlan, SubjectPlan
 from cmbprep.scans import GivenAnatomy, GivenFile, Scan
 from cmbprep.settings import Settings
@@ -256,6 +257,8 @@ def _add_scan(
     _connect(workflow, preproc, lesions, PREPROC_FIELDS)
     if anatomy is not None:
         _connect(workflow, anatomy, lesions, ("to_reference", "from_reference"))
+        prefix = "outputnode." if isinstance(anatomy, pe.Workflow) else ""
+        workflow.connect(anatomy, f"{prefix}judgement", lesions, "inputnode.t1w_judgement")
     if anatomy is not None and _segmentation(plan) is not None:
         assert plan.anatomy is not None
         path = plan.anatomy.anatomy.path
@@ -283,7 +286,11 @@ def _anatomy_source(
 def _there(name: str, fields: tuple[str, ...], stage: StagePlan) -> pe.Node:
     """Make a buffer of files that an earlier run has left."""
     assert stage.reused is not None
-    return buffer(name, fields, **{field: str(stage.reused[field]) for field in fields})
+    there: dict[str, Any] = {
+        field: str(stage.reused[field]) for field in fields if field in stage.reused
+    }
+    judgement = read_json(stage.files.sidecar)[BLOCK].get("Quality", {})
+    return buffer(name, fields, **there, judgement=judgement)
 
 
 def _connect(

@@ -18,6 +18,7 @@ from cmbprep.interfaces.images import MeasureImage
 from cmbprep.interfaces.zones import DrawPersonZones
 
 from .anatomy import ANATOMY_FIELDS
+from .image import add_mask_steps
 from .nodes import buffer, merge_lists, merge_values, save_stage, step
 
 __all__ = ["init_given_anatomy_wf", "person_zones_node"]
@@ -71,7 +72,8 @@ def init_given_anatomy_wf(
     if brain_mask is not None:
         mask = step(ReadGivenMask(in_file=brain_mask), "read_mask", f"{title}: brain mask given")
         workflow.connect(read, "out_file", mask, "like")
-    mask = mask or register
+    else:
+        mask = add_mask_steps(workflow, read=read, register=register, title=title)
     if transforms is None:
         steps = register
     else:
@@ -95,6 +97,7 @@ def init_given_anatomy_wf(
     ):
         workflow.connect(source, output, ds_anatomy, field)
         workflow.connect(source, output, outputnode, field)
+    workflow.connect(steps, "quality", outputnode, "judgement")
     _add_figures(workflow, read, mask, steps, src, reference_t1w, reference_mask)
     return workflow
 
@@ -127,8 +130,8 @@ def _add_figures(
     )
     fixed_to_moving = merge_lists("fixed_to_moving", 1)
     figures = merge_lists("figures", 2)
-    warnings = merge_lists("warnings", 3)
-    quality = merge_values("quality", ("image", "register"))
+    warnings = merge_lists("warnings", 4)
+    quality = merge_values("quality", ("image", "mask", "register"))
     workflow.connect(
         [
             (read, measure, [("out_file", "before"), ("out_file", "after")]),
@@ -151,6 +154,9 @@ def _add_figures(
             (quality, sink, [("out", "quality")]),
         ]
     )
+    if not isinstance(mask.interface, ReadGivenMask):
+        workflow.connect(mask, "warnings", warnings, "in4")
+        workflow.connect(mask, "quality", quality, "mask")
 
 
 def person_zones_node(

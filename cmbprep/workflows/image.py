@@ -12,7 +12,7 @@ from cmbprep.interfaces.images import MeasureImage
 
 from .nodes import merge_lists, merge_values, step
 
-__all__ = ["add_image_steps"]
+__all__ = ["add_image_steps", "add_mask_steps"]
 
 
 def add_image_steps(
@@ -67,7 +67,7 @@ def add_image_steps(
         mask = step(ReadGivenMask(in_file=given_mask), "read_mask", f"{title}: brain mask given")
         workflow.connect(read, "out_file", mask, "like")
     else:
-        mask = _add_mask_steps(workflow, read=read, register=register, title=title)
+        mask = add_mask_steps(workflow, read=read, register=register, title=title)
     rough = step(
         CorrectBias(threads=threads), "rough", f"{title}: bias correction", threads=threads
     )
@@ -119,7 +119,7 @@ def add_image_steps(
     return correct, mask
 
 
-def _add_mask_steps(
+def add_mask_steps(
     workflow: pe.Workflow, *, read: pe.Node, register: pe.Node, title: str
 ) -> pe.Node:
     """Find the brain in the image and by registration; give the node that chooses."""

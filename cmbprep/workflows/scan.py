@@ -19,7 +19,15 @@ from .nodes import buffer, merge_lists, merge_values, save_stage, step
 __all__ = ["PREPROC_FIELDS", "ZONE_FIELDS", "init_lesions_wf", "init_preproc_wf"]
 
 #: What preprocessing gives to the search for lesions.
-PREPROC_FIELDS = ("preproc", "brain_mask", "to_target", "from_target")
+PREPROC_FIELDS = (
+    "preproc",
+    "brain_mask",
+    "to_target",
+    "from_target",
+    "to_direct",
+    "from_direct",
+    "judgement",
+)
 
 #: What the node that draws a person's zones gives to the lesions.
 ZONE_FIELDS = ("zones", "zones_quality", "zones_warnings")
@@ -64,7 +72,7 @@ def init_preproc_wf(
 
     Inputs
     ------
-    preproc, brain_mask, to_reference, from_reference
+    preproc, brain_mask, to_reference, from_reference, judgement
         Of the T1w image, if there is one.
 
     Outputs
@@ -73,6 +81,10 @@ def init_preproc_wf(
         On the scan's own grid.
     to_target, from_target
         Transforms to and from the T1w image or the reference template.
+    to_direct, from_direct
+        To and from the reference template, where the T1w image could not be used.
+    judgement
+        Figures of the registration, and the way that was taken.
     """
     workflow = pe.Workflow(name=name)
     inputnode = buffer("inputnode", ANATOMY_FIELDS)
@@ -83,7 +95,7 @@ def init_preproc_wf(
     )
     target = "T1w" if with_t1w else "template"
     register = step(
-        RegisterToT1w()
+        RegisterToT1w(reference=reference_t1w, reference_mask=reference_mask)
         if with_t1w
         else RegisterToReference(reference=reference_t1w, reference_mask=reference_mask),
         "register",
@@ -102,6 +114,7 @@ def init_preproc_wf(
         workflow.connect(
             [
                 (inputnode, register, [("preproc", "t1w"), ("brain_mask", "t1w_mask")]),
+                (inputnode, register, [("judgement", "t1w_judgement")]),
                 (
                     inputnode,
                     draw_registration,
@@ -128,14 +141,21 @@ def init_preproc_wf(
         threads=threads,
         given_mask=given_mask,
     )
-    for source, output, field in (
+    links = [
         (correct, "out_file", "preproc"),
         (mask, "brain_mask", "brain_mask"),
         (register, to_target, "to_target"),
         (register, from_target, "from_target"),
-    ):
+    ]
+    if with_t1w:
+        links += [
+            (register, "to_reference", "to_direct"),
+            (register, "from_reference", "from_direct"),
+        ]
+    for source, output, field in links:
         workflow.connect(source, output, ds_preproc, field)
         workflow.connect(source, output, outputnode, field)
+    workflow.connect(register, "quality", outputnode, "judgement")
     return workflow
 
 
@@ -195,9 +215,9 @@ def init_lesions_wf(
 
     Inputs
     ------
-    preproc, brain_mask, to_target, from_target
+    preproc, brain_mask, to_target, from_target, to_direct, from_direct, judgement
         From :func:`init_preproc_wf`.
-    to_reference, from_reference
+    to_reference, from_reference, t1w_judgement
         From :func:`cmbprep.workflows.anatomy.init_anatomy_wf`, if there is a T1w image.
     to_template, from_template
         Displacement fields between the reference and the output template, if they differ.
@@ -207,8 +227,8 @@ def init_lesions_wf(
         Of the node that draws the person's zones, if there is one.
     """
     workflow = pe.Workflow(name=name)
-    fields = ("to_reference", "from_reference", "to_template", "from_template", "atlas")
-    inputnode = buffer("inputnode", (*PREPROC_FIELDS, *fields, *ZONE_FIELDS))
+    fields = ("to_reference", "from_reference", "t1w_judgement", "to_template", "from_template")
+    inputnode = buffer("inputnode", (*PREPROC_FIELDS, *fields, "atlas", *ZONE_FIELDS))
     detect = step(
         DetectLesions(
             sequence=sequence,
@@ -268,7 +288,10 @@ def init_lesions_wf(
     workflow.connect(
         [
             (inputnode, detect, [("preproc", "in_file"), ("brain_mask", "mask")]),
-            (inputnode, place, [("brain_mask", "brain_mask")]),
+            (inputnode, place, [("brain_mask", "brain_mask"), ("judgement", "judgement")]),
+            (inputnode, place, [("t1w_judgement", "t1w_judgement")]),
+            (inputnode, place, [("from_direct", "direct_to_reference")]),
+            (inputnode, place, [("to_direct", "reference_to_scan")]),
             (inputnode, draw, [("preproc", "in_file"), ("brain_mask", "mask")]),
             (detect, place, [("dseg", "dseg"), ("lesions", "lesions")]),
             (scan_to_reference, place, [("out", "scan_to_reference")]),

@@ -58,6 +58,26 @@ def test_a_scan_finds_its_pose_whatever_the_header_says(name):
     )
 
 
+def test_a_head_that_is_stored_upside_down_is_found_and_doubted():
+    pose = headphantom.rigid((180, 0, 0), (0, 0, 0))
+    scan = headphantom.head(SHAPE, AFFINE, contrast="T2starw", pose=pose)
+    found = register_rigid(scan, *reference())
+    truth = headphantom.brain_points()
+    scanner = truth @ pose[:3, :3].T + pose[:3, 3]
+    errors = np.linalg.norm(map_points(scanner, (found.to_reference,)) - truth, axis=1)
+    assert np.median(errors) < 1.5
+    assert found.quality.verdict == "doubtful"
+    assert "180 degrees" in found.quality.reasons[0]
+
+
+def test_half_a_head_is_not_taken_for_a_whole_one():
+    data = np.array(headphantom.head(SHAPE, AFFINE, contrast="T2starw").dataobj)
+    data[: SHAPE[0] // 2] = 0
+    found = register_rigid(nib.Nifti1Image(data, AFFINE), *reference())
+    assert found.quality.verdict == "failed"
+    assert "falls outside" in " ".join(found.quality.reasons)
+
+
 @pytest.fixture(scope="module")
 def warped():
     """A larger head in another pose and contrast, laid onto the reference."""
@@ -98,7 +118,7 @@ def test_prior_covers_the_brain_and_the_judgement_is_right(warped):
 def test_noise_is_not_taken_for_a_head():
     rng = np.random.default_rng(0)
     noise = nib.Nifti1Image(rng.gamma(2, 20, size=SHAPE).astype(np.float32), AFFINE)
-    assert register_rigid(noise, *reference()).quality.verdict == "doubtful"
+    assert register_rigid(noise, *reference()).quality.verdict == "failed"
 
 
 def test_quality_checks_itself():

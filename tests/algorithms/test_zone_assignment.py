@@ -150,30 +150,48 @@ def test_ventricle_and_background_are_no_other_zone() -> None:
     assert found.boundary_distance_mm == pytest.approx(14.5)
 
 
-@pytest.mark.parametrize(
-    ("value", "where"), [(VENTRICLE_INDEX, "in a ventricle"), (0, "outside the brain")]
-)
-def test_lesion_outside_every_zone(value: int, where: str) -> None:
-    atlas = np.full((40, 5, 5), value, np.uint8)
+def test_lesion_outside_the_brain_is_not_forced_into_a_zone() -> None:
+    atlas = np.zeros((40, 5, 5), np.uint8)
     atlas[20:] = THALAMUS + RIGHT_OFFSET
-    near = only(lesion(atlas.shape, np.s_[16:17, 2:3, 2:3]), ISO, atlas)
-    assert (near.zone, near.region, near.hemisphere) == ("deep", "thalamus", "right")
-    assert near.region_fraction == 0 and near.boundary
-    assert near.note.startswith(where) and "3.5 mm" in near.note
-    far = only(lesion(atlas.shape, np.s_[5:6, 2:3, 2:3]), ISO, atlas)
+    labels = lesion(atlas.shape, np.s_[17:18, 2:3, 2:3])
+    far = only(labels, ISO, atlas)
     assert (far.zone, far.region, far.hemisphere, far.region_fraction) == (None,) * 4
-    assert far.boundary and where in far.note
-    wide = only(lesion(atlas.shape, np.s_[5:6, 2:3, 2:3]), ISO, atlas, nearest_within_mm=20)
-    assert wide.region == "thalamus"
+    assert far.boundary and far.boundary_distance_mm == pytest.approx(2.5)
+    assert far.note == "outside the brain, nearest zone at 2.5 mm"
+    near = only(labels, ISO, atlas, tolerance_mm=3.0)
+    assert (near.zone, near.region, near.hemisphere) == ("deep", "thalamus", "right")
+    assert near.boundary and near.region_fraction == 0
 
 
-def test_lesion_mostly_in_a_ventricle_keeps_its_tissue_but_says_so() -> None:
+def test_lesion_in_a_ventricle_is_named_for_it_however_near_tissue_is() -> None:
+    atlas = np.full((40, 5, 5), VENTRICLE_INDEX, np.uint8)
+    atlas[20:] = THALAMUS + RIGHT_OFFSET
+    found = only(lesion(atlas.shape, np.s_[19:20, 2:3, 2:3]), ISO, atlas, tolerance_mm=9.0)
+    assert (found.zone, found.region, found.hemisphere) == (None, "ventricle", None)
+    assert found.boundary and found.region_fraction == 1
+    assert found.boundary_distance_mm == pytest.approx(0.5)
+    assert found.note == "in a ventricle, no zone"
+
+
+@pytest.mark.parametrize(("first", "zone"), [(7, "deep"), (8, "deep"), (6, None)])
+def test_lesion_at_a_ventricle_goes_where_more_of_it_lies(first: int, zone: str | None) -> None:
+    """Of equal parts the tissue's counts."""
     atlas = np.full((20, 5, 5), VENTRICLE_INDEX, np.uint8)
     atlas[10:] = THALAMUS
-    found = only(lesion(atlas.shape, np.s_[6:11, 2:3, 2:3]), ISO, atlas)
-    assert found.region == "thalamus"
-    assert found.region_fraction == pytest.approx(0.2)
-    assert found.note
+    found = only(lesion(atlas.shape, np.s_[first : first + 6, 2:3, 2:3]), ISO, atlas)
+    assert found.zone == zone
+    mirrored = only(
+        lesion(atlas.shape, np.s_[14 - first : 20 - first, 2:3, 2:3]), ISO, atlas[::-1].copy()
+    )
+    assert (mirrored.zone, mirrored.region) == (found.zone, found.region)
+
+
+def test_tolerance_decides_the_flag_alone() -> None:
+    atlas = halves()
+    labels = lesion(atlas.shape, np.s_[4:7, 10:13, 4:7])  # 3.5 mm from the deep zone
+    narrow, wide = (only(labels, ISO, atlas, tolerance_mm=mm) for mm in (3.4, 3.6))
+    assert (narrow.boundary, wide.boundary) == (False, True)
+    assert (narrow.zone, narrow.boundary_distance_mm) == (wide.zone, wide.boundary_distance_mm)
 
 
 def test_midline_and_sides() -> None:

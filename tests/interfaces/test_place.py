@@ -7,10 +7,90 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pytest
 
 from cmbprep.algorithms.transforms import LinearMap, write_transform
 from cmbprep.interfaces.lesions import PlaceLesions
 from cmbprep.lesions import read_lesions
+
+BLEED = {
+    "index": 1,
+    "centre_ras": (9.0, 9.0, 9.0),
+    "volume_mm3": 27.0,
+    "diameter_mm": 3.7,
+    "probability": 0.9,
+    "rating": "definite",
+    "contrast": 0.6,
+    "susceptibility": "paramagnetic",
+}
+
+
+def _place(folder: Path, **more: Any) -> tuple[Any, Any]:
+    """Place one bleed, 9.5 mm from the deep zone; give the outputs and its row."""
+    labels = np.zeros((30, 30, 30), np.int16)
+    labels[8:11, 8:11, 8:11] = 1
+    atlas = np.ones(labels.shape, np.uint8)
+    atlas[19:] = 6
+    write_transform(LinearMap(np.eye(4)), folder / "same.txt")
+    moved = np.eye(4)
+    moved[0, 3] = 14.0
+    write_transform(LinearMap(moved), folder / "direct.txt")
+    write_transform(LinearMap(moved).inverse(), folder / "back.txt")
+    same = str(folder / "same.txt")
+    found = PlaceLesions(
+        dseg=_save(folder / "dseg.nii.gz", labels),
+        lesions=[BLEED],
+        brain_mask=_save(folder / "brain.nii.gz", np.ones(labels.shape, np.uint8)),
+        atlas=_save(folder / "atlas.nii.gz", atlas),
+        template=_save(folder / "template.nii.gz", np.ones(labels.shape, np.float32)),
+        scheme="mars",
+        scan_to_reference=[same, same],
+        template_to_scan=[same, same],
+        **more,
+    ).run(cwd=str(folder))
+    return found.outputs, read_lesions(Path(found.outputs.table))[0]
+
+
+def test_a_failed_registration_gives_no_zone_and_says_so(tmp_path: Path) -> None:
+    outputs, row = _place(tmp_path, judgement={"route": "none"})
+    assert (row.zone, row.region, row.hemisphere, row.region_fraction) == (None,) * 4
+    assert row.boundary and (row.x_mni, row.y_mni, row.z_mni) == (None,) * 3
+    assert not np.asarray(nib.load(outputs.atlas).dataobj).any()
+    assert not np.asarray(nib.load(outputs.template_mask).dataobj).any()
+    assert outputs.warnings == ["CMB-001: no zone, because the registration has failed"]
+    assert outputs.quality["zone_verdict"] == "failed"
+
+
+@pytest.mark.parametrize("own", ["ok", "doubtful"])
+@pytest.mark.parametrize("anatomy", ["ok", "doubtful"])
+def test_a_doubtful_step_flags_every_lesion(tmp_path: Path, own: str, anatomy: str) -> None:
+    outputs, row = _place(
+        tmp_path,
+        judgement={"route": "t1w", "t1w_registration": {"verdict": own}},
+        t1w_judgement={"template_registration": {"verdict": anatomy}},
+    )
+    assert (row.zone, row.hemisphere) == ("lobar", "left")
+    assert row.boundary == ("doubtful" in (own, anatomy))
+    assert outputs.quality["zone_route"] == "t1w"
+
+
+def test_the_direct_way_is_taken_where_the_t1w_image_was_not_used(tmp_path: Path) -> None:
+    """The other way says frontal: the direct one lies 14 mm aside, in the basal ganglia."""
+    outputs, row = _place(
+        tmp_path,
+        judgement={
+            "route": "template",
+            "t1w_registration": {"verdict": "failed"},
+            "template_registration": {"verdict": "ok"},
+        },
+        t1w_judgement={"template_registration": {"verdict": "failed"}},
+        direct_to_reference=str(tmp_path / "direct.txt"),
+        reference_to_scan=str(tmp_path / "back.txt"),
+    )
+    assert (row.zone, row.region, row.x_mni) == ("deep", "basal ganglia", 23.0)
+    carried = np.argwhere(np.asarray(nib.load(outputs.template_mask).dataobj) > 0)
+    assert carried.mean(axis=0) == pytest.approx([23, 9, 9])
+    assert outputs.quality["zone_verdict"] == "ok"
 
 
 def _save(path: Path, data: Any) -> str:

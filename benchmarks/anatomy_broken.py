@@ -1,0 +1,222 @@
+"""Spoilt inputs of simulated people: how many are noticed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from anatomy_cases import (
+    REPORTED_SEEDS,
+    TUNING_SEEDS,
+    TruePerson,
+    motion,
+    simulated_person,
+    turned,
+)
+
+Row = dict[str, Any]
+Spoil = Callable[[nib.Nifti1Image], nib.Nifti1Image]
+
+
+def broken(arguments: argparse.Namespace) -> str:
+    """Spoil inputs; give the table."""
+    seeds = (TUNING_SEEDS if arguments.tuning else REPORTED_SEEDS)[: arguments.people]
+    people = [simulated_person(seed, arguments.cache) for seed in seeds]
+    rows: list[Row] = []
+    for person, other in zip(people, people[1:] + people[:1], strict=True):
+        for row in _person_rows(person, other, arguments.only):
+            rows.append(row)
+            print(row, file=sys.stderr, flush=True)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(rows), encoding="utf-8")
+    return format_table(rows, len(seeds))
+
+
+def _centre(image: nib.Nifti1Image) -> Any:
+    return image.affine[:3, :3] @ (np.array(image.shape) / 2) + image.affine[:3, 3]
+
+
+def _header(degrees: tuple[float, float, float]) -> Spoil:
+    return lambda image: turned(image, motion(degrees, (0, 0, 0), _centre(image)))
+
+
+def _world_axis(image: nib.Nifti1Image, world: int) -> int:
+    return int(np.argmax(np.abs(image.affine[world, :3])))
+
+
+def _half(world: int, first: bool) -> Spoil:
+    """Blank one half of the head along an axis of space."""
+
+    def spoil(image: nib.Nifti1Image) -> nib.Nifti1Image:
+        data = np.array(image.dataobj, dtype=np.float32)
+        axis = _world_axis(image, world)
+        head = np.argwhere(data > np.percentile(data, 60))[:, axis]
+        middle = int(np.median(head))
+        part: list[slice] = [slice(None)] * 3
+        part[axis] = slice(0, middle) if first else slice(middle, None)
+        data[tuple(part)] = 0
+        return nib.Nifti1Image(data, image.affine)
+
+    return spoil
+
+
+def _noise(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    values = np.random.default_rng(1).rayleigh(50, image.shape).astype(np.float32)
+    return nib.Nifti1Image(values, image.affine)
+
+
+def _ball(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """A phantom: an evenly filled ball of 85 mm radius, with noise."""
+    spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
+    axes = [(np.arange(n) - n / 2) * step for n, step in zip(image.shape, spacing, strict=True)]
+    x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
+    noise = np.random.default_rng(1).normal(0, 4, image.shape)
+    ball = np.where(x**2 + y**2 + z**2 < 85**2, 100.0, 3.0)
+    return nib.Nifti1Image(np.abs(ball + noise).astype(np.float32), image.affine)
+
+
+def _mirrored(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Turn left and right round: the header no longer tells the truth."""
+    axis = _world_axis(image, 0)
+    return nib.Nifti1Image(np.flip(np.asarray(image.dataobj), axis), image.affine)
+
+
+def _voxel_size(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """A header whose voxels are a third too large."""
+    return nib.Nifti1Image(np.asarray(image.dataobj), np.diag([1.35, 1.35, 1.35, 1]) @ image.affine)
+
+
+def _same(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    return image
+
+
+#: Case -> what is done to the scan.
+SCANS: dict[str, Spoil] = {
+    "intact": _same,
+    "header turned by 90 degrees": _header((0, 0, 90)),
+    "header turned by 90 degrees, sagittal for axial": _header((90, 0, 90)),
+    "header turned by 180 degrees: upside-down": _header((180, 0, 0)),
+    "half of the head: left": _half(0, True),
+    "half of the head: front": _half(1, False),
+    "half of the head: top": _half(2, False),
+    "noise": _noise,
+    "a ball": _ball,
+    "voxels a third too large": _voxel_size,
+    "mirrored": _mirrored,
+}
+
+
+def _person_rows(person: TruePerson, other: TruePerson, only: str | None) -> Iterator[Row]:
+    from cmbprep.algorithms.bias import correct_bias
+
+    t1w = correct_bias(person.t1w).image
+    for name in person.scans:
+        image = person.scans[name].image
+        if name == "thin":  # 2 mm are enough for what is asked here
+            from anatomy_cases import thick_slices
+
+            image = thick_slices(image, 2, 2.0)
+        for case, spoil in SCANS.items():
+            if only and only not in f"scan: {case}":
+                continue
+            spoilt = spoil(image)
+            for given in (t1w, None):
+                yield _row(person, f"scan: {case}", name, spoilt, given)
+    if not only or only in "T1w: another person's":
+        strange = correct_bias(other.t1w).image
+        for name, scan in person.scans.items():
+            yield _row(person, "T1w: another person's", name, scan.image, strange)
+    for case in ("a ball", "noise", "header turned by 180 degrees: upside-down"):
+        if not only or only in f"T1w: {case}":
+            yield _row(
+                person, f"T1w: {case}", "thick", person.scans["thick"].image,
+                SCANS[case](person.t1w),
+            )  # fmt: skip
+
+
+_ANATOMY: dict[int, Any] = {}
+
+
+def _anatomy(image: nib.Nifti1Image) -> Any:
+    """Register a T1w image as the program does, once."""
+    from cmbprep.algorithms.masking import refine_brain_mask
+    from cmbprep.algorithms.registration import register_to_template
+    from cmbprep.algorithms.scan_registration import AnatomicalImage
+    from cmbprep.templates import load_template
+
+    if id(image) not in _ANATOMY:
+        template = load_template()
+        found = register_to_template(image, nib.load(template.t1w), nib.load(template.brain_mask))
+        mask = refine_brain_mask(image, found.brain_prior)
+        anatomy = AnatomicalImage(image=image, brain_mask=mask, verdict=found.quality.verdict)
+        _ANATOMY[id(image)] = (anatomy, found, image)
+    return _ANATOMY[id(image)]
+
+
+def _row(person: TruePerson, case: str, name: str, scan: Any, t1w: Any) -> Row:
+    from cmbprep.algorithms.bias import correct_bias
+    from cmbprep.algorithms.scan_registration import register_scan
+    from cmbprep.algorithms.transforms import map_points
+    from cmbprep.errors import ScanError
+    from cmbprep.templates import load_template
+
+    template = load_template()
+    start = time.perf_counter()
+    row: Row = {"person": person.seed, "case": case, "scan": name, "t1w": t1w is not None}
+    try:
+        anatomy, to_template = None, None
+        if t1w is not None:
+            anatomy, found, _ = _anatomy(t1w)
+            to_template = found.to_template
+        placed = register_scan(
+            correct_bias(scan).image, anatomy, nib.load(template.t1w),
+            nib.load(template.brain_mask),
+        )  # fmt: skip
+    except ScanError as error:
+        return {**row, "route": "none", "flagged": True, "why": error.message, "error": None}
+    error = None
+    chain = placed.chain(to_template)
+    if chain and case in ("scan: intact", "T1w: another person's"):
+        truth = person.scans[name]
+        error = float(
+            np.median(np.linalg.norm(map_points(truth.points, chain) - truth.in_template, axis=1))
+        )
+    return {
+        **row,
+        "route": placed.route,
+        "flagged": placed.route == "none" or bool(placed.warnings),
+        "why": "; ".join(placed.warnings),
+        "error": error,
+        "rigid": None if placed.rigid is None else _figures(placed.rigid.quality),
+        "direct": None if placed.direct is None else _figures(placed.direct.quality),
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def _figures(quality: Any) -> Row:
+    return {
+        key: round(value, 3) if isinstance(value, float) else value
+        for key, value in vars(quality).items()
+        if key != "reasons"
+    }
+
+
+def format_table(rows: list[Row], people: int) -> str:
+    """Give the Markdown table of all cases."""
+    lines = ["| case | n | flagged | without a zone |", "| --- | --- | --- | --- |"]
+    spoilt = [r for r in rows if r["case"] != "scan: intact" and "mirrored" not in r["case"]]
+    for case in [*dict.fromkeys(row["case"] for row in rows), None]:
+        group = spoilt if case is None else [row for row in rows if row["case"] == case]
+        if not group:
+            continue
+        flagged = sum(row["flagged"] for row in group)
+        without = sum(row["route"] == "none" for row in group)
+        title = "**all that are spoilt, but for mirrored ones**" if case is None else case
+        lines.append(f"| {title} | {len(group)} | {flagged} | {without} |")
+    return "\n".join(lines) + f"\n\n{people} simulated people.\n"
