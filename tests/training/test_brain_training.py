@@ -2,10 +2,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cmbprep.algorithms.brain_extraction import BOX
 from cmbprep.cli.tools import build_parser
 from cmbprep.errors import UsageError
 from cmbprep.simulate.tissue import TISSUES
-from cmbprep.training.brain_colours import BOX, draw_scan
+from cmbprep.training.brain_colours import draw_scan
 from cmbprep.training.brain_heads import TrainingHead, load_head, make_heads, real_head
 from tests.algorithms.headphantom import brain, grid_affine, head
 
