@@ -18,15 +18,18 @@ from scipy import ndimage
 
 from cmbprep.errors import ScanError
 
-from .bias import clean_intensities
+from .bias import clean_intensities, head_mask
 from .grids import Grid, resample_to_grid
 from .itk import image_grid
 
 __all__ = [
+    "BOX",
+    "LEAST",
     "MULTIPLE",
     "SPACING",
     "BrainExtraction",
     "extract_brain",
+    "head_box",
     "network_grid",
     "network_input",
     "scale_intensities",
@@ -36,8 +39,14 @@ __all__ = [
 SPACING = 3.0
 #: Sizes of its input are multiples of this.
 MULTIPLE = 16
+#: ... and at least this: two voxels where it is coarsest.
+LEAST = 32
 #: Longest side of the field of view that is looked at, mm.
 LONGEST = 288.0
+#: Largest part of it that the network looks at: the shape of the scans that it learned from.
+BOX = (64, 80, 64)
+#: Room left above the head where neck and shoulders are cut off, voxels.
+TOP_MARGIN = 4
 #: Log-odds are rounded to this step: sums that differ in their last bits give the same mask.
 LOGIT_STEP = 1 / 64
 #: Beyond this much, log-odds say no more about where the border is.
@@ -85,7 +94,7 @@ def network_grid(shape: tuple[int, ...], affine: NDArray[np.float64]) -> Grid:
     centre = (points.min(axis=1) + points.max(axis=1)) / 2
     extent = np.minimum(points.max(axis=1) - points.min(axis=1), LONGEST)
     counts = (np.ceil(np.round(extent / SPACING / MULTIPLE, 3)) * MULTIPLE).astype(int)
-    counts = np.maximum(counts, MULTIPLE)
+    counts = np.maximum(counts, LEAST)
     matrix = np.diag([SPACING, SPACING, SPACING, 1.0])
     matrix[:3, 3] = centre - (counts - 1) / 2 * SPACING
     return Grid((int(counts[0]), int(counts[1]), int(counts[2])), matrix)
@@ -148,10 +157,7 @@ def extract_brain(
     data, grid = clean_intensities(image), image_grid(image)
     network = network_grid(grid.shape, grid.affine)
     given = network_input(data, grid, network)
-    # Heads have no handedness that matters here: the mean over the head and its mirror image.
-    mirrored = predict(np.ascontiguousarray(given[:, ::-1]))[::-1]
-    logits = np.clip((predict(given) + mirrored) / 2, -LOGIT_LIMIT, LOGIT_LIMIT)
-    logits = np.round(logits / LOGIT_STEP) * np.float32(LOGIT_STEP)
+    logits = _log_odds(given, predict)
     fine = resample_to_grid(
         logits - np.float32(threshold), network.affine, grid, smooth=False, extend=True
     )
@@ -168,6 +174,40 @@ def extract_brain(
         sureness=_sureness(logits, given[1] > 0),
         cut_fraction=_cut_fraction(mask),
     )
+
+
+def _log_odds(given: FloatArray, predict: Predictor) -> FloatArray:
+    """Log-odds on the network's grid, of the mean over the head and its mirror image."""
+    box = head_box(given)
+    part = given[:, *box]
+    # Heads have no handedness that matters here.
+    mirrored = predict(np.ascontiguousarray(part[:, ::-1]))[::-1]
+    mean = (predict(np.ascontiguousarray(part)) + mirrored) / 2
+    mean = np.clip(np.nan_to_num(mean, nan=-LOGIT_LIMIT), -LOGIT_LIMIT, LOGIT_LIMIT)
+    logits = np.full(given.shape[1:], -LOGIT_LIMIT, np.float32)
+    logits[box] = np.round(mean / LOGIT_STEP) * np.float32(LOGIT_STEP)
+    return logits
+
+
+def head_box(given: FloatArray) -> tuple[slice, slice, slice]:
+    """Box around the head, of what the network has learned on at most, in its input.
+
+    Where the field of view is larger, the box lies about the middle of the head sideways and
+    from front to back, and hangs from its top: below are neck and shoulders.
+    """
+    shape = given.shape[1:]
+    if all(n <= most for n, most in zip(shape, BOX, strict=True)):
+        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+    head = head_mask(given[0] ** 2, np.full(3, SPACING))
+    parts = []
+    for axis, (n, most) in enumerate(zip(shape, BOX, strict=True)):
+        others = tuple(k for k in range(3) if k != axis)
+        shown = np.flatnonzero(head.any(axis=others))
+        first, last = (int(shown[0]), int(shown[-1])) if shown.size else (0, n - 1)
+        start = last + TOP_MARGIN - most if axis == 2 else (first + last + 1 - most) // 2
+        start = min(max(start, 0), max(n - most, 0))
+        parts.append(slice(start, min(start + most, n)))
+    return parts[0], parts[1], parts[2]
 
 
 def _one_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

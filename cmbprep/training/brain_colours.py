@@ -15,18 +15,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from ..algorithms.brain_extraction import MULTIPLE, SPACING, scale_intensities
+from ..algorithms.brain_extraction import BOX, LEAST, MULTIPLE, SPACING, scale_intensities
 from ..simulate.anatomy import smooth_noise, upsample
 from ..simulate.tissue import TISSUES
 from .brain_heads import TrainingHead
 
-__all__ = ["BOX", "TrainingScan", "draw_scan"]
+__all__ = ["TrainingScan", "draw_scan"]
 
 FloatArray = NDArray[np.float32]
 Range = tuple[float, float]
 
-#: Largest shape of a training scan.
-BOX = (64, 80, 64)
 #: Ranges of intensity for each tissue, and air, of sequences that are met: none is imitated.
 CONTRASTS: tuple[dict[str, Range], ...] = (
     {  # T2*-weighted
@@ -101,7 +99,7 @@ def _box_around(inside: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
         shown = np.flatnonzero(inside.any(axis=others))
         extent = int(shown[-1] - shown[0]) + 1 if shown.size else MULTIPLE
         first = int(shown[0]) if shown.size else 0
-        count = -(-extent // MULTIPLE) * MULTIPLE
+        count = max(-(-extent // MULTIPLE) * MULTIPLE, LEAST)
         start = min(max(first - (count - extent) // 2, 0), n - count)
         parts.append(slice(start, start + count))
     return parts[0], parts[1], parts[2]
@@ -181,7 +179,7 @@ def _drop_signal(image: FloatArray, distance: FloatArray, rng: np.random.Generat
         return image
     low = surface[surface[:, 2] < np.percentile(surface[:, 2], 30)]
     image = image.copy()
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(max(0, int(rng.integers(-2, 4)))):
         pool = low if rng.random() < 0.75 else surface
         centre = pool[rng.integers(len(pool))]
         sigma = rng.uniform(5, 14, 3) / SPACING

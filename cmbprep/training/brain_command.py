@@ -37,7 +37,7 @@ def add_brain_arguments(parser: argparse.ArgumentParser) -> None:
         help="where each of these images comes from, and its licence, for the model's card",
     )
     group.add_argument(
-        "--steps", metavar="N", type=int, default=2200, help="of the fit (default: 2200)"
+        "--steps", metavar="N", type=int, default=4500, help="of the fit (default: 4500)"
     )
 
 

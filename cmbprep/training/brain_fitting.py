@@ -40,8 +40,8 @@ class BrainFitOptions:
         Part of the scans that are of real heads, if there are any.
     """
 
-    steps: int = 2200
-    rate: float = 1.5e-3
+    steps: int = 4500
+    rate: float = 2e-3
     seed: int = 0
     real_share: float = 0.5
 
@@ -87,7 +87,7 @@ def fit_brain_network(
         optimiser.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        # Half precision overflows now and then; such a step would spoil every weight.
+        # Half precision fails now and then; such a step would spoil every weight.
         if torch.isfinite(norm):
             optimiser.step()
             seen.append((loss.item(), dice))

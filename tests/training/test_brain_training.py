@@ -2,10 +2,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cmbprep.algorithms.brain_extraction import BOX, SPACING
 from cmbprep.cli.tools import build_parser
 from cmbprep.errors import UsageError
 from cmbprep.simulate.tissue import TISSUES
-from cmbprep.training.brain_colours import BOX, draw_scan
+from cmbprep.training.brain_colours import draw_scan
 from cmbprep.training.brain_heads import TrainingHead, load_head, make_heads, real_head
 from tests.algorithms.headphantom import brain, grid_affine, head
 
@@ -58,7 +59,7 @@ def test_a_real_head_keeps_its_brain(tmp_path):
     affine = grid_affine(shape, (3.0, 3.0, 3.0), codes="LPS")
     image, mask = head(shape, affine), brain(shape, affine)
     made = real_head(image, mask)
-    volume = np.count_nonzero(made.distance > 0) * 8.0
+    volume = np.count_nonzero(made.distance > 0) * SPACING**3
     assert volume == pytest.approx(np.count_nonzero(np.asarray(mask.dataobj)) * 27.0, rel=0.03)
     nib.save(image, tmp_path / "a_image.nii.gz")
     nib.save(mask, tmp_path / "a_mask.nii.gz")
