@@ -81,11 +81,13 @@ class ChooseMask(SimpleInterface):
         found = None
         if isdefined(given.found):
             found = BrainExtraction(load_image(given.found), **given.figures)
-        verdicts = [part["verdict"] for part in given.registration.values()]
+        # The carried mask is as good as the registration that has carried it.
+        route = given.registration.get("route", "template")
+        used = given.registration.get(f"{route}_registration", {})
         choice = choose_brain_mask(
             found,
             lambda: nib.Nifti1Image.from_image(load_image(given.carried)),
-            registered=all(verdict == "ok" for verdict in verdicts),
+            registered=used.get("verdict") == "ok",
         )
         self._results["brain_mask"] = str(
             write_image(Path(runtime.cwd) / "brain_mask.nii.gz", choice.mask)
