@@ -1,10 +1,10 @@
-"""Which of two brain masks is the brain: the network's, or the one that registration carried.
+"""Which of two brain masks is the brain: the one that registration carried, or the network's.
 
-The two know different things and fail differently: the network looks at this image alone and
-may take something else for brain; the other is a brain by its shape, in the wrong place if
-the registration went wrong. Where they agree, both are right, and the network's border is the
-better one (``docs/validation/brain_mask.md``). Where they do not, a mask that is no brain by
-its own figures is left out, and the person is told.
+The two know different things and fail differently: the carried mask is a brain by its shape, in
+the wrong place if the registration went wrong; the network looks at this image alone and may
+take something else for brain. Where the registration is good, its mask is the better one
+(``docs/validation/brain_mask.md``), and the network's checks it; where it is not, the network's
+takes its place, and the person is told.
 """
 
 from __future__ import annotations
@@ -86,9 +86,10 @@ def choose_brain_mask(
 ) -> MaskChoice:
     """Choose between the network's mask and the one that a registration carried.
 
-    1. The network's mask, if it is plausible by itself (:func:`doubts`).
-    2. Else the carried one, if the registration is not doubtful.
-    3. Else the network's, if there is one; else the carried one.
+    1. The carried mask, if the registration is not doubtful. A network's mask that is plausible
+       (:func:`doubts`) and says otherwise is told of.
+    2. Else the network's, if there is one, with what is doubtful about it.
+    3. Else the carried one.
 
     Parameters
     ----------
@@ -123,17 +124,15 @@ def choose_brain_mask(
             ("the brain was not found in the image itself; its mask is the registration's",),
         )
     agreement = dice(found.mask, other)
-    reasons = doubts(found)
-    warnings = _said(found)
-    if agreement < DISAGREEMENT:
-        text = (
-            "the brain found in the image and the one carried by registration overlap by "
-            f"{agreement:.2f} (Dice) only: look at mask and registration"
-        )
-        warnings += (text,)
-    if reasons and registered:
-        warnings += ("the brain mask is the registration's",)
-        return MaskChoice(other, "registration", agreement, warnings)
+    if registered:
+        told: tuple[str, ...] = ()
+        if agreement < DISAGREEMENT and not doubts(found):
+            told = (
+                "the brain found in the image and the one carried by registration overlap by "
+                f"{agreement:.2f} (Dice) only: look at mask and registration",
+            )
+        return MaskChoice(other, "registration", agreement, told)
+    warnings = ("the registration is doubtful; the brain mask is the network's", *_said(found))
     return MaskChoice(found.mask, "network", agreement, warnings)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from ..algorithms.brain_extraction import MULTIPLE
 from .brain_network import BrainNetwork
+from .export import half_weights
 
 __all__ = ["brain_to_onnx"]
 
@@ -28,4 +29,4 @@ def brain_to_onnx(network: BrainNetwork) -> bytes:
         opset_version=17,
         dynamo=False,
     )
-    return buffer.getvalue()
+    return half_weights(buffer.getvalue())

@@ -24,16 +24,18 @@ def missing():
     raise ScanError("the brain mask lies outside the image")
 
 
-def test_of_two_that_agree_the_networks_is_taken():
-    choice = choose_brain_mask(extraction(block(8, 32)), lambda: block(8, 31), registered=True)
-    assert choice.source == "network"
+def test_a_good_registration_gives_the_mask_and_the_network_checks_it():
+    carried = block(8, 31)
+    choice = choose_brain_mask(extraction(block(8, 32)), lambda: carried, registered=True)
+    assert choice.source == "registration"
+    assert np.array_equal(choice.mask.dataobj, carried.dataobj)
     assert 0.9 < choice.agreement < 1
     assert choice.warnings == ()
 
 
 def test_two_that_disagree_are_told_of():
     choice = choose_brain_mask(extraction(block(8, 32)), lambda: block(2, 20), registered=True)
-    assert choice.source == "network"
+    assert choice.source == "registration"
     assert len(choice.warnings) == 1
     assert "overlap" in choice.warnings[0]
 
@@ -43,16 +45,20 @@ def test_two_that_disagree_are_told_of():
     [{"volume_ml": 300.0}, {"volume_ml": 2600.0}, {"sureness": 0.4}],
     ids=["small", "large", "unsure"],
 )
-def test_an_implausible_mask_gives_way_to_a_good_registration_only(changes):
+def test_an_implausible_mask_casts_no_doubt_and_is_doubted_where_it_must_serve(changes):
     found = extraction(block(8, 32), **changes)
     assert len(doubts(found)) == 1
-    carried = block(9, 33)
-    good = choose_brain_mask(found, lambda: carried, registered=True)
-    assert good.source == "registration"
-    assert np.array_equal(good.mask.dataobj, carried.dataobj)
-    bad = choose_brain_mask(found, lambda: carried, registered=False)
+    good = choose_brain_mask(found, lambda: block(2, 20), registered=True)
+    assert (good.source, good.warnings) == ("registration", ())
+    bad = choose_brain_mask(found, lambda: block(2, 20), registered=False)
     assert bad.source == "network"
-    assert good.warnings and bad.warnings
+    assert len(bad.warnings) == 2
+
+
+def test_after_a_doubtful_registration_the_network_serves():
+    choice = choose_brain_mask(extraction(block(8, 32)), lambda: block(8, 31), registered=False)
+    assert choice.source == "network"
+    assert len(choice.warnings) == 1
 
 
 def test_a_slab_may_hold_less_than_a_brain():
