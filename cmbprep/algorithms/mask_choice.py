@@ -127,10 +127,11 @@ def choose_brain_mask(
     if registered:
         told: tuple[str, ...] = ()
         if agreement < DISAGREEMENT and not doubts(found):
-            told = (
+            text = (
                 "the brain found in the image and the one carried by registration overlap by "
-                f"{agreement:.2f} (Dice) only: look at mask and registration",
+                f"{agreement:.2f} (Dice) only: look at mask and registration"
             )
+            told = (text,)
         return MaskChoice(other, "registration", agreement, told)
     warnings = ("the registration is doubtful; the brain mask is the network's", *_said(found))
     return MaskChoice(found.mask, "network", agreement, warnings)
