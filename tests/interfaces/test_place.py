@@ -93,6 +93,30 @@ def test_the_direct_way_is_taken_where_the_t1w_image_was_not_used(tmp_path: Path
     assert outputs.quality["zone_verdict"] == "ok"
 
 
+def test_a_segmentation_that_the_scan_was_not_registered_to_gives_no_zone(tmp_path: Path) -> None:
+    """The zones of a person lie in the T1w image's space; past it they mean nothing."""
+    ways = {
+        "direct_to_reference": str(tmp_path / "direct.txt"),
+        "reference_to_scan": str(tmp_path / "back.txt"),
+        "scan_to_atlas": [str(tmp_path / "same.txt")],
+    }
+    ok, failed = {"verdict": "ok"}, {"verdict": "failed"}
+    _, row = _place(tmp_path, judgement={"route": "t1w", "t1w_registration": ok}, **ways)
+    assert row.zone == "lobar"
+    outputs, row = _place(
+        tmp_path,
+        judgement={
+            "route": "template",
+            "t1w_registration": failed,
+            "template_registration": ok,
+        },
+        **ways,
+    )
+    assert row.zone is None and row.boundary
+    assert row.x_mni == 23.0, "where it is in the template is known"
+    assert "segmented T1w image" in outputs.warnings[0]
+
+
 def _save(path: Path, data: Any) -> str:
     nib.save(nib.Nifti1Image(data, np.eye(4)), path)
     return str(path)
