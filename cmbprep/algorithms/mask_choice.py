@@ -58,7 +58,7 @@ class MaskChoice:
 
 
 def dice(a: nib.spatialimages.SpatialImage, b: nib.spatialimages.SpatialImage) -> float:
-    """Overlap of two masks on one grid: 2 |a and b| / (|a| + |b|), 0 if both are empty."""
+    """Overlap of two masks on one grid: twice the common part over the sum; 0 if both are empty."""
     one, other = np.asarray(a.dataobj) > 0, np.asarray(b.dataobj) > 0
     total = np.count_nonzero(one) + np.count_nonzero(other)
     return float(2 * np.count_nonzero(one & other) / total) if total else 0.0
