@@ -22,7 +22,7 @@ import cmbprep
 # Each takes from a quarter of a second to four seconds to import.
 HEAVY = {
     *("ants", "bids", "matplotlib", "nibabel", "nilearn", "nipype", "onnxruntime", "pandas"),
-    *("scipy", "torch"),
+    *("onnx", "scipy", "torch"),
 }
 
 

@@ -45,8 +45,6 @@ def given(processed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     anat = folder / source.parent.relative_to(processed)
     anat.mkdir(parents=True)
     shutil.copy(source, anat)
-    mask = source.with_name(f"{stem}_desc-brainT1w_mask.nii.gz")
-    shutil.copy(mask, anat / f"{stem}_desc-brain_mask.nii.gz")
     for path in source.parent.glob(f"{stem}_from-*_mode-image_xfm.nii.gz"):
         shutil.copy(path, anat)
     to_template = read_transform(
@@ -61,6 +59,8 @@ def given(processed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     table[VENTRICLE_INDEX] = 4
     labels = table[np.asarray(zones.dataobj)]
     nib.save(nib.Nifti1Image(labels, grid.affine), anat / f"{stem}_desc-aparcaseg_dseg.nii.gz")
+    brain = nib.Nifti1Image((labels > 0).astype(np.uint8), grid.affine)
+    nib.save(brain, anat / f"{stem}_desc-brain_mask.nii.gz")
     return folder
 
 
