@@ -521,6 +521,8 @@ JUDGED_SMOOTHING = 3.0
 #: 20 mm or turned by 20 degrees and more, fell to between 1.02 and 1.04, the second turned
 #: by 20 degrees to 1.043: an error of that size can pass.
 VOLUME_ML = (900.0, 2100.0)
+#: Volumes that no brain has. Between the two, a verdict is doubtful.
+NO_BRAIN_ML = (700.0, 2500.0)
 MIN_SIMILARITY = 1.05
 MIN_RIGID_SIMILARITY = 1.04
 MAX_FOLDING = 0.001
@@ -563,7 +565,7 @@ def _judge_template(
             ("failed", overlap < 0.2, f"the image shows {overlap:.0%} of the brain"),
             ("doubtful", 0.2 <= overlap < 0.5, f"the image shows {overlap:.0%} of the brain"),
             (
-                "failed",
+                "failed" if not NO_BRAIN_ML[0] <= volume <= NO_BRAIN_ML[1] else "doubtful",
                 not VOLUME_ML[0] <= volume <= VOLUME_ML[1],
                 f"the brain would measure {volume:.0f} ml",
             ),
