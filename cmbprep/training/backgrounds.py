@@ -71,7 +71,6 @@ def implant_scan(background: RealBackground, rng: np.random.Generator) -> Traini
     )
     spots = tuple(
         KnownSpot(
-            label=lesion.index,
             kind="microbleed" if lesion.visible else "hidden",
             centre=lesion.centre_ras,
             diameter=lesion.void_diameter_mm,
@@ -86,4 +85,4 @@ def implant_scan(background: RealBackground, rng: np.random.Generator) -> Traini
         field_strength=strength,
         echo_times=(echo_time,),
     )
-    return TrainingScan(scan, result.labels, spots)
+    return TrainingScan(scan, spots)

@@ -46,8 +46,6 @@ class KnownSpot:
 
     Attributes
     ----------
-    label
-        Its voxels in ``TrainingScan.labels``; 0 if it has none of its own.
     kind
         One of :data:`KNOWN_KINDS`; ``hidden`` is a microbleed that cannot be seen.
     centre
@@ -56,7 +54,6 @@ class KnownSpot:
         mm, of the void.
     """
 
-    label: int
     kind: str
     centre: tuple[float, float, float]
     diameter: float
@@ -74,14 +71,11 @@ class TrainingScan:
     ----------
     scan
         As the program would hand it to a detector.
-    labels
-        (X, Y, Z) voxels of the spots.
     spots
         What is known.
     """
 
     scan: DetectorInput
-    labels: NDArray[np.int32]
     spots: tuple[KnownSpot, ...]
 
 
@@ -167,12 +161,12 @@ def _training_scans(
     from ..simulate.truth import tell_truth
 
     truth = tell_truth(person.head, person.sources, acquired)
-    labels, spots = _known(truth)
+    spots = _known(truth)
     mask = rough_mask(person.head, acquired.geometry, rng)
     if np.count_nonzero(mask) < 2000:
         return
     for scan in detector_inputs(acquired.echoes, acquired.geometry.affine, mask, protocol):
-        yield TrainingScan(scan, labels, spots)
+        yield TrainingScan(scan, spots)
 
 
 def detector_inputs(
@@ -263,29 +257,19 @@ def rough_mask(head: Head, geometry: Geometry, rng: np.random.Generator) -> NDAr
     return np.asarray(soft > level)
 
 
-def _known(truth: Truth) -> tuple[NDArray[np.int32], tuple[KnownSpot, ...]]:
-    """Labels of everything, and what each is; the labels of mimics follow those of bleeds."""
-    labels = truth.microbleeds.astype(np.int32)
+def _known(truth: Truth) -> tuple[KnownSpot, ...]:
+    """Everything that was put in, and what each is."""
     spots = []
-    shift = int(labels.max())
-    others = truth.others.astype(np.int32)
-    labels = np.where((labels == 0) & (others > 0), others + shift, labels)
-    for table, first, image in (
-        (truth.microbleed_table, 0, truth.microbleeds),
-        (truth.other_table, shift, others),
-    ):
-        present = set(np.unique(image).tolist())
+    for table in (truth.microbleed_table, truth.other_table):
         for row in csv.DictReader(io.StringIO(table), delimiter="\t"):
-            index = int(row["index"])
             kind = row["kind"]
             if kind == "microbleed" and row["visible"] != "true":
                 kind = "hidden"
             spots.append(
                 KnownSpot(
-                    label=index + first if index in present else 0,
                     kind=kind if kind in KNOWN_KINDS else "other",
                     centre=(float(row["x"]), float(row["y"]), float(row["z"])),
                     diameter=float(row["diameter_mm"]),
                 )
             )
-    return labels, tuple(spots)
+    return tuple(spots)

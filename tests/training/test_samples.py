@@ -48,7 +48,7 @@ def test_a_bleed_between_two_thick_slices_is_that_of_either(views):
     # Slices of 3 mm: the middle of the bleed is half a slice from both, and their candidates
     # lie in their middles.
     centre = views.box_affine[:3, :3] @ [9, 9, 4.5] + views.box_affine[:3, 3]
-    spots = (KnownSpot(1, "microbleed", tuple(centre), 2.2),)
+    spots = (KnownSpot("microbleed", tuple(centre), 2.2),)
     points = centre + np.array([[0, 0, 1.5], [0, 0, -1.5], [0, 0, 3.0], [0, 0, 4.5], [3.0, 0, 0]])
     target, owner = label_candidates(at(views, points), spots)
     assert target.tolist() == [BLEED, BLEED, BLEED, IGNORED, IGNORED]
@@ -57,10 +57,10 @@ def test_a_bleed_between_two_thick_slices_is_that_of_either(views):
 
 def test_candidates_are_what_they_are_at(views):
     spots = (
-        KnownSpot(1, "microbleed", (0.0, 0.0, 0.0), 4.0),
-        KnownSpot(0, "hidden", (20.0, 0.0, 0.0), 1.0),
-        KnownSpot(2, "calcification", (40.0, 0.0, 0.0), 4.0),
-        KnownSpot(3, "other", (60.0, 0.0, 0.0), 9.0),
+        KnownSpot("microbleed", (0.0, 0.0, 0.0), 4.0),
+        KnownSpot("hidden", (20.0, 0.0, 0.0), 1.0),
+        KnownSpot("calcification", (40.0, 0.0, 0.0), 4.0),
+        KnownSpot("other", (60.0, 0.0, 0.0), 9.0),
     )
     points = np.array(
         [[1.5, 0, 0], [3.9, 0, 0], [5.0, 0, 0], [20.5, 0, 0], [41.0, 0, 0], [60.0, 0, 0]]
@@ -73,8 +73,8 @@ def test_candidates_are_what_they_are_at(views):
 
 def test_the_nearer_of_two_spots_owns_a_candidate(views):
     spots = (
-        KnownSpot(1, "microbleed", (0.0, 0.0, 0.0), 8.0),
-        KnownSpot(2, "calcification", (5.0, 0.0, 0.0), 8.0),
+        KnownSpot("microbleed", (0.0, 0.0, 0.0), 8.0),
+        KnownSpot("calcification", (5.0, 0.0, 0.0), 8.0),
     )
     target, owner = label_candidates(at(views, np.array([[2.0, 0, 0], [3.0, 0, 0]])), spots)
     assert target.tolist() == [BLEED, CALCIFICATION]
@@ -82,7 +82,7 @@ def test_the_nearer_of_two_spots_owns_a_candidate(views):
 
 
 def test_the_bleed_of_a_scan_is_a_candidate(views):
-    spot = KnownSpot(1, "microbleed", (20.0, 35.0, 37.0), 3.0)
+    spot = KnownSpot("microbleed", (20.0, 35.0, 37.0), 3.0)
     target, _ = label_candidates(views, (spot,))
     assert np.count_nonzero(target == BLEED) >= 1
 
