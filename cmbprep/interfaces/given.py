@@ -150,13 +150,14 @@ class ReadGivenTransforms(SimpleInterface):
             "reference_overlap": _dice(reference, brain, fields["to_reference"]),
             "t1w_overlap": _dice(brain, reference, fields["from_reference"]),
         }
-        self._results["quality"] = {"template_registration": overlaps}
         least = min(overlaps.values())
+        verdict = "doubtful" if least < OVERLAP_LIMIT else "ok"
+        self._results["quality"] = {"template_registration": {**overlaps, "verdict": verdict}}
         doubt = (
             "the registration to the template is doubtful: with the transforms that were given, "
             f"brain and template have {least:.0%} in common (Dice)"
         )
-        self._results["warnings"] = [doubt] if least < OVERLAP_LIMIT else []
+        self._results["warnings"] = [doubt] if verdict == "doubtful" else []
         return runtime
 
 

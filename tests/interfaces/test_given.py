@@ -176,13 +176,16 @@ def test_transforms_become_fields_and_are_judged(tmp_path: Path) -> None:
     assert found.warnings == []
     overlaps = found.quality["template_registration"]
     assert overlaps["reference_overlap"] > 0.99 and overlaps["t1w_overlap"] > 0.99
+    assert overlaps["verdict"] == "ok", "the search for zones asks for it"
     field = read_transform(Path(found.to_reference))
     assert isinstance(field, DisplacementMap)
     assert np.allclose(field(np.zeros((1, 3))), [[20, 0, 0]], atol=1e-4)
 
 
 def test_transforms_that_do_not_fit_are_doubtful(tmp_path: Path) -> None:
-    (warning,) = transforms(tmp_path, -20).warnings
+    found = transforms(tmp_path, -20)
+    assert found.quality["template_registration"]["verdict"] == "doubtful"
+    (warning,) = found.warnings
     assert "doubtful" in warning and "in common" in warning
 
 
