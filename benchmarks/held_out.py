@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from people import scan_person
 from recipe import figure, markdown, mimic_table
 
 #: First word of the seeds of people. Those of the test are used for nothing but figures that
@@ -97,48 +98,13 @@ def main() -> int:
 
 def simulate_person(folder: Path, seed: int) -> None:
     """Scan one person under all presets, and keep the scans and their truth."""
-    from scipy import ndimage
-
-    from cmbprep.simulate import scanner, sources, vessels
-    from cmbprep.simulate.head import build_head
-    from cmbprep.simulate.protocols import get_protocol
-    from cmbprep.simulate.template_head import load_template_head
-    from cmbprep.simulate.truth import tell_truth
-
     folder.mkdir(parents=True, exist_ok=True)
     left = [name for name in PROTOCOLS if not (folder / f"{name}-{seed}.npz").exists()]
-    streams = [np.random.default_rng([seed, 2, 0, k]) for k in range(6)]
     if not left:
         return
-    head = build_head(load_template_head(), streams[0], age=72, atrophy=0.35, lesion_load=0.3)
-    places = sources.place_masks(head)
-    found = sources.draw_microbleeds(head, places, 14, streams[1])
-    found += sources.draw_mimics(head, places, 72, streams[2])
-    tubes = vessels.draw_veins(head, head.to_template.inverse, streams[3])
-    tubes += vessels.draw_arteries(head.to_template.inverse, streams[3])
-    centre = head.to_template.inverse(np.array([[0.0, -18.0, 8.0]]))[0]
-    for name in left:
-        protocol = get_protocol(name)
-        rng = np.random.default_rng([seed, 3, sum(map(ord, name))])
-        geometry = scanner.plan_geometry(protocol, centre, rng)
-        scan = scanner.acquire(head, tubes, found, protocol, geometry, rng)
-        truth = tell_truth(head, found, scan)
-        to_head = np.linalg.inv(head.affine) @ np.linalg.inv(geometry.head_to_voxel)
-        brain = ndimage.affine_transform(
-            head.brain_mask().astype(np.float32),
-            to_head[:3, :3],
-            to_head[:3, 3],
-            geometry.shape,
-            order=1,
-        )
-        np.savez(
-            folder / f"{name}-{seed}.npz",
-            echoes=np.stack(scan.echoes),
-            affine=geometry.affine,
-            brain=brain > 0.5,
-            bt=truth.microbleed_table,
-            ot=truth.other_table,
-        )
+    for name, scan in zip(left, scan_person(seed, left), strict=True):
+        kept = {key: scan[key] for key in ("echoes", "affine", "brain", "bt", "ot")}
+        np.savez(folder / f"{name}-{seed}.npz", **kept)
         print(f"{name}-{seed}", flush=True)
 
 

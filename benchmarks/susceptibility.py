@@ -28,11 +28,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from people import scan_person
 from scipy import ndimage, optimize
 
 PROTOCOLS = ("ukb-swi", "swi-3t", "gre3d-3t", "clinical-2d-3t", "clinical-2d-1.5t")
 SEEDS = tuple(range(9150, 9155))
-AGE, BLEEDS = 72.0, 14
 GRIDS = (((256, 256, 40), (0.9, 0.9, 3.0)), ((512, 512, 96), (0.45, 0.45, 1.5)))
 
 
@@ -96,55 +96,13 @@ def _scan(name: str, seed: int, cache: Path | None) -> dict[str, NDArray[Any]]:
     """Simulate a scan, or take it from the cache."""
     path = None if cache is None else cache / f"{name}-{seed}.npz"
     if path is None or not path.exists():
-        made = _simulate(name, seed)
+        (made,) = scan_person(seed, [name])
         if path is None:
             return made
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **made)
     with np.load(path) as stored:
         return dict(stored)
-
-
-def _simulate(name: str, seed: int) -> dict[str, NDArray[Any]]:
-    from cmbprep.simulate import scanner, sources, vessels
-    from cmbprep.simulate.head import build_head
-    from cmbprep.simulate.protocols import get_protocol
-    from cmbprep.simulate.template_head import load_template_head
-    from cmbprep.simulate.truth import tell_truth
-
-    streams = [np.random.default_rng([seed, 2, 0, k]) for k in range(4)]
-    head = build_head(load_template_head(), streams[0], age=AGE, atrophy=0.35, lesion_load=0.3)
-    places = sources.place_masks(head)
-    found = sources.draw_microbleeds(head, places, BLEEDS, streams[1])
-    found += sources.draw_mimics(head, places, AGE, streams[2])
-    tubes = vessels.draw_veins(head, head.to_template.inverse, streams[3])
-    tubes += vessels.draw_arteries(head.to_template.inverse, streams[3])
-    centre = head.to_template.inverse(np.array([[0.0, -18.0, 8.0]]))[0]
-    protocol = get_protocol(name)
-    rng = np.random.default_rng([seed, 3, sum(map(ord, name))])
-    geometry = scanner.plan_geometry(protocol, centre, rng)
-    scan = scanner.acquire(head, tubes, found, protocol, geometry, rng)
-    truth = tell_truth(head, found, scan)
-    matrix = np.linalg.inv(head.affine) @ np.linalg.inv(geometry.head_to_voxel)
-    brain = ndimage.affine_transform(
-        head.brain_mask().astype(np.float32),
-        matrix[:3, :3],
-        matrix[:3, 3],
-        geometry.shape,
-        order=1,
-    )
-    return {
-        "echoes": np.stack(scan.echoes),
-        "affine": geometry.affine,
-        "brain": brain > 0.5,
-        "bleeds": truth.microbleeds,
-        "others": truth.others,
-        "bt": np.array(truth.microbleed_table),
-        "ot": np.array(truth.other_table),
-        "te": np.array(protocol.echo_times),
-        "field": np.array(protocol.field_strength),
-        "sign": np.array(protocol.phase_sign),
-    }
 
 
 def _labels(scan: dict[str, NDArray[Any]]) -> tuple[NDArray[np.int32], dict[int, str]]:

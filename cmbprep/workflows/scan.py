@@ -254,32 +254,13 @@ def init_lesions_wf(
     draw = step(
         DrawLesions(scheme=scheme, src=src, suffix=suffix), "draw", f"{scan_name}: lesion figures"
     )
-    # Points go against the direction that a file is named for: those of the scan reach
-    # the template through the files that bring the template onto the scan.
-    scan_to_reference = merge_lists("scan_to_reference", 2 if with_t1w else 1)
-    template_to_scan = merge_lists("template_to_scan", 1 + with_t1w + with_bridge)
-    workflow.connect(inputnode, "from_target", scan_to_reference, "in1")
-    last = 1 + with_t1w + with_bridge
-    workflow.connect(inputnode, "to_target", template_to_scan, f"in{last}")
-    if with_t1w:
-        workflow.connect(inputnode, "from_reference", scan_to_reference, "in2")
-        workflow.connect(inputnode, "to_reference", template_to_scan, f"in{last - 1}")
-    if with_bridge:
-        workflow.connect(inputnode, "to_template", template_to_scan, "in1")
-        workflow.connect(inputnode, "from_template", place, "reference_to_template")
+    _connect_ways(workflow, inputnode, place, with_t1w=with_t1w, with_bridge=with_bridge)
     warnings = merge_lists("warnings", 3 if with_person else 2)
     quality = merge_values("quality", ("detect", "place", *(("zones",) if with_person else ())))
     if with_person:
-        scan_to_atlas = merge_lists("scan_to_atlas", 1)
-        workflow.connect(
-            [
-                (inputnode, place, [("zones", "atlas")]),
-                (inputnode, scan_to_atlas, [("from_target", "in1")]),
-                (scan_to_atlas, place, [("out", "scan_to_atlas")]),
-                (inputnode, warnings, [("zones_warnings", "in3")]),
-                (inputnode, quality, [("zones_quality", "zones")]),
-            ]
-        )
+        _connect_person(workflow, inputnode, place)
+        workflow.connect(inputnode, "zones_warnings", warnings, "in3")
+        workflow.connect(inputnode, "zones_quality", quality, "zones")
     elif atlas is not None:
         place.inputs.atlas = atlas
     else:
@@ -288,14 +269,9 @@ def init_lesions_wf(
     workflow.connect(
         [
             (inputnode, detect, [("preproc", "in_file"), ("brain_mask", "mask")]),
-            (inputnode, place, [("brain_mask", "brain_mask"), ("judgement", "judgement")]),
-            (inputnode, place, [("t1w_judgement", "t1w_judgement")]),
-            (inputnode, place, [("from_direct", "direct_to_reference")]),
-            (inputnode, place, [("to_direct", "reference_to_scan")]),
+            (inputnode, place, [("brain_mask", "brain_mask")]),
             (inputnode, draw, [("preproc", "in_file"), ("brain_mask", "mask")]),
             (detect, place, [("dseg", "dseg"), ("lesions", "lesions")]),
-            (scan_to_reference, place, [("out", "scan_to_reference")]),
-            (template_to_scan, place, [("out", "template_to_scan")]),
             (detect, draw, [("dseg", "dseg")]),
             (place, draw, [("table", "table"), ("atlas", "atlas")]),
             (detect, warnings, [("warnings", "in1")]),
@@ -313,3 +289,50 @@ def init_lesions_wf(
         ]
     )
     return workflow
+
+
+def _connect_ways(
+    workflow: pe.Workflow,
+    inputnode: pe.Node,
+    place: pe.Node,
+    *,
+    with_t1w: bool,
+    with_bridge: bool,
+) -> None:
+    """Give ``place`` the ways between scan and template, and the verdicts on them.
+
+    Points go against the direction that a file is named for: those of the scan reach the
+    template through the files that bring the template onto the scan.
+    """
+    last = 1 + with_t1w + with_bridge
+    scan_to_reference = merge_lists("scan_to_reference", 2 if with_t1w else 1)
+    template_to_scan = merge_lists("template_to_scan", last)
+    workflow.connect(
+        [
+            (inputnode, scan_to_reference, [("from_target", "in1")]),
+            (inputnode, template_to_scan, [("to_target", f"in{last}")]),
+            (scan_to_reference, place, [("out", "scan_to_reference")]),
+            (template_to_scan, place, [("out", "template_to_scan")]),
+            (inputnode, place, [("judgement", "judgement"), ("t1w_judgement", "t1w_judgement")]),
+            (inputnode, place, [("from_direct", "direct_to_reference")]),
+            (inputnode, place, [("to_direct", "reference_to_scan")]),
+        ]
+    )
+    if with_t1w:
+        workflow.connect(inputnode, "from_reference", scan_to_reference, "in2")
+        workflow.connect(inputnode, "to_reference", template_to_scan, f"in{last - 1}")
+    if with_bridge:
+        workflow.connect(inputnode, "to_template", template_to_scan, "in1")
+        workflow.connect(inputnode, "from_template", place, "reference_to_template")
+
+
+def _connect_person(workflow: pe.Workflow, inputnode: pe.Node, place: pe.Node) -> None:
+    """Give ``place`` the person's own zones, which lie in the T1w image's space."""
+    scan_to_atlas = merge_lists("scan_to_atlas", 1)
+    workflow.connect(
+        [
+            (inputnode, place, [("zones", "atlas")]),
+            (inputnode, scan_to_atlas, [("from_target", "in1")]),
+            (scan_to_atlas, place, [("out", "scan_to_atlas")]),
+        ]
+    )
