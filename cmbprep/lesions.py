@@ -44,8 +44,9 @@ COLUMNS: dict[str, dict[str, object]] = {
     "y_mni": {"Description": "y of the centre in the coordinates of the template.", "Units": "mm"},
     "z_mni": {"Description": "z of the centre in the coordinates of the template.", "Units": "mm"},
     "volume_mm3": {
-        "Description": "Volume of the dark region. Blooming makes it larger than the deposit, "
-        "the more so the longer the echo time and the higher the field.",
+        "Description": "Volume of the void, less what thick slices seem to add to it. Blooming "
+        "makes it larger than the deposit, the more so the longer the echo time and the higher "
+        "the field.",
         "Units": "mm^3",
     },
     "diameter_mm": {

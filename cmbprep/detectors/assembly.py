@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..algorithms.segmentation import Region
+from ..algorithms.void_size import ball_diameter, void_volume
 from .base import DetectedLesion, Detection, DetectorInput
 
 __all__ = ["assemble", "brain_box", "scan_warnings"]
@@ -37,6 +38,7 @@ def assemble(
     probabilities: Sequence[float],
     *,
     shape: tuple[int, ...],
+    slice_mm: float,
     corner: Sequence[int] | NDArray[np.int_] = (0, 0, 0),
     threshold: float,
     definite: float,
@@ -51,6 +53,8 @@ def assemble(
         The more probable first, equal ones by position.
     shape
         Of the scan.
+    slice_mm
+        Largest distance of the scan's voxels along an axis, mm.
     corner
         Voxel of the scan that the regions' voxels count from.
     threshold
@@ -74,12 +78,13 @@ def assemble(
             continue
         index = len(lesions) + 1
         labels[voxels] = index
+        volume = void_volume(region.volume_mm3, slice_mm)
         lesions.append(
             DetectedLesion(
                 index=index,
                 centre_ras=region.centre_ras,
-                volume_mm3=region.volume_mm3,
-                diameter_mm=region.diameter_mm,
+                volume_mm3=volume,
+                diameter_mm=ball_diameter(volume),
                 probability=probability,
                 rating="definite" if probability >= definite else "possible",
                 contrast=region.contrast,

@@ -108,6 +108,7 @@ class ClassicalDetector:
             regions,
             [float(probability[rows[region.seed]]) for region in regions],
             shape=scan.magnitude.shape,
+            slice_mm=float(scan.spacing.max()),
             corner=corner,
             threshold=self._threshold,
             definite=self._definite,

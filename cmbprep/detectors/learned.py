@@ -176,6 +176,7 @@ class LearnedDetector:
             regions,
             [float(shown[rows[region.seed]]) for region in regions],
             shape=views.scan.magnitude.shape,
+            slice_mm=float(scan.spacing.max()),
             corner=views.corner,
             threshold=self._threshold,
             definite=self._definite,

@@ -115,6 +115,7 @@ class NetworkDetector:
             # The map holds float32; its decimal digits are meant.
             [round(peak, _DECIMALS) for peak, _ in parts],
             shape=scan.magnitude.shape,
+            slice_mm=float(scan.spacing.max()),
             threshold=self._threshold,
             definite=self._definite,
             warnings=warnings,
