@@ -161,26 +161,29 @@ def _row(kind: str, name: str, case: str, errors: Any, quality: Any, began: floa
 
 def format_tables(rows: list[Row]) -> str:
     """Give the Markdown tables: header errors by case, warped heads one by one."""
-    lines = [
-        "| scan to T1w | n | largest median, mm | largest 95 %, mm | not ok |",
-        "| --- | --- | --- | --- | --- |",
-    ]
     rigid = [row for row in rows if row["kind"] == "rigid"]
+    warped = [row for row in rows if row["kind"] == "warp"]
+    lines = []
+    if rigid:
+        lines += [
+            "| scan to T1w | n | largest median, mm | largest 95 %, mm | not ok |",
+            "| --- | --- | --- | --- | --- |",
+        ]
     for case in dict.fromkeys(row["case"] for row in rigid):
         group = [row for row in rigid if row["case"] == case]
         lines.append(
             f"| {case} | {len(group)} | {max(r['median'] for r in group):.2f} | "
             f"{max(r['p95'] for r in group):.2f} | {sum(r['verdict'] != 'ok' for r in group)} |"
         )
-    lines += [
-        "",
-        "| head and its warped twin | image | median, mm | 95 %, mm | verdict |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        if row["kind"] == "warp":
-            lines.append(
-                f"| {row['head']} | {row['case']} | {row['median']:.2f} | {row['p95']:.2f} | "
-                f"{row['verdict']} |"
-            )
+    if warped:
+        lines += [
+            "",
+            "| head and its warped twin | image | median, mm | 95 %, mm | verdict |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+    for row in warped:
+        lines.append(
+            f"| {row['head']} | {row['case']} | {row['median']:.2f} | {row['p95']:.2f} | "
+            f"{row['verdict']} |"
+        )
     return "\n".join(lines) + "\n"
