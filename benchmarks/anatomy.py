@@ -35,6 +35,7 @@ def main() -> int:
         command.add_argument("--cache", type=Path, default=Path("anatomy-cache"))
         command.add_argument("--real", type=Path, help="BIDS dataset of real heads")
         command.add_argument("--only", help="cases whose name holds this")
+        command.add_argument("--scan", choices=("thin", "thick"), help="spoil this one alone")
         command.add_argument("--json", type=Path, help="keep every row")
         command.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()

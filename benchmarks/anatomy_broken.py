@@ -30,7 +30,7 @@ def broken(arguments: argparse.Namespace) -> str:
     people = [simulated_person(seed, arguments.cache) for seed in seeds]
     rows: list[Row] = []
     for person, other in zip(people, people[1:] + people[:1], strict=True):
-        for row in _person_rows(person, other, arguments.only):
+        for row in _person_rows(person, other, arguments.only, arguments.scan):
             rows.append(row)
             print(row, file=sys.stderr, flush=True)
         if arguments.json:
@@ -112,11 +112,11 @@ SCANS: dict[str, Spoil] = {
 }
 
 
-def _person_rows(person: TruePerson, other: TruePerson, only: str | None) -> Iterator[Row]:
-    from cmbprep.algorithms.bias import correct_bias
-
-    t1w = correct_bias(person.t1w).image
-    for name in person.scans:
+def _person_rows(
+    person: TruePerson, other: TruePerson, only: str | None, scan: str | None
+) -> Iterator[Row]:
+    t1w = _corrected(person.t1w)
+    for name in person.scans if scan is None else (scan,):
         image = person.scans[name].image
         if name == "thin":  # 2 mm are enough for what is asked here
             from anatomy_cases import thick_slices
@@ -125,19 +125,18 @@ def _person_rows(person: TruePerson, other: TruePerson, only: str | None) -> Ite
         for case, spoil in SCANS.items():
             if only and only not in f"scan: {case}":
                 continue
-            spoilt = spoil(image)
-            for given in (t1w, None):
+            spoilt = _corrected(spoil(image))
+            for given in (None, t1w):
                 yield _row(person, f"scan: {case}", name, spoilt, given)
     if not only or only in "T1w: another person's":
-        strange = correct_bias(other.t1w).image
-        for name, scan in person.scans.items():
-            yield _row(person, "T1w: another person's", name, scan.image, strange)
+        strange = _corrected(other.t1w)
+        for name, own in person.scans.items():
+            corrected = _corrected(own.image)
+            yield _row(person, "T1w: another person's", name, corrected, strange)
+    thick = _corrected(person.scans["thick"].image)
     for case in ("a ball", "noise", "header turned by 180 degrees: upside-down"):
         if not only or only in f"T1w: {case}":
-            yield _row(
-                person, f"T1w: {case}", "thick", person.scans["thick"].image,
-                SCANS[case](person.t1w),
-            )  # fmt: skip
+            yield _row(person, f"T1w: {case}", "thick", thick, _corrected(SCANS[case](person.t1w)))
 
 
 _ANATOMY: dict[int, Any] = {}
@@ -159,9 +158,40 @@ def _anatomy(image: nib.Nifti1Image) -> Any:
     return _ANATOMY[id(image)]
 
 
-def _row(person: TruePerson, case: str, name: str, scan: Any, t1w: Any) -> Row:
+_DIRECT: dict[int, Any] = {}
+
+
+def _remembered(image: nib.Nifti1Image, *template: Any) -> Any:
+    """Register the last image to the template once: with a T1w that fails it goes as without."""
+    from cmbprep.algorithms.registration import register_to_template
+    from cmbprep.errors import ScanError
+
+    if id(image) not in _DIRECT:
+        _DIRECT.clear()
+        try:
+            result: Any = register_to_template(image, *template)
+        except ScanError as error:
+            result = error
+        _DIRECT[id(image)] = (result, image)
+    result, _ = _DIRECT[id(image)]
+    if isinstance(result, ScanError):
+        raise result
+    return result
+
+
+def _corrected(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Correct the bias; what it refuses goes on as it is, to be refused by what follows."""
     from cmbprep.algorithms.bias import correct_bias
-    from cmbprep.algorithms.scan_registration import register_scan
+    from cmbprep.errors import ScanError
+
+    try:
+        return correct_bias(image).image
+    except ScanError:
+        return image
+
+
+def _row(person: TruePerson, case: str, name: str, scan: Any, t1w: Any) -> Row:
+    from cmbprep.algorithms import scan_registration
     from cmbprep.algorithms.transforms import map_points
     from cmbprep.errors import ScanError
     from cmbprep.templates import load_template
@@ -174,10 +204,10 @@ def _row(person: TruePerson, case: str, name: str, scan: Any, t1w: Any) -> Row:
         if t1w is not None:
             anatomy, found, _ = _anatomy(t1w)
             to_template = found.to_template
-        placed = register_scan(
-            correct_bias(scan).image, anatomy, nib.load(template.t1w),
-            nib.load(template.brain_mask),
-        )  # fmt: skip
+        scan_registration.register_to_template = _remembered  # type: ignore[assignment]
+        placed = scan_registration.register_scan(
+            scan, anatomy, nib.load(template.t1w), nib.load(template.brain_mask)
+        )
     except ScanError as error:
         return {**row, "route": "none", "flagged": True, "why": error.message, "error": None}
     error = None

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def transforms(arguments: argparse.Namespace) -> str:
     if arguments.real is None:
         raise SystemExit("give the folder of real heads: --real DIR")
     rows: list[Row] = []
-    for row in (*_rigid_rows(arguments), *_warp_rows(arguments)):
+    for row in chain(_rigid_rows(arguments), _warp_rows(arguments)):
         rows.append(row)
         print(row, file=sys.stderr, flush=True)
         if arguments.json:
@@ -50,15 +51,17 @@ def transforms(arguments: argparse.Namespace) -> str:
     return format_tables(rows)
 
 
-def _images(dataset: Path, suffix: str) -> dict[str, nib.Nifti1Image]:
+def _paths(dataset: Path, suffix: str) -> dict[str, Path]:
+    paths = sorted(dataset.glob(f"sub-*/anat/*_{suffix}.nii*"))
+    return {path.name.partition("_")[0].removeprefix("sub-"): path for path in paths}
+
+
+def _image(path: Path) -> nib.Nifti1Image:
     from cmbprep.algorithms.bias import correct_bias
 
-    found = {}
-    for path in sorted(dataset.glob(f"sub-*/anat/*_{suffix}.nii*")):
-        image = nib.squeeze_image(nib.load(path))
-        image = nib.Nifti1Image(np.asarray(image.dataobj, dtype=np.float32), image.affine)
-        found[path.name.partition("_")[0]] = correct_bias(image).image
-    return found
+    image = nib.squeeze_image(nib.load(path))
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    return correct_bias(nib.Nifti1Image(data, image.affine)).image
 
 
 def _template() -> tuple[Any, Any]:
@@ -73,11 +76,11 @@ def _rigid_rows(arguments: argparse.Namespace) -> Iterator[Row]:
     from cmbprep.algorithms.masking import refine_brain_mask
     from cmbprep.algorithms.registration import register_rigid, register_to_template
 
-    scans, heads = _images(arguments.real, "T2starw"), _images(arguments.real, "T1w")
+    scans, heads = _paths(arguments.real, "T2starw"), _paths(arguments.real, "T1w")
     for name in sorted(set(scans) & set(heads)):
-        scan, head = scans[name], heads[name]
         if arguments.only and arguments.only not in f"rigid {name}":
             continue
+        scan, head = _image(scans[name]), _image(heads[name])
         found = register_to_template(head, *_template())
         mask = refine_brain_mask(head, found.brain_prior)
         start = register_rigid(scan, head, mask).to_reference
@@ -121,23 +124,24 @@ def _warp_rows(arguments: argparse.Namespace) -> Iterator[Row]:
     inside = np.argwhere(np.asarray(mask.dataobj) > 0)[::997]
     targets = inside @ mask.affine[:3, :3].T + mask.affine[:3, 3]
     for suffix in ("T1w", "T2starw"):
-        for number, (name, head) in enumerate(_images(arguments.real, suffix).items()):
+        for number, (name, path) in enumerate(_paths(arguments.real, suffix).items()):
             if arguments.only and arguments.only not in f"warp {name} {suffix}":
                 continue
+            head = _image(path)
             first = register_to_template(head, reference, mask)
             points = map_points(targets, (first.to_image,))
             centre = points.mean(axis=0)
             # From the twin's space to the head's: a warp, and then a motion.
-            chain = (
+            steps = (
                 smooth_warp(head.shape, head.affine, WARP_MM, 70 + number),
                 LinearMap(motion((12, -8, 10), (8, -12, 10), centre)),
             )
-            grid = Grid(head.shape, np.linalg.inv(chain[1].matrix) @ head.affine)
-            twin = apply_transforms(head, grid, chain, interpolation="cubic")
+            grid = Grid(head.shape, np.linalg.inv(steps[1].matrix) @ head.affine)
+            twin = apply_transforms(head, grid, steps, interpolation="cubic")
             began = time.perf_counter()
             second = register_to_template(twin, reference, mask)
             # Points of the template -> twin -> head, against template -> head.
-            there = map_points(targets, (second.to_image, *chain))
+            there = map_points(targets, (second.to_image, *steps))
             errors = np.linalg.norm(there - points, axis=1)
             yield _row("warp", name, suffix, errors, second.quality, began)
 
@@ -157,26 +161,29 @@ def _row(kind: str, name: str, case: str, errors: Any, quality: Any, began: floa
 
 def format_tables(rows: list[Row]) -> str:
     """Give the Markdown tables: header errors by case, warped heads one by one."""
-    lines = [
-        "| scan to T1w | n | largest median, mm | largest 95 %, mm | not ok |",
-        "| --- | --- | --- | --- | --- |",
-    ]
     rigid = [row for row in rows if row["kind"] == "rigid"]
+    warped = [row for row in rows if row["kind"] == "warp"]
+    lines = []
+    if rigid:
+        lines += [
+            "| scan to T1w | n | largest median, mm | largest 95 %, mm | not ok |",
+            "| --- | --- | --- | --- | --- |",
+        ]
     for case in dict.fromkeys(row["case"] for row in rigid):
         group = [row for row in rigid if row["case"] == case]
         lines.append(
             f"| {case} | {len(group)} | {max(r['median'] for r in group):.2f} | "
             f"{max(r['p95'] for r in group):.2f} | {sum(r['verdict'] != 'ok' for r in group)} |"
         )
-    lines += [
-        "",
-        "| head and its warped twin | image | median, mm | 95 %, mm | verdict |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        if row["kind"] == "warp":
-            lines.append(
-                f"| {row['head']} | {row['case']} | {row['median']:.2f} | {row['p95']:.2f} | "
-                f"{row['verdict']} |"
-            )
+    if warped:
+        lines += [
+            "",
+            "| head and its warped twin | image | median, mm | 95 %, mm | verdict |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+    for row in warped:
+        lines.append(
+            f"| {row['head']} | {row['case']} | {row['median']:.2f} | {row['p95']:.2f} | "
+            f"{row['verdict']} |"
+        )
     return "\n".join(lines) + "\n"

@@ -67,6 +67,7 @@ def local_shifts(
         for a, b in zip(low, high, strict=True)
     ]
     index = np.flatnonzero(region.ravel())
+    matcher = Matcher(image, grid, region, target, reference[1])
     lengths = []
     for centre in product(*axes):
         inside = np.all(np.abs(points - np.array(centre)) <= WIDTH / 2, axis=1)
@@ -74,7 +75,7 @@ def local_shifts(
             continue
         part = np.zeros(region.size, dtype=bool)
         part[index[inside]] = True
-        matcher = Matcher(image, grid, part.reshape(region.shape), target, reference[1])
+        matcher.look_at(part.reshape(region.shape))
         lengths.append(_best_shift(matcher, to_reference.matrix))
     return np.array(lengths)
 

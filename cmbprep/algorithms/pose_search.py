@@ -68,11 +68,18 @@ class Matcher:
         reference: NDArray[np.float32],
         reference_grid: Grid,
     ) -> None:
-        stride = 1 + (np.count_nonzero(scan_region) - 1) // MAX_POINTS
-        self.points = scan_grid.points()[scan_region.ravel()][::stride]
-        self.codes = _quantise(scan)[scan_region][::stride]
+        self._all_points = scan_grid.points()
+        self._all_codes = _quantise(scan)
         self.target = _quantise(reference).astype(np.float32)
         self.to_voxel = np.linalg.inv(reference_grid.affine)
+        self.look_at(scan_region)
+
+    def look_at(self, region: NDArray[np.bool_]) -> None:
+        """Look at another region of the same scan."""
+        index = np.flatnonzero(region)
+        index = index[:: 1 + (index.size - 1) // MAX_POINTS]
+        self.points = self._all_points[index]
+        self.codes = self._all_codes.ravel()[index]
 
     def __call__(self, matrix: NDArray[np.float64]) -> float:
         """Give the similarity under a map of points, shape (4, 4); 0 if too little overlaps."""

@@ -171,11 +171,14 @@ class _Stage:
     iterations: tuple[int, ...]
     resolution: tuple[float, ...]
     """Voxel size of each level, mm; a grid that is coarser is used as it is."""
+    sampled: float | None = None
+    """Part of the voxels that the metric looks at, on a lattice; all of them if None."""
 
     def arguments(self, fixed: str, moving: str, spacing: float) -> list[str]:
         shrink = [max(1, round(wanted / spacing)) for wanted in self.resolution]
+        sampling = "None" if self.sampled is None else f"Regular,{self.sampled:g}"
         return [
-            *("--metric", f"Mattes[{fixed},{moving},1,32,None]"),
+            *("--metric", f"Mattes[{fixed},{moving},1,32,{sampling}]"),
             *("--transform", self.transform),
             *("--convergence", f"[{_joined(self.iterations)},1e-6,10]"),
             *("--shrink-factors", _joined(shrink)),
@@ -187,8 +190,10 @@ def _joined(values: Sequence[float]) -> str:
     return "x".join(f"{value:g}" for value in values)
 
 
-RIGID_COARSE = _Stage("Rigid[0.1]", (60,), (4.0,))
-RIGID_FINE = _Stage("Rigid[0.1]", (30,), (2.0,))
+# Six numbers need not all voxels: on a tuning person with thick slices the error was 0.1 mm
+# with these parts and with all of them, at half the time.
+RIGID_COARSE = _Stage("Rigid[0.1]", (60,), (4.0,), sampled=0.25)
+RIGID_FINE = _Stage("Rigid[0.1]", (30,), (2.0,), sampled=0.5)
 AFFINE = (_Stage("Affine[0.1]", (80, 50), (6.0, 4.0)),)
 # The last level only brings the field to full resolution: iterating there takes three
 # times as long.
