@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--people",
         metavar="N",
         type=int,
-        default=60,
-        help="simulated people to fit to (default: 60)",
+        default=108,
+        help="simulated people to fit to (default: 108)",
     )
     parser.add_argument(
         "--tune-people",

@@ -53,7 +53,7 @@ def card(
     ]
     return {
         "name": "learned",
-        "version": "2",
+        "version": "3",
         "licence": "Apache-2.0",
         "intended_use": "Research. Finds candidates for microbleeds on T2*-weighted GRE, "
         "multi-echo GRE (magnitude, with or without phase) and SWI; a person looks at every one.",

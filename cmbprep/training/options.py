@@ -33,5 +33,5 @@ class FitOptions:
     seed: int = 0
     width: int = 24
     easy: float = 0.6
-    members: int = 3
+    members: int = 2
     short: bool = False
