@@ -85,6 +85,8 @@ class LocalField:
         mm, and the direction of the main field along the axes (unit length).
     in_plane_only
         Whether slices were treated one by one.
+    box
+        Smallest part of the grid that holds the mask.
     """
 
     local: FloatArray
@@ -95,6 +97,7 @@ class LocalField:
     spacing: NDArray[np.float64]
     b0: NDArray[np.float64]
     in_plane_only: bool
+    box: Box
 
 
 def local_field(
@@ -158,8 +161,7 @@ def local_field(
     unwrapped = unwrap(angles, signals, inside)
     del angles
     thick = bool(step.max() > THICK_MM)
-    distance = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=step)[1:-1, 1:-1, 1:-1]
-    distance = distance.astype(np.float32)
+    distance = _distance_to_outside(inside, step)
     parts = _combine(unwrapped, signals, scales, inside, distance, step, thick)
     whole = [np.zeros(mask.shape, np.float32) for _ in range(5)]
     for target, part in zip(whole, (*parts, distance), strict=True):
@@ -173,6 +175,7 @@ def local_field(
         spacing=step,
         b0=direction / np.linalg.norm(direction),
         in_plane_only=thick,
+        box=box,
     )
 
 
@@ -182,6 +185,21 @@ def _box(mask: NDArray[np.bool_]) -> Box:
         line = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
         parts.append(slice(int(line[0]), int(line[-1]) + 1))
     return (parts[0], parts[1], parts[2])
+
+
+def _distance_to_outside(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> FloatArray:
+    """Distance in mm of each voxel to the nearest one outside of the mask or the image."""
+    # The transform gives distances, too, but by way of three images of float64 at a time.
+    nearest = ndimage.distance_transform_edt(
+        np.pad(mask, 1), sampling=spacing, return_distances=False, return_indices=True
+    )
+    square = np.zeros(mask.shape)
+    for axis, places in enumerate(nearest[:, 1:-1, 1:-1, 1:-1]):
+        own = np.arange(1, mask.shape[axis] + 1, dtype=np.int32)
+        away = (places - own.reshape([-1 if a == axis else 1 for a in range(3)])) * spacing[axis]
+        away *= away
+        square += away
+    return np.sqrt(square, out=square).astype(np.float32)
 
 
 def _best_echoes(
@@ -321,14 +339,15 @@ def _v_sharp(
     spectrum = fft.rfftn(centred, s=padded, workers=1)
     removed = np.zeros(field.shape, np.float32)
     covered = np.zeros(field.shape, bool)
+    largest = 1 - _ball(wave * BALL_RADII_MM[0])
     for radius in BALL_RADII_MM:
         fits = (distance >= radius) & ~covered
         covered |= fits
         if not fits.any():
             continue
-        part = fft.irfftn(spectrum * (1 - _ball(wave * radius)), s=padded, workers=1)[inner]
+        transfer = largest if radius == BALL_RADII_MM[0] else 1 - _ball(wave * radius)
+        part = fft.irfftn(spectrum * transfer, s=padded, workers=1, overwrite_x=True)[inner]
         removed[fits] = part[fits]
-    largest = 1 - _ball(wave * BALL_RADII_MM[0])
     spectrum = fft.rfftn(removed, s=padded, workers=1)
     keep = largest > SHARP_THRESHOLD
     spectrum *= keep / np.where(keep, largest, 1)

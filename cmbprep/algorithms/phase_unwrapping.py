@@ -94,12 +94,14 @@ def _pairs(
     """For each axis the pairs of neighbours, numbered as ``image[mask]`` is, and their costs."""
     numbers = np.full(mask.shape, -1, np.int32)
     numbers[mask] = np.arange(np.count_nonzero(mask), dtype=np.int32)
+    angles = [phase[mask] for phase in phases]
+    signals = [magnitude[mask] for magnitude in magnitudes]
     pairs = []
     for axis in range(mask.ndim):
         low, high = _neighbours(axis, mask.ndim)
         both = mask[low] & mask[high]
-        cost = _edge_cost(phases, magnitudes, low, high, both)
-        pairs.append((numbers[low][both], numbers[high][both], cost))
+        first, second = numbers[low][both], numbers[high][both]
+        pairs.append((first, second, _edge_cost(angles, signals, first, second)))
     return pairs
 
 
@@ -255,17 +257,16 @@ def _neighbours(axis: int, ndim: int) -> tuple[tuple[slice, ...], tuple[slice, .
 def _edge_cost(
     phases: Sequence[FloatArray],
     magnitudes: Sequence[FloatArray],
-    low: tuple[slice, ...],
-    high: tuple[slice, ...],
-    both: NDArray[np.bool_],
+    first: NDArray[np.int32],
+    second: NDArray[np.int32],
 ) -> FloatArray:
     """Cost of going from a voxel to its neighbour: the echoes' mean, weighted by signal."""
-    total = np.zeros(int(both.sum()), np.float32)
+    total = np.zeros(len(first), np.float32)
     weight = np.full(total.shape, 1e-12, np.float32)
     for phase, magnitude in zip(phases, magnitudes, strict=True):
-        here, there = magnitude[low][both], magnitude[high][both]
+        here, there = magnitude[first], magnitude[second]
         weaker, stronger = np.minimum(here, there), np.maximum(here, there)
-        jump = np.abs(wrapped(phase[high][both] - phase[low][both])) / np.float32(np.pi)
+        jump = np.abs(wrapped(phase[second] - phase[first])) / np.float32(np.pi)
         coherence = (1 - jump) * weaker / np.maximum(stronger, np.float32(1e-12))
         total += stronger * coherence
         weight += stronger
