@@ -37,6 +37,8 @@ __all__ = [
     "zones_figure",
 ]
 
+#: Voxel size at which the head is outlined for the picture of the field, mm.
+HEAD_SPACING = 4.0
 #: On hover the second picture blinks over the first, as in a comparison by flicker.
 FLICKER = (
     ".cmb-over{opacity:0}"
@@ -69,6 +71,9 @@ def bias_figure(
 ) -> str:
     """Show a scan before and after bias correction, and the field between them.
 
+    The field is shown in the head: in the air around, it is no more than the continuation of
+    what was fitted inside.
+
     Parameters
     ----------
     before, after : arrays of shape (i, j, k)
@@ -99,28 +104,13 @@ def bias_figure(
     )
     divisor = None if field is None else first.on_same_grid(field)
     reach = _field_reach(first, second, inside)
+    paint_field = _field_painter((first, second), divisor, inside, shown, reach)
 
     def paint(volume: Volume) -> Painter:
         def draw(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
             draw_grey(canvas, box, volume.section(plane, index, shown), window)
 
         return draw
-
-    def paint_field(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-        with np.errstate(all="ignore"):
-            if divisor is not None:
-                logs = np.log2(np.asarray(divisor.section(plane, index, shown), np.float32))
-            else:
-                top = np.asarray(first.section(plane, index, shown), np.float32)
-                logs = np.log2(top / np.asarray(second.section(plane, index, shown), np.float32))
-        known = np.isfinite(logs)
-        pixels = colour_map(0.5 + np.where(known, logs, 0.0) / (2 * reach), FIELD_STOPS)
-        pixels[~known] = 13, 17, 23
-        size = (max(2, round(box[2])), max(2, round(box[3])))
-        uri, size = encode_picture(pixels, size=size, quality=80)
-        canvas.picture(uri, size, box)
-        if inside is not None:
-            canvas.path(contour_path(inside.section(plane, index, shown), box), "#24292f")
 
     plane = PLANES["axial"]
     indices = _indices(core, plane, 7)
@@ -134,6 +124,61 @@ def bias_figure(
     _colour_bar(sheet, reach)
     sheet.legend((), SIDES)
     return sheet.finish()
+
+
+def _field_painter(
+    images: tuple[Volume, Volume],
+    divisor: Volume | None,
+    inside: Volume | None,
+    shown: Crop,
+    reach: float,
+) -> Painter:
+    """Give what paints the field in the head; ``images`` are those before and after."""
+    first, second = images
+    head = _head(first, inside)
+
+    def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        with np.errstate(all="ignore"):
+            if divisor is not None:
+                logs = np.log2(np.asarray(divisor.section(plane, index, shown), np.float32))
+            else:
+                top = np.asarray(first.section(plane, index, shown), np.float32)
+                logs = np.log2(top / np.asarray(second.section(plane, index, shown), np.float32))
+        known = np.isfinite(logs) & head.section(plane, index, shown)
+        pixels = colour_map(0.5 + np.where(known, logs, 0.0) / (2 * reach), FIELD_STOPS)
+        pixels[~known] = 13, 17, 23
+        size = (max(2, round(box[2])), max(2, round(box[3])))
+        uri, size = encode_picture(pixels, size=size, quality=80)
+        canvas.picture(uri, size, box)
+        if inside is not None:
+            canvas.path(contour_path(inside.section(plane, index, shown), box), "#24292f")
+
+    return paint
+
+
+def _head(volume: Volume, inside: Volume | None) -> Volume:
+    """Outline the head, in voxels coarse enough to be quick; what is inside belongs to it."""
+    from scipy import ndimage
+
+    from cmbprep.algorithms.bias import head_mask
+
+    spacing = volume.frame.spacing
+    step = np.maximum(np.round(HEAD_SPACING / spacing), 1).astype(int)
+    values = np.nan_to_num(np.asarray(volume.data, np.float32), posinf=0, neginf=0)
+    # The mean of each block: a thin scalp would fall between single voxels.
+    thinned = tuple(slice(int(n) // 2, None, int(n)) for n in step)
+    coarse = ndimage.uniform_filter(values, step, mode="nearest")[thinned]
+    head: NDArray = np.ones(coarse.shape, bool)
+    if (coarse > 0).any():
+        head = head_mask(coarse, spacing * step)
+    # Rounded off, so that the coarse voxels do not show.
+    level = ndimage.gaussian_filter(head.astype(np.float32), 1.0)
+    for axis, (times, size) in enumerate(zip(step, volume.data.shape, strict=True)):
+        level = level.repeat(times, axis=axis)[(slice(None),) * axis + (slice(size),)]
+    head = ndimage.uniform_filter(level, step) > 0.5
+    if inside is not None:
+        head = head | (inside.data > 0)
+    return Volume(head, volume.frame)
 
 
 def _field_reach(first: Volume, second: Volume, inside: Volume | None) -> float:
