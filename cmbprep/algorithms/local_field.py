@@ -142,14 +142,9 @@ def local_field(
     """
     step = np.asarray(spacing, dtype=np.float64)
     direction = np.asarray(b0, dtype=np.float64)
-    if not len(phases) == len(magnitudes) == len(echo_times) > 0:
-        raise ValueError("each echo needs a phase, a magnitude and an echo time")
-    if any(image.shape != mask.shape for image in (*phases, *magnitudes)) or mask.ndim != 3:
-        raise ValueError("phases, magnitudes and mask must have one three-dimensional shape")
-    if not mask.any():
-        raise ValueError("the mask is empty")
-    if min(echo_times) <= 0 or field_strength <= 0:
-        raise ValueError("echo times and field strength must be positive")
+    _check(phases, magnitudes, echo_times, mask)
+    if field_strength <= 0:
+        raise ValueError("the field strength must be positive")
     if not np.linalg.norm(direction) > 0:
         raise ValueError("the main field needs a direction")
     box = _box(mask)
@@ -177,6 +172,23 @@ def local_field(
         in_plane_only=thick,
         box=box,
     )
+
+
+def _check(
+    phases: Sequence[FloatArray],
+    magnitudes: Sequence[FloatArray],
+    echo_times: Sequence[float],
+    mask: NDArray[np.bool_],
+) -> None:
+    """Raise ValueError where echoes and mask do not belong together."""
+    if not len(phases) == len(magnitudes) == len(echo_times) > 0:
+        raise ValueError("each echo needs a phase, a magnitude and an echo time")
+    if any(image.shape != mask.shape for image in (*phases, *magnitudes)) or mask.ndim != 3:
+        raise ValueError("phases, magnitudes and mask must have one three-dimensional shape")
+    if not mask.any():
+        raise ValueError("the mask is empty")
+    if min(echo_times) <= 0:
+        raise ValueError("echo times must be positive")
 
 
 def _box(mask: NDArray[np.bool_]) -> Box:

@@ -104,26 +104,36 @@ def bias_figure(
     )
     divisor = None if field is None else first.on_same_grid(field)
     reach = _field_reach(first, second, inside)
-    paint_field = _field_painter((first, second), divisor, inside, shown, reach)
-
-    def paint(volume: Volume) -> Painter:
-        def draw(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-            draw_grey(canvas, box, volume.section(plane, index, shown), window)
-
-        return draw
-
     plane = PLANES["axial"]
     indices = _indices(core, plane, 7)
     for heading, painter in (
-        ("Before", paint(first)),
-        ("After, same window", paint(second)),
-        ("Field that was divided out, with the contour of the brain", paint_field),
+        ("Before", _grey_painter(first, shown, window)),
+        ("After, same window", _grey_painter(second, shown, window)),
+        (
+            "Field that was divided out, with the contour of the brain",
+            _field_painter((first, second), divisor, inside, shown, reach),
+        ),
     ):
         sheet.heading(heading)
         sheet.row(plane, indices, 7, painter)
     _colour_bar(sheet, reach)
     sheet.legend((), SIDES)
     return sheet.finish()
+
+
+def _grey_painter(
+    volume: Volume,
+    shown: Crop,
+    window: tuple[float, float],
+    detail: float = 1.25,
+    quality: int = 80,
+) -> Painter:
+    """Give what paints sections in grey; see :func:`cmbprep.reports.sheet.draw_grey`."""
+
+    def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        draw_grey(canvas, box, volume.section(plane, index, shown), window, detail, quality)
+
+    return paint
 
 
 def _field_painter(
@@ -271,7 +281,11 @@ def registration_figure(
     masks = {name: first.on_same_grid(data) for name, data in (contours or {}).items()}
     guide = next(iter(masks.values()), None)
     shown, core = spread(first, guide, margin=20.0)
-    windows = [(0.0, 1.05 * foreground_window(volume, guide)[1]) for volume in (first, second)]
+    below, above = (
+        _grey_painter(volume, shown, (0.0, 1.05 * foreground_window(volume, guide)[1]), 1.1, 76)
+        for volume in (first, second)
+    )
+    reference, registered = _flicker_painters(below, above, _contour_painter(masks, shown))
     sheet = new_sheet(
         f"Registration of {moving_name} to {fixed_name}",
         "The same sections of both images, with the same contours.",
@@ -279,30 +293,6 @@ def registration_figure(
         shown,
         FLICKER,
     )
-
-    def paint_one(which: int) -> Painter:
-        volume = (first, second)[which]
-
-        def draw(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-            section = volume.section(plane, index, shown)
-            draw_grey(canvas, box, section, windows[which], detail=1.1, quality=76)
-
-        return draw
-
-    def lines(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-        for colour, mask in zip(CONTOURS, masks.values(), strict=False):
-            canvas.path(contour_path(mask.section(plane, index, shown), box), colour)
-
-    def reference(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-        paint_one(0)(canvas, box, plane, index)
-        canvas.open_group("cmb-over")
-        paint_one(1)(canvas, box, plane, index)
-        canvas.close_group()
-        lines(canvas, box, plane, index)
-
-    def registered(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-        paint_one(1)(canvas, box, plane, index)
-        lines(canvas, box, plane, index)
 
     sheet.heading(f"Above: {fixed_name}.   Below: {moving_name}.   Rest the pointer to alternate.")
     for name, columns in (("axial", 7), ("coronal", 7), ("sagittal", 6)):
@@ -315,6 +305,33 @@ def registration_figure(
         sheet.top += 6
     sheet.legend(list(zip(CONTOURS, masks, strict=False)), SIDES)
     return sheet.finish()
+
+
+def _contour_painter(masks: Mapping[str, Volume], shown: Crop) -> Painter:
+    """Give what draws the contours of masks, each in its colour."""
+
+    def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        for colour, mask in zip(CONTOURS, masks.values(), strict=False):
+            canvas.path(contour_path(mask.section(plane, index, shown), box), colour)
+
+    return paint
+
+
+def _flicker_painters(below: Painter, above: Painter, lines: Painter) -> tuple[Painter, Painter]:
+    """Give what paints the first image, the second hidden over it, and what paints the second."""
+
+    def first(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        below(canvas, box, plane, index)
+        canvas.open_group("cmb-over")
+        above(canvas, box, plane, index)
+        canvas.close_group()
+        lines(canvas, box, plane, index)
+
+    def second(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        above(canvas, box, plane, index)
+        lines(canvas, box, plane, index)
+
+    return first, second
 
 
 def zones_figure(
