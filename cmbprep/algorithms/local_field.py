@@ -56,6 +56,8 @@ IN_PLANE_SIGMA_MM = 6.0
 HALF_TRUST_SNR = 4.0
 #: A voxel whose signal is less than this part of its surroundings' is trusted by half.
 HALF_TRUST_SIGNAL = 0.45
+#: Standard deviation in mm of the surroundings that a voxel's signal is held against.
+SURROUNDINGS_MM = 5.0
 #: Distance from the mask's border, mm, from which the border takes no trust away.
 BORDER_MM = 3.0
 #: Echoes used at most: those that tell most of the field.
@@ -237,11 +239,16 @@ def _combine(
     local, total, trust = (np.zeros(shape, np.float32) for _ in range(3))
     weights, squares = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     flat = int(np.argmax(spacing)) if thick else None
+    brain = mask.astype(np.float32)
+    around = _blur(brain, SURROUNDINGS_MM / spacing)
     for phase, signal, scale in zip(unwrapped, signals, scales, strict=True):
         level = noise_level(signal, mask)
         level = max(level, 1e-3 * float(np.median(signal[mask])), 1e-12)
         ratio = signal / np.float32(level)
-        believed = _echo_trust(phase, signal, ratio, mask, spacing)
+        relative = signal / np.maximum(
+            _mean_around(signal, brain, around, SURROUNDINGS_MM / spacing), np.float32(1e-12)
+        )
+        believed = _echo_trust(phase, relative, ratio, mask, spacing)
         field = phase / np.float32(scale)
         field = _fill(field, believed, mask, spacing)
         if flat is None:
@@ -270,19 +277,18 @@ def _combine(
 
 def _echo_trust(
     phase: FloatArray,
-    signal: FloatArray,
+    relative: FloatArray,
     ratio: FloatArray,
     mask: NDArray[np.bool_],
     spacing: NDArray[np.float64],
 ) -> FloatArray:
     """How far an echo's phase can be believed, 0..1.
 
-    Three factors: the signal-to-noise ratio; the signal against its surroundings, because a
-    voxel dark by dephasing has no one phase; and the differences to the neighbours, which
-    say nothing once they come near half a turn.
+    Three factors: the signal-to-noise `ratio`; `relative`, the signal against its
+    surroundings, because a voxel dark by dephasing has no one phase; and the differences to
+    the neighbours, which say nothing once they come near half a turn.
     """
-    around = _smooth(signal, mask.astype(np.float32), mask, 5.0 / spacing)
-    relative = np.where(mask, signal / np.maximum(around, np.float32(1e-12)), np.float32(0))
+    relative = np.where(mask, relative, np.float32(0))
     relative = np.minimum(relative, np.float32(4))
     trust = ratio**2 / (ratio**2 + np.float32(HALF_TRUST_SNR**2))
     trust *= relative**4 / (relative**4 + np.float32(HALF_TRUST_SIGNAL**4))
@@ -307,11 +313,21 @@ def _smooth(
     sigma: ArrayLike,
 ) -> FloatArray:
     """Weighted Gaussian mean; where no weight is near, the image itself."""
-    total = ndimage.gaussian_filter(weight, sigma, mode="constant", truncate=3.0)
-    mean = ndimage.gaussian_filter(image * weight, sigma, mode="constant", truncate=3.0)
+    return _mean_around(image, weight, _blur(weight, sigma), sigma) * mask
+
+
+def _mean_around(
+    image: FloatArray, weight: FloatArray, total: FloatArray, sigma: ArrayLike
+) -> FloatArray:
+    """Weighted Gaussian mean, with the blurred weight given, which several images may share."""
+    mean = _blur(image * weight, sigma)
     known = total > 1e-4
-    result = np.where(known, mean / np.where(known, total, 1), image)
-    return np.asarray(result * mask, dtype=np.float32)
+    return np.asarray(np.where(known, mean / np.where(known, total, 1), image), dtype=np.float32)
+
+
+def _blur(image: FloatArray, sigma: ArrayLike) -> FloatArray:
+    blurred: FloatArray = ndimage.gaussian_filter(image, sigma, mode="constant", truncate=3.0)
+    return blurred
 
 
 def _fill(

@@ -76,8 +76,7 @@ def susceptibility_map(field: LocalField, *, threshold: float = DIVISION_THRESHO
         for n, p in zip(filled.shape, padding, strict=True)
     )
     kernel = dipole_kernel(shape, field.spacing, field.b0)
-    limit = np.float32(threshold)
-    held = np.where(np.abs(kernel) < limit, np.where(kernel < 0, -limit, limit), kernel)
+    held = np.copysign(np.maximum(np.abs(kernel), np.float32(threshold)), kernel)
     spectrum = fft.rfftn(filled.astype(np.float32), s=shape, workers=1) / held
     spectrum[0, 0, 0] = 0
     chi = fft.irfftn(spectrum, s=shape, workers=1, overwrite_x=True)
