@@ -361,6 +361,7 @@ def _v_sharp(
         for n, m in zip(field.shape, margin, strict=True)
     )
     wave = _wave_number(padded, spacing)
+    folded = _folded(padded)
     inner = tuple(slice(0, n) for n in field.shape)
     # A constant is harmonic; without it, the step at the mask's border is smaller.
     centred = np.where(mask, field - np.float32(np.median(field[mask])), np.float32(0))
@@ -374,21 +375,30 @@ def _v_sharp(
         if not fits.any():
             continue
         transfer = largest if radius == BALL_RADII_MM[0] else 1 - _ball(wave * radius)
-        part = fft.irfftn(spectrum * transfer, s=padded, workers=1, overwrite_x=True)[inner]
+        shell = spectrum * transfer[folded]
+        part = fft.irfftn(shell, s=padded, workers=1, overwrite_x=True)[inner]
         removed[fits] = part[fits]
     spectrum = fft.rfftn(removed, s=padded, workers=1)
     keep = largest > SHARP_THRESHOLD
-    spectrum *= keep / np.where(keep, largest, 1)
+    spectrum *= (keep / np.where(keep, largest, 1))[folded]
     result = fft.irfftn(spectrum, s=padded, workers=1, overwrite_x=True)[inner]
     return np.asarray(result * covered, dtype=np.float32)
 
 
 def _wave_number(shape: tuple[int, ...], spacing: NDArray[np.float64]) -> FloatArray:
-    """Length of the wave vector in rad/mm, laid out as ``rfftn`` does."""
-    kx = np.fft.fftfreq(shape[0], spacing[0]).astype(np.float32)[:, None, None]
-    ky = np.fft.fftfreq(shape[1], spacing[1]).astype(np.float32)[None, :, None]
-    kz = np.fft.rfftfreq(shape[2], spacing[2]).astype(np.float32)[None, None, :]
+    """Length of the wave vector in rad/mm, of the frequencies from 0 on along each axis."""
+    k = [np.fft.rfftfreq(n, d).astype(np.float32) for n, d in zip(shape, spacing, strict=True)]
+    kx, ky, kz = np.meshgrid(*k, indexing="ij", sparse=True)
     return np.asarray(np.float32(2 * np.pi) * np.sqrt(kx**2 + ky**2 + kz**2), dtype=np.float32)
+
+
+def _folded(shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Index that lays out what :func:`_wave_number` gives as ``rfftn`` does.
+
+    Along the first two axes, negative frequencies are as long as the positive ones.
+    """
+    i, j = (np.minimum(np.arange(n), n - np.arange(n)) for n in shape[:2])
+    return i[:, None], j[None, :]
 
 
 def _ball(kr: FloatArray) -> FloatArray:

@@ -143,7 +143,8 @@ def _turns(
         _sum_to_root(offsets, parents, order)
         result = within + offsets[run]
         result -= result[0]
-        if calm and not _is_smooth(value + 2 * np.pi * result, pairs, calm):
+        # Along the last axis what is joined is smooth as it is made.
+        if calm and not _is_smooth(value + 2 * np.pi * result, pairs[:-1], calm):
             return None
         results.append(result)
     return results
