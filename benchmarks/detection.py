@@ -39,22 +39,28 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="folder of another model of `learned`")
     parser.add_argument("--seeds", type=int, default=3, help="scans a background")
     parser.add_argument("--skip-speed", action="store_true")
+    parser.add_argument("--phase", action="store_true", help="measure the speed with phase, too")
     parser.add_argument("--one-grid", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one_grid is not None:
-        print(json.dumps(_time_one(arguments.detector, *GRIDS[arguments.one_grid])))
+        grid = GRIDS[arguments.one_grid]
+        print(json.dumps(_time_one(arguments.detector, *grid, phase=arguments.phase)))
         return 0
     if not arguments.skip_speed:
-        _print_speed(arguments.detector)
+        _print_speed(arguments.detector, phase=False)
+        if arguments.phase:
+            _print_speed(arguments.detector, phase=True)
     if arguments.backgrounds:
         _print_froc(arguments.detector, arguments.model, arguments.backgrounds, arguments.seeds)
     return 0
 
 
-def _print_speed(detector: str) -> None:
+def _print_speed(detector: str, *, phase: bool) -> None:
+    print(f"{'with' if phase else 'without'} phase")
     print("grid           voxel mm       wall s  cpu s  peak GB")
     for number, (shape, spacing) in enumerate(GRIDS):
         command = [sys.executable, __file__, "--detector", detector, "--one-grid", str(number)]
+        command += ["--phase"] if phase else []
         answer = subprocess.run(command, check=True, capture_output=True, text=True)
         wall, cpu, peak = json.loads(answer.stdout.splitlines()[-1])
         size, voxel = "x".join(map(str, shape)), "x".join(map(str, spacing))
@@ -62,9 +68,12 @@ def _print_speed(detector: str) -> None:
 
 
 def _time_one(
-    detector: str, shape: tuple[int, ...], spacing: tuple[float, ...]
+    detector: str, shape: tuple[int, ...], spacing: tuple[float, ...], *, phase: bool
 ) -> tuple[float, float, float]:
-    """Wall s, processor s and peak GB of one detection on a noisy, textured ellipsoid."""
+    """Wall s, processor s and peak GB of one detection on a noisy, textured ellipsoid.
+
+    Its phase, if it has one, goes through many turns and has noise, too.
+    """
     import resource
 
     from scipy import ndimage
@@ -80,12 +89,17 @@ def _time_one(
         for n, s, h, r in zip(shape, spacing, half, (70.0, 85.0, 65.0), strict=True)
     ]
     x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
+    angle = 9 * x + 6 * y * y - 7 * z * y + 0.1 * rng.standard_normal(shape, dtype=np.float32)
     scan = DetectorInput(
         magnitude=image.astype(np.float32),
         affine=np.diag([*spacing, 1.0]),
         brain_mask=x**2 + y**2 + z**2 < 1,
-        sequence="swi",
+        sequence="T2starw" if phase else "swi",
+        field_strength=3.0,
+        echo_times=(0.02,),
+        phases=(angle.astype(np.float32),) if phase else (),
     )
+    del angle
     chosen = get_detector(detector)
     wall, cpu = time.perf_counter(), time.process_time()
     chosen.detect(scan)

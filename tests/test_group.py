@@ -22,6 +22,7 @@ from tests.reports.outputtree import (
     TEMPLATE_SHAPE,
     Tree,
     make_lesion,
+    paint,
     voxel_of,
 )
 from tests.reports.test_individual import Page
@@ -176,13 +177,23 @@ def test_map_gives_each_session_one_vote(tree: Tree) -> None:
     assert (block["NumberOfScans"], block["NumberOfSessions"]) == (5, 4)
 
 
-def test_map_leaves_diamagnetic_spots_out(tree: Tree) -> None:
+def test_a_scan_with_nothing_but_a_diamagnetic_spot_votes_with_zeros(tree: Tree) -> None:
     bleed, mimic = make_lesion(1), make_lesion(2, susceptibility="diamagnetic")
     tree.add("sub-1_T2starw", [bleed, mimic])
     tree.add("sub-2_T2starw", [make_lesion(1, susceptibility="diamagnetic")])
     data = nib.load(run_group(tree.finish(), participants_tsv=None).maps[0]).get_fdata()
     assert data[voxel_of(bleed)] == pytest.approx(1 / 2)
     assert data[voxel_of(mimic)] == 0
+
+
+def test_a_microbleed_beside_a_diamagnetic_spot_keeps_all_its_voxels(tree: Tree) -> None:
+    bleed, mimic = make_lesion(1), make_lesion(2, susceptibility="diamagnetic")
+    mask = paint([bleed])
+    near = tuple(n + step for n, step in zip(voxel_of(mimic), (1, 0, 0), strict=True))
+    mask[near] = 1
+    tree.add("sub-1_T2starw", [bleed, mimic], mask=mask)
+    data = nib.load(run_group(tree.finish(), participants_tsv=None).maps[0]).get_fdata()
+    assert np.array_equal(data, mask)
 
 
 def test_map_is_skipped_with_a_reason_when_grids_differ(tree: Tree) -> None:

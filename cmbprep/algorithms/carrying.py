@@ -11,25 +11,17 @@ from collections.abc import Sequence
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import ndimage
 
-from .grids import Grid
+from .grids import Grid, crop_grid
 from .transforms import PointMap, apply_transforms, map_points
 
-__all__ = ["carry_atlas", "carry_lesions", "crop_grid"]
+__all__ = ["carry_atlas", "carry_lesions"]
 
 #: Voxels outside the brain mask that still get a region, mm: a lesion at the edge of a
 #: mask that is a little tight must find its zone.
 ATLAS_MARGIN_MM = 10.0
-
-
-def crop_grid(grid: Grid, corner: ArrayLike, shape: ArrayLike) -> Grid:
-    """Give the part of a grid that starts at a voxel and has a shape."""
-    affine = grid.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ np.asarray(corner, dtype=float)
-    i, j, k = (int(n) for n in np.asarray(shape))
-    return Grid((i, j, k), affine)
 
 
 def carry_atlas(

@@ -14,7 +14,7 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-__all__ = ["Grid", "resample_to_grid", "respaced_grid", "working_grid"]
+__all__ = ["Grid", "crop_grid", "resample_to_grid", "respaced_grid", "working_grid"]
 
 #: Gaussian full width at half maximum over its standard deviation.
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
@@ -63,6 +63,14 @@ class Grid:
         axes = (first, np.arange(self.shape[1]), np.arange(self.shape[2]))
         index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
         return index @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+
+def crop_grid(grid: Grid, corner: ArrayLike, shape: ArrayLike) -> Grid:
+    """Give the part of a grid that starts at a voxel and has a shape."""
+    affine = grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ np.asarray(corner, dtype=float)
+    i, j, k = (int(n) for n in np.asarray(shape))
+    return Grid((i, j, k), affine)
 
 
 def working_grid(

@@ -56,6 +56,8 @@ IN_PLANE_SIGMA_MM = 6.0
 HALF_TRUST_SNR = 4.0
 #: A voxel whose signal is less than this part of its surroundings' is trusted by half.
 HALF_TRUST_SIGNAL = 0.45
+#: Standard deviation in mm of the surroundings that a voxel's signal is held against.
+SURROUNDINGS_MM = 5.0
 #: Distance from the mask's border, mm, from which the border takes no trust away.
 BORDER_MM = 3.0
 #: Echoes used at most: those that tell most of the field.
@@ -85,6 +87,8 @@ class LocalField:
         mm, and the direction of the main field along the axes (unit length).
     in_plane_only
         Whether slices were treated one by one.
+    box
+        Smallest part of the grid that holds the mask.
     """
 
     local: FloatArray
@@ -95,6 +99,7 @@ class LocalField:
     spacing: NDArray[np.float64]
     b0: NDArray[np.float64]
     in_plane_only: bool
+    box: Box
 
 
 def local_field(
@@ -139,14 +144,9 @@ def local_field(
     """
     step = np.asarray(spacing, dtype=np.float64)
     direction = np.asarray(b0, dtype=np.float64)
-    if not len(phases) == len(magnitudes) == len(echo_times) > 0:
-        raise ValueError("each echo needs a phase, a magnitude and an echo time")
-    if any(image.shape != mask.shape for image in (*phases, *magnitudes)) or mask.ndim != 3:
-        raise ValueError("phases, magnitudes and mask must have one three-dimensional shape")
-    if not mask.any():
-        raise ValueError("the mask is empty")
-    if min(echo_times) <= 0 or field_strength <= 0:
-        raise ValueError("echo times and field strength must be positive")
+    _check(phases, magnitudes, echo_times, mask)
+    if field_strength <= 0:
+        raise ValueError("the field strength must be positive")
     if not np.linalg.norm(direction) > 0:
         raise ValueError("the main field needs a direction")
     box = _box(mask)
@@ -158,8 +158,7 @@ def local_field(
     unwrapped = unwrap(angles, signals, inside)
     del angles
     thick = bool(step.max() > THICK_MM)
-    distance = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=step)[1:-1, 1:-1, 1:-1]
-    distance = distance.astype(np.float32)
+    distance = _distance_to_outside(inside, step)
     parts = _combine(unwrapped, signals, scales, inside, distance, step, thick)
     whole = [np.zeros(mask.shape, np.float32) for _ in range(5)]
     for target, part in zip(whole, (*parts, distance), strict=True):
@@ -173,7 +172,25 @@ def local_field(
         spacing=step,
         b0=direction / np.linalg.norm(direction),
         in_plane_only=thick,
+        box=box,
     )
+
+
+def _check(
+    phases: Sequence[FloatArray],
+    magnitudes: Sequence[FloatArray],
+    echo_times: Sequence[float],
+    mask: NDArray[np.bool_],
+) -> None:
+    """Raise ValueError where echoes and mask do not belong together."""
+    if not len(phases) == len(magnitudes) == len(echo_times) > 0:
+        raise ValueError("each echo needs a phase, a magnitude and an echo time")
+    if any(image.shape != mask.shape for image in (*phases, *magnitudes)) or mask.ndim != 3:
+        raise ValueError("phases, magnitudes and mask must have one three-dimensional shape")
+    if not mask.any():
+        raise ValueError("the mask is empty")
+    if min(echo_times) <= 0:
+        raise ValueError("echo times must be positive")
 
 
 def _box(mask: NDArray[np.bool_]) -> Box:
@@ -182,6 +199,21 @@ def _box(mask: NDArray[np.bool_]) -> Box:
         line = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
         parts.append(slice(int(line[0]), int(line[-1]) + 1))
     return (parts[0], parts[1], parts[2])
+
+
+def _distance_to_outside(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> FloatArray:
+    """Distance in mm of each voxel to the nearest one outside of the mask or the image."""
+    # The transform gives distances, too, but by way of three images of float64 at a time.
+    nearest = ndimage.distance_transform_edt(
+        np.pad(mask, 1), sampling=spacing, return_distances=False, return_indices=True
+    )
+    square = np.zeros(mask.shape)
+    for axis, places in enumerate(nearest[:, 1:-1, 1:-1, 1:-1]):
+        own = np.arange(1, mask.shape[axis] + 1, dtype=np.int32)
+        away = (places - own.reshape([-1 if a == axis else 1 for a in range(3)])) * spacing[axis]
+        away *= away
+        square += away
+    return np.sqrt(square, out=square).astype(np.float32)
 
 
 def _best_echoes(
@@ -207,11 +239,16 @@ def _combine(
     local, total, trust = (np.zeros(shape, np.float32) for _ in range(3))
     weights, squares = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     flat = int(np.argmax(spacing)) if thick else None
+    brain = mask.astype(np.float32)
+    around = _blur(brain, SURROUNDINGS_MM / spacing)
     for phase, signal, scale in zip(unwrapped, signals, scales, strict=True):
         level = noise_level(signal, mask)
         level = max(level, 1e-3 * float(np.median(signal[mask])), 1e-12)
         ratio = signal / np.float32(level)
-        believed = _echo_trust(phase, signal, ratio, mask, spacing)
+        relative = signal / np.maximum(
+            _mean_around(signal, brain, around, SURROUNDINGS_MM / spacing), np.float32(1e-12)
+        )
+        believed = _echo_trust(phase, relative, ratio, mask, spacing)
         field = phase / np.float32(scale)
         field = _fill(field, believed, mask, spacing)
         if flat is None:
@@ -240,19 +277,18 @@ def _combine(
 
 def _echo_trust(
     phase: FloatArray,
-    signal: FloatArray,
+    relative: FloatArray,
     ratio: FloatArray,
     mask: NDArray[np.bool_],
     spacing: NDArray[np.float64],
 ) -> FloatArray:
     """How far an echo's phase can be believed, 0..1.
 
-    Three factors: the signal-to-noise ratio; the signal against its surroundings, because a
-    voxel dark by dephasing has no one phase; and the differences to the neighbours, which
-    say nothing once they come near half a turn.
+    Three factors: the signal-to-noise `ratio`; `relative`, the signal against its
+    surroundings, because a voxel dark by dephasing has no one phase; and the differences to
+    the neighbours, which say nothing once they come near half a turn.
     """
-    around = _smooth(signal, mask.astype(np.float32), mask, 5.0 / spacing)
-    relative = np.where(mask, signal / np.maximum(around, np.float32(1e-12)), np.float32(0))
+    relative = np.where(mask, relative, np.float32(0))
     relative = np.minimum(relative, np.float32(4))
     trust = ratio**2 / (ratio**2 + np.float32(HALF_TRUST_SNR**2))
     trust *= relative**4 / (relative**4 + np.float32(HALF_TRUST_SIGNAL**4))
@@ -277,11 +313,21 @@ def _smooth(
     sigma: ArrayLike,
 ) -> FloatArray:
     """Weighted Gaussian mean; where no weight is near, the image itself."""
-    total = ndimage.gaussian_filter(weight, sigma, mode="constant", truncate=3.0)
-    mean = ndimage.gaussian_filter(image * weight, sigma, mode="constant", truncate=3.0)
+    return _mean_around(image, weight, _blur(weight, sigma), sigma) * mask
+
+
+def _mean_around(
+    image: FloatArray, weight: FloatArray, total: FloatArray, sigma: ArrayLike
+) -> FloatArray:
+    """Weighted Gaussian mean, with the blurred weight given, which several images may share."""
+    mean = _blur(image * weight, sigma)
     known = total > 1e-4
-    result = np.where(known, mean / np.where(known, total, 1), image)
-    return np.asarray(result * mask, dtype=np.float32)
+    return np.asarray(np.where(known, mean / np.where(known, total, 1), image), dtype=np.float32)
+
+
+def _blur(image: FloatArray, sigma: ArrayLike) -> FloatArray:
+    blurred: FloatArray = ndimage.gaussian_filter(image, sigma, mode="constant", truncate=3.0)
+    return blurred
 
 
 def _fill(
@@ -315,33 +361,44 @@ def _v_sharp(
         for n, m in zip(field.shape, margin, strict=True)
     )
     wave = _wave_number(padded, spacing)
+    folded = _folded(padded)
     inner = tuple(slice(0, n) for n in field.shape)
     # A constant is harmonic; without it, the step at the mask's border is smaller.
     centred = np.where(mask, field - np.float32(np.median(field[mask])), np.float32(0))
     spectrum = fft.rfftn(centred, s=padded, workers=1)
     removed = np.zeros(field.shape, np.float32)
     covered = np.zeros(field.shape, bool)
+    largest = 1 - _ball(wave * BALL_RADII_MM[0])
     for radius in BALL_RADII_MM:
         fits = (distance >= radius) & ~covered
         covered |= fits
         if not fits.any():
             continue
-        part = fft.irfftn(spectrum * (1 - _ball(wave * radius)), s=padded, workers=1)[inner]
+        transfer = largest if radius == BALL_RADII_MM[0] else 1 - _ball(wave * radius)
+        shell = spectrum * transfer[folded]
+        part = fft.irfftn(shell, s=padded, workers=1, overwrite_x=True)[inner]
         removed[fits] = part[fits]
-    largest = 1 - _ball(wave * BALL_RADII_MM[0])
     spectrum = fft.rfftn(removed, s=padded, workers=1)
     keep = largest > SHARP_THRESHOLD
-    spectrum *= keep / np.where(keep, largest, 1)
+    spectrum *= (keep / np.where(keep, largest, 1))[folded]
     result = fft.irfftn(spectrum, s=padded, workers=1, overwrite_x=True)[inner]
     return np.asarray(result * covered, dtype=np.float32)
 
 
 def _wave_number(shape: tuple[int, ...], spacing: NDArray[np.float64]) -> FloatArray:
-    """Length of the wave vector in rad/mm, laid out as ``rfftn`` does."""
-    kx = np.fft.fftfreq(shape[0], spacing[0]).astype(np.float32)[:, None, None]
-    ky = np.fft.fftfreq(shape[1], spacing[1]).astype(np.float32)[None, :, None]
-    kz = np.fft.rfftfreq(shape[2], spacing[2]).astype(np.float32)[None, None, :]
+    """Length of the wave vector in rad/mm, of the frequencies from 0 on along each axis."""
+    k = [np.fft.rfftfreq(n, d).astype(np.float32) for n, d in zip(shape, spacing, strict=True)]
+    kx, ky, kz = np.meshgrid(*k, indexing="ij", sparse=True)
     return np.asarray(np.float32(2 * np.pi) * np.sqrt(kx**2 + ky**2 + kz**2), dtype=np.float32)
+
+
+def _folded(shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Index that lays out what :func:`_wave_number` gives as ``rfftn`` does.
+
+    Along the first two axes, negative frequencies are as long as the positive ones.
+    """
+    i, j = (np.minimum(np.arange(n), n - np.arange(n)) for n in shape[:2])
+    return i[:, None], j[None, :]
 
 
 def _ball(kr: FloatArray) -> FloatArray:

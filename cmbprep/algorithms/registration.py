@@ -21,7 +21,7 @@ from scipy import ndimage
 from cmbprep.errors import ScanError
 
 from .bias import clean_intensities, head_mask
-from .grids import Grid, resample_to_grid, working_grid
+from .grids import Grid, crop_grid, resample_to_grid, working_grid
 from .itk import SEED, image_grid, load_ants, to_ants
 from .local_fit import local_shifts
 from .pose_search import Pose, normalised_mutual_information, search_pose
@@ -318,7 +318,8 @@ def _deform(
     near, wide = distance <= RIM, distance <= LINEAR_RIM
     region = wide & _field_of_view(fixed_grid, moving_grid, start)
     crop = _bounding_box(wide, margin=0)
-    fixed_pair = fixed[crop], _cropped(fixed_grid, crop)
+    fixed_part = fixed[crop]
+    fixed_pair = fixed_part, crop_grid(fixed_grid, [s.start for s in crop], fixed_part.shape)
     moving_pair = (moving, moving_grid)
     linear, _, _ = _register(fixed_pair, moving_pair, region[crop], start, AFFINE)
     region = near & _field_of_view(fixed_grid, moving_grid, linear)
@@ -481,13 +482,6 @@ def _bounding_box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice, s
         for s, n in zip(found, mask.shape, strict=True)
     ]
     return parts[0], parts[1], parts[2]
-
-
-def _cropped(grid: Grid, crop: tuple[slice, slice, slice]) -> Grid:
-    affine = np.array(grid.affine)
-    affine[:3, 3] += affine[:3, :3] @ [s.start for s in crop]
-    i, j, k = (s.stop - s.start for s in crop)
-    return Grid((i, j, k), affine)
 
 
 def _similarity(

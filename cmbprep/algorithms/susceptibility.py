@@ -14,6 +14,7 @@ mapping of brain tissue in vivo using MRI phase data. Magn Reson Med 2009;62:151
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,10 +61,9 @@ def susceptibility_map(field: LocalField, *, threshold: float = DIVISION_THRESHO
     """
     from scipy import fft
 
-    inside = field.noise > 0
-    box = ndimage.find_objects(inside.astype(np.int8))[0]
+    box = field.box
     values, weight = field.local[box], field.trust[box]
-    mask = inside[box]
+    mask = field.noise[box] > 0
     # Half a ball of filling radius: wide against a void, narrow against the brain.
     sigma = 2.0 / field.spacing
     total = ndimage.gaussian_filter(weight, sigma, mode="constant", truncate=3.0)
@@ -76,8 +76,7 @@ def susceptibility_map(field: LocalField, *, threshold: float = DIVISION_THRESHO
         for n, p in zip(filled.shape, padding, strict=True)
     )
     kernel = dipole_kernel(shape, field.spacing, field.b0)
-    limit = np.float32(threshold)
-    held = np.where(np.abs(kernel) < limit, np.where(kernel < 0, -limit, limit), kernel)
+    held = np.copysign(np.maximum(np.abs(kernel), np.float32(threshold)), kernel)
     spectrum = fft.rfftn(filled.astype(np.float32), s=shape, workers=1) / held
     spectrum[0, 0, 0] = 0
     chi = fft.irfftn(spectrum, s=shape, workers=1, overwrite_x=True)
@@ -136,12 +135,12 @@ def phase_sign(
     if chi is None:
         chi = susceptibility_map(field)
     spacing = field.spacing
-    box = ndimage.find_objects((field.noise > 0).astype(np.int8))[0]
+    box = field.box
     trusted = (field.trust[box] > 0.3) & (field.depth[box] > INNER_MM)
     if np.count_nonzero(trusted) < 1000:
         return PhaseSign(None, 0.0)
-    thin = _high_pass(np.log(np.maximum(magnitude[box], 1e-6)), trusted, spacing)
-    strength = _high_pass(chi[box], trusted, spacing)
+    logarithm = np.log(np.maximum(magnitude[box], 1e-6))
+    thin, strength = _high_pass([logarithm, chi[box]], trusted, spacing)
     usual = float(np.median(np.abs(strength[trusted]))) / 0.6745
     level = float(np.median(np.abs(thin[trusted]))) / 0.6745
     if not (usual > 0 and level > 0):
@@ -167,14 +166,18 @@ def phase_sign(
 
 
 def _high_pass(
-    image: FloatArray, trusted: NDArray[np.bool_], spacing: NDArray[np.float64]
-) -> FloatArray:
-    """What differs from the trusted surroundings within 3 mm in the plane."""
+    images: Sequence[FloatArray], trusted: NDArray[np.bool_], spacing: NDArray[np.float64]
+) -> list[FloatArray]:
+    """What differs from the trusted surroundings within 3 mm in the plane, in each image."""
     weight = trusted.astype(np.float32)
     sigma = np.where(spacing <= 2 * spacing.min(), 3.0 / spacing, 0.0)
     total = ndimage.gaussian_filter(weight, sigma, mode="constant", truncate=3.0)
-    mean = ndimage.gaussian_filter(image * weight, sigma, mode="constant", truncate=3.0)
-    return np.asarray((image - mean / np.maximum(total, 1e-3)) * weight, dtype=np.float32)
+    total = np.maximum(total, 1e-3)
+    results = []
+    for image in images:
+        mean = ndimage.gaussian_filter(image * weight, sigma, mode="constant", truncate=3.0)
+        results.append(np.asarray((image - mean / total) * weight, dtype=np.float32))
+    return results
 
 
 def _block_sums(image: FloatArray, blocks: NDArray[np.int_]) -> NDArray[np.float64]:

@@ -59,13 +59,6 @@ class PhaseMaps:
     sign: PhaseSign
     warnings: tuple[str, ...] = ()
 
-    @property
-    def right_handed(self) -> NDArray[np.float32] | None:
-        """Local field in ppm that is positive where the main field is stronger, if known."""
-        if self.sign.sign is None:
-            return None
-        return self.field.local * np.float32(self.sign.sign)
-
 
 _MAPS: weakref.WeakKeyDictionary[DetectorInput, PhaseMaps] = weakref.WeakKeyDictionary()
 

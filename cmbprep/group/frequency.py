@@ -2,7 +2,7 @@
 
 A participant's session has one vote, shared by its scans: the map is the mean over
 participants' sessions of the mean over the session's scans. Scans without microbleeds vote
-too, with zeros.
+too, with zeros. Diamagnetic lesions are in no mask in template space.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.lesions import Lesion
 from cmbprep.outputs import BLOCK, write_image, write_json
 from cmbprep.reports.results import ScanResult
 from cmbprep.reports.tally import Tally
@@ -163,15 +162,14 @@ class _Grid:
 
     def inside(self, scan: ScanResult) -> NDArray[np.intp]:
         """Flat indices, first axis fastest, of the voxels in a scan's microbleeds."""
-        tally = Tally(scan.lesions)
         # Most scans of a cohort have no lesion: of their masks only the header is unpacked.
-        content = _read_mask(scan, whole=bool(tally.counted))
+        any_bleed = bool(Tally(scan.lesions).counted)
+        content = _read_mask(scan, whole=any_bleed)
         header = _header(content)
         self._check(scan, header)
-        if not tally.counted:
+        if not any_bleed:
             return np.zeros(0, dtype=np.intp)
-        found = _nonzero(header, content, int(np.prod(self.shape)))
-        return _without_mimics(found, self.shape, self.affine, tally) if tally.mimics else found
+        return _nonzero(header, content, int(np.prod(self.shape)))
 
     def _check(self, scan: ScanResult, header: nib.Nifti1Header) -> None:
         same = tuple(header.get_data_shape()) == self.shape and np.allclose(
@@ -213,27 +211,3 @@ def _nonzero(header: nib.Nifti1Header, content: bytes, size: int) -> NDArray[np.
     near = (blocks[:, None] * per_block + np.arange(per_block)).ravel()
     candidates = np.concatenate([near, np.arange(whole, values.size)])
     return candidates[values[candidates] != 0]
-
-
-def _without_mimics(
-    inside: NDArray[np.intp],
-    shape: tuple[int, ...],
-    affine: NDArray[np.float64],
-    tally: Tally,
-) -> NDArray[np.intp]:
-    """Leave out the voxels that lie nearer to a diamagnetic spot than to any microbleed."""
-    placed = [item for item in tally.lesions if _in_template(item) is not None]
-    if not any(item in tally.mimics for item in placed):
-        return inside
-    centres = np.array([_in_template(item) for item in placed], dtype=float)
-    voxels = np.stack(np.unravel_index(inside, shape, order="F"), axis=-1)
-    points = voxels @ affine[:3, :3].T + affine[:3, 3]
-    distance = np.linalg.norm(points[:, None] - centres[None], axis=-1)
-    mimic = np.array([item in tally.mimics for item in placed])
-    return inside[~mimic[distance.argmin(axis=1)]]
-
-
-def _in_template(lesion: Lesion) -> tuple[float, float, float] | None:
-    if lesion.x_mni is None or lesion.y_mni is None or lesion.z_mni is None:
-        return None
-    return lesion.x_mni, lesion.y_mni, lesion.z_mni

@@ -16,8 +16,7 @@ from nipype.interfaces.base import (
 )
 from numpy.typing import NDArray
 
-from cmbprep.algorithms.carrying import crop_grid
-from cmbprep.algorithms.grids import Grid, respaced_grid
+from cmbprep.algorithms.grids import Grid, crop_grid, respaced_grid
 from cmbprep.algorithms.itk import image_grid
 from cmbprep.algorithms.parcellation import Parcellation, draw_atlas
 from cmbprep.algorithms.person_zones import person_zones

@@ -37,6 +37,8 @@ __all__ = [
     "zones_figure",
 ]
 
+#: Voxel size at which the head is outlined for the picture of the field, mm.
+HEAD_SPACING = 4.0
 #: On hover the second picture blinks over the first, as in a comparison by flicker.
 FLICKER = (
     ".cmb-over{opacity:0}"
@@ -69,6 +71,9 @@ def bias_figure(
 ) -> str:
     """Show a scan before and after bias correction, and the field between them.
 
+    The field is shown in the head: in the air around, it is no more than the continuation of
+    what was fitted inside.
+
     Parameters
     ----------
     before, after : arrays of shape (i, j, k)
@@ -99,21 +104,57 @@ def bias_figure(
     )
     divisor = None if field is None else first.on_same_grid(field)
     reach = _field_reach(first, second, inside)
+    plane = PLANES["axial"]
+    indices = _indices(core, plane, 7)
+    for heading, painter in (
+        ("Before", _grey_painter(first, shown, window)),
+        ("After, same window", _grey_painter(second, shown, window)),
+        (
+            "Field that was divided out, with the contour of the brain",
+            _field_painter((first, second), divisor, inside, shown, reach),
+        ),
+    ):
+        sheet.heading(heading)
+        sheet.row(plane, indices, 7, painter)
+    _colour_bar(sheet, reach)
+    sheet.legend((), SIDES)
+    return sheet.finish()
 
-    def paint(volume: Volume) -> Painter:
-        def draw(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-            draw_grey(canvas, box, volume.section(plane, index, shown), window)
 
-        return draw
+def _grey_painter(
+    volume: Volume,
+    shown: Crop,
+    window: tuple[float, float],
+    detail: float = 1.25,
+    quality: int = 80,
+) -> Painter:
+    """Give what paints sections in grey; see :func:`cmbprep.reports.sheet.draw_grey`."""
 
-    def paint_field(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+    def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        draw_grey(canvas, box, volume.section(plane, index, shown), window, detail, quality)
+
+    return paint
+
+
+def _field_painter(
+    images: tuple[Volume, Volume],
+    divisor: Volume | None,
+    inside: Volume | None,
+    shown: Crop,
+    reach: float,
+) -> Painter:
+    """Give what paints the field in the head; ``images`` are those before and after."""
+    first, second = images
+    head = _head(first, inside)
+
+    def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
         with np.errstate(all="ignore"):
             if divisor is not None:
                 logs = np.log2(np.asarray(divisor.section(plane, index, shown), np.float32))
             else:
                 top = np.asarray(first.section(plane, index, shown), np.float32)
                 logs = np.log2(top / np.asarray(second.section(plane, index, shown), np.float32))
-        known = np.isfinite(logs)
+        known = np.isfinite(logs) & head.section(plane, index, shown)
         pixels = colour_map(0.5 + np.where(known, logs, 0.0) / (2 * reach), FIELD_STOPS)
         pixels[~known] = 13, 17, 23
         size = (max(2, round(box[2])), max(2, round(box[3])))
@@ -122,18 +163,32 @@ def bias_figure(
         if inside is not None:
             canvas.path(contour_path(inside.section(plane, index, shown), box), "#24292f")
 
-    plane = PLANES["axial"]
-    indices = _indices(core, plane, 7)
-    for heading, painter in (
-        ("Before", paint(first)),
-        ("After, same window", paint(second)),
-        ("Field that was divided out, with the contour of the brain", paint_field),
-    ):
-        sheet.heading(heading)
-        sheet.row(plane, indices, 7, painter)
-    _colour_bar(sheet, reach)
-    sheet.legend((), SIDES)
-    return sheet.finish()
+    return paint
+
+
+def _head(volume: Volume, inside: Volume | None) -> Volume:
+    """Outline the head, in voxels coarse enough to be quick; what is inside belongs to it."""
+    from scipy import ndimage
+
+    from cmbprep.algorithms.bias import head_mask
+
+    spacing = volume.frame.spacing
+    step = np.maximum(np.round(HEAD_SPACING / spacing), 1).astype(int)
+    values = np.nan_to_num(np.asarray(volume.data, np.float32), posinf=0, neginf=0)
+    # The mean of each block: a thin scalp would fall between single voxels.
+    thinned = tuple(slice(int(n) // 2, None, int(n)) for n in step)
+    coarse = ndimage.uniform_filter(values, step, mode="nearest")[thinned]
+    head: NDArray = np.ones(coarse.shape, bool)
+    if (coarse > 0).any():
+        head = head_mask(coarse, spacing * step)
+    # Rounded off, so that the coarse voxels do not show.
+    level = ndimage.gaussian_filter(head.astype(np.float32), 1.0)
+    for axis, (times, size) in enumerate(zip(step, volume.data.shape, strict=True)):
+        level = level.repeat(times, axis=axis)[(slice(None),) * axis + (slice(size),)]
+    head = ndimage.uniform_filter(level, step) > 0.5
+    if inside is not None:
+        head = head | (inside.data > 0)
+    return Volume(head, volume.frame)
 
 
 def _field_reach(first: Volume, second: Volume, inside: Volume | None) -> float:
@@ -226,7 +281,11 @@ def registration_figure(
     masks = {name: first.on_same_grid(data) for name, data in (contours or {}).items()}
     guide = next(iter(masks.values()), None)
     shown, core = spread(first, guide, margin=20.0)
-    windows = [(0.0, 1.05 * foreground_window(volume, guide)[1]) for volume in (first, second)]
+    below, above = (
+        _grey_painter(volume, shown, (0.0, 1.05 * foreground_window(volume, guide)[1]), 1.1, 76)
+        for volume in (first, second)
+    )
+    reference, registered = _flicker_painters(below, above, _contour_painter(masks, shown))
     sheet = new_sheet(
         f"Registration of {moving_name} to {fixed_name}",
         "The same sections of both images, with the same contours.",
@@ -234,30 +293,6 @@ def registration_figure(
         shown,
         FLICKER,
     )
-
-    def paint_one(which: int) -> Painter:
-        volume = (first, second)[which]
-
-        def draw(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-            section = volume.section(plane, index, shown)
-            draw_grey(canvas, box, section, windows[which], detail=1.1, quality=76)
-
-        return draw
-
-    def lines(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-        for colour, mask in zip(CONTOURS, masks.values(), strict=False):
-            canvas.path(contour_path(mask.section(plane, index, shown), box), colour)
-
-    def reference(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-        paint_one(0)(canvas, box, plane, index)
-        canvas.open_group("cmb-over")
-        paint_one(1)(canvas, box, plane, index)
-        canvas.close_group()
-        lines(canvas, box, plane, index)
-
-    def registered(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-        paint_one(1)(canvas, box, plane, index)
-        lines(canvas, box, plane, index)
 
     sheet.heading(f"Above: {fixed_name}.   Below: {moving_name}.   Rest the pointer to alternate.")
     for name, columns in (("axial", 7), ("coronal", 7), ("sagittal", 6)):
@@ -270,6 +305,33 @@ def registration_figure(
         sheet.top += 6
     sheet.legend(list(zip(CONTOURS, masks, strict=False)), SIDES)
     return sheet.finish()
+
+
+def _contour_painter(masks: Mapping[str, Volume], shown: Crop) -> Painter:
+    """Give what draws the contours of masks, each in its colour."""
+
+    def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        for colour, mask in zip(CONTOURS, masks.values(), strict=False):
+            canvas.path(contour_path(mask.section(plane, index, shown), box), colour)
+
+    return paint
+
+
+def _flicker_painters(below: Painter, above: Painter, lines: Painter) -> tuple[Painter, Painter]:
+    """Give what paints the first image, the second hidden over it, and what paints the second."""
+
+    def first(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        below(canvas, box, plane, index)
+        canvas.open_group("cmb-over")
+        above(canvas, box, plane, index)
+        canvas.close_group()
+        lines(canvas, box, plane, index)
+
+    def second(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+        above(canvas, box, plane, index)
+        lines(canvas, box, plane, index)
+
+    return first, second
 
 
 def zones_figure(

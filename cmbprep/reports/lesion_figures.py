@@ -117,28 +117,30 @@ def lesion_figure(
     side = (WIDTH - 8 * GAP) / 7
     locator_height = _draw_locator(canvas, volume, shown, window, middle, crop, side)
     for column, plane in enumerate(PLANES.values()):
+        at = middle[plane.normal]
+        section = volume.section(plane, at, crop)
+        cut = marked.section(plane, at, crop)
+        uri, size = encode_picture(grey_levels(section, close), lossless=True)
         for outlined in (False, True):
             left = GAP + (1 + 2 * column + outlined) * (side + GAP)
             box = _fit(volume.frame, crop, plane, (left, 30.0, side, side))
-            section = volume.section(plane, middle[plane.normal], crop)
-            uri, size = encode_picture(grey_levels(section, close), lossless=True)
             canvas.picture(uri, size, box, pixelated=True)
             if outlined:
-                cut = marked.section(plane, middle[plane.normal], crop)
-                canvas.path(
-                    outline_path((cut > 0) & (cut != lesion.index), box), "#79c0ff", width=1.2
-                )
-                canvas.path(outline_path(cut == lesion.index, box), CONTOURS[0], width=1.6)
+                _draw_outlines(canvas, cut, lesion.index, box)
                 _number_neighbours(canvas, volume.frame, plane, crop, box, neighbours, middle)
             else:
                 _ticks(canvas, plane, crop, box, centre)
-            mark_sides(
-                canvas, box, plane, volume.frame.position(plane, middle[plane.normal], centre)
-            )
+            mark_sides(canvas, box, plane, volume.frame.position(plane, at, centre))
             if outlined:
                 _scale_bar(canvas, volume.frame, plane, crop, box)
     canvas.height = 30 + max(side, locator_height) + GAP
     return canvas.render()
+
+
+def _draw_outlines(canvas: Canvas, cut: NDArray, index: int, box: Box) -> None:
+    """Outline a lesion, and in another colour all others, in a section through the labels."""
+    canvas.path(outline_path((cut > 0) & (cut != index), box), "#79c0ff", width=1.2)
+    canvas.path(outline_path(cut == index, box), CONTOURS[0], width=1.6)
 
 
 def _close_up(

@@ -22,6 +22,11 @@ def number(value: float) -> str:
     return "0" if text in ("", "-0") else text
 
 
+def _brightness(colour: str) -> float:
+    """Mean of the channels of a colour given as ``#rrggbb``, 0..1."""
+    return sum(int(colour[i : i + 2], 16) for i in (1, 3, 5)) / (3 * 255)
+
+
 @dataclass
 class Canvas:
     """An SVG drawing that is being built up, in pixels from the top left corner.
@@ -160,10 +165,14 @@ class Canvas:
         )
 
     def legend(self, place: tuple[float, float], entries: Sequence[tuple[str, str]]) -> None:
-        """Write a row of coloured squares with their meaning: (colour, text) each."""
+        """Write a row of coloured squares with their meaning: (colour, text) each.
+
+        A square that would not show on the ground has an outline.
+        """
         left, baseline = place
         for colour, content in entries:
-            self.rectangle((left, baseline - 9, 10, 10), fill=colour)
+            rim = "#8b949e" if _brightness(colour) < 0.15 else "none"
+            self.rectangle((left, baseline - 9, 10, 10), fill=colour, stroke=rim)
             self.text((left + 15, baseline), content, size=12)
             # Letters differ in width between fonts: leave room for a wide one.
             left += 15 + 7.2 * len(content) + 18

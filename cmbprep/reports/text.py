@@ -160,10 +160,28 @@ def _context(record: StageRecord) -> dict[str, Any]:
     names = record.files.names
     return {
         "version": record.block.get("Version", "n/a"),
+        **_echoes(record.block.get("EchoTimes") or ()),
         **{item.name: getattr(names, item.name) for item in fields(names)},
         **flatten(record.block.get("Quality", {})),
         **flatten(record.block.get("Parameters", {})),
     }
+
+
+def _echoes(times: Sequence[float | None]) -> dict[str, Any]:
+    """Say what the image of a scan was made of, where there are several echoes."""
+    from cmbprep.images import ECHO_TIME_FLOOR, select_echoes
+
+    if len(times) < 2:
+        return {}
+    known = [time for time in times if time is not None]
+    if len(known) < len(times):
+        return {"echoes": len(times), "echoes_untimed": len(times)}
+    used = [f"{1000 * known[index]:.3g}" for index in select_echoes(times)]
+    values: dict[str, Any] = {"echoes": len(times), "echo_floor_ms": 1000 * ECHO_TIME_FLOOR}
+    if len(used) == 1:
+        return {**values, "echo_taken_ms": used[0]}
+    averaged = f"{', '.join(used[:-1])} and {used[-1]}"
+    return {**values, "echoes_averaged": len(used), "echoes_averaged_ms": averaged}
 
 
 def _fill(

@@ -456,18 +456,21 @@ def implant(
             len(lesions) + 1, deposit, window, change, magnitude, labels, affine, sigma
         )
         lesions.append(lesion)
-    kept = np.abs(factor)
-    rng = np.random.default_rng(seed)
-    lost = np.sqrt(np.maximum(1 - kept**2, 0)) * sigma
-    noise = rng.standard_normal((2, *magnitude.shape), dtype=np.float32) * lost
-    image = np.hypot(magnitude * kept + noise[0], noise[1]).astype(np.float32)
-    image = np.where(lost > 0, image, magnitude)
     return Implanted(
-        image=image,
+        image=_lessened(magnitude, np.abs(factor), sigma, seed),
         labels=labels,
         phase=np.angle(factor).astype(np.float32),
         lesions=tuple(lesions),
     )
+
+
+def _lessened(magnitude: FloatArray, kept: FloatArray, sigma: float, seed: int) -> FloatArray:
+    """Keep a part (0..1) of the signal of each voxel, and the noise (sigma) as it was."""
+    rng = np.random.default_rng(seed)
+    lost = np.sqrt(np.maximum(1 - kept**2, 0)) * sigma
+    noise = rng.standard_normal((2, *magnitude.shape), dtype=np.float32) * lost
+    image = np.hypot(magnitude * kept + noise[0], noise[1]).astype(np.float32)
+    return np.where(lost > 0, image, magnitude)
 
 
 def _describe(

@@ -68,6 +68,49 @@ def add_image_steps(
         workflow.connect(read, "out_file", mask, "like")
     else:
         mask = add_mask_steps(workflow, read=read, register=register, title=title)
+    correct = _add_correction(
+        workflow, read=read, register=register, mask=mask, title=title, threads=threads
+    )
+    draw_image = step(
+        DrawImage(src=src, suffix=suffix), "draw_image", f"{title}: figures of the image"
+    )
+    fixed_to_moving = merge_lists("fixed_to_moving", 1)
+    figures = merge_lists("figures", 2)
+    workflow.connect(
+        [
+            (read, draw_image, [("out_file", "before")]),
+            (correct, draw_image, [("out_file", "after"), ("field", "field")]),
+            (mask, draw_image, [("brain_mask", "mask")]),
+            (correct, draw_registration, [("out_file", "moving")]),
+            (mask, draw_registration, [("brain_mask", "moving_mask")]),
+            (register, fixed_to_moving, [(to_fixed, "in1")]),
+            (fixed_to_moving, draw_registration, [("out", "fixed_to_moving")]),
+            (draw_image, figures, [("figures", "in1")]),
+            (draw_registration, figures, [("figures", "in2")]),
+            (figures, sink, [("out", "figures")]),
+        ]
+    )
+    warnings, quality = _add_records(
+        workflow, read=read, register=register, mask=mask, correct=correct, title=title
+    )
+    if given_mask is None:
+        workflow.connect(mask, "warnings", warnings, "in3")
+        workflow.connect(mask, "quality", quality, "mask")
+    workflow.connect(warnings, "out", sink, "warnings")
+    workflow.connect(quality, "out", sink, "quality")
+    return correct, mask
+
+
+def _add_correction(
+    workflow: pe.Workflow,
+    *,
+    read: pe.Node,
+    register: pe.Node,
+    mask: pe.Node,
+    title: str,
+    threads: int,
+) -> pe.Node:
+    """Correct the bias in the head, for the registration, and in the brain; give the latter."""
     rough = step(
         CorrectBias(threads=threads), "rough", f"{title}: bias correction", threads=threads
     )
@@ -77,46 +120,43 @@ def add_image_steps(
         f"{title}: bias correction in the brain",
         threads=threads,
     )
-    measure = step(MeasureImage(), "measure", f"{title}: measures")
-    draw_image = step(
-        DrawImage(src=src, suffix=suffix), "draw_image", f"{title}: figures of the image"
-    )
-    fixed_to_moving = merge_lists("fixed_to_moving", 1)
-    figures = merge_lists("figures", 2)
-    warnings = merge_lists("warnings", 4)
-    quality = merge_values("quality", ("image", "mask", "register"))
     workflow.connect(
         [
             (read, rough, [("out_file", "in_file")]),
             (rough, register, [("out_file", "in_file")]),
             (read, correct, [("out_file", "in_file")]),
             (mask, correct, [("brain_mask", "mask")]),
-            (read, draw_image, [("out_file", "before")]),
-            (correct, draw_image, [("out_file", "after"), ("field", "field")]),
-            (mask, draw_image, [("brain_mask", "mask")]),
+        ]
+    )
+    return correct
+
+
+def _add_records(
+    workflow: pe.Workflow,
+    *,
+    read: pe.Node,
+    register: pe.Node,
+    mask: pe.Node,
+    correct: pe.Node,
+    title: str,
+) -> tuple[pe.Node, pe.Node]:
+    """Measure the image; give the nodes that gather warnings and figures of merit."""
+    measure = step(MeasureImage(), "measure", f"{title}: measures")
+    warnings = merge_lists("warnings", 4)
+    quality = merge_values("quality", ("image", "mask", "register"))
+    workflow.connect(
+        [
             (read, measure, [("out_file", "before")]),
             (correct, measure, [("out_file", "after")]),
             (mask, measure, [("brain_mask", "mask")]),
-            (correct, draw_registration, [("out_file", "moving")]),
-            (mask, draw_registration, [("brain_mask", "moving_mask")]),
-            (register, fixed_to_moving, [(to_fixed, "in1")]),
-            (fixed_to_moving, draw_registration, [("out", "fixed_to_moving")]),
-            (draw_image, figures, [("figures", "in1")]),
-            (draw_registration, figures, [("figures", "in2")]),
             (read, warnings, [("warnings", "in1")]),
             (register, warnings, [("warnings", "in2")]),
             (measure, warnings, [("warnings", "in4")]),
             (measure, quality, [("quality", "image")]),
             (register, quality, [("quality", "register")]),
-            (figures, sink, [("out", "figures")]),
-            (warnings, sink, [("out", "warnings")]),
-            (quality, sink, [("out", "quality")]),
         ]
     )
-    if given_mask is None:
-        workflow.connect(mask, "warnings", warnings, "in3")
-        workflow.connect(mask, "quality", quality, "mask")
-    return correct, mask
+    return warnings, quality
 
 
 def add_mask_steps(

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 
-from cmbprep.algorithms.carrying import carry_atlas, carry_lesions, crop_grid
-from cmbprep.algorithms.grids import Grid
+from cmbprep.algorithms.carrying import carry_atlas, carry_lesions
+from cmbprep.algorithms.grids import Grid, crop_grid
 from cmbprep.algorithms.transforms import LinearMap, apply_transforms, map_points
 
 TEMPLATE = Grid(

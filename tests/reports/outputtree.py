@@ -166,10 +166,11 @@ def block(
 
 
 def paint(lesions: Sequence[Lesion]) -> np.ndarray:
-    """One voxel a lesion, in the template."""
+    """One voxel a microbleed, in the template; diamagnetic lesions are left out."""
     mask = np.zeros(TEMPLATE_SHAPE, np.uint8)
     for lesion in lesions:
-        mask[voxel_of(lesion)] = 1
+        if lesion.susceptibility != "diamagnetic":
+            mask[voxel_of(lesion)] = 1
     return mask
 
 

@@ -230,10 +230,30 @@ def test_bias_field_is_shown_as_the_ratio(head: np.ndarray) -> None:
     mask = ball(60)
     ramp = np.exp(np.linspace(-0.5, 0.5, SHAPE[0]))[:, None, None]
     svg = bias_figure(head * ramp, head, AFFINE, mask, field=np.broadcast_to(ramp, SHAPE))
-    field = pictures(svg)[14].astype(int)
-    middle = field[field.shape[0] // 2]
-    assert middle[5, 2] > middle[5, 0], "divided by less than 1 at the left: blue"
-    assert middle[-6, 0] > middle[-6, 2], "divided by more than 1 at the right: red"
+    field = pictures(svg)[17].astype(int)
+    left, right = (field[field.shape[0] // 2, field.shape[1] * n // 4] for n in (1, 3))
+    assert left[2] > left[0], "divided by less than 1 at the left: blue"
+    assert right[0] > right[2], "divided by more than 1 at the right: red"
+
+
+def test_bias_field_is_shown_in_the_head_alone(rng: np.random.Generator) -> None:
+    image = (400.0 * ball(70) + 5 * np.abs(rng.normal(0, 1, SHAPE))).astype(np.float32)
+    outer = np.where(ball(70), 1.0, 2.0)
+    svg = bias_figure(image * outer, image, AFFINE, ball(60), field=outer)
+    fields = [picture.astype(int) for picture in pictures(svg) if picture.ndim == 3][:-1]
+    assert len(fields) > 3
+    for field in fields:
+        assert np.mean(field[..., 0] > field[..., 2] + 60) < 0.02, "red is the air alone"
+    middle = fields[len(fields) // 2]
+    assert middle[:8, :8].max() < 60, "a corner: air"
+    assert middle[middle.shape[0] // 2, middle.shape[1] // 2].min() > 200, "unchanged"
+
+
+def test_black_has_an_outline_in_the_legend() -> None:
+    canvas = Canvas(200, 20, "title")
+    canvas.legend((4, 14), [("#000000", "ventricle"), ("#2fd6c8", "brain")])
+    boxes = list(ET.fromstring(canvas.render()).iter(f"{SVG}rect"))[1:]
+    assert [box.get("stroke") == "none" for box in boxes] == [False, True]
 
 
 def test_classes_of_counts_by_hand() -> None:

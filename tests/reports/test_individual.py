@@ -278,6 +278,40 @@ def test_methods_speak_of_phase_only_where_it_was_used(tree: Tree) -> None:
         assert ("could not be inferred" in text) == unknown
 
 
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ([0.02], None),
+        ([0.00942, 0.02], "2 echoes, the one of 20 ms was registered"),
+        ([0.004, 0.009], "2 echoes, the one of 9 ms was registered"),
+        (
+            [0.005, 0.015, 0.0251],
+            "those of 15 ms and later (15 and 25.1 ms, 2 of 3 echoes) were combined",
+        ),
+        ([0.005, None], "The scan's 2 echoes were combined into one image"),
+    ],
+    ids=["one", "late", "early", "several", "unknown"],
+)
+def test_methods_say_how_echoes_were_combined(
+    tree: Tree, times: list[float | None], said: str | None
+) -> None:
+    files = tree.add("sub-1_MEGRE")
+    root = tree.finish()
+    preproc = next(files.sidecar.parent.glob("*desc-preproc*.json"))
+    for sidecar in (preproc, files.sidecar):
+        content = json.loads(sidecar.read_text())
+        content["Cmbprep"]["EchoTimes"] = times
+        content["Cmbprep"]["Quality"] = {"phase_used": True, "phase_sign": 1}
+        sidecar.write_text(json.dumps(content))
+    text = Page(write_subject_report(root, "1").read_text()).text
+    assert ("(magnitude × echo time)²" in text) == (len(times) > 1)
+    if said is None:
+        assert "combined" not in text and "echoes" not in text
+    else:
+        assert said in text
+        assert text.count("echoes, the one of") + text.count("were combined") == 1
+
+
 def test_specification_names_what_exists() -> None:
     from cmbprep.lesions import COLUMNS
 
