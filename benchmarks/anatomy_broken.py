@@ -158,27 +158,6 @@ def _anatomy(image: nib.Nifti1Image) -> Any:
     return _ANATOMY[id(image)]
 
 
-_DIRECT: dict[int, Any] = {}
-
-
-def _remembered(image: nib.Nifti1Image, *template: Any) -> Any:
-    """Register the last image to the template once: with a T1w that fails it goes as without."""
-    from cmbprep.algorithms.registration import register_to_template
-    from cmbprep.errors import ScanError
-
-    if id(image) not in _DIRECT:
-        _DIRECT.clear()
-        try:
-            result: Any = register_to_template(image, *template)
-        except ScanError as error:
-            result = error
-        _DIRECT[id(image)] = (result, image)
-    result, _ = _DIRECT[id(image)]
-    if isinstance(result, ScanError):
-        raise result
-    return result
-
-
 def _corrected(image: nib.Nifti1Image) -> nib.Nifti1Image:
     """Correct the bias; what it refuses goes on as it is, to be refused by what follows."""
     from cmbprep.algorithms.bias import correct_bias
@@ -191,7 +170,7 @@ def _corrected(image: nib.Nifti1Image) -> nib.Nifti1Image:
 
 
 def _row(person: TruePerson, case: str, name: str, scan: Any, t1w: Any) -> Row:
-    from cmbprep.algorithms import scan_registration
+    from cmbprep.algorithms.scan_registration import register_scan
     from cmbprep.algorithms.transforms import map_points
     from cmbprep.errors import ScanError
     from cmbprep.templates import load_template
@@ -204,10 +183,7 @@ def _row(person: TruePerson, case: str, name: str, scan: Any, t1w: Any) -> Row:
         if t1w is not None:
             anatomy, found, _ = _anatomy(t1w)
             to_template = found.to_template
-        scan_registration.register_to_template = _remembered  # type: ignore[assignment]
-        placed = scan_registration.register_scan(
-            scan, anatomy, nib.load(template.t1w), nib.load(template.brain_mask)
-        )
+        placed = register_scan(scan, anatomy, nib.load(template.t1w), nib.load(template.brain_mask))
     except ScanError as error:
         return {**row, "route": "none", "flagged": True, "why": error.message, "error": None}
     error = None

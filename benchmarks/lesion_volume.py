@@ -45,11 +45,11 @@ def main() -> None:
 def pairs(number: int) -> Iterator[tuple[float, float, float]]:
     """Give slice thickness (mm), measured and true volume (mm^3) of the bleeds of one person."""
     from cmbprep.detectors.learned import LearnedDetector
-    from cmbprep.training.generation import FAMILIES, Task, _scans
+    from cmbprep.training.generation import FAMILIES, Task, training_scans
 
     detector = LearnedDetector()
     rng = np.random.default_rng([FAMILIES["train"][0], number])
-    for scan in _scans(Task("train", number, Path()), rng):
+    for scan in training_scans(Task("train", number, Path()), rng):
         bleeds = [s for s in scan.spots if s.kind == "microbleed" and s.diameter >= 2]
         centres = np.array([spot.centre for spot in bleeds]).reshape(-1, 3)
         for lesion in detector.detect(scan.scan).lesions:

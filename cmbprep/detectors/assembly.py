@@ -78,7 +78,10 @@ def assemble(
             continue
         index = len(lesions) + 1
         labels[voxels] = index
-        volume = void_volume(region.volume_mm3, slice_mm)
+        volume = region.volume_mm3
+        # Without contrast there is no void: the volume is that of the voxels.
+        if region.contrast > 0:
+            volume = void_volume(volume, slice_mm)
         lesions.append(
             DetectedLesion(
                 index=index,

@@ -12,10 +12,14 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-__all__ = ["FAMILIES", "Task", "generate", "plan_tasks"]
+if TYPE_CHECKING:
+    from .scans import TrainingScan
+
+__all__ = ["FAMILIES", "Task", "generate", "plan_tasks", "training_scans"]
 
 #: Role -> (first word of its seeds, bleeds a person or None for as many as people have,
 #: rounds of mimics, protocols a person).
@@ -116,7 +120,7 @@ def _make(task: Task) -> Task:
     if task.subject is not None:
         words += list(task.subject.encode())
     rng = np.random.default_rng(words)
-    for index, scan in enumerate(_scans(task, rng)):
+    for index, scan in enumerate(training_scans(task, rng)):
         # A stream of its own: a change to the candidates leaves the next scan as it was.
         samples, summary = collect(scan, 0, np.random.default_rng([*words, 1, index]))
         summary |= {
@@ -131,7 +135,16 @@ def _make(task: Task) -> Task:
     return task
 
 
-def _scans(task: Task, rng: np.random.Generator) -> Iterator:
+def training_scans(task: Task, rng: np.random.Generator) -> Iterator[TrainingScan]:
+    """Simulate the scans of a task, or put bleeds into its real ones.
+
+    Parameters
+    ----------
+    task
+        What to make scans of.
+    rng
+        Source of randomness.
+    """
     if task.subject is not None and task.results is not None:
         from .backgrounds import implant_scan, load_backgrounds
 
