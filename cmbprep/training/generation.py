@@ -12,12 +12,10 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .scans import TrainingScan
+from .scans import TrainingScan, simulate_scans
 
 __all__ = ["FAMILIES", "Task", "generate", "plan_tasks", "training_scans"]
 
@@ -153,7 +151,6 @@ def training_scans(task: Task, rng: np.random.Generator) -> Iterator[TrainingSca
         return
     from ..simulate.template_head import load_template_head
     from .protocols import draw_protocol
-    from .scans import simulate_scans
 
     _, bleeds, rounds, count = FAMILIES[task.role]
     protocols = [draw_protocol(rng) for _ in range(count)]
