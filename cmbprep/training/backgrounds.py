@@ -1,7 +1,8 @@
 """Real scans without microbleeds to train on: their sulci, veins and artefacts are real.
 
 Microbleeds are implanted (:mod:`cmbprep.simulate.implant`), so that the positives are still
-simulated; the negatives are not.
+simulated; the negatives are not. A scan of fine voxels is shown as coarser protocols would show
+it, another one each time, so that its veins and sulci are met at many resolutions.
 """
 
 from __future__ import annotations
@@ -11,18 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
+from ..algorithms.grids import resample_to_grid, respaced_grid
 from ..detectors.base import DetectorInput
 from ..outputs import find_records
 from ..simulate.implant import draw_deposits, implant, plausible_places
 from .scans import KnownSpot, TrainingScan
 
-__all__ = ["RealBackground", "implant_scan", "load_backgrounds"]
+__all__ = ["RealBackground", "implant_scan", "load_backgrounds", "shown_coarser"]
 
 #: Bleeds put into a scan, of these diameters (mm, of the deposit).
 BLEEDS = 14
 DIAMETERS = (0.8, 4.5)
+#: A scan whose voxels are smaller than this within the slices is shown coarser, mm.
+FINE_MM = 1.6
+# How many times larger its voxels become within the slices, and how thick its slices, mm.
+_ENLARGED = (1.0, 2.4)
+_SLICES_MM = (1.0, 6.0)
+# Power of the intensities: fluid is less bright against tissue in T2* than in T2 images.
+_POWER = (0.4, 1.0)
+# Noise that averaging has taken away is put back, as a part of the brain's median.
+_NOISE = (0.01, 0.05)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +63,35 @@ def load_backgrounds(output_dir: Path, subjects: list[str]) -> list[RealBackgrou
             places = plausible_places(data, mask, affine)
             found.append(RealBackground(subject, data, mask, affine, places))
     return found
+
+
+def shown_coarser(background: RealBackground, rng: np.random.Generator) -> RealBackground:
+    """Give a scan as a protocol with larger voxels would, if its voxels are fine.
+
+    Parameters
+    ----------
+    background
+        A scan; with voxels of :data:`FINE_MM` or more it is given back as it is.
+    rng
+        Source of the voxel size, the contrast and the noise.
+    """
+    sizes = voxel_sizes(background.affine)
+    axis = int(np.argmax(sizes))
+    within = np.delete(sizes, axis)
+    if within.min() >= FINE_MM:
+        return background
+    wanted = sizes * rng.uniform(*_ENLARGED)
+    wanted[axis] = max(sizes[axis], rng.uniform(*_SLICES_MM), wanted.min())
+    grid = respaced_grid(background.image.shape, background.affine, wanted)
+    image = np.maximum(background.image, 0) ** np.float32(rng.uniform(*_POWER))
+    image = resample_to_grid(image, background.affine, grid, extend=True)
+    part = resample_to_grid(background.mask, background.affine, grid)
+    mask = part > 0.5
+    level = np.float32(rng.uniform(*_NOISE) * np.median(image[mask]))
+    noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * level
+    image = np.hypot(image + noise[0], noise[1])
+    places = plausible_places(image, mask, grid.affine)
+    return RealBackground(background.name, image, mask, grid.affine, places)
 
 
 def implant_scan(background: RealBackground, rng: np.random.Generator) -> TrainingScan:

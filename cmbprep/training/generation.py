@@ -144,10 +144,10 @@ def training_scans(task: Task, rng: np.random.Generator) -> Iterator[TrainingSca
         Source of randomness.
     """
     if task.subject is not None and task.results is not None:
-        from .backgrounds import implant_scan, load_backgrounds
+        from .backgrounds import implant_scan, load_backgrounds, shown_coarser
 
         for background in load_backgrounds(task.results, [task.subject]):
-            yield implant_scan(background, rng)
+            yield implant_scan(shown_coarser(background, rng), rng)
         return
     from ..simulate.template_head import load_template_head
     from .protocols import draw_protocol
