@@ -15,6 +15,7 @@ from ..detectors.views import COLUMNS
 from .network import CandidateNetwork, Ensemble
 from .options import FitOptions
 from .samples import BLEED, CALCIFICATION, Samples
+from .symmetry import DEPTHS, Mirror
 
 __all__ = ["fit_ensemble", "fit_network", "predict"]
 
@@ -129,50 +130,19 @@ def _augmented(samples: Samples, rows: NDArray[np.int_], rng: np.random.Generato
     across = samples.across[rows].astype(np.float32)
     wide = samples.wide[rows].astype(np.float32)
     table = samples.table[rows].copy()
-    near, across, wide = _turned(near, across, wide, rng)
+    # The same symmetry for the whole batch.
+    first, second, swap, through = (bool(drawn) for drawn in rng.random(4) < 0.5)
+    mirror = Mirror(first=first, second=second, through=through, swap=swap)
+    near, across, wide = mirror.views(near, across, wide)
     near, across, wide = _hidden(near, across, wide, table, rng)
-    depths = _depth_channels()
     gain = np.exp(rng.normal(0, 0.12, (len(rows), 1, 1, 1))).astype(np.float32)
-    near[:, :depths] *= gain
+    near[:, :DEPTHS] *= gain
     across[:, :, :3] *= gain[:, None]
     wide[:, :5] *= gain
     noise = np.abs(rng.normal(0, 0.02, (len(rows), 1, 1, 1))).astype(np.float32)
-    near[:, :depths] += noise * rng.standard_normal(near[:, :depths].shape, dtype=np.float32)
+    near[:, :DEPTHS] += noise * rng.standard_normal(near[:, :DEPTHS].shape, dtype=np.float32)
     table += rng.normal(0, 0.03, table.shape).astype(np.float32)
     return [torch.from_numpy(np.ascontiguousarray(part)) for part in (near, across, wide, table)]
-
-
-def _depth_channels() -> int:
-    from ..algorithms.patches import NEAR_SHAPE
-
-    return NEAR_SHAPE[0] - 7
-
-
-def _turned(
-    near: NDArray[np.float32],
-    across: NDArray[np.float32],
-    wide: NDArray[np.float32],
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """One of the 16 symmetries of a slab, the same for the whole batch."""
-    first, second, swap, through = rng.random(4) < 0.5
-    if first:
-        near, wide = near[:, :, ::-1], wide[:, :, ::-1]
-        across = np.stack([across[:, 0, :, ::-1], across[:, 1]], axis=1)
-    if second:
-        near, wide = near[:, :, :, ::-1], wide[:, :, :, ::-1]
-        across = np.stack([across[:, 0], across[:, 1, :, ::-1]], axis=1)
-    if swap:
-        near, wide = near.swapaxes(2, 3), wide.swapaxes(2, 3)
-        across = across[:, ::-1]
-    if through:
-        depths = _depth_channels()
-        order = [*reversed(range(depths)), depths + 2, depths + 1, depths]
-        order += [depths + 5, depths + 4, depths + 3, depths + 6]
-        near = near[:, order]
-        across = across[..., ::-1]
-        wide = wide[:, [4, 3, 2, 1, 0, 6, 5]]
-    return near.copy(), across.copy(), wide.copy()
 
 
 def _hidden(
@@ -183,13 +153,12 @@ def _hidden(
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Hide phase, early echoes and echo time from some candidates."""
-    depths = _depth_channels()
     phase = rng.random(len(near)) < 0.35
-    near[phase, depths : depths + 3] = 0
+    near[phase, DEPTHS : DEPTHS + 3] = 0
     across[phase, :, 3] = 0
     table[phase, _PHASE] = 0
     echoes = rng.random(len(near)) < 0.35
-    near[echoes, depths + 3 : depths + 6] = 0
+    near[echoes, DEPTHS + 3 : DEPTHS + 6] = 0
     across[echoes, :, 4] = 0
     table[echoes, _ECHOES] = 0
     table[rng.random(len(near)) < 0.2, _BLOOM] = 0

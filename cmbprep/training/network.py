@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..algorithms.patches import ACROSS_SHAPE, NEAR_SHAPE, WIDE_SHAPE
+from .symmetry import ACROSS_BESIDE, NEAR_THROUGH, WIDE_THROUGH
 
 __all__ = ["CandidateNetwork", "Ensemble"]
 
@@ -139,6 +140,10 @@ class CandidateNetwork(nn.Module):
 class Ensemble(nn.Module):
     """Mean of the logits of networks that differ in their first weights and order of samples.
 
+    Each looks twice: at the views as they are, and reflected in the candidate. A point reflection
+    leaves a dipole field as it is, so that both show the same thing, and what the networks
+    make of it differs by chance only.
+
     Parameters
     ----------
     members
@@ -151,5 +156,16 @@ class Ensemble(nn.Module):
 
     def forward(self, near: Tensor, across: Tensor, wide: Tensor, table: Tensor) -> Tensor:
         """Give logits (n, 3) of nothing, microbleed, calcification."""
+        turned = _reflected(near, across, wide)
         found = [member(near, across, wide, table) for member in self.members]
+        found += [member(*turned, table) for member in self.members]
         return torch.stack(found).mean(dim=0)
+
+
+def _reflected(near: Tensor, across: Tensor, wide: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Views reflected in their middle: all three axes mirrored."""
+    return (
+        near[:, list(NEAR_THROUGH)].flip(2, 3),
+        across[:, :, list(ACROSS_BESIDE)].flip(3, 4),
+        wide[:, list(WIDE_THROUGH)].flip(2, 3),
+    )
