@@ -4,7 +4,8 @@ The fit shows the network far more bleeds than a scan holds. Tuning scans either
 people do, or many; a straight line in log-odds (Platt 1999) is fitted to them together with how
 much the number of bleeds that a scan seems to hold counts (:mod:`cmbprep.detectors.prevalence`), so
 that probabilities hold for both. Operating points are set as if all had as many as people do
-(:data:`NATURAL_BLEEDS`).
+(:data:`NATURAL_BLEEDS`), but ``possible`` not so low that many false ones are listed in those who
+have many.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ NATURAL_BLEEDS = 2.2
 CROWDED = 15
 #: Precision, on tuning scans, from which a lesion is called definite.
 DEFINITE_PRECISION = 0.95
+#: False positives a scan that ``possible`` may list on tuning scans, the crowded ones included.
+MOST_FALSE = 0.5
 #: Smallest probabilities of the two operating points.
 LEAST = {"possible": 0.2, "definite": 0.9}
 
@@ -201,7 +204,11 @@ def operating_points(
     scans: int,
     weight: NDArray[np.float64] | None = None,
 ) -> tuple[dict[str, float], dict[str, object]]:
-    """Choose ``possible`` (largest F1) and ``definite`` (precision) on tuning scans.
+    """Choose ``possible`` (largest F1, few false) and ``definite`` (precision) on tuning scans.
+
+    Where the number of bleeds counts in their probability, whoever has many bleeds has more
+    doubtful spots lifted above a point than others. So ``possible`` is raised, if need be, until
+    at most :data:`MOST_FALSE` false positives a scan are left, every scan counted in full.
 
     Parameters
     ----------
@@ -225,6 +232,11 @@ def operating_points(
     total = found * (1 + missed / max(int(target.sum()), 1))
     f1 = 2 * hits / np.maximum(listed + total, 1e-9)
     possible = max(float(probability[order[int(np.argmax(f1))]]), LEAST["possible"])
+    false = np.sort(probability[~target])[::-1]
+    allowed = int(MOST_FALSE * scans)
+    if len(false) > allowed:
+        # A step of the rounding above the first that is too many.
+        possible = max(possible, float(false[allowed]) + 0.001)
     precision = hits / listed
     good = np.flatnonzero((precision >= DEFINITE_PRECISION) & (probability[order] >= 0.5))
     definite = float(probability[order[good[-1]]]) if len(good) else 0.9

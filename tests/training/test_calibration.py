@@ -56,6 +56,17 @@ def test_operating_points_by_counting():
     assert sure["definite"] == pytest.approx(0.975)
 
 
+def test_possible_lists_at_most_half_a_false_positive_a_scan():
+    # One scan of three is crowded: its bleeds weigh little, but its false positives are listed.
+    probability = np.array([0.99, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55])
+    target = np.array([1, 1, 0, 1, 0, 1, 0, 1, 0, 1], bool)
+    for scans, listed in ((2, 4), (4, 6), (6, 8), (100, 10)):
+        points, _ = operating_points(probability, target, missed=0, scans=scans)
+        above = probability >= points["possible"]
+        assert above.sum() == listed
+        assert (above & ~target).sum() <= 0.5 * scans
+
+
 def test_several_candidates_of_one_bleed_count_once():
     logits = np.array([[-3.0, 3, -9], [-2.0, 2, -9], [3.0, -3, -9], [3.0, -4, -9]] * 30)
     scan = np.repeat(np.arange(30), 4)
