@@ -15,7 +15,7 @@ __all__ = ["add_brain_arguments", "need_torch", "run_brain"]
 
 
 def add_brain_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what ``train --model brain`` takes besides DEST, ``--seed`` and ``--samples-only``."""
+    """Add what ``train`` takes with ``--model brain`` only."""
     group = parser.add_argument_group("with --model brain")
     group.add_argument(
         "--heads", metavar="N", type=int, default=8, help="simulated heads (default: 8)"
@@ -28,13 +28,6 @@ def add_brain_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="T1w images NAME_image.nii.gz of whole heads, to learn from as well; NAME_mask.nii.gz "
         "beside each is its brain mask, from a tool that is trusted",
-    )
-    group.add_argument(
-        "--source",
-        metavar="TEXT",
-        nargs="+",
-        default=[],
-        help="where each of these images comes from, and its licence, for the model's card",
     )
     group.add_argument(
         "--steps", metavar="N", type=int, default=4500, help="of the fit (default: 4500)"

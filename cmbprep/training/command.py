@@ -57,6 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="participants of these results that are used (needed with --results)",
     )
     parser.add_argument(
+        "--source",
+        metavar="TEXT",
+        nargs="+",
+        default=[],
+        help="where each of --subjects, or each image of --masked, comes from, and its licence, "
+        "for the model's card",
+    )
+    parser.add_argument(
         "--real-scans",
         metavar="N",
         type=int,
@@ -106,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("the numbers of people, scans, processes and epochs must be 1 or more")
     if (args.results is None) != (not args.subjects):
         raise UsageError("--results and --subjects go together")
+    if len(args.source) not in (0, len(args.subjects)):
+        raise UsageError("give one --source for each of --subjects, or none")
     if not args.samples_only:
         need_torch()
     from .generation import generate, plan_tasks
@@ -206,6 +216,7 @@ def _fit(
     everyone = files("train")
     held = files("tune") + [path for path in everyone if _stem(path) in left_out]
     fitted = [path for path in everyone if _stem(path) not in left_out]
+    sources = dict(zip(subjects, args.source or ["not stated"] * len(subjects), strict=True))
     samples, summaries = load_samples(fitted), read_summaries(fitted)
     options = FitOptions(epochs=args.epochs, seed=args.seed, short=args.short)
     say(f"fitting to {len(samples)} candidates of {len(fitted)} scans")
@@ -216,7 +227,7 @@ def _fit(
     first_look = fit_first_look(samples, tuning_samples, len(held), missed, subjects)
     write_json(dest / "classical.json", first_look)
     (dest / f"{MODEL}.onnx").write_bytes(to_onnx(network))
-    write_json(dest / f"{MODEL}.json", card(tuning, samples, summaries, subjects, options))
+    write_json(dest / f"{MODEL}.json", card(tuning, samples, summaries, sources, options))
     return {"operating_points": tuning.points, **tuning.summary}
 
 

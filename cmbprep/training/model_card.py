@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def card(
     tuning: Tuning,
     samples: Samples,
     summaries: list[dict[str, Any]],
-    subjects: tuple[str, ...],
+    backgrounds: Mapping[str, str],
     options: FitOptions,
 ) -> dict[str, Any]:
     """Make the card.
@@ -40,8 +40,8 @@ def card(
         Calibration and operating points.
     samples, summaries
         That the network was fitted to, and what is known of their scans.
-    subjects
-        Of the real backgrounds.
+    backgrounds
+        Label of each real background -> where it comes from, and its licence.
     options
         Of the fit.
     """
@@ -53,7 +53,7 @@ def card(
     ]
     return {
         "name": "learned",
-        "version": "3",
+        "version": "4",
         "licence": "Apache-2.0",
         "intended_use": "Research. Finds candidates for microbleeds on T2*-weighted GRE, "
         "multi-echo GRE (magnitude, with or without phase) and SWI; a person looks at every one.",
@@ -66,12 +66,18 @@ def card(
             "calcification_candidates": int((samples.target == CALCIFICATION).sum()),
             "other_candidates": int((samples.target == 0).sum()),
             "heads": "the packaged template, deformed at random (cmbprep.simulate)",
-            "real_backgrounds": list(subjects),
+            "real_backgrounds": dict(backgrounds),
             "seeds": {
                 "simulated": {role: family[0] for role, family in FAMILIES.items()},
                 "implanted": REAL_FAMILY,
                 "fit": options.seed,
             },
+        },
+        "fit": {
+            "networks": options.members,
+            "epochs": options.epochs,
+            "bfloat16": options.short,
+            "views": "as they are, and reflected in the candidate",
         },
         "known": {
             "spacing_mm": [round(float(spacing.min()), 2), round(float(spacing.max()), 2)],
