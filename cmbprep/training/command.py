@@ -73,6 +73,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--epochs", metavar="N", type=int, default=12, help="default: 12")
     parser.add_argument(
+        "--networks",
+        metavar="N",
+        type=int,
+        default=3,
+        help="fitted one after the other and averaged (default: %(default)s)",
+    )
+    parser.add_argument(
         "--short",
         action="store_true",
         help="multiply in bfloat16: faster on processors with AMX",
@@ -110,8 +117,13 @@ def run(args: argparse.Namespace) -> int:
         return run_brain(args)
     if args.ratings:
         return _run_ratings(args)
-    if min(args.people, args.tune_people, args.real_scans, args.nprocs, args.epochs) < 1:
-        raise UsageError("the numbers of people, scans, processes and epochs must be 1 or more")
+    if (
+        min(args.people, args.tune_people, args.real_scans, args.nprocs, args.epochs, args.networks)
+        < 1
+    ):
+        raise UsageError(
+            "the numbers of people, scans, processes, epochs, networks must be 1 or more"
+        )
     if (args.results is None) != (not args.subjects):
         raise UsageError("--results and --subjects go together")
     if len(args.source) not in (0, len(args.subjects)):
@@ -218,7 +230,9 @@ def _fit(
     fitted = [path for path in everyone if _stem(path) not in left_out]
     sources = dict(zip(subjects, args.source or ["not stated"] * len(subjects), strict=True))
     samples, summaries = load_samples(fitted), read_summaries(fitted)
-    options = FitOptions(epochs=args.epochs, seed=args.seed, short=args.short)
+    options = FitOptions(
+        epochs=args.epochs, seed=args.seed, short=args.short, members=args.networks
+    )
     say(f"fitting to {len(samples)} candidates of {len(fitted)} scans")
     network = fit_ensemble(samples, options, say)
     tuning_samples, known = load_samples(held), read_summaries(held)

@@ -27,11 +27,11 @@ class FitOptions:
         Multiply in bfloat16: some times faster on processors with AMX, about as good.
     """
 
-    epochs: int = 14
+    epochs: int = 12
     batch: int = 128
     rate: float = 2e-3
     seed: int = 0
     width: int = 24
     easy: float = 0.6
-    members: int = 2
+    members: int = 3
     short: bool = False
