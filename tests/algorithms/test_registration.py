@@ -8,6 +8,7 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from cmbprep.algorithms.registration import (
     RegistrationQuality,
@@ -119,6 +120,27 @@ def test_noise_is_not_taken_for_a_head():
     rng = np.random.default_rng(0)
     noise = nib.Nifti1Image(rng.gamma(2, 20, size=SHAPE).astype(np.float32), AFFINE)
     assert register_rigid(noise, *reference()).quality.verdict == "failed"
+
+
+def test_a_phantom_is_no_brain_though_its_outline_fits():
+    """An ellipsoid as large as a head, evenly filled; with the head's inside it would do."""
+    template = reference()
+    found = register_to_template(_filled(np.full(SHAPE, 100.0)), *template)
+    assert found.quality.verdict == "failed"
+    assert "does not look like a brain inside" in " ".join(found.quality.reasons)
+    assert found.quality.interior < 1.01 < 1.05 < found.quality.similarity
+
+
+def _filled(values):
+    """The head's outline with other values in it, and noise."""
+    head = np.asarray(headphantom.head(SHAPE, AFFINE).dataobj)
+    inside = ndimage.binary_fill_holes(head > 0.2 * head.max())
+    noise = np.random.default_rng(2).normal(0, 3, SHAPE)
+    return nib.Nifti1Image(np.abs(np.where(inside, values, 2.0) + noise).astype(np.float32), AFFINE)
+
+
+def test_the_inside_of_a_warped_head_is_a_brains(warped):
+    assert warped[2].quality.interior > 1.05
 
 
 def test_quality_checks_itself():
