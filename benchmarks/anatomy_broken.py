@@ -71,14 +71,18 @@ def _noise(image: nib.Nifti1Image) -> nib.Nifti1Image:
     return nib.Nifti1Image(values, image.affine)
 
 
-def _ball(image: nib.Nifti1Image) -> nib.Nifti1Image:
-    """A phantom: an evenly filled ball of 85 mm radius, with noise."""
-    spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
-    axes = [(np.arange(n) - n / 2) * step for n, step in zip(image.shape, spacing, strict=True)]
-    x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
-    noise = np.random.default_rng(1).normal(0, 4, image.shape)
-    ball = np.where(x**2 + y**2 + z**2 < 85**2, 100.0, 3.0)
-    return nib.Nifti1Image(np.abs(ball + noise).astype(np.float32), image.affine)
+def _phantom(*radii: float) -> Spoil:
+    """An evenly filled ellipsoid with noise; semi-axes in mm, left to right, back to front, up."""
+
+    def spoil(image: nib.Nifti1Image) -> nib.Nifti1Image:
+        index = np.indices(image.shape).reshape(3, -1)
+        points = image.affine[:3, :3] @ index + image.affine[:3, 3:] - _centre(image)[:, None]
+        inside = (((points / np.array(radii)[:, None]) ** 2).sum(axis=0) < 1).reshape(image.shape)
+        noise = np.random.default_rng(1).normal(0, 4, image.shape)
+        values = np.abs(np.where(inside, 100.0, 3.0) + noise)
+        return nib.Nifti1Image(values.astype(np.float32), image.affine)
+
+    return spoil
 
 
 def _mirrored(image: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -106,7 +110,8 @@ SCANS: dict[str, Spoil] = {
     "half of the head: front": _half(1, False),
     "half of the head: top": _half(2, False),
     "noise": _noise,
-    "a ball": _ball,
+    "a ball of 85 mm": _phantom(85, 85, 85),
+    "an ellipsoid as large as a head": _phantom(72, 90, 75),
     "voxels a third too large": _voxel_size,
     "mirrored": _mirrored,
 }
@@ -134,7 +139,11 @@ def _person_rows(
             corrected = _corrected(own.image)
             yield _row(person, "T1w: another person's", name, corrected, strange)
     thick = _corrected(person.scans["thick"].image)
-    for case in ("a ball", "noise", "header turned by 180 degrees: upside-down"):
+    for case in (
+        "an ellipsoid as large as a head",
+        "noise",
+        "header turned by 180 degrees: upside-down",
+    ):
         if not only or only in f"T1w: {case}":
             yield _row(person, f"T1w: {case}", "thick", thick, _corrected(SCANS[case](person.t1w)))
 
@@ -225,4 +234,5 @@ def format_table(rows: list[Row], people: int) -> str:
         without = sum(row["route"] == "none" for row in group)
         title = "**all that are spoilt, but for mirrored ones**" if case is None else case
         lines.append(f"| {title} | {len(group)} | {flagged} | {without} |")
-    return "\n".join(lines) + f"\n\n{people} simulated people.\n"
+    who = "One simulated person" if people == 1 else f"{people} simulated people"
+    return "\n".join(lines) + f"\n\n{who}.\n"
