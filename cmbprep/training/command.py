@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--people",
         metavar="N",
         type=int,
-        default=108,
-        help="simulated people to fit to (default: 108)",
+        default=160,
+        help="simulated people to fit to (default: %(default)s)",
     )
     parser.add_argument(
         "--tune-people",
