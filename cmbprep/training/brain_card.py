@@ -14,7 +14,11 @@ __all__ = ["brain_card"]
 
 
 def brain_card(
-    sha256: str, simulated: int, real: dict[str, str], options: BrainFitOptions
+    sha256: str,
+    simulated: int,
+    real: dict[str, str],
+    options: BrainFitOptions,
+    begun: str | None = None,
 ) -> dict[str, Any]:
     """Make the card.
 
@@ -28,10 +32,12 @@ def brain_card(
         Names of the real heads, and where they come from.
     options
         Of the fit.
+    begun
+        sha256 of the model that the fit went on from; None for random weights.
     """
     return {
         "name": "brain",
-        "version": "1",
+        "version": "2",
         "licence": "Apache-2.0",
         "sha256": sha256,
         "intended_use": "Research. Brain masks of T1-weighted, T2*-weighted, gradient-echo and "
@@ -50,7 +56,7 @@ def brain_card(
             "colours": "drawn anew for each scan (cmbprep.training.brain_colours)",
             "seeds": {"heads": SIMULATED_SEED, "fit": options.seed},
         },
-        "fit": {"steps": options.steps, "rate": options.rate},
+        "fit": {"steps": options.steps, "rate": options.rate, "begun_from": begun},
         "spacing_mm": SPACING,
         "input": "roots of intensities, about 0 to 1, and the field of view",
         "output": "log-odds of brain, about the distance to its border in mm",
