@@ -96,6 +96,7 @@ def test_wrong_arguments_are_told_before_anything_is_made(tmp_path, arguments, m
     assert not dest.exists()
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_fit_can_go_on_from_a_model():
     """What is read back computes what the file does: scales of normalisations are in order."""
     pytest.importorskip("torch")
