@@ -116,7 +116,7 @@ def _tissue_image(head: TrainingHead, rng: np.random.Generator) -> FloatArray:
     """Give each tissue an intensity: of a kind of sequence, or any."""
     assert head.fractions is not None
     kind = CONTRASTS[rng.choice(3, p=(0.6, 0.25, 0.15))]
-    anything = rng.random() < 0.1
+    anything = rng.random() < 0.35
     shape = head.distance.shape
     texture = smooth_noise(shape, float(rng.uniform(2, 8)), rng)
     image = np.zeros(shape, np.float32)
@@ -137,24 +137,15 @@ def _recoloured(head: TrainingHead, rng: np.random.Generator) -> FloatArray:
     assert head.image is not None
     image = head.image
     choice = rng.random()
-    if choice < 0.35:
+    if choice < 0.25:
         return image.copy()
     outer = _curve(image, rng)
-    if choice < 0.45:
+    if choice < 0.4:
         return outer
-    inner = _fluid_bright(image, rng) if choice < 0.75 else _curve(image, rng)
+    inner = _curve(image, rng)
     # Over a voxel, as partial volume does.
     part = np.clip(head.distance / 3 + 0.5 + rng.uniform(-0.3, 0.3), 0, 1)
     return np.asarray(inner * part + outer * (1 - part), np.float32)
-
-
-def _fluid_bright(image: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Map T1w intensities of the brain as T2* or T2 weighting would: fluid, grey, then white."""
-    kind = CONTRASTS[0 if rng.random() < 0.75 else 2]
-    csf, grey, white = (rng.uniform(*kind[name]) for name in ("csf", "gm", "wm"))
-    knots = [0.2, 0.45, 0.65, 0.95, 1.5]
-    levels = [csf, (csf + grey) / 2, grey, white, white * rng.uniform(0.5, 1.5)]
-    return np.interp(image, knots, levels).astype(np.float32)
 
 
 def _curve(image: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -173,7 +164,7 @@ def _suppress_outside(
     image: FloatArray, distance: FloatArray, rng: np.random.Generator
 ) -> FloatArray:
     """Take signal away outside of the brain: suppressed fat, or a head that was stripped."""
-    if rng.random() >= 0.2:
+    if rng.random() >= 0.35:
         return image
     margin = rng.uniform(0, 8)
     left = rng.uniform(0, 0.5)
@@ -188,7 +179,7 @@ def _drop_signal(image: FloatArray, distance: FloatArray, rng: np.random.Generat
         return image
     low = surface[surface[:, 2] < np.percentile(surface[:, 2], 30)]
     image = image.copy()
-    for _ in range(max(0, int(rng.integers(-3, 4)))):
+    for _ in range(max(0, int(rng.integers(-2, 4)))):
         pool = low if rng.random() < 0.75 else surface
         centre = pool[rng.integers(len(pool))]
         sigma = rng.uniform(5, 14, 3) / SPACING
@@ -226,7 +217,7 @@ def _move(
     image: FloatArray, distance: FloatArray, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
     """Turn, scale, shift and bend the head, into the box of a training scan."""
-    widest = 40.0 if rng.random() < 0.15 else 12.0
+    widest = 40.0 if rng.random() < 0.3 else 18.0
     angles = rng.uniform(-widest, widest, 3) * np.array([1.0, 0.7, 0.7])
     scale = np.exp(rng.normal(0, 0.07) + rng.normal(0, 0.04, 3))
     matrix = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() / scale
@@ -234,7 +225,7 @@ def _move(
         matrix[:, 0] *= -1
     brain = np.argwhere(distance[::3, ::3, ::3] > 0) * 3.0
     middle = (brain.min(axis=0) + brain.max(axis=0)) / 2
-    far = np.array([25.0, 30.0, 36.0]) if rng.random() < 0.2 else np.array([10.0, 12.0, 16.0])
+    far = np.array([25.0, 30.0, 36.0]) if rng.random() < 0.4 else np.array([10.0, 12.0, 16.0])
     centre = (np.array(BOX) - 1) / 2 + rng.uniform(-far, far) / SPACING + np.array([0, 0, 3.0])
     axes = [np.arange(n, dtype=np.float32) for n in BOX]
     bend = rng.uniform(0, 1.1)
@@ -267,8 +258,8 @@ def _bias(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     step = 11
     coarse = tuple(-(-n // step) + 1 for n in shape)
     noise = ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), 1.3, mode="wrap")
-    logarithm = noise / noise.std() * np.float32(rng.uniform(0, 0.3))
-    if rng.random() < 0.25:
+    logarithm = noise / noise.std() * np.float32(rng.uniform(0, 0.45))
+    if rng.random() < 0.35:
         direction = rng.normal(size=3)
         direction *= rng.uniform(0, 1.2) / np.linalg.norm(direction)
         for axis in range(3):
@@ -297,7 +288,7 @@ def _acquire(image: FloatArray, rng: np.random.Generator) -> FloatArray:
         if count != shape[axis]:
             places = np.linspace(0, shape[axis] - 1, count)
             image = _line_sample(image, axis, places)
-    level = rng.uniform(0, 0.05) * float(np.percentile(image[::3, ::3, ::3], 95))
+    level = rng.uniform(0, 0.08) * float(np.percentile(image[::3, ::3, ::3], 95))
     real = image + level * rng.standard_normal(image.shape, dtype=np.float32)
     if rng.random() < 0.7:
         other = level * rng.standard_normal(image.shape, dtype=np.float32)

@@ -43,7 +43,7 @@ class BrainFitOptions:
     steps: int = 4500
     rate: float = 2e-3
     seed: int = 0
-    real_share: float = 0.6
+    real_share: float = 0.5
 
 
 def fit_brain_network(

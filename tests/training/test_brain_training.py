@@ -6,7 +6,7 @@ from cmbprep.algorithms.brain_extraction import BOX, SPACING
 from cmbprep.cli.tools import build_parser
 from cmbprep.errors import UsageError
 from cmbprep.simulate.tissue import TISSUES
-from cmbprep.training.brain_colours import _fluid_bright, draw_scan
+from cmbprep.training.brain_colours import draw_scan
 from cmbprep.training.brain_heads import TrainingHead, load_head, make_heads, real_head
 from tests.algorithms.headphantom import brain, grid_affine, head
 
@@ -116,17 +116,6 @@ def test_a_fit_can_go_on_from_a_model():
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-6), name
     with pytest.raises(ValueError, match="another network"):
         brain_from_onnx(brain_to_onnx(BrainNetwork(widths=(16, 24, 32, 24))))
-
-
-def test_fluid_is_brightest_where_a_brain_is_given_other_weighting():
-    image = np.linspace(0, 1.5, 200, dtype=np.float32)
-    for number in range(20):
-        changed = _fluid_bright(image, np.random.default_rng([7, number]))
-        fluid, white = changed[image < 0.15], changed[np.abs(image - 0.95) < 0.02]
-        assert (changed >= 0).all()
-        assert np.ptp(fluid) == 0
-        assert 0.5 <= fluid.mean() <= 1.2
-        assert 0.2 <= white.mean() <= 0.8
 
 
 def test_the_fit_begins_where_there_is_a_model(tmp_path):
