@@ -212,10 +212,19 @@ def head_box(given: FloatArray) -> tuple[slice, slice, slice]:
 
 def _one_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Largest piece, with its holes filled."""
-    labels, count = ndimage.label(mask)
+    # In the box that holds it: most of a scan is air.
+    found = ndimage.find_objects(mask.view(np.uint8), 1)
+    if not found or found[0] is None:
+        return mask
+    part = mask[found[0]]
+    labels, count = ndimage.label(part)
     if count > 1:
-        mask = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    return np.asarray(ndimage.binary_fill_holes(mask))
+        part = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    # The rim is air, so that what opens to the side of the box is no hole.
+    filled = ndimage.binary_fill_holes(np.pad(part, 1))[1:-1, 1:-1, 1:-1]
+    whole = np.zeros_like(mask)
+    whole[found[0]] = filled
+    return whole
 
 
 def _sureness(logits: FloatArray, inside: NDArray[np.bool_]) -> float:
