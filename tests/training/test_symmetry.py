@@ -9,6 +9,8 @@ import pytest
 from scipy import ndimage
 
 from cmbprep.algorithms.patches import Patches, PatchMaps, cut_patches
+from cmbprep.detectors.learned import LearnedDetector
+from cmbprep.detectors.views import COLUMNS
 from cmbprep.training.symmetry import Mirror
 
 SHAPE = (44, 44, 24)
@@ -64,3 +66,20 @@ def test_reflected_in_the_network_is_all_three_axes() -> None:
     tensors = [torch.from_numpy(part) for part in (own.near, own.across, own.wide)]
     for found, wanted in zip(_reflected(*tensors), expected, strict=True):
         np.testing.assert_array_equal(found.numpy(), wanted)
+
+
+def test_the_packaged_network_sees_a_candidate_and_its_reflection_alike() -> None:
+    detector = LearnedDetector()
+    own = patches_of(maps_of(np.random.default_rng(9)), CENTRE)
+    near, across, wide = Mirror(first=True, second=True, through=True).views(
+        own.near, own.across, own.wide
+    )
+    assert not np.allclose(near, own.near)
+    table = np.zeros((1, len(COLUMNS)), np.float32)
+    logits = detector._run(own, table)
+    other = detector._run(Patches(near=near, across=across, wide=wide), table)
+    np.testing.assert_allclose(other, logits, atol=1e-4)
+    # One mirrored axis alone is another picture to it.
+    turned = Mirror(first=True).views(own.near, own.across, own.wide)
+    third = detector._run(Patches(near=turned[0], across=turned[1], wide=turned[2]), table)
+    assert not np.allclose(third, logits, atol=1e-3)
