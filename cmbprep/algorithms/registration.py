@@ -537,7 +537,7 @@ MIN_RIGID_SIMILARITY = 1.04
 INSIDE_MM = 10.0
 #: Agreement there below which a registration has failed, or is doubtful. Balls and ellipsoids had
 #: 1.001 to 1.003 (with bias, or after bias correction, 1.011 to 1.020); three real T2*w scans
-#: 1.031 and more, a T1w one 1.142, simulated scans of tuning people 1.076 to 1.186.
+#: 1.028 and more, T1w ones 1.142 and more, simulated scans of tuning people 1.076 to 1.186.
 NO_INTERIOR, FAINT_INTERIOR = 1.01, 1.02
 #: Part of the brain below which a registration rests on too little to be sure of. A slab of 40 mm
 #: of an echo-planar scan (0.35 to 0.44 of the brain) was laid 2 to 4 mm off, and by its similarity
