@@ -8,6 +8,7 @@ it, another one each time, so that its veins and sulci are met at many resolutio
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,17 @@ _NOISE = (0.01, 0.05)
 
 @dataclass(frozen=True, eq=False)
 class RealBackground:
-    """A real scan after bias correction, its brain mask, and where bleeds may be put."""
+    """A real scan after bias correction, and its brain mask."""
 
     name: str
     image: NDArray[np.float32]
     mask: NDArray[np.bool_]
     affine: NDArray[np.float64]
-    places: NDArray[np.bool_]
+
+    @cached_property
+    def places(self) -> NDArray[np.bool_]:
+        """Where bleeds may be put."""
+        return plausible_places(self.image, self.mask, self.affine)
 
 
 def load_backgrounds(output_dir: Path, subjects: list[str]) -> list[RealBackground]:
@@ -60,8 +65,7 @@ def load_backgrounds(output_dir: Path, subjects: list[str]) -> list[RealBackgrou
             outline: Any = nib.load(record.files.path("brain_mask"))
             mask = np.asarray(outline.dataobj) > 0
             affine = np.asarray(image.affine, np.float64)
-            places = plausible_places(data, mask, affine)
-            found.append(RealBackground(subject, data, mask, affine, places))
+            found.append(RealBackground(subject, data, mask, affine))
     return found
 
 
@@ -90,8 +94,7 @@ def shown_coarser(background: RealBackground, rng: np.random.Generator) -> RealB
     level = np.float32(rng.uniform(*_NOISE) * np.median(image[mask]))
     noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * level
     image = np.hypot(image + noise[0], noise[1])
-    places = plausible_places(image, mask, grid.affine)
-    return RealBackground(background.name, image, mask, grid.affine, places)
+    return RealBackground(background.name, image, mask, grid.affine)
 
 
 def implant_scan(background: RealBackground, rng: np.random.Generator) -> TrainingScan:

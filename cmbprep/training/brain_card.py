@@ -14,11 +14,7 @@ __all__ = ["brain_card"]
 
 
 def brain_card(
-    sha256: str,
-    simulated: int,
-    real: dict[str, str],
-    options: BrainFitOptions,
-    begun: str | None = None,
+    sha256: str, simulated: int, real: dict[str, str], options: BrainFitOptions
 ) -> dict[str, Any]:
     """Make the card.
 
@@ -32,8 +28,6 @@ def brain_card(
         Names of the real heads, and where they come from.
     options
         Of the fit.
-    begun
-        sha256 of the model that the fit went on from; None for random weights.
     """
     return {
         "name": "brain",
@@ -56,7 +50,7 @@ def brain_card(
             "colours": "drawn anew for each scan (cmbprep.training.brain_colours)",
             "seeds": {"heads": SIMULATED_SEED, "fit": options.seed},
         },
-        "fit": {"steps": options.steps, "rate": options.rate, "begun_from": begun},
+        "fit": {"steps": options.steps, "rate": options.rate},
         "spacing_mm": SPACING,
         "input": "roots of intensities, about 0 to 1, and the field of view",
         "output": "log-odds of brain, about the distance to its border in mm",

@@ -32,19 +32,6 @@ def add_brain_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--steps", metavar="N", type=int, default=4500, help="of the fit (default: 4500)"
     )
-    group.add_argument(
-        "--begin",
-        metavar="FILE",
-        type=Path,
-        help="brain.onnx of an earlier fit, to go on from (default: random weights)",
-    )
-    group.add_argument(
-        "--rate",
-        metavar="R",
-        type=float,
-        default=0.002,
-        help="largest learning rate (default: 0.002)",
-    )
 
 
 def run_brain(args: argparse.Namespace) -> int:
@@ -60,10 +47,6 @@ def run_brain(args: argparse.Namespace) -> int:
         raise UsageError("training needs one head or more, and one step or more")
     if len(args.source) not in (0, len(pairs)):
         raise UsageError("give one --source for each image of --masked, or none")
-    if args.rate <= 0:
-        raise UsageError("the learning rate is positive")
-    if args.begin and not args.begin.is_file():
-        raise UsageError("there is no model there", path=args.begin)
     if not args.samples_only:
         need_torch()
     from .brain_heads import make_heads
@@ -99,7 +82,7 @@ def _fit(args: argparse.Namespace, paths: list[Path], say: Any) -> None:
     from ..brain_model import MODEL
     from ..outputs import write_json
     from .brain_card import brain_card
-    from .brain_export import brain_from_onnx, brain_to_onnx
+    from .brain_export import brain_to_onnx
     from .brain_fitting import BrainFitOptions, fit_brain_network
     from .brain_heads import load_head
     from .brain_network import BrainNetwork
@@ -109,12 +92,9 @@ def _fit(args: argparse.Namespace, paths: list[Path], say: Any) -> None:
     real = [head for head in heads if head.image is not None]
     options = BrainFitOptions(
         steps=args.steps,
-        rate=args.rate,
         seed=args.seed,
         real_share=0.0 if not real else BrainFitOptions.real_share if simulated else 1.0,
     )
-    earlier = args.begin.read_bytes() if args.begin else None
-    begun = hashlib.sha256(earlier).hexdigest() if earlier else None
     names = [path.name.partition("_image.nii")[0] for path in args.masked]
     sources = args.source or ["not stated"] * len(names)
 
@@ -122,14 +102,11 @@ def _fit(args: argparse.Namespace, paths: list[Path], say: Any) -> None:
         content = brain_to_onnx(network)
         (args.dest / f"{MODEL}.onnx").write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        card = brain_card(
-            digest, len(simulated), dict(zip(names, sources, strict=True)), options, begun
-        )
+        card = brain_card(digest, len(simulated), dict(zip(names, sources, strict=True)), options)
         write_json(args.dest / f"{MODEL}.json", card)
 
     say(f"fitting to {len(simulated)} simulated and {len(real)} real heads")
-    begin = brain_from_onnx(earlier) if earlier else None
-    keep(fit_brain_network(simulated, real, options, say, keep, begin))
+    keep(fit_brain_network(simulated, real, options, say, keep))
 
 
 def need_torch() -> None:

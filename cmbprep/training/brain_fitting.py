@@ -52,7 +52,6 @@ def fit_brain_network(
     options: BrainFitOptions,
     say: Callable[[str], None] = lambda _: None,
     keep: Callable[[BrainNetwork], None] = lambda _: None,
-    begin: BrainNetwork | None = None,
 ) -> BrainNetwork:
     """Fit a network to scans that are drawn anew at each step.
 
@@ -66,16 +65,10 @@ def fit_brain_network(
         Is told how it goes.
     keep
         Is given the network now and then, so that a fit that is stopped leaves one.
-    begin
-        Where the fit begins; it is left as it is. None for random weights.
     """
     torch.manual_seed(options.seed)
     rng = np.random.default_rng([461, options.seed])
-    network = (
-        (deepcopy(begin) if begin else BrainNetwork())
-        .to(memory_format=torch.channels_last_3d)
-        .train()
-    )
+    network = BrainNetwork().to(memory_format=torch.channels_last_3d).train()
     average = deepcopy(network).eval()
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -29,6 +29,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="candidates",
         help="the learned detector's, or that of brain masks (default: candidates)",
     )
+    _add_sample_arguments(parser)
+    _add_fit_arguments(parser)
+    parser.add_argument(
+        "--ratings",
+        metavar="OUTPUT_DIR",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="instead of all this, fit the last stage of the packaged model to the table "
+        "ratings.tsv in these results of cmbprep; DEST gets the file that --detector takes",
+    )
+    parser.add_argument(
+        "--samples-only", action="store_true", help="make the samples and stop before the fit"
+    )
+    add_brain_arguments(parser)
+
+
+def _add_sample_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--people",
         metavar="N",
@@ -71,6 +89,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=14,
         help="scans made of each real background (default: %(default)s)",
     )
+    parser.add_argument(
+        "--nprocs", metavar="N", type=int, default=1, help="people simulated at a time"
+    )
+
+
+def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", metavar="N", type=int, default=12, help="default: 12")
     parser.add_argument(
         "--networks",
@@ -85,22 +109,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="multiply in bfloat16: faster on processors with AMX",
     )
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the fit (default: 0)")
-    parser.add_argument(
-        "--nprocs", metavar="N", type=int, default=1, help="people simulated at a time"
-    )
-    parser.add_argument(
-        "--ratings",
-        metavar="OUTPUT_DIR",
-        type=Path,
-        nargs="+",
-        default=[],
-        help="instead of all this, fit the last stage of the packaged model to the table "
-        "ratings.tsv in these results of cmbprep; DEST gets the file that --detector takes",
-    )
-    parser.add_argument(
-        "--samples-only", action="store_true", help="make the samples and stop before the fit"
-    )
-    add_brain_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -84,9 +84,8 @@ def test_a_head_has_fractions_or_an_image():
         (["--heads", "0"], "one head"),
         (["--masked", "nothing_image.nii.gz"], "no image"),
         (["--source", "somewhere"], "--source"),
-        (["--rate", "0"], "learning rate"),
     ],
-    ids=["no heads", "no image", "no image for a source", "no rate"],
+    ids=["no heads", "no image", "no image for a source"],
 )
 def test_wrong_arguments_are_told_before_anything_is_made(tmp_path, arguments, message):
     dest = tmp_path / "dest"
@@ -94,33 +93,3 @@ def test_wrong_arguments_are_told_before_anything_is_made(tmp_path, arguments, m
     with pytest.raises(UsageError, match=message):
         parsed.run(parsed)
     assert not dest.exists()
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_fit_can_go_on_from_a_model():
-    """What is read back computes what the file does: scales of normalisations are in order."""
-    pytest.importorskip("torch")
-    pytest.importorskip("onnx")
-    import torch
-
-    from cmbprep.training.brain_export import brain_from_onnx, brain_to_onnx
-    from cmbprep.training.brain_network import BrainNetwork
-
-    torch.manual_seed(3)
-    network = BrainNetwork()
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight += 0.05 * torch.randn_like(weight)
-    again = brain_from_onnx(brain_to_onnx(network))
-    for (name, one), other in zip(network.named_parameters(), again.parameters(), strict=True):
-        assert torch.allclose(one, other, rtol=1e-3, atol=1e-6), name
-    with pytest.raises(ValueError, match="another network"):
-        brain_from_onnx(brain_to_onnx(BrainNetwork(widths=(16, 24, 32, 24))))
-
-
-def test_the_fit_begins_where_there_is_a_model(tmp_path):
-    parsed = build_parser().parse_args(
-        ["train", str(tmp_path / "dest"), "--model", "brain", "--begin", str(tmp_path / "no.onnx")]
-    )
-    with pytest.raises(UsageError, match="no model"):
-        parsed.run(parsed)
