@@ -4,8 +4,8 @@
 
 People are those that detectors are fitted to (seeds of the role ``train``), so that what is set by
 these figures has seen nothing of the test. Prints the ratio of volumes by thickness of the slices,
-and by how much the gain of :mod:`cmbprep.algorithms.void_size` would have to change so that the
-ratio does not depend on the thickness.
+magnitude and processed SWI apart, and by how much the gain of :mod:`cmbprep.algorithms.void_size`
+would have to change so that the ratio does not depend on the thickness.
 """
 
 from __future__ import annotations
@@ -29,8 +29,24 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=18)
     arguments = parser.parse_args()
     table = np.array([row for n in range(arguments.people) for row in pairs(n)])
-    slice_mm, measured, true = table.T
-    print(f"{len(table)} bleeds, median error {error(measured, true):.2f}")
+    for processed, title in ((0, "magnitude"), (1, "processed SWI")):
+        report(title, *table[table[:, 3] == processed, :3].T)
+
+
+def report(
+    title: str,
+    slice_mm: NDArray[np.float64],
+    measured: NDArray[np.float64],
+    true: NDArray[np.float64],
+) -> None:
+    """Print what was found of one kind of image."""
+    print(f"{title}: {len(true)} bleeds", end="")
+    if not len(true):
+        print()
+        return
+    print(
+        f", median ratio {np.median(measured / true):.2f}, median error {error(measured, true):.2f}"
+    )
     for low, high in pairwise(THICKNESS):
         rows = (slice_mm >= low) & (slice_mm < high)
         if rows.any():
@@ -42,8 +58,11 @@ def main() -> None:
     print(f"gain that is left: {remaining_gain(slice_mm, measured, true):.3f}")
 
 
-def pairs(number: int) -> Iterator[tuple[float, float, float]]:
-    """Give slice thickness (mm), measured and true volume (mm^3) of the bleeds of one person."""
+def pairs(number: int) -> Iterator[tuple[float, float, float, float]]:
+    """Give slice thickness (mm), measured and true volume (mm^3), and whether it is processed SWI.
+
+    One for each bleed of one person.
+    """
     from cmbprep.detectors.learned import LearnedDetector
     from cmbprep.training.generation import FAMILIES, Task, training_scans
 
@@ -56,7 +75,9 @@ def pairs(number: int) -> Iterator[tuple[float, float, float]]:
             distance = np.linalg.norm(centres - lesion.centre_ras, axis=1)
             if bleeds and distance.min() < NEAR_MM:
                 diameter = bleeds[int(np.argmin(distance))].diameter
-                yield float(scan.scan.spacing.max()), lesion.volume_mm3, np.pi / 6 * diameter**3
+                true = np.pi / 6 * diameter**3
+                processed = float(scan.scan.sequence == "swi")
+                yield float(scan.scan.spacing.max()), lesion.volume_mm3, true, processed
 
 
 def error(measured: NDArray[np.float64], true: NDArray[np.float64]) -> float:

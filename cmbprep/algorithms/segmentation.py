@@ -35,6 +35,8 @@ MAX_RADIUS_MM = 6.0
 _LEAK_RATIO = 1.6
 # Rim in which the parenchyma around a lesion is measured, mm from its edge.
 _RIM_MM = (1.0, 5.0)
+# A region is grown again from its middle this often at most.
+_MOVES = 6
 # Losses below this part of the depth are noise, not a partial volume.
 _FRINGE_FLOOR = 0.1
 
@@ -215,7 +217,64 @@ def _grow(
     seed: NDArray[np.float64],
     radius: float,
 ) -> Region | None:
+    """Grow a region, and again from its middle as long as more of the lesion comes to light.
+
+    A seed in the last slice of a void sees that slice and the next; from the middle of these
+    it sees further.
+    """
     spacing = voxel_spacing(affine)
+    grown = _grow_once(image, mask, taken, spacing, seed, radius)
+    if grown is None:
+        return None
+    for _ in range(_MOVES):
+        middle = ndimage.center_of_mass(grown.loss) + grown.corner
+        volume = np.count_nonzero(grown.body) * float(np.prod(spacing))
+        wider = max(radius, (3 * volume / (4 * math.pi)) ** (1 / 3))
+        further = _grow_once(image, mask, taken, spacing, middle, wider)
+        if further is None or not further.holds_more(grown):
+            break
+        grown = further
+    window = grown.window
+    if (ndimage.binary_dilation(grown.body, np.ones((3, 3, 3), bool)) & taken[window]).any():
+        return None
+    return _measure(
+        number, image[window], mask[window], grown.body, grown.levels, affine, grown.corner
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Growth:
+    """The voxels of a region within a window of the image, and how dark it and its rim are."""
+
+    window: tuple[slice, slice, slice]
+    body: BoolArray
+    loss: FloatArray
+    levels: tuple[float, float]
+
+    @property
+    def corner(self) -> NDArray[np.int_]:
+        """First voxel of the window."""
+        return np.array([part.start for part in self.window])
+
+    def holds_more(self, other: _Growth) -> bool:
+        """Whether it is darker, or loses more signal, and holds the other's darkest voxel."""
+        if self.levels[0] >= other.levels[0] and self.loss.sum() <= other.loss.sum():
+            return False
+        darkest = np.unravel_index(np.argmax(other.loss), other.loss.shape)
+        place = np.array(darkest) + other.corner - self.corner
+        return bool(
+            (place >= 0).all() and (place < self.body.shape).all() and self.body[tuple(place)]
+        )
+
+
+def _grow_once(
+    image: FloatArray,
+    mask: BoolArray,
+    taken: BoolArray,
+    spacing: NDArray[np.float64],
+    seed: NDArray[np.float64],
+    radius: float,
+) -> _Growth | None:
     window = _window(seed, (MAX_RADIUS_MM + _RIM_MM[1]) / spacing, image.shape)
     corner = np.array([s.start for s in window])
     patch = image[window]
@@ -238,9 +297,8 @@ def _grow(
     dark[darkest] = True
     parts, _ = ndimage.label(dark)
     body = parts == parts[darkest]
-    if (ndimage.binary_dilation(body, np.ones((3, 3, 3), bool)) & taken[window]).any():
-        return None
-    return _measure(number, patch, mask[window], body, (lowest, surround), affine, corner)
+    loss = np.where(body, np.clip(surround - patch, 1e-6, None), 0).astype(np.float32)
+    return _Growth(window, body, loss, (lowest, surround))
 
 
 def _window(
@@ -291,7 +349,10 @@ def _line_of_sight(
     # A voxel counts as seen if the ray nearest to it is still dark half a voxel before it.
     slack = 0.5 * np.linalg.norm(spacing)
     seen = distance <= first[nearest] + slack
-    within = distance <= min(max(bound, float(spacing.min())), MAX_RADIUS_MM)
+    # A thick voxel is as far away as its nearer part is.
+    thicker = 0.5 * (spacing - spacing.min())
+    nearer = np.linalg.norm(np.maximum(np.abs(offset) - thicker, 0), axis=1)
+    within = nearer <= min(max(bound, float(spacing.min())), MAX_RADIUS_MM)
     return np.asarray((seen & within).reshape(shape))
 
 

@@ -119,3 +119,40 @@ def test_partial_volume_of_a_half_covered_voxel() -> None:
     loss = np.zeros((5, 5, 5))
     loss[2, 2, 2], loss[3, 2, 2] = 1.0, 0.4
     assert partial_volume(loss, loss >= 0.5, 1.0, 2.0) == pytest.approx(2.8)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "diameter"),
+    [
+        ((0.5, 0.5, 2.0), 6.0),
+        ((0.8, 0.8, 3.0), 8.0),
+        ((1.0, 1.0, 1.0), 8.0),
+        ((3.0, 0.8, 0.8), 8.0),
+    ],
+)
+@pytest.mark.parametrize("end", [-1, 1])
+def test_a_seed_at_the_end_of_a_void_finds_all_of_it(
+    spacing: tuple[float, float, float], diameter: float, end: int
+) -> None:
+    """As from its middle, though the first look sees a slice or two."""
+    image, centre = sphere_image(spacing, diameter, np.array([0.2, -0.3, 0.1]), noise=1.0)
+    brain, affine = np.ones(image.shape, bool), rotated(spacing)
+    axis = int(np.argmax(spacing))
+    edge = centre.copy()
+    edge[axis] += end * (diameter / 2 - 0.5) / spacing[axis]
+    (whole,) = segment_lesions(image, brain, affine, centre[None], [diameter / 2])
+    (found,) = segment_lesions(image, brain, affine, edge[None], [1.0])
+    assert found.volume_mm3 == pytest.approx(whole.volume_mm3, rel=0.1)
+    assert np.linalg.norm(np.subtract(found.centre_ras, whole.centre_ras)) < 0.3
+
+
+def test_growing_again_does_not_go_over_to_a_larger_void_nearby() -> None:
+    small, centre = sphere_image((1, 1, 1), 4.0, np.zeros(3), noise=0.0)
+    image = np.full((40, *small.shape[1:]), 100, np.float32)
+    image[: small.shape[0]] = small
+    other = np.array([centre[0] + 9, centre[1], centre[2]])
+    grid = np.indices(image.shape)
+    away = np.sqrt(sum((g - c) ** 2 for g, c in zip(grid, other, strict=True)))
+    image = np.minimum(image, np.clip((away - 4.0) * 100, 0, 100)).astype(np.float32)
+    (region,) = segment_lesions(image, np.ones(image.shape, bool), np.eye(4), centre[None], [2.0])
+    assert region.volume_mm3 == pytest.approx(math.pi / 6 * 4.0**3, rel=0.2)
