@@ -1,6 +1,6 @@
 """Brain mask of a single image by a network that has seen heads of every contrast.
 
-The image is brought to 3 mm voxels along the scanner's own axes, whatever its slices are, so
+The image is brought to 4 mm voxels along the scanner's own axes, whatever its slices are, so
 that flips, permuted axes and oblique slices make no difference. The network gives log-odds of
 brain; they are smooth (they follow the distance to the border), so that the border can be put
 between their voxels when they are brought back to the image's own grid.
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 #: Voxel size of the network, mm.
-SPACING = 3.0
+SPACING = 4.0
 #: Sizes of its input are multiples of this.
 MULTIPLE = 16
 #: ... and at least this: two voxels where it is coarsest.
@@ -44,9 +44,9 @@ LEAST = 32
 #: Longest side of the field of view that is looked at, mm.
 LONGEST = 288.0
 #: Largest part of it that the network looks at: the shape of the scans that it learned from.
-BOX = (64, 80, 64)
+BOX = (48, 64, 48)
 #: Room left above the head where neck and shoulders are cut off, voxels.
-TOP_MARGIN = 4
+TOP_MARGIN = 3
 #: Log-odds are rounded to this step: sums that differ in their last bits give the same mask.
 LOGIT_STEP = 1 / 64
 #: Beyond this much, log-odds say no more about where the border is.
@@ -83,7 +83,7 @@ class BrainExtraction:
 
 
 def network_grid(shape: tuple[int, ...], affine: NDArray[np.float64]) -> Grid:
-    """Lay the network's grid over an image's field of view: 3 mm, along the scanner's axes.
+    """Lay the network's grid over an image's field of view: 4 mm, along the scanner's axes.
 
     It is centred on the field of view and holds all of it, to 288 mm along each axis.
     """
@@ -230,7 +230,7 @@ def _one_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _sureness(logits: FloatArray, inside: NDArray[np.bool_]) -> float:
     border = ndimage.distance_transform_edt(logits > 0)
     border += ndimage.distance_transform_edt(logits <= 0)
-    near = (border <= 2.5) & inside
+    near = (border <= 2.0) & inside
     if not near.any():
         return 0.0
     return float(np.abs(np.tanh(logits[near].astype(np.float64) / 2)).mean())

@@ -116,7 +116,7 @@ def _tissue_image(head: TrainingHead, rng: np.random.Generator) -> FloatArray:
     """Give each tissue an intensity: of a kind of sequence, or any."""
     assert head.fractions is not None
     kind = CONTRASTS[rng.choice(3, p=(0.6, 0.25, 0.15))]
-    anything = rng.random() < 0.35
+    anything = rng.random() < 0.25
     shape = head.distance.shape
     texture = smooth_noise(shape, float(rng.uniform(2, 8)), rng)
     image = np.zeros(shape, np.float32)
@@ -137,14 +137,14 @@ def _recoloured(head: TrainingHead, rng: np.random.Generator) -> FloatArray:
     assert head.image is not None
     image = head.image
     choice = rng.random()
-    if choice < 0.25:
+    if choice < 0.33:
         return image.copy()
     outer = _curve(image, rng)
-    if choice < 0.4:
+    if choice < 0.46:
         return outer
     inner = _curve(image, rng)
     # Over a voxel, as partial volume does.
-    part = np.clip(head.distance / 3 + 0.5 + rng.uniform(-0.3, 0.3), 0, 1)
+    part = np.clip(head.distance / np.float32(SPACING) + 0.5 + rng.uniform(-0.3, 0.3), 0, 1)
     return np.asarray(inner * part + outer * (1 - part), np.float32)
 
 
@@ -226,9 +226,9 @@ def _move(
     brain = np.argwhere(distance[::3, ::3, ::3] > 0) * 3.0
     middle = (brain.min(axis=0) + brain.max(axis=0)) / 2
     far = np.array([25.0, 30.0, 36.0]) if rng.random() < 0.4 else np.array([10.0, 12.0, 16.0])
-    centre = (np.array(BOX) - 1) / 2 + rng.uniform(-far, far) / SPACING + np.array([0, 0, 3.0])
+    centre = (np.array(BOX) - 1) / 2 + (rng.uniform(-far, far) + np.array([0, 0, 9.0])) / SPACING
     axes = [np.arange(n, dtype=np.float32) for n in BOX]
-    bend = rng.uniform(0, 1.1)
+    bend = rng.uniform(0, 3.3) / SPACING
     points = np.empty((3, *BOX), np.float32)
     for row in range(3):
         points[row] = np.float32(middle[row] - matrix[row] @ centre)
@@ -246,7 +246,7 @@ def _move(
 
 def _waves(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     """Smooth random field of unit variance with features of about 40 mm."""
-    step = 6
+    step = 5
     coarse = tuple(-(-n // step) + 1 for n in shape)
     noise = ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), 1.1, mode="wrap")
     finer = upsample(noise / noise.std(), [step] * 3)
@@ -255,7 +255,7 @@ def _waves(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
 
 def _bias(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     """Draw a smooth factor: waves of 80 mm and a fall-off to one side."""
-    step = 11
+    step = 8
     coarse = tuple(-(-n // step) + 1 for n in shape)
     noise = ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), 1.3, mode="wrap")
     logarithm = noise / noise.std() * np.float32(rng.uniform(0, 0.45))
@@ -271,14 +271,14 @@ def _bias(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
 
 def _acquire(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Blur, sample in voxels or slices of some size, add noise, and bring it back to the grid."""
-    image = ndimage.gaussian_filter(image, float(rng.uniform(0, 0.6)), truncate=3)
+    image = ndimage.gaussian_filter(image, float(rng.uniform(0, 1.8)) / SPACING, truncate=3)
     choice = rng.random()
     sizes = np.full(3, SPACING)
     if choice < 0.35:
         axis = 2 if rng.random() < 0.75 else int(rng.integers(0, 2))
-        sizes[axis] = rng.uniform(3.2, 8.0)
+        sizes[axis] = rng.uniform(SPACING, 8.0)
     elif choice < 0.6:
-        sizes[:] = rng.uniform(3.0, 4.5)
+        sizes[:] = rng.uniform(SPACING, 5.0)
     blur = np.sqrt(np.maximum(sizes**2 - SPACING**2, 0)) / SPACING / 2.355
     if blur.any():
         image = ndimage.gaussian_filter(image, blur, truncate=3)

@@ -30,7 +30,7 @@ def add_brain_arguments(parser: argparse.ArgumentParser) -> None:
         "beside each is its brain mask, from a tool that is trusted",
     )
     group.add_argument(
-        "--steps", metavar="N", type=int, default=4500, help="of the fit (default: 4500)"
+        "--steps", metavar="N", type=int, default=34000, help="of the fit (default: 34000)"
     )
 
 

@@ -40,7 +40,7 @@ class BrainFitOptions:
         Part of the scans that are of real heads, if there are any.
     """
 
-    steps: int = 4500
+    steps: int = 34000
     rate: float = 2e-3
     seed: int = 0
     real_share: float = 0.5

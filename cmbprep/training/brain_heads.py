@@ -1,4 +1,4 @@
-"""Heads that the brain-mask network learns from, kept small: 3 mm, and a distance for a mask.
+"""Heads that the brain-mask network learns from, kept small: 4 mm, and a distance for a mask.
 
 Two kinds. Simulated heads know the tissue of every voxel, so any contrast can be given to
 them. Real heads, T1w images with a brain mask from elsewhere, have the skin, vessels, muscle
@@ -29,7 +29,7 @@ FARTHEST = 60.0
 
 @dataclass(frozen=True, eq=False)
 class TrainingHead:
-    """A head on a 3 mm grid, axes to the right, front and top.
+    """A head on a 4 mm grid, axes to the right, front and top.
 
     Attributes
     ----------

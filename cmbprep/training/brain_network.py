@@ -1,7 +1,7 @@
 """The network that finds the brain (PyTorch; training only).
 
-A U-Net (Ronneberger et al. 2015) that works at 6 mm and coarser, where convolutions cost
-little and reach far, with one light layer at the 3 mm of its input, which puts the border
+A U-Net (Ronneberger et al. 2015) that works at 8 mm and coarser, where convolutions cost
+little and reach far, with one light layer at the 4 mm of its input, which puts the border
 where the image has it.
 """
 
@@ -34,14 +34,14 @@ class _Block(nn.Module):
 
 
 class BrainNetwork(nn.Module):
-    """Intensities and field of view (n, 2, X, Y, Z) at 3 mm -> log-odds of brain (n, 1, X, Y, Z).
+    """Intensities and field of view (n, 2, X, Y, Z) at 4 mm -> log-odds of brain (n, 1, X, Y, Z).
 
     Sizes are multiples of 16.
 
     Parameters
     ----------
     widths
-        Channels at 6, 12, 24 and 48 mm.
+        Channels at 8, 16, 32 and 64 mm.
     """
 
     def __init__(self, widths: tuple[int, ...] = (32, 48, 56, 48)) -> None:
