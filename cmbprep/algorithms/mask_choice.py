@@ -26,9 +26,9 @@ SMALLEST, LARGEST = 800.0, 2300.0
 #: From this part of its surface on the border of the field of view, a mask may be of any size.
 CUT = 0.02
 #: Sureness below which the network does not know where the brain ends. Of the heads that it learned
-#: from, whole, mis-headered and cut, it met the reference to a Dice of 0.92 or more above this, and
-#: to as little as 0.37 below (docs/validation/brain_mask.md).
-UNSURE = 0.52
+#: from, whole, mis-headered and cut, it met the reference to a Dice of 0.94 or more above this, and
+#: to 0.87 to 0.98 below (docs/validation/brain_mask.md).
+UNSURE = 0.692
 #: Dice below which the two masks are not of the same brain.
 DISAGREEMENT = 0.85
 

@@ -31,7 +31,7 @@ def brain_card(
     """
     return {
         "name": "brain",
-        "version": "1",
+        "version": "2",
         "licence": "Apache-2.0",
         "sha256": sha256,
         "intended_use": "Research. Brain masks of T1-weighted, T2*-weighted, gradient-echo and "

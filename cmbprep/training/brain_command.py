@@ -18,7 +18,7 @@ def add_brain_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what ``train`` takes with ``--model brain`` only."""
     group = parser.add_argument_group("with --model brain")
     group.add_argument(
-        "--heads", metavar="N", type=int, default=8, help="simulated heads (default: 8)"
+        "--heads", metavar="N", type=int, default=24, help="simulated heads (default: 24)"
     )
     group.add_argument(
         "--masked",

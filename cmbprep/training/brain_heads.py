@@ -1,7 +1,7 @@
 """Heads that the brain-mask network learns from, kept small: 4 mm, and a distance for a mask.
 
 Two kinds. Simulated heads know the tissue of every voxel, so any contrast can be given to
-them. Real heads, T1w images with a brain mask from elsewhere, have the skin, vessels, muscle
+them. Real heads, images with a brain mask from elsewhere, have the skin, vessels, muscle
 and bone that the simulator lacks; their intensities are changed at random, inside and outside
 of the brain apart (:mod:`cmbprep.training.brain_colours`).
 """
@@ -69,7 +69,7 @@ def make_heads(
     count
         Number of simulated heads.
     real
-        T1w images and their brain masks.
+        Images and their brain masks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -142,7 +142,7 @@ def simulated_head(number: int) -> TrainingHead:
 
 
 def real_head(image: Any, mask: Any) -> TrainingHead:
-    """Make a head of a T1w image and its brain mask, which are on one grid.
+    """Make a head of an image and its brain mask, which are on one grid.
 
     Parameters
     ----------

@@ -37,6 +37,14 @@ def bright(channels):
     return np.log(share / (1 - share)).astype(np.float32)
 
 
+def bright_beyond(channels):
+    """The same, which goes on beyond the field of view as it is at its border."""
+    nearest = ndimage.distance_transform_edt(
+        channels[1] == 0, return_distances=False, return_indices=True
+    )
+    return bright(channels[:, *nearest])
+
+
 @pytest.mark.parametrize(
     ("shape", "spacing", "codes", "degrees"),
     [
@@ -99,12 +107,12 @@ def test_a_cut_ball_says_how_much_of_its_surface_is_cut():
     shape = (60, 60, 20)
     affine = grid_affine(shape, (2.0, 2.0, 2.0), centre=CENTRE)
     away, image = ball(shape, affine)
-    found = extract_brain(image, bright)
+    found = extract_brain(image, bright_beyond)
     assert dice(found.mask.dataobj, away > 0) > 0.98
     # Two discs, against these, the rim in voxel faces (8 r for each mm) and its steps.
     discs = 2 * np.pi * (RADIUS**2 - 20**2)
     rim = 8 * 43.4 * 40 + 2 * np.pi * 20**2
-    assert found.cut_fraction == pytest.approx(discs / (discs + rim), abs=0.02)
+    assert found.cut_fraction == pytest.approx(discs / (discs + rim), abs=0.03)
 
 
 def test_pieces_and_holes_are_dealt_with():
@@ -156,26 +164,26 @@ def test_the_networks_grid_holds_the_field_of_view(degrees):
 
 def test_a_huge_field_of_view_is_cut_to_what_holds_a_head():
     grid = network_grid((600, 600, 600), np.diag([1.0, 1.0, 1.0, 1.0]))
-    assert grid.shape == (96, 96, 96)
+    assert grid.shape == (80, 80, 80)
 
 
 def test_the_box_hangs_from_the_top_of_the_head():
-    given = np.zeros((2, 96, 96, 112), np.float32)
+    given = np.zeros((2, 80, 80, 96), np.float32)
     given[1] = 1
-    given[0, 30:80, 20:86, 0:60] = 1  # neck and head, then a tall space above
+    given[0, 20:60, 12:64, 0:45] = 1  # neck and head, then a tall space above
     box = head_box(given)
     assert [part.stop - part.start for part in box] == list(BOX)
     assert box[2].start == 0
-    given[0, 30:80, 20:86, 60:100] = 1
+    given[0, 20:60, 12:64, 45:80] = 1
     box = head_box(given)
-    assert 100 < box[2].stop <= 106
-    assert abs((box[0].start + box[0].stop) / 2 - 55) <= 1
-    assert abs((box[1].start + box[1].stop) / 2 - 53) <= 1
+    assert 80 < box[2].stop <= 84
+    assert abs((box[0].start + box[0].stop) / 2 - 40) <= 1
+    assert abs((box[1].start + box[1].stop) / 2 - 38) <= 1
 
 
 def test_a_field_of_view_that_is_small_enough_is_looked_at_whole():
-    box = head_box(np.ones((2, 64, 80, 32), np.float32))
-    assert box == (slice(0, 64), slice(0, 80), slice(0, 32))
+    box = head_box(np.ones((2, 48, 64, 32), np.float32))
+    assert box == (slice(0, 48), slice(0, 64), slice(0, 32))
 
 
 def test_the_second_channel_says_where_the_image_is():
