@@ -31,6 +31,7 @@ def main() -> int:
     for name in ("zones", "transforms", "broken"):
         command = commands.add_parser(name)
         command.add_argument("--people", type=int, default=3, help="simulated people")
+        command.add_argument("--skip", type=int, default=0, help="leave out the first people")
         command.add_argument("--tuning", action="store_true", help="not those of the report")
         command.add_argument("--cache", type=Path, default=Path("anatomy-cache"))
         command.add_argument("--real", type=Path, help="BIDS dataset of real heads")

@@ -29,13 +29,15 @@ def broken(arguments: argparse.Namespace) -> str:
     seeds = (TUNING_SEEDS if arguments.tuning else REPORTED_SEEDS)[: arguments.people]
     people = [simulated_person(seed, arguments.cache) for seed in seeds]
     rows: list[Row] = []
-    for person, other in zip(people, people[1:] + people[:1], strict=True):
+    # Each is spoilt with the T1w image of the next.
+    pairs = list(zip(people, people[1:] + people[:1], strict=True))
+    for person, other in pairs[arguments.skip :]:
         for row in _person_rows(person, other, arguments.only, arguments.scan):
             rows.append(row)
             print(row, file=sys.stderr, flush=True)
         if arguments.json:
             arguments.json.write_text(json.dumps(rows), encoding="utf-8")
-    return format_table(rows, len(seeds))
+    return format_table(rows, len(seeds) - arguments.skip)
 
 
 def _centre(image: nib.Nifti1Image) -> Any:
