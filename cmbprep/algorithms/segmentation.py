@@ -37,6 +37,8 @@ _LEAK_RATIO = 1.6
 _RIM_MM = (1.0, 5.0)
 # A region is grown again from its middle this often at most.
 _MOVES = 6
+# ... if it loses this part of the signal: voids wide enough to need it do.
+_DEEP = 0.5
 # Losses below this part of the depth are noise, not a partial volume.
 _FRINGE_FLOOR = 0.1
 
@@ -257,8 +259,15 @@ class _Growth:
         return np.array([part.start for part in self.window])
 
     def holds_more(self, other: _Growth) -> bool:
-        """Whether it is darker, or loses more signal, and holds the other's darkest voxel."""
-        if self.levels[0] >= other.levels[0] and self.loss.sum() <= other.loss.sum():
+        """Whether it holds the other's darkest voxel, and is darker or loses more signal.
+
+        One that is less dark, or faint, may have gone over to something else, a sulcus say.
+        """
+        lowest, surround = self.levels
+        before = other.levels[0]
+        if lowest > before or lowest > (1 - _DEEP) * surround:
+            return False
+        if lowest == before and self.loss.sum() <= other.loss.sum():
             return False
         darkest = np.unravel_index(np.argmax(other.loss), other.loss.shape)
         place = np.array(darkest) + other.corner - self.corner

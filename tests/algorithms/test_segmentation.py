@@ -156,3 +156,20 @@ def test_growing_again_does_not_go_over_to_a_larger_void_nearby() -> None:
     image = np.minimum(image, np.clip((away - 4.0) * 100, 0, 100)).astype(np.float32)
     (region,) = segment_lesions(image, np.ones(image.shape, bool), np.eye(4), centre[None], [2.0])
     assert region.volume_mm3 == pytest.approx(math.pi / 6 * 4.0**3, rel=0.2)
+
+
+@pytest.mark.parametrize("gap", [1, 2])
+def test_growing_again_does_not_go_over_to_a_fainter_band_nearby(gap: int) -> None:
+    """A faint small void at a wide band that is less dark than it, as a sulcus is."""
+    spacing = (1.0, 1.0, 4.0)
+    image, centre = sphere_image(spacing, 3.0, np.zeros(3), noise=0.0)
+    image = np.concatenate([image, np.full((14, *image.shape[1:]), 100, np.float32)])
+    image = (100 - 0.45 * (100 - image)).astype(np.float32)
+    brain, affine = np.ones(image.shape, bool), np.diag([*spacing, 1.0])
+    (alone,) = segment_lesions(image, brain, affine, centre[None], [1.5])
+    start = int(centre[0]) + gap
+    image[start : start + 8] = np.minimum(image[start : start + 8], 75)
+    (region,) = segment_lesions(image, brain, affine, centre[None], [1.5])
+    # The band is cut where it leaves the void's surroundings, as a vessel is.
+    assert np.linalg.norm(np.subtract(region.centre_ras, alone.centre_ras)) < 3.0
+    assert region.volume_mm3 < 5 * alone.volume_mm3
