@@ -3,6 +3,7 @@
     python benchmarks/anatomy.py zones --people 6       zones of probes in simulated people
     python benchmarks/anatomy.py transforms --real DIR  known transforms of real heads
     python benchmarks/anatomy.py broken --people 3      are spoilt inputs noticed?
+    python benchmarks/anatomy.py redrawing --real DIR   what redrawing the template brings
 
 ``--tuning`` takes the people that thresholds were set on instead of those that figures are
 reported on. ``--write-docs`` writes the command's table where ``docs/validation/anatomy.md``
@@ -28,7 +29,7 @@ def main() -> int:
     """Run a sub-command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("zones", "transforms", "broken"):
+    for name in ("zones", "transforms", "broken", "redrawing"):
         command = commands.add_parser(name)
         command.add_argument("--people", type=int, default=3, help="simulated people")
         command.add_argument("--skip", type=int, default=0, help="leave out the first people")
@@ -45,6 +46,8 @@ def main() -> int:
         from anatomy_zones import zones as run
     elif arguments.command == "transforms":
         from anatomy_transforms import transforms as run
+    elif arguments.command == "redrawing":
+        from anatomy_redrawing import redrawing as run
     else:
         from anatomy_broken import broken as run
     table = run(arguments)

@@ -3,6 +3,7 @@
     python benchmarks/held_out.py simulate FOLDER --heads 12
     python benchmarks/held_out.py detect FOLDER --detector classical
     python benchmarks/held_out.py detect FOLDER --detector learned [--without phase echoes]
+    python benchmarks/held_out.py detect FOLDER --threshold 0.2 --name learned-all
     python benchmarks/held_out.py table FOLDER learned classical [--write-docs]
 
 People have 14 microbleeds each, and are scanned under presets, none of which any fit uses. It
@@ -79,6 +80,7 @@ def main() -> int:
     detect.add_argument("folder", type=Path)
     detect.add_argument("--detector", default="learned")
     detect.add_argument("--model", type=Path, help="folder of another model of `learned`")
+    detect.add_argument("--threshold", type=float, help="probability from which lesions are listed")
     detect.add_argument("--without", nargs="*", choices=("phase", "echoes"), default=())
     detect.add_argument("--name", help="folder of the results (default: the detector's name)")
     detect.add_argument("--scans", nargs="*", default=["*"], help="patterns of scans")
@@ -205,7 +207,7 @@ def detect_all(arguments: argparse.Namespace) -> None:
     from cmbprep.training.scans import detector_inputs
 
     if arguments.model is None:
-        detector = get_detector(arguments.detector)
+        detector = get_detector(arguments.detector, arguments.threshold)
     else:
         from cmbprep.detectors.learned import LearnedDetector
 
