@@ -19,8 +19,9 @@ __all__ = ["GAIN", "ball_diameter", "void_volume"]
 #: middle, on 670 bleeds in magnitude images of thirteen such people ``benchmarks/lesion_volume.py``
 #: finds median ratios of 0.98 to 1.08 from the thinnest to the thickest slices, a median error of
 #: 12 %, and little left to take off (0.03); regions were kept from going over to fainter ones
-#: only after that, which left the median error of the test people at 12 %. Processed SWI darkens what lies around a void: there
-#: volumes are 1.8 times (median, 204 bleeds) those of the void in the magnitude.
+#: only after that, which left the median error of the test people at 12 %. Processed SWI darkens
+#: what lies around a void: there volumes are 1.8 times (median, 204 bleeds) those of the void in
+#: the magnitude.
 GAIN = 0.2
 
 
