@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import nibabel as nib
@@ -26,18 +27,17 @@ Spoil = Callable[[nib.Nifti1Image], nib.Nifti1Image]
 
 def broken(arguments: argparse.Namespace) -> str:
     """Spoil inputs; give the table."""
-    seeds = (TUNING_SEEDS if arguments.tuning else REPORTED_SEEDS)[: arguments.people]
-    people = [simulated_person(seed, arguments.cache) for seed in seeds]
+    # One more, whose T1w image stands in for that of the last.
+    seeds = (TUNING_SEEDS if arguments.tuning else REPORTED_SEEDS)[: arguments.people + 1]
+    people = [simulated_person(seed, arguments.cache) for seed in seeds[arguments.skip :]]
     rows: list[Row] = []
-    # Each is spoilt with the T1w image of the next.
-    pairs = list(zip(people, people[1:] + people[:1], strict=True))
-    for person, other in pairs[arguments.skip :]:
+    for person, other in pairwise(people):
         for row in _person_rows(person, other, arguments.only, arguments.scan):
             rows.append(row)
             print(row, file=sys.stderr, flush=True)
         if arguments.json:
             arguments.json.write_text(json.dumps(rows), encoding="utf-8")
-    return format_table(rows, len(seeds) - arguments.skip)
+    return format_table(rows, len(people) - 1)
 
 
 def _centre(image: nib.Nifti1Image) -> Any:
