@@ -47,7 +47,8 @@ class RegistrationQuality:
     ----------
     similarity
         Normalised mutual information within the brain and a rim of 8 mm, both images
-        smoothed by 3 mm (standard deviation): 1 (none) to 2.
+        smoothed by 3 mm (standard deviation): 1 (none) to 2. Of a registration to the template,
+        along the map that was fitted by mutual information alone, and so is ``interior``.
     overlap
         Part of the reference's brain that lies in the image's field of view, 0 to 1.
     covered
