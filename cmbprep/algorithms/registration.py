@@ -294,9 +294,13 @@ class _TemplateFit:
         before = self._judge(first, first)
         if before.verdict == "failed":
             return first, before
+        drawn, explained = self._redrawn(found)
         for stage in REDRAWN:
-            drawn = normalise_locally(self._redrawn(found), self.grid.spacing, LOCAL_MM)
-            found = self._deform(drawn, self.contrast, found.linear, stage)
+            further = self._deform(drawn, self.contrast, found.linear, stage)
+            drawn, now = self._redrawn(further)
+            if now <= explained:
+                break  # A step that explains no more of the image is not taken.
+            found, explained = further, now
         quality = self._judge(found, first)
         if VERDICTS.index(before.verdict) < VERDICTS.index(quality.verdict):
             return first, before
@@ -328,13 +332,23 @@ class _TemplateFit:
         to_image = compose_on_grid((warp, linear), self.grid)
         return _Deformation(linear, warp, inverse, to_image)
 
-    def _redrawn(self, found: _Deformation) -> NDArray[np.float32]:
-        """Give the template in the contrast of the image, as far as it has been found."""
+    def _redrawn(self, found: _Deformation) -> tuple[NDArray[np.float32], float]:
+        """Redraw the template in the image's contrast, as far as the image has been found.
+
+        Local contrast of the drawing, and how much of the image's it explains: their correlation
+        in the brain.
+        """
         image = nib.Nifti1Image(self.image, self.image_grid.affine)
         carried = apply_transforms(image, self.grid, (found.to_image,), fill=float("nan"))
         values = np.asarray(carried.dataobj, dtype=np.float32)
-        region = self.near & np.isfinite(values)
-        return redraw(self.template, self.distance, values, region)
+        seen = np.isfinite(values)
+        drawing = redraw(self.template, self.distance, values, self.near & seen)
+        drawn, shown = (
+            normalise_locally(part, self.grid.spacing, LOCAL_MM)
+            for part in (drawing, np.where(seen, values, np.float32(0)))
+        )
+        inside = self.brain & seen
+        return drawn, _correlation(drawn[inside], shown[inside])
 
     def _judge(self, found: _Deformation, first: _Deformation) -> RegistrationQuality:
         """Judge a deformation; agreement is that of the one by mutual information."""
@@ -346,6 +360,13 @@ class _TemplateFit:
             found.linear,
             first.to_image,
         )
+
+
+def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Pearson's correlation; 0 where one of the two is even. Not by BLAS (threads)."""
+    a, b = (values.astype(np.float64) - float(values.mean()) for values in (one, other))
+    size = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / size if size > 0 else 0.0
 
 
 def _signed_distance(brain: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]:
