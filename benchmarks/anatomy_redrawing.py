@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import nibabel as nib
@@ -53,7 +54,7 @@ def _rows(arguments: argparse.Namespace) -> Iterator[Row]:
             if arguments.only and arguments.only not in f"{name} {suffix}":
                 continue
             head = _image(path)
-            both = _registered(head)
+            both = _registered(head, thorough=suffix != "T1w")
             contrast = [_ventricle_contrast(head, found) for found in both]
             yield {"head": name, "image": suffix, "ventricles": contrast}
             if suffix == "T1w":
@@ -71,7 +72,7 @@ def _recoloured_rows(name: str, head: nib.Nifti1Image, own: Any, targets: Any) -
         start = time.perf_counter()
         errors = [
             np.linalg.norm(map_points(targets, (found.to_image,)) - truth, axis=1)
-            for found in _registered(correct_bias(image).image)
+            for found in _registered(correct_bias(image).image, thorough=True)
         ]
         yield {
             "head": name,
@@ -82,18 +83,19 @@ def _recoloured_rows(name: str, head: nib.Nifti1Image, own: Any, targets: Any) -
         }
 
 
-def _registered(image: nib.Nifti1Image) -> list[Any]:
+def _registered(image: nib.Nifti1Image, *, thorough: bool) -> list[Any]:
     """Register to the template without redrawing it, and with."""
     from cmbprep.algorithms import registration
 
-    stages = registration.REDRAWN
+    name = "THOROUGH" if thorough else "USUAL"
+    recipe = getattr(registration, name)
     found = []
     try:
-        for used in ((), stages):
-            registration.REDRAWN = used
-            found.append(registration.register_to_template(image, *_template()))
+        for used in (replace(recipe, redrawn=()), recipe):
+            setattr(registration, name, used)
+            found.append(registration.register_to_template(image, *_template(), thorough=thorough))
     finally:
-        registration.REDRAWN = stages
+        setattr(registration, name, recipe)
     return found
 
 

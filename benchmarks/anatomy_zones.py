@@ -29,7 +29,9 @@ ROUTES = ("t1w", "template")
 
 def zones(arguments: argparse.Namespace) -> str:
     """Measure agreement; give the table."""
-    seeds = (TUNING_SEEDS if arguments.tuning else REPORTED_SEEDS)[: arguments.people]
+    seeds = (TUNING_SEEDS if arguments.tuning else REPORTED_SEEDS)[
+        arguments.skip : arguments.people
+    ]
     rows: list[Row] = []
     for seed in seeds:
         person = simulated_person(seed, arguments.cache)

@@ -52,6 +52,10 @@ class Grid:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         object.__setattr__(self, "affine", affine)
 
+    def matches(self, other: Grid) -> bool:
+        """Whether two grids have the same voxels, to the last bit."""
+        return self.shape == other.shape and np.array_equal(self.affine, other.affine)
+
     @property
     def spacing(self) -> NDArray[np.float64]:
         """Distance between voxel centres along each axis, mm."""

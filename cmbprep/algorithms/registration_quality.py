@@ -171,7 +171,7 @@ def judge_template(
     warp: DisplacementMap,
     to_image: DisplacementMap,
     linear: LinearMap,
-    compared: DisplacementMap | None = None,
+    agreement: RegistrationQuality | None = None,
 ) -> RegistrationQuality:
     """Judge a registration of an image to a template.
 
@@ -187,21 +187,17 @@ def judge_template(
         Points of the template to points of the image, on the template's grid.
     linear
         The linear map alone, template to image.
-    compared
-        The map along which the images' agreement is measured, if not ``to_image``: the bounds
-        of it are of maps that were fitted by mutual information, which is higher along them
-        than along better ones that were not.
+    agreement
+        The judgement of an earlier map, which the overlap and the images' agreement are taken
+        from instead: their bounds are of maps that were fitted by mutual information, which is
+        higher along them than along better ones that were not.
     """
-    values, brain, near, grid = template
-    moving = nib.Nifti1Image(image[0], image[1].affine)
-    along = to_image if compared is None else compared
-    warped = np.asarray(
-        apply_transforms(moving, grid, (along,), fill=float("nan")).dataobj, dtype=np.float32
-    )
-    seen = np.isfinite(warped)
-    overlap = float(np.count_nonzero(seen & brain) / np.count_nonzero(brain))
-    similarity = _similarity(values, warped, near & seen, grid)
-    interior = _interior(values, warped, brain, seen, grid)
+    _, brain, _, grid = template
+    if agreement is None:
+        similarity, overlap, interior = _agreement_along(template, image, to_image)
+    else:
+        similarity, overlap = agreement.similarity, agreement.overlap
+        interior = agreement.interior
     local = jacobian_determinant(compose_on_grid((warp,), grid))[brain]
     total = jacobian_determinant(to_image)[brain]
     volume = float(total.sum()) * abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000.0
@@ -226,6 +222,22 @@ def judge_template(
     )
     verdict, reasons = _verdict(_template_checks(quality, stretch))
     return replace(quality, verdict=verdict, reasons=reasons)
+
+
+def _agreement_along(
+    template: tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], Grid],
+    image: tuple[NDArray[np.float32], Grid],
+    to_image: DisplacementMap,
+) -> tuple[float, float, float | None]:
+    """Similarity, overlap and similarity deep in the brain, of an image brought to the template."""
+    values, brain, near, grid = template
+    moving = nib.Nifti1Image(image[0], image[1].affine)
+    carried = apply_transforms(moving, grid, (to_image,), fill=float("nan"))
+    warped = np.asarray(carried.dataobj, dtype=np.float32)
+    seen = np.isfinite(warped)
+    overlap = float(np.count_nonzero(seen & brain) / np.count_nonzero(brain))
+    similarity = _similarity(values, warped, near & seen, grid)
+    return similarity, overlap, _interior(values, warped, brain, seen, grid)
 
 
 def _template_checks(

@@ -184,7 +184,7 @@ def apply_transforms(
     step = max(1, _CHUNK // (reference.shape[1] * reference.shape[2]))
     for start in range(0, reference.shape[0], step):
         part = slice(start, start + step)
-        voxels = map_points(reference.points(part), (*chain, to_voxel)).T
+        voxels = _grid_through((*chain, to_voxel), reference, part).T
         values = ndimage.map_coordinates(
             coefficients, voxels, order=order, mode="constant", cval=fill, prefilter=False
         )
@@ -194,9 +194,23 @@ def apply_transforms(
 
 def compose_on_grid(chain: Sequence[PointMap], grid: Grid) -> DisplacementMap:
     """Sample a chain of maps on a grid in its first space, as one displacement field."""
-    points = grid.points()
-    displacement = (map_points(points, chain) - points).astype(np.float32)
+    displacement = (_grid_through(chain, grid) - grid.points()).astype(np.float32)
     return DisplacementMap(displacement.reshape(*grid.shape, 3), grid.affine)
+
+
+def _grid_through(
+    chain: Sequence[PointMap], grid: Grid, part: slice = slice(None)
+) -> NDArray[np.float64]:
+    """Take the voxel centres of a grid, or of a part of its first axis, through a chain.
+
+    A displacement that is sampled on this very grid is read off, not interpolated.
+    """
+    points = grid.points(part)
+    first = chain[0] if chain else None
+    if isinstance(first, DisplacementMap) and first.grid.matches(grid):
+        points += first.displacement[part].reshape(-1, 3)
+        chain = chain[1:]
+    return map_points(points, chain)
 
 
 def jacobian_determinant(transform: DisplacementMap) -> NDArray[np.float32]:

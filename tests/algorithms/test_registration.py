@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -11,13 +12,13 @@ import pytest
 from scipy import ndimage
 
 from cmbprep.algorithms import registration
-from cmbprep.algorithms.grids import resample_to_grid, working_grid
+from cmbprep.algorithms.grids import Grid, resample_to_grid, working_grid
 from cmbprep.algorithms.registration import (
     RegistrationQuality,
     register_rigid,
     register_to_template,
 )
-from cmbprep.algorithms.transforms import map_points
+from cmbprep.algorithms.transforms import apply_transforms, map_points
 from cmbprep.templates import load_template
 from tests.algorithms import headphantom
 
@@ -129,9 +130,10 @@ def test_redrawing_the_template_brings_the_inside_closer(monkeypatch):
     image = nib.Nifti1Image(np.maximum(warped, 0).astype(np.float32), grid.affine)
     points = grid.points()[(mask > 0.5).ravel()][::97]
     errors = []
-    for stages in (registration.REDRAWN, ()):
-        monkeypatch.setattr(registration, "REDRAWN", stages)
-        found = register_to_template(image, *template)
+    thorough = registration.THOROUGH
+    for recipe in (thorough, replace(thorough, redrawn=())):
+        monkeypatch.setattr(registration, "THOROUGH", recipe)
+        found = register_to_template(image, *template, thorough=True)
         assert found.quality.verdict == "ok", found.quality.reasons
         back = map_points(moved(points), (found.to_image,))
         errors.append(float(np.median(np.linalg.norm(back - points, axis=1))))
@@ -153,6 +155,16 @@ def test_prior_covers_the_brain_and_the_judgement_is_right(warped):
     assert found.quality.brain_volume_ml == pytest.approx(volume, rel=0.08)
     assert found.quality.verdict == "ok", found.quality.reasons
     assert found.quality.folding_fraction == 0
+
+
+def test_the_prior_is_that_of_the_whole_field_of_view(warped):
+    """It is carried over within a box alone; nothing of the brain may lie outside of that."""
+    _, affine, found = warped
+    mask = reference()[1]
+    values = np.asarray(mask.dataobj, dtype=np.float32)
+    image = nib.Nifti1Image(values, mask.affine)
+    whole = apply_transforms(image, Grid(SHAPE, affine), (found.to_template,))
+    np.testing.assert_allclose(found.brain_prior.dataobj, whole.dataobj, atol=1e-5)
 
 
 def test_noise_is_not_taken_for_a_head():

@@ -3,6 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cmbprep.algorithms.grids import Grid, resample_to_grid, working_grid
@@ -52,6 +53,41 @@ def centre_of_mass(image):
     data = np.asarray(image.dataobj, dtype=np.float64)
     points = Grid(image.shape, image.affine).points()
     return data.ravel() @ points / data.sum()
+
+
+class TestOnItsOwnGrid:
+    """A field that is sampled on the very grid is read off; elsewhere it is interpolated."""
+
+    def test_it_is_read_off_to_the_last_bit(self):
+        field = smooth_field()
+        same = compose_on_grid((field,), field.grid)
+        np.testing.assert_allclose(same.displacement, field.displacement, atol=1e-5)
+        on = compose_on_grid((field, rigid()), field.grid)
+        points = field.grid.points()
+        expected = map_points(points, (field, rigid()))
+        found = points + on.displacement.reshape(-1, 3)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+    def test_a_part_of_the_grid_reads_its_own_part(self, monkeypatch):
+        from cmbprep.algorithms import transforms
+
+        field = smooth_field()
+        image = blob(field.grid.points().mean(axis=0), field.grid.shape, field.affine, width=30)
+        whole = np.asarray(apply_transforms(image, field.grid, (field,)).dataobj)
+        monkeypatch.setattr(transforms, "_CHUNK", 1)  # one slice of the first axis at a time
+        parts = np.asarray(apply_transforms(image, field.grid, (field,)).dataobj)
+        np.testing.assert_array_equal(parts, whole)
+        moved = map_points(field.grid.points(), (field, LinearMap(np.linalg.inv(field.affine))))
+        direct = ndimage.map_coordinates(image.get_fdata(), moved.T, order=1, cval=0.0)
+        np.testing.assert_allclose(whole.ravel(), direct, atol=1e-4)
+
+    def test_a_grid_beside_it_is_interpolated(self):
+        field = smooth_field()
+        beside = field.affine.copy()
+        beside[:3, 3] += 0.5 * beside[:3, 0]
+        found = compose_on_grid((field,), Grid(field.grid.shape, beside)).displacement
+        middle = (field.displacement[:-1] + field.displacement[1:]) / 2
+        np.testing.assert_allclose(found[:-1], middle, atol=1e-4)
 
 
 class TestDirection:
