@@ -58,7 +58,7 @@ def centre_of_mass(image):
 class TestOnItsOwnGrid:
     """A field that is sampled on the very grid is read off; elsewhere it is interpolated."""
 
-    def test_it_is_read_off_to_the_last_bit(self):
+    def test_what_is_read_off_is_what_interpolation_gives(self):
         field = smooth_field()
         same = compose_on_grid((field,), field.grid)
         np.testing.assert_allclose(same.displacement, field.displacement, atol=1e-5)
