@@ -14,7 +14,6 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import nibabel as nib
@@ -54,7 +53,7 @@ def _rows(arguments: argparse.Namespace) -> Iterator[Row]:
             if arguments.only and arguments.only not in f"{name} {suffix}":
                 continue
             head = _image(path)
-            both = _registered(head, thorough=suffix != "T1w")
+            both = _registered(head)
             contrast = [_ventricle_contrast(head, found) for found in both]
             yield {"head": name, "image": suffix, "ventricles": contrast}
             if suffix == "T1w":
@@ -72,7 +71,7 @@ def _recoloured_rows(name: str, head: nib.Nifti1Image, own: Any, targets: Any) -
         start = time.perf_counter()
         errors = [
             np.linalg.norm(map_points(targets, (found.to_image,)) - truth, axis=1)
-            for found in _registered(correct_bias(image).image, thorough=True)
+            for found in _registered(correct_bias(image).image)
         ]
         yield {
             "head": name,
@@ -83,19 +82,17 @@ def _recoloured_rows(name: str, head: nib.Nifti1Image, own: Any, targets: Any) -
         }
 
 
-def _registered(image: nib.Nifti1Image, *, thorough: bool) -> list[Any]:
+def _registered(image: nib.Nifti1Image) -> list[Any]:
     """Register to the template without redrawing it, and with."""
     from cmbprep.algorithms import registration
 
-    name = "THOROUGH" if thorough else "USUAL"
-    recipe = getattr(registration, name)
-    found = []
+    redrawn, found = registration.REDRAWN, []
     try:
-        for used in (replace(recipe, redrawn=()), recipe):
-            setattr(registration, name, used)
-            found.append(registration.register_to_template(image, *_template(), thorough=thorough))
+        for used in ((), redrawn):
+            registration.REDRAWN = used
+            found.append(registration.register_to_template(image, *_template()))
     finally:
-        setattr(registration, name, recipe)
+        registration.REDRAWN = redrawn
     return found
 
 

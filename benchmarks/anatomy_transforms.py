@@ -128,8 +128,7 @@ def _warp_rows(arguments: argparse.Namespace) -> Iterator[Row]:
             if arguments.only and arguments.only not in f"warp {name} {suffix}":
                 continue
             head = _image(path)
-            thorough = suffix != "T1w"
-            first = register_to_template(head, reference, mask, thorough=thorough)
+            first = register_to_template(head, reference, mask)
             points = map_points(targets, (first.to_image,))
             centre = points.mean(axis=0)
             # From the twin's space to the head's: a warp, and then a motion.
@@ -140,7 +139,7 @@ def _warp_rows(arguments: argparse.Namespace) -> Iterator[Row]:
             grid = Grid(head.shape, np.linalg.inv(steps[1].matrix) @ head.affine)
             twin = apply_transforms(head, grid, steps, interpolation="cubic")
             began = time.perf_counter()
-            second = register_to_template(twin, reference, mask, thorough=thorough)
+            second = register_to_template(twin, reference, mask)
             # Points of the template -> twin -> head, against template -> head.
             there = map_points(targets, (second.to_image, *steps))
             errors = np.linalg.norm(there - points, axis=1)

@@ -128,7 +128,6 @@ def correct_bias(
     mask: nib.spatialimages.SpatialImage | None = None,
     *,
     iterations: int = 50,
-    threads: int = 1,
 ) -> BiasCorrection:
     """Divide a scan by its smooth intensity bias (N4; Tustison et al. 2010).
 
@@ -142,8 +141,6 @@ def correct_bias(
         gives the best field of the brain). Without it, the head.
     iterations
         At most, at each fitting level.
-    threads
-        For ITK.
 
     Raises
     ------
@@ -159,7 +156,7 @@ def correct_bias(
             hint="check that it shows a head and that its voxel size is right",
         )
     levels = HEAD_LEVELS if mask is None else BRAIN_LEVELS
-    log_field = _fit_log_field(values, inside, coarse, (iterations,) * levels, threads)
+    log_field = _fit_log_field(values, inside, coarse, (iterations,) * levels)
     field = _upsample(log_field, coarse, full)
     corrected = data / field
     return BiasCorrection(
@@ -192,10 +189,9 @@ def _fit_log_field(
     inside: NDArray[np.bool_],
     grid: Grid,
     iterations: tuple[int, ...],
-    threads: int,
 ) -> NDArray[np.float32]:
     """Logarithm of the bias on a coarse grid, with median 0 inside the mask."""
-    ants = load_ants(threads)
+    ants = load_ants()
     # N4 works on logarithms: a level well above zero keeps noise from ruling the fit.
     level = float(np.median(values[inside]))
     lifted = np.maximum(values, 0.02 * level) / level

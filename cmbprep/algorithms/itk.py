@@ -1,6 +1,10 @@
 """The door to ANTs: images across it, and calls that give the same bytes every time.
 
 ``ants`` is imported inside the functions, because its import takes seconds.
+
+ITK reads its number of threads once a process, when it first works. Here it is always one, but for
+the process that deforms (:mod:`~.ants_process`): with more, N4 is no faster, and a linear
+registration sums floats in the order in which threads happen to finish.
 """
 
 from __future__ import annotations
@@ -15,20 +19,31 @@ from numpy.typing import NDArray
 from .grids import Grid
 from .transforms import LPS
 
-__all__ = ["SEED", "load_ants", "to_ants"]
+__all__ = ["SEED", "image_grid", "load_ants", "to_ants", "work_on"]
 
 #: Seed of ANTs' random numbers (jitter of the points at which a metric is sampled).
 SEED = 20210
 
 
-def load_ants(threads: int = 1) -> Any:
-    """Import ``ants`` with a fixed number of threads.
+class _Itk:
+    """What this process gives to ITK."""
 
-    ITK reads the number once a process, when it first works, so the first caller
-    decides. Parallel sums of floats depend on how the work was cut: one thread is what
-    makes two runs agree to the last bit, and registration must not be given more.
+    threads = 1
+
+
+def work_on(threads: int) -> None:
+    """Let ITK work on so many threads in this process; call it before anything else.
+
+    The threads are ITK's "platform" ones, which cut the work into as many parts as there are
+    threads: whatever two of them add up is the same in either order.
     """
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
+    _Itk.threads = threads
+    os.environ["ITK_GLOBAL_DEFAULT_THREADER"] = "Platform"
+
+
+def load_ants() -> Any:
+    """Import ``ants`` with the number of threads of this process, whatever the shell says."""
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(_Itk.threads)
     import ants
 
     return ants

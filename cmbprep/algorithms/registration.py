@@ -1,17 +1,14 @@
 """Registration of scans to each other and to a template.
 
 Every registration starts from :func:`~.pose_search.search_pose`, so it does not rely on
-headers that agree; ANTs (Avants et al. 2011) then refines it at 2 mm. All of it runs on
-one thread and is the same to the last bit on every run.
+headers that agree; ANTs (Avants et al. 2011) then refines it at 2 mm. All of it is
+the same to the last bit on every run.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -20,11 +17,13 @@ from scipy import ndimage
 
 from cmbprep.errors import ScanError
 
+from .ants_process import AntsProcess
+from .ants_stages import Stage, run_stage
 from .bias import clean_intensities, head_mask
 from .carrying import carry_mask, field_of_view
 from .contrast import normalise_locally, redraw
 from .grids import Grid, crop_grid, resample_to_grid, working_grid
-from .itk import SEED, image_grid, load_ants, to_ants
+from .itk import image_grid
 from .pose_search import Pose, search_pose
 from .registration_quality import (
     RIM,
@@ -39,8 +38,6 @@ from .transforms import (
     apply_transforms,
     compose_on_grid,
     map_points,
-    read_transform,
-    write_transform,
 )
 
 __all__ = [
@@ -110,128 +107,31 @@ class TemplateRegistration:
     quality: RegistrationQuality
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """One stage of antsRegistration, coarse to fine."""
-
-    transform: str
-    iterations: tuple[int, ...]
-    resolution: tuple[float, ...]
-    """Voxel size of each level, mm; a grid that is coarser is used as it is."""
-    sampled: float | None = None
-    """Part of the voxels that the metric looks at, on a lattice; all of them if None."""
-
-    def arguments(self, fixed: str, moving: str, spacing: float) -> list[str]:
-        shrink = [max(1, round(wanted / spacing)) for wanted in self.resolution]
-        sampling = "None" if self.sampled is None else f"Regular,{self.sampled:g}"
-        return [
-            *("--metric", f"Mattes[{fixed},{moving},1,32,{sampling}]"),
-            *("--transform", self.transform),
-            *("--convergence", f"[{_joined(self.iterations)},1e-6,10]"),
-            *("--shrink-factors", _joined(shrink)),
-            *("--smoothing-sigmas", _joined([factor / 2 for factor in shrink])),
-        ]
-
-
-def _joined(values: Sequence[float]) -> str:
-    return "x".join(f"{value:g}" for value in values)
-
-
 # Six numbers need not all voxels: on a tuning person with thick slices the error was 0.1 mm
 # with these parts and with all of them, at half the time.
-RIGID_COARSE = _Stage("Rigid[0.1]", (60,), (4.0,), sampled=0.25)
-RIGID_FINE = _Stage("Rigid[0.1]", (30,), (2.0,), sampled=0.5)
-AFFINE = _Stage("Affine[0.1]", (80, 50), (6.0, 4.0))
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """How a template is deformed to an image, after the affine part.
-
-    First by mutual information, whose last level only brings the field to full resolution:
-    iterating there takes eight times as long as at 4 mm. Then the template is redrawn in the
-    image's contrast, and deformed by local contrast, anew each time: what mutual information got
-    wrong would stay otherwise (thick slices of a tuning person: 95 % within 8.0 mm, not 4.8).
-    The second drawing is the sharper one for the first, and worth iterations at 2 mm.
-    """
-
-    deformable: _Stage
-    redrawn: tuple[_Stage, ...]
-
-
-def _recipe(at_2mm: int) -> _Recipe:
-    """Give a recipe with so many iterations at 2 mm in the end."""
-    levels = (8.0, 4.0, 2.0)
-    return _Recipe(
-        _Stage("SyN[0.25,3,0]", (60, 40, 0), levels),
-        (
-            _Stage("SyN[0.25,4,0]", (60, 40, 0), levels),
-            _Stage("SyN[0.25,4,0]", (60, 40, at_2mm), levels),
-        ),
-    )
-
-
-# Of the thorough one, a T1w image needs half of the iterations at 2 mm. With half of those at 4 mm,
-# too, the 95 % of a real head and its warped twin rose from 3.5 to 4.1 mm.
-USUAL = _recipe(5)
-THOROUGH = _recipe(10)
+RIGID_COARSE = Stage("Rigid[0.1]", (60,), (4.0,), sampled=0.25)
+RIGID_FINE = Stage("Rigid[0.1]", (30,), (2.0,), sampled=0.5)
+AFFINE = Stage("Affine[0.1]", (80, 50), (6.0, 4.0))
+# How the template is deformed after that. First by mutual information, whose last level only
+# brings the field to full resolution: iterating there takes eight times as long as at 4 mm. Then
+# the template is redrawn in the image's contrast, and deformed by local contrast, anew each time:
+# what mutual information got wrong would stay otherwise (thick slices of a tuning person: 95 %
+# within 8.0 mm, not 4.8). The second drawing is the sharper one for the first, and worth
+# iterations at 2 mm.
+DEFORMABLE = Stage("SyN[0.25,3,0]", (60, 40, 0), (8.0, 4.0, 2.0))
+REDRAWN = (
+    Stage("SyN[0.25,4,0]", (60, 40, 0), (8.0, 4.0, 2.0)),
+    Stage("SyN[0.25,4,0]", (60, 40, 10), (8.0, 4.0, 2.0)),
+)
 #: Width of the surroundings that local contrast is measured in, mm. Of 2 to 10 mm, 3 and 4 left
 #: the smallest errors on a tuning person.
 LOCAL_MM = 3.0
-
-
-def _register(
-    fixed: tuple[NDArray[np.float32], Grid],
-    moving: tuple[NDArray[np.float32], Grid],
-    region: NDArray[np.bool_],
-    start: LinearMap,
-    stages: Sequence[_Stage],
-) -> tuple[LinearMap, DisplacementMap | None, DisplacementMap | None]:
-    """Run antsRegistration; maps of points fixed -> moving: linear, and both warps.
-
-    A point of the fixed image goes through the warp and then through the linear map; a
-    point of the moving image through the inverse linear map and then the inverse warp.
-    """
-    ants = load_ants()
-    fixed_image, moving_image = to_ants(*fixed), to_ants(*moving)
-    mask = to_ants(region.astype(np.uint8), fixed[1])
-    pointer: Any = ants.internal.get_pointer_string
-    names = pointer(fixed_image), pointer(moving_image)
-    spacing = float(fixed[1].spacing.max())
-    with tempfile.TemporaryDirectory(prefix="cmbprep-") as folder:
-        initial = Path(folder) / "start.txt"
-        write_transform(start, initial)
-        arguments = [
-            *("--dimensionality", "3", "--float", "1", "--random-seed", str(SEED)),
-            *("--winsorize-image-intensities", "[0.005,0.995]"),
-            *("--initial-moving-transform", str(initial)),
-            *(a for stage in stages for a in stage.arguments(*names, spacing)),
-            *("--masks", f"[{pointer(mask)},NA]", "-u", "0", "-z", "1"),
-            *("--output", str(Path(folder) / "out")),
-        ]
-        try:
-            ants.registration(fixed=arguments, moving=None)
-        except RuntimeError as error:
-            raise ScanError(
-                f"the registration broke off ({error})",
-                hint="look at the image: it may show too little of the head",
-            ) from error
-        linear = read_transform(Path(folder) / "out0GenericAffine.mat")
-        assert isinstance(linear, LinearMap)
-        if not (Path(folder) / "out1Warp.nii.gz").exists():
-            return linear, None, None
-        warp = read_transform(Path(folder) / "out1Warp.nii.gz")
-        inverse = read_transform(Path(folder) / "out1InverseWarp.nii.gz")
-        assert isinstance(warp, DisplacementMap) and isinstance(inverse, DisplacementMap)
-        return linear, warp, inverse
 
 
 def register_to_template(
     image: nib.spatialimages.SpatialImage,
     template: nib.spatialimages.SpatialImage,
     template_mask: nib.spatialimages.SpatialImage,
-    *,
-    thorough: bool = False,
 ) -> TemplateRegistration:
     """Register an image of a head to a template, whatever its contrast and header.
 
@@ -248,9 +148,6 @@ def register_to_template(
         T1w of a whole head.
     template_mask
         Its brain mask, in the same space.
-    thorough
-        Whether to iterate for longer, which pays where the image is not T1-weighted, as the
-        template is.
 
     Raises
     ------
@@ -266,25 +163,26 @@ def register_to_template(
     )
     moving_grid = working_grid(grid.shape, grid.affine, SPACING)
     moving = resample_to_grid(data, grid.affine, moving_grid)
-    recipe = THOROUGH if thorough else USUAL
     best: TemplateRegistration | None = None
-    for pose, variant in _poses(moving, moving_grid, fixed, brain, fixed_grid, scaling=True):
-        fit = _TemplateFit((moving, moving_grid), (variant, brain, fixed_grid))
-        deformation, quality = fit.run(pose.transform.inverse(), recipe)
-        to_template = compose_on_grid(
-            (deformation.linear.inverse(), deformation.inverse), moving_grid
-        )
-        found = TemplateRegistration(
-            to_template,
-            deformation.to_image,
-            deformation.linear.inverse(),
-            _carry_prior(template_mask, grid, deformation, to_template),
-            quality,
-        )
-        if best is None or _rank(found.quality) > _rank(best.quality):
-            best = found
-        if best.quality.verdict == "ok":
-            break
+    with AntsProcess() as process:
+        poses = _poses(moving, moving_grid, fixed, brain, fixed_grid, scaling=True)
+        for pose, variant in poses:
+            fit = _TemplateFit((moving, moving_grid), (variant, brain, fixed_grid), process)
+            deformation, quality = fit.run(pose.transform.inverse())
+            to_template = compose_on_grid(
+                (deformation.linear.inverse(), deformation.inverse), moving_grid
+            )
+            found = TemplateRegistration(
+                to_template,
+                deformation.to_image,
+                deformation.linear.inverse(),
+                _carry_prior(template_mask, grid, deformation, to_template),
+                quality,
+            )
+            if best is None or _rank(found.quality) > _rank(best.quality):
+                best = found
+            if best.quality.verdict == "ok":
+                break
     assert best is not None
     return best
 
@@ -311,7 +209,9 @@ class _TemplateFit:
         self,
         image: tuple[NDArray[np.float32], Grid],
         template: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
+        process: AntsProcess,
     ) -> None:
+        self.process = process
         self.image, self.image_grid = image
         self.template, self.brain, self.grid = template
         self.distance = _signed_distance(self.brain, self.grid)
@@ -320,15 +220,15 @@ class _TemplateFit:
         self.crop = _bounding_box(self.wide, margin=0)
         self.contrast = normalise_locally(self.image, self.image_grid.spacing, LOCAL_MM)
 
-    def run(self, start: LinearMap, recipe: _Recipe) -> tuple[_Deformation, RegistrationQuality]:
+    def run(self, start: LinearMap) -> tuple[_Deformation, RegistrationQuality]:
         """Fit affinely, deformably, and by local contrast, from a pose (template to image)."""
-        linear, _, _ = self._register(self.template, self.image, self.wide, start, AFFINE)
-        first = found = self._deform(self.template, self.image, linear, recipe.deformable)
+        linear = self._fit_affine(start)
+        first = found = self._deform(self.template, self.image, linear, DEFORMABLE)
         before = self._judge(first)
         if before.verdict == "failed":
             return first, before
         drawn, explained = self._redrawn(found)
-        for stage in recipe.redrawn:
+        for stage in REDRAWN:
             further = self._deform(drawn, self.contrast, found.linear, stage)
             drawn, now = self._redrawn(further)
             if now <= explained:
@@ -339,31 +239,34 @@ class _TemplateFit:
             return first, before
         return found, quality
 
-    def _register(
-        self,
-        fixed: NDArray[np.float32],
-        moving: NDArray[np.float32],
-        region: NDArray[np.bool_],
-        linear: LinearMap,
-        stage: _Stage,
-    ) -> tuple[LinearMap, DisplacementMap | None, DisplacementMap | None]:
-        seen = region & field_of_view(self.grid, self.image_grid, linear)
-        part = fixed[self.crop]
-        grid = crop_grid(self.grid, [s.start for s in self.crop], part.shape)
-        pair = (part, grid), (moving, self.image_grid)
-        return _register(*pair, seen[self.crop], linear, (stage,))
+    def _fit_affine(self, start: LinearMap) -> LinearMap:
+        pair = self._pair(self.template, self.image)
+        return run_stage(*pair, self._seen(self.wide, start), start, AFFINE)[0]
 
     def _deform(
         self,
         fixed: NDArray[np.float32],
         moving: NDArray[np.float32],
         linear: LinearMap,
-        stage: _Stage,
+        stage: Stage,
     ) -> _Deformation:
-        linear, warp, inverse = self._register(fixed, moving, self.near, linear, stage)
+        seen = self._seen(self.near, linear)
+        linear, warp, inverse = self.process.run(*self._pair(fixed, moving), seen, linear, stage)
         assert warp is not None and inverse is not None
         to_image = compose_on_grid((warp, linear), self.grid)
         return _Deformation(linear, warp, inverse, to_image)
+
+    def _pair(
+        self, fixed: NDArray[np.float32], moving: NDArray[np.float32]
+    ) -> tuple[tuple[NDArray[np.float32], Grid], tuple[NDArray[np.float32], Grid]]:
+        """What is near the template's brain, and the image, each with its grid."""
+        part = fixed[self.crop]
+        grid = crop_grid(self.grid, [s.start for s in self.crop], part.shape)
+        return (part, grid), (moving, self.image_grid)
+
+    def _seen(self, region: NDArray[np.bool_], linear: LinearMap) -> NDArray[np.bool_]:
+        """Part of a region that the image shows, where the template is looked at."""
+        return (region & field_of_view(self.grid, self.image_grid, linear))[self.crop]
 
     def _redrawn(self, found: _Deformation) -> tuple[NDArray[np.float32], float]:
         """Redraw the template in the image's contrast, as far as the image has been found.
@@ -472,8 +375,8 @@ def register_rigid(
                     "the scan and its anatomical image do not overlap",
                     hint="check that both are of the same person and show the brain",
                 )
-            linear, _, _ = _register(
-                (fixed, fixed_grid), (variant, moving_grid), region, linear, (stage,)
+            linear, _, _ = run_stage(
+                (fixed, fixed_grid), (variant, moving_grid), region, linear, stage
             )
         quality = judge_rigid((fixed, fixed_grid), (moving, brain, moving_grid), (variant, linear))
         found = RigidRegistration(linear, quality)

@@ -175,7 +175,7 @@ def register_scan(
                 spacing_mm=spacing,
             )
         warnings.append("the T1w image was not used: the scan went straight to the template")
-    direct = register_to_template(scan, template, template_mask, thorough=True)
+    direct = register_to_template(scan, template, template_mask)
     warnings += doubts(direct.quality, "template")
     failed = direct.quality.verdict == "failed"
     if failed:

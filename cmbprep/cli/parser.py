@@ -137,7 +137,8 @@ def _add_running_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         default=1,
-        help="threads a process may use; results do not depend on it (default: %(default)s)",
+        help="processors set aside for a registration, which works on two threads; results do "
+        "not depend on it (default: %(default)s)",
     )
     group.add_argument("--mem", dest="mem_gb", type=float, metavar="GB", help="memory to use")
     group.add_argument(

@@ -32,7 +32,6 @@ __all__ = ["CorrectBias", "RegisterTemplates", "RegisterToReference", "RegisterT
 class _CorrectBiasInput(BaseInterfaceInputSpec):
     in_file = traits.Str(mandatory=True)
     mask = traits.Str(desc="where to fit the field; the head if not given")
-    threads = traits.Int(1, usedefault=True, nohash=True)
 
 
 class _CorrectBiasOutput(TraitedSpec):
@@ -49,7 +48,7 @@ class CorrectBias(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         given = self.inputs
         mask = load_image(given.mask) if isdefined(given.mask) else None
-        corrected = correct_bias(load_image(given.in_file), mask, threads=given.threads)
+        corrected = correct_bias(load_image(given.in_file), mask)
         cwd = Path(runtime.cwd)
         self._results["out_file"] = str(write_image(cwd / "corrected.nii.gz", corrected.image))
         self._results["field"] = str(write_image(cwd / "field.nii.gz", corrected.field))

@@ -141,9 +141,7 @@ def _anatomy(image: nib.Nifti1Image) -> tuple[NDArray[np.bool_], TemplateRegistr
 
     template = load_template()
     corrected = correct_bias(image).image
-    registration = register_to_template(
-        corrected, _load(template.t1w), _load(template.brain_mask), thorough=True
-    )
+    registration = register_to_template(corrected, _load(template.t1w), _load(template.brain_mask))
     mask = refine_brain_mask(corrected, registration.brain_prior)
     return np.asarray(mask.dataobj) > 0, registration
 

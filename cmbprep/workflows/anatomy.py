@@ -41,7 +41,7 @@ def init_anatomy_wf(
     reference_t1w, reference_mask
         Head and brain mask of the reference template.
     threads
-        Threads that a node may use where the result does not depend on it.
+        Processors that the registration is given; its result does not depend on it.
     save
         Fixed inputs of the sink (see :func:`cmbprep.workflows.nodes.save_stage`).
     given_mask
@@ -63,6 +63,7 @@ def init_anatomy_wf(
         "register",
         f"{src}_T1w: registration to the template",
         memory=2.0,
+        threads=threads,
     )
     draw_registration = step(
         DrawRegistration(
@@ -87,7 +88,6 @@ def init_anatomy_wf(
         title=f"{src}_T1w",
         src=src,
         suffix="T1w",
-        threads=threads,
         given_mask=given_mask,
     )
     for source, field in (

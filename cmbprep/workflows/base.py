@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nipype.pipeline import engine as pe
 
+from cmbprep.algorithms.ants_process import THREADS
 from cmbprep.dataset import given_uri, raw_uri
 from cmbprep.derivatives import DerivativeFolder
 from cmbprep.interfaces.zones import DrawAtlas
@@ -65,7 +66,7 @@ def init_cmbprep_wf(
             method=method,
             raw=settings.bids_dir,
             derivatives=settings.derivatives,
-            threads=settings.omp_nthreads,
+            threads=min(settings.omp_nthreads, THREADS),
         )
         if bridge is None:
             workflow.add_nodes([subject_wf])
@@ -127,7 +128,7 @@ def init_subject_wf(
     raw
         The raw dataset, to name sources by.
     threads
-        Threads that a node may use where the result does not depend on it.
+        Processors that a registration is given; its result does not depend on it.
     derivatives
         Folders of other programs' results, to name sources by.
     """
@@ -192,10 +193,11 @@ def _anatomy(plan: AnatomyPlan, *, method: Method, naming: _Naming, threads: int
         "reference_mask": str(method.reference.brain_mask),
         "save": _save(plan.stage, sources=sources, parameters=parameters),
         "name": f"{_word(anatomy.name)}_wf",
+        "threads": threads,
     }
     mask = None if given is None or given.brain_mask is None else str(given.brain_mask.path)
     if given is None or given.t1w is None:
-        return init_anatomy_wf(**fixed, given_mask=mask, threads=threads)
+        return init_anatomy_wf(**fixed, given_mask=mask)
     steps = given.transforms
     return init_given_anatomy_wf(
         **fixed,

@@ -32,6 +32,7 @@ def init_given_anatomy_wf(
     src: str,
     reference_t1w: str,
     reference_mask: str,
+    threads: int,
     save: dict[str, Any],
     name: str = "anatomy_wf",
 ) -> pe.Workflow:
@@ -50,6 +51,8 @@ def init_given_anatomy_wf(
         Stem of its name, for figures and messages.
     reference_t1w, reference_mask
         Head and brain mask of the reference template.
+    threads
+        Processors that the registration is given; its result does not depend on it.
     save
         Fixed inputs of the sink.
 
@@ -67,6 +70,7 @@ def init_given_anatomy_wf(
             "register",
             f"{title}: registration to the template",
             memory=2.0,
+            threads=threads,
         )
         workflow.connect(read, "out_file", register, "in_file")
     if brain_mask is not None:

@@ -26,7 +26,6 @@ def add_image_steps(
     title: str,
     src: str,
     suffix: str,
-    threads: int,
     given_mask: str | None = None,
 ) -> tuple[pe.Node, pe.Node]:
     """Add brain mask, bias correction, measures and figures, and fill the sink with them.
@@ -53,8 +52,6 @@ def add_image_steps(
         What messages call the image.
     src, suffix
         Stem and suffix of the figures' names.
-    threads
-        Threads that a node may use where the result does not depend on it.
     given_mask
         A brain mask in the image's space that takes the place of the one of ``register``.
 
@@ -68,9 +65,7 @@ def add_image_steps(
         workflow.connect(read, "out_file", mask, "like")
     else:
         mask = add_mask_steps(workflow, read=read, register=register, title=title)
-    correct = _add_correction(
-        workflow, read=read, register=register, mask=mask, title=title, threads=threads
-    )
+    correct = _add_correction(workflow, read=read, register=register, mask=mask, title=title)
     draw_image = step(
         DrawImage(src=src, suffix=suffix), "draw_image", f"{title}: figures of the image"
     )
@@ -108,18 +103,10 @@ def _add_correction(
     register: pe.Node,
     mask: pe.Node,
     title: str,
-    threads: int,
 ) -> pe.Node:
     """Correct the bias in the head, for the registration, and in the brain; give the latter."""
-    rough = step(
-        CorrectBias(threads=threads), "rough", f"{title}: bias correction", threads=threads
-    )
-    correct = step(
-        CorrectBias(threads=threads),
-        "correct",
-        f"{title}: bias correction in the brain",
-        threads=threads,
-    )
+    rough = step(CorrectBias(), "rough", f"{title}: bias correction")
+    correct = step(CorrectBias(), "correct", f"{title}: bias correction in the brain")
     workflow.connect(
         [
             (read, rough, [("out_file", "in_file")]),

@@ -64,7 +64,7 @@ def init_preproc_wf(
     reference_t1w, reference_mask
         Head and brain mask of the reference template.
     threads
-        Threads that a node may use where the result does not depend on it.
+        Processors that the registration is given; its result does not depend on it.
     save
         Fixed inputs of the sink.
     given_mask
@@ -101,6 +101,7 @@ def init_preproc_wf(
         "register",
         f"{scan_name}: registration to the {target}",
         memory=2.0,
+        threads=threads,
     )
     draw_registration = step(
         DrawRegistration(
@@ -138,7 +139,6 @@ def init_preproc_wf(
         title=scan_name,
         src=src,
         suffix=suffix,
-        threads=threads,
         given_mask=given_mask,
     )
     links = [

@@ -4,7 +4,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -130,10 +129,9 @@ def test_redrawing_the_template_brings_the_inside_closer(monkeypatch):
     image = nib.Nifti1Image(np.maximum(warped, 0).astype(np.float32), grid.affine)
     points = grid.points()[(mask > 0.5).ravel()][::97]
     errors = []
-    thorough = registration.THOROUGH
-    for recipe in (thorough, replace(thorough, redrawn=())):
-        monkeypatch.setattr(registration, "THOROUGH", recipe)
-        found = register_to_template(image, *template, thorough=True)
+    for stages in (registration.REDRAWN, ()):
+        monkeypatch.setattr(registration, "REDRAWN", stages)
+        found = register_to_template(image, *template)
         assert found.quality.verdict == "ok", found.quality.reasons
         back = map_points(moved(points), (found.to_image,))
         errors.append(float(np.median(np.linalg.norm(back - points, axis=1))))

@@ -1,0 +1,123 @@
+"""A process of its own for what ANTs does on more than one thread.
+
+Deformable registration takes most of the time there is, and cut into a fixed number of parts it
+gives the same bytes on every run, be there one processor or many. Linear registration does not:
+its threads add their parts up in the order in which they finish. ITK reads its number of threads
+once a process, so one of the two has to be done elsewhere.
+
+The process starts when the registration does, and loads ``ants`` while the pose is searched for.
+It ends when its input does, so it cannot outlive who started it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+import cmbprep
+from cmbprep.errors import ScanError
+
+from .ants_stages import Stage, run_stage
+from .grids import Grid
+from .itk import load_ants, work_on
+from .transforms import DisplacementMap, LinearMap
+
+__all__ = ["THREADS", "AntsProcess"]
+
+#: How the work is cut. Another number gives other roundings (0.04 mm in the median, of a T1w
+#: image), so it is the same everywhere. Two halves add up to the same in either order.
+THREADS = 2
+
+
+class AntsProcess:
+    """Runs stages of antsRegistration on :data:`THREADS` threads; a context manager."""
+
+    def __enter__(self) -> AntsProcess:
+        # As a module and not by multiprocessing, which would run an unguarded script again.
+        place = str(Path(cmbprep.__file__).parents[1])
+        path = os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        # Waits, and closes the pipes.
+        self._process.communicate()
+
+    def run(
+        self,
+        fixed: tuple[NDArray[np.float32], Grid],
+        moving: tuple[NDArray[np.float32], Grid],
+        region: NDArray[np.bool_],
+        start: LinearMap,
+        stage: Stage,
+    ) -> tuple[LinearMap, DisplacementMap | None, DisplacementMap | None]:
+        """Do what :func:`~.ants_stages.run_stage` does.
+
+        Raises
+        ------
+        ScanError
+            Like there, and if the process was killed.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            pickle.dump((fixed, moving, region, start, stage), self._process.stdin)
+            self._process.stdin.flush()
+            answer = pickle.load(self._process.stdout)  # noqa: S301 - our own
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
+            raise ScanError(
+                "the process that deforms the template was killed, most likely because the memory "
+                "ran out",
+                hint="run it again with a lower --nprocs, or give --mem the memory in GB that may "
+                "be used",
+            ) from error
+        if isinstance(answer, Exception):
+            raise answer
+        linear, warp, inverse = answer
+        return linear, warp, inverse
+
+
+def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Run one stage after the other, until there are no more."""
+    work_on(THREADS)
+    load_ants()
+    while True:
+        try:
+            request = pickle.load(requests)  # noqa: S301 - of who started this
+        except EOFError:
+            return
+        try:
+            answer: object = run_stage(*request)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where it is known
+            answer = error
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+def _main() -> None:
+    # What ITK prints must not come between the answers.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    _serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    _main()
