@@ -58,9 +58,12 @@ class AntsProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.kill()
-        # Waits, and closes the pipes.
-        self._process.communicate()
+        # It ends by itself at the end of its input, and is not waited for if it is at work.
+        try:
+            self._process.communicate(timeout=1.0)
+        except (subprocess.TimeoutExpired, BrokenPipeError):
+            self._process.kill()
+            self._process.communicate()
 
     def run(
         self,

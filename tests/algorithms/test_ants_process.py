@@ -1,0 +1,82 @@
+"""The process that deforms: what it gives, and what becomes of it when something goes wrong."""
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cmbprep.algorithms.ants_process import AntsProcess
+from cmbprep.algorithms.ants_stages import Stage
+from cmbprep.algorithms.grids import Grid
+from cmbprep.algorithms.transforms import LinearMap, map_points
+from cmbprep.errors import ScanError
+
+SHAPE = (40, 36, 32)
+GRID = Grid(SHAPE, np.diag([2.0, 2.0, 2.0, 1.0]))
+EVERYWHERE = np.ones(SHAPE, dtype=bool)
+STAGE = Stage("SyN[0.25,3,0]", (60, 40), (4.0, 2.0))
+UNMOVED = LinearMap(np.eye(4))
+
+
+def moved(points):
+    """Where points of the fixed image lie in the moving one, up to 4 mm away."""
+    return points + 2.5 * np.sin(points[:, [1, 2, 0]] / 12)
+
+
+def pair():
+    """A seeded smooth texture, and the same warped."""
+    noise = np.random.default_rng(5).normal(size=SHAPE)
+    texture = 100 + 500 * ndimage.gaussian_filter(noise, 2.0)
+    warped = ndimage.map_coordinates(
+        texture, moved(GRID.points()).T / 2.0, order=1, mode="nearest"
+    ).reshape(SHAPE)
+    return (warped.astype(np.float32), GRID), (texture.astype(np.float32), GRID)
+
+
+PAIR = pair()
+
+
+def test_it_finds_a_known_deformation_both_ways():
+    with AntsProcess() as process:
+        linear, warp, inverse = process.run(*PAIR, EVERYWHERE, UNMOVED, STAGE)
+    np.testing.assert_allclose(linear.matrix, np.eye(4), atol=1e-6)
+    inner = np.zeros(SHAPE, dtype=bool)
+    inner[5:-5, 5:-5, 5:-5] = True
+    points = GRID.points()[inner.ravel()]
+    there = np.linalg.norm(map_points(points, (warp,)) - moved(points), axis=1)
+    back = np.linalg.norm(map_points(moved(points), (inverse,)) - points, axis=1)
+    assert np.median(np.linalg.norm(moved(points) - points, axis=1)) > 2.5
+    assert np.median(there) < 0.6
+    assert np.median(back) < 0.6
+
+
+def test_one_process_does_any_number_of_stages_and_then_ends():
+    with AntsProcess() as process:
+        fields = [process.run(*PAIR, EVERYWHERE, UNMOVED, STAGE)[1].displacement for _ in range(2)]
+        child = process._process
+        assert child.poll() is None
+    assert child.poll() is not None
+    np.testing.assert_array_equal(*fields)
+
+
+def test_what_antsregistration_refuses_is_an_error_of_the_scan_and_the_process_goes_on():
+    with AntsProcess() as process:
+        with pytest.raises(ScanError, match="registration broke off"):
+            process.run(*PAIR, EVERYWHERE, UNMOVED, Stage("Nonsense[1]", (1,), (2.0,)))
+        assert process.run(*PAIR, EVERYWHERE, UNMOVED, STAGE)[1] is not None
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_a_process_that_is_killed_is_said_to_have_been(when):
+    with AntsProcess() as process:
+        if when == "before":
+            process._process.kill()
+            process._process.wait()
+        else:
+            os.kill(process._process.pid, signal.SIGSTOP)
+            threading.Timer(0.5, process._process.kill).start()
+        with pytest.raises(ScanError, match=r"killed.*--nprocs"):
+            process.run(*PAIR, EVERYWHERE, UNMOVED, STAGE)
