@@ -8,6 +8,7 @@ failed, nothing is asked of a network, and progress is one line a step.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -231,6 +232,10 @@ def run(
 
     arguments = {**plugin.arguments, "status_callback": callback}
     failure: Exception | None = None
+    # nipype collects garbage at every poll. What is there already, the libraries and the graph,
+    # is left out of that: looking through it all kept a whole processor busy.
+    gc.collect()
+    gc.freeze()
     try:
         if plugin.name == "MultiProc":
             workflow.run(plugin=LostWorkerMultiProcPlugin(plugin_args=arguments))
@@ -238,6 +243,8 @@ def run(
             workflow.run(plugin=plugin.name, plugin_args=arguments)
     except Exception as error:  # noqa: BLE001 - nipype re-raises whatever a node raised
         failure = error
+    finally:
+        gc.unfreeze()
     crashes = [_read_crash(path) for path in sorted(crash_dir.glob("crash-*"))]
     if failure is not None and not crashes:
         # Not a node but the running itself failed: a wrong plugin, a full disk.
