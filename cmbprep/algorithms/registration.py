@@ -121,7 +121,7 @@ AFFINE = Stage("Affine[0.1]", (80, 50), (6.0, 4.0))
 DEFORMABLE = Stage("SyN[0.25,3,0]", (60, 40, 0), (8.0, 4.0, 2.0))
 REDRAWN = (
     Stage("SyN[0.25,4,0]", (60, 40, 0), (8.0, 4.0, 2.0)),
-    Stage("SyN[0.25,4,0]", (60, 40, 10), (8.0, 4.0, 2.0)),
+    Stage("SyN[0.25,4,0]", (60, 40, 5), (8.0, 4.0, 2.0)),
 )
 #: Width of the surroundings that local contrast is measured in, mm. Of 2 to 10 mm, 3 and 4 left
 #: the smallest errors on a tuning person.
@@ -213,6 +213,7 @@ class _TemplateFit:
     ) -> None:
         self.process = process
         self.image, self.image_grid = image
+        self.head = head_mask(self.image, self.image_grid.spacing)
         self.template, self.brain, self.grid = template
         self.distance = _signed_distance(self.brain, self.grid)
         self.near = self.distance <= RIM
@@ -292,7 +293,7 @@ class _TemplateFit:
         """Judge a deformation; its agreement may be that of one before it."""
         return judge_template(
             (self.template, self.brain, self.near, self.grid),
-            (self.image, self.image_grid),
+            (self.image, self.head, self.image_grid),
             found.warp,
             found.to_image,
             found.linear,

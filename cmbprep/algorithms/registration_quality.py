@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from .bias import head_mask
 from .carrying import carry_mask, field_of_view
-from .grids import Grid
+from .grids import Grid, crop_grid
 from .local_fit import local_shifts
 from .pose_search import normalised_mutual_information
 from .transforms import (
@@ -167,7 +167,7 @@ MAX_STRETCH = 1.5
 
 def judge_template(
     template: tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], Grid],
-    image: tuple[NDArray[np.float32], Grid],
+    image: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
     warp: DisplacementMap,
     to_image: DisplacementMap,
     linear: LinearMap,
@@ -180,7 +180,7 @@ def judge_template(
     template
         Values, brain mask, brain with a rim of :data:`RIM`, and the grid of all three.
     image
-        Values and grid.
+        Values, where they show a head, and their grid.
     warp
         Points of the template to points that the linear map takes on.
     to_image
@@ -194,19 +194,17 @@ def judge_template(
     """
     _, brain, _, grid = template
     if agreement is None:
-        similarity, overlap, interior = _agreement_along(template, image, to_image)
+        similarity, overlap, interior = _agreement_along(template, (image[0], image[2]), to_image)
     else:
         similarity, overlap = agreement.similarity, agreement.overlap
         interior = agreement.interior
-    local = jacobian_determinant(compose_on_grid((warp,), grid))[brain]
-    total = jacobian_determinant(to_image)[brain]
+    local, total = (_volume_changes(found, brain, grid) for found in (warp, to_image))
     volume = float(total.sum()) * abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000.0
     shift, angle, scale = _shift_and_rotation(linear, grid.points()[brain.ravel()].mean(axis=0))
     stretch = float(np.linalg.cond(linear.matrix[:3, :3]))
     low, high = (float(v) for v in np.percentile(local, (1, 99)))
     folding = float(np.mean(total <= 0))
-    head = head_mask(image[0], image[1].spacing)
-    covered = _covered(head, image[1], brain, grid, to_image)
+    covered = _covered(image[1], image[2], brain, grid, to_image)
     quality = RegistrationQuality(
         similarity=similarity,
         overlap=overlap,
@@ -222,6 +220,15 @@ def judge_template(
     )
     verdict, reasons = _verdict(_template_checks(quality, stretch))
     return replace(quality, verdict=verdict, reasons=reasons)
+
+
+def _volume_changes(
+    found: DisplacementMap, brain: NDArray[np.bool_], grid: Grid
+) -> NDArray[np.float32]:
+    """Local change of volume under a map in the brain, looked at in the brain's box alone."""
+    box = ndimage.find_objects(ndimage.binary_dilation(brain).astype(np.uint8))[0]
+    part = crop_grid(grid, [s.start for s in box], [s.stop - s.start for s in box])
+    return np.asarray(jacobian_determinant(compose_on_grid((found,), part))[brain[box]])
 
 
 def _agreement_along(
