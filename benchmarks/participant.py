@@ -22,7 +22,8 @@ from pathlib import Path
 
 from cmbprep.templates import load_template
 
-SAMPLE_SECONDS = 0.1
+# Looking at the memory of processes takes time of theirs, where all processors are busy.
+SAMPLE_SECONDS = 0.5
 
 RECIPE = """
 import sys
