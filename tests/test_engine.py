@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -118,6 +119,24 @@ def test_a_process_that_is_lost_once_is_tried_again(run: Any, tmp_path: Path) ->
     crashes, steps = run(node)
     assert crashes == []
     assert steps["wf.after_dies_once"] == "end"
+
+
+def test_waiting_does_not_look_through_all_that_is_loaded(tmp_path: Path) -> None:
+    """nipype collects garbage at every poll, which kept a processor busy."""
+    seen: list[tuple[int, int]] = []
+    workflow = pe.Workflow("wf", base_dir=str(tmp_path))
+    workflow.add_nodes([pe.Node(AddOne(x=1), "a")])
+    (tmp_path / "crashes").mkdir()
+    engine.run(
+        workflow,
+        engine.read_plugin(None, nprocs=1, mem_gb=None),
+        crash_dir=tmp_path / "crashes",
+        on_step=lambda *_: seen.append((len(gc.get_objects()), gc.get_freeze_count())),
+    )
+    looked_at, left_out = seen[-1]
+    assert left_out > 100_000  # nipype and what it loads
+    assert looked_at < 0.1 * left_out
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_plugin_file_is_read_or_named(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def init_preproc_wf(
     reference_t1w, reference_mask
         Head and brain mask of the reference template.
     threads
-        Processors that the registration is given; its result does not depend on it.
+        Processors that a registration to the template is given; its result does not depend on it.
     save
         Fixed inputs of the sink.
     given_mask
@@ -101,7 +101,7 @@ def init_preproc_wf(
         "register",
         f"{scan_name}: registration to the {target}",
         memory=2.0,
-        threads=threads,
+        threads=1 if with_t1w else threads,
     )
     draw_registration = step(
         DrawRegistration(

@@ -117,6 +117,21 @@ def test_without_a_t1w_the_scan_is_registered_to_the_template(
     assert type(workflow.get_node(register).interface).__name__ == "RegisterToReference"
 
 
+@pytest.mark.parametrize(("asked", "given"), [(1, 1), (2, 2), (16, 2)])
+def test_a_registration_is_given_what_it_can_use(
+    asked: int, given: int, bids: Path, settings: Settings, method: Method
+) -> None:
+    """Only what deforms works on two threads: a T1w image, or scans without one."""
+    settings = replace(settings, omp_nthreads=asked)
+    found = []
+    for t1w in (True, False):
+        plan = plan_subject([unit(bids, t1w=t1w)], root=settings.output_dir, method=method)
+        workflow, _ = build(plan, settings, method)
+        names = [name for name in workflow.list_node_names() if name.endswith(".register")]
+        found.append(sorted(workflow.get_node(name).n_procs for name in names))
+    assert found == [[1, 1, given], [given, given]]
+
+
 def test_what_is_there_is_not_in_the_graph(bids: Path, settings: Settings, method: Method) -> None:
     first = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
     finish(first.scans[0].anatomy.stage)
