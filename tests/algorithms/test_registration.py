@@ -192,6 +192,26 @@ def test_the_inside_of_a_warped_head_is_a_brains(warped):
     assert warped[2].quality.interior > 1.05
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "agreements", "better"),
+    [
+        (("ok", "doubtful"), (0.5, 0.9), True),
+        (("doubtful", "ok"), (0.9, 0.5), False),
+        (("doubtful", "doubtful"), (0.79, 0.75), True),
+        (("doubtful", "doubtful"), (0.755, 0.75), False),
+        (("failed", "failed"), (0.75, 0.75), False),
+    ],
+)
+def test_the_likelier_pose_is_kept_unless_the_other_is_clearly_better(verdicts, agreements, better):
+    figures = {"similarity": 1.1, "overlap": 1.0, "brain_volume_ml": 1400.0,
+               "rotation_deg": 2.0, "shift_mm": 3.0}  # fmt: skip
+    new, old = (
+        (RegistrationQuality(**figures, verdict=v, reasons=() if v == "ok" else ("off",)), a)
+        for v, a in zip(verdicts, agreements, strict=True)
+    )
+    assert registration._is_better(new, old, registration.CLEARLY) == better
+
+
 def test_quality_checks_itself():
     figures = {"similarity": 1.1, "overlap": 1.0, "brain_volume_ml": 1400.0,
                "rotation_deg": 2.0, "shift_mm": 3.0}  # fmt: skip
