@@ -1,8 +1,8 @@
 """Registration of scans to each other and to a template.
 
 Every registration starts from :func:`~.pose_search.search_pose`, so it does not rely on
-headers that agree; ANTs (Avants et al. 2011) then refines it at 2 mm. All of it is
-the same to the last bit on every run.
+headers that agree; ANTs (Avants et al. 2011) then refines it at 2 mm. All of it is the same to the
+last bit on every run and on any number of processors.
 """
 
 from __future__ import annotations
@@ -233,14 +233,15 @@ class _TemplateFit:
     def run(self, start: LinearMap) -> tuple[_Deformation, RegistrationQuality, float]:
         """Fit affinely, deformably, and by local contrast, from a pose (template to image).
 
-        The third that it gives is how much of the image the redrawn template explains.
+        The third that it gives is how much of the image the redrawn template explains; 0 where
+        it is not redrawn, as the first fit has failed.
         """
         linear = self._fit_affine(start)
         first = found = self._deform(self.template, self.image, linear, DEFORMABLE)
         before = self._judge(first)
-        drawn, at_first = self._redrawn(found)
         if before.verdict == "failed":
-            return first, before, at_first
+            return first, before, 0.0
+        drawn, at_first = self._redrawn(found)
         explained = at_first
         for stage in REDRAWN:
             further = self._deform(drawn, self.contrast, found.linear, stage)
