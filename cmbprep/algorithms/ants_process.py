@@ -19,16 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 import cmbprep
 from cmbprep.errors import ScanError
 
-from .ants_stages import Stage, run_stage
-from .grids import Grid
+from .ants_stages import Fit, Maps, run_stage
 from .itk import load_ants, work_on
-from .transforms import DisplacementMap, LinearMap
 
 __all__ = ["THREADS", "AntsProcess"]
 
@@ -65,14 +60,7 @@ class AntsProcess:
             self._process.kill()
             self._process.communicate()
 
-    def run(
-        self,
-        fixed: tuple[NDArray[np.float32], Grid],
-        moving: tuple[NDArray[np.float32], Grid],
-        region: NDArray[np.bool_],
-        start: LinearMap,
-        stage: Stage,
-    ) -> tuple[LinearMap, DisplacementMap | None, DisplacementMap | None]:
+    def run(self, fit: Fit) -> Maps:
         """Do what :func:`~.ants_stages.run_stage` does.
 
         Raises
@@ -82,9 +70,9 @@ class AntsProcess:
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
-            pickle.dump((fixed, moving, region, start, stage), self._process.stdin)
+            pickle.dump(fit, self._process.stdin)
             self._process.stdin.flush()
-            answer = pickle.load(self._process.stdout)  # noqa: S301 - our own
+            answer: Maps | Exception = pickle.load(self._process.stdout)  # noqa: S301 - our own
         except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
             raise ScanError(
                 "the process that deforms the template was killed, most likely because the memory "
@@ -94,8 +82,7 @@ class AntsProcess:
             ) from error
         if isinstance(answer, Exception):
             raise answer
-        linear, warp, inverse = answer
-        return linear, warp, inverse
+        return answer
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
@@ -104,11 +91,11 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
     load_ants()
     while True:
         try:
-            request = pickle.load(requests)  # noqa: S301 - of who started this
+            fit: Fit = pickle.load(requests)  # noqa: S301 - of who started this
         except EOFError:
             return
         try:
-            answer: object = run_stage(*request)
+            answer: Maps | Exception = run_stage(fit)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where it is known
             answer = error
         pickle.dump(answer, answers)

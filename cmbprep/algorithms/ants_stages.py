@@ -20,7 +20,7 @@ from .grids import Grid
 from .itk import SEED, load_ants, to_ants
 from .transforms import DisplacementMap, LinearMap, read_transform, write_transform
 
-__all__ = ["Stage", "run_stage"]
+__all__ = ["Fit", "Maps", "Stage", "run_stage"]
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,11 @@ def _joined(values: Sequence[float]) -> str:
     return "x".join(f"{value:g}" for value in values)
 
 
-def run_stage(
-    fixed: tuple[NDArray[np.float32], Grid],
-    moving: tuple[NDArray[np.float32], Grid],
-    region: NDArray[np.bool_],
-    start: LinearMap,
-    stage: Stage,
-) -> tuple[LinearMap, DisplacementMap | None, DisplacementMap | None]:
-    """Run antsRegistration.
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Two images and what is to be fitted.
 
-    Parameters
+    Attributes
     ----------
     fixed, moving
         Values and grid of each image.
@@ -70,6 +65,21 @@ def run_stage(
         Takes points of the fixed image to points of the moving one.
     stage
         What is fitted.
+    """
+
+    fixed: tuple[NDArray[np.float32], Grid]
+    moving: tuple[NDArray[np.float32], Grid]
+    region: NDArray[np.bool_]
+    start: LinearMap
+    stage: Stage
+
+
+#: What a stage finds: the linear map, and the warp and its inverse where it deforms.
+Maps = tuple[LinearMap, DisplacementMap | None, DisplacementMap | None]
+
+
+def run_stage(fit: Fit) -> Maps:
+    """Run antsRegistration.
 
     Returns
     -------
@@ -86,19 +96,19 @@ def run_stage(
         If antsRegistration breaks off.
     """
     ants = load_ants()
-    fixed_image, moving_image = to_ants(*fixed), to_ants(*moving)
-    mask = to_ants(region.astype(np.uint8), fixed[1])
+    fixed, moving = to_ants(*fit.fixed), to_ants(*fit.moving)
+    grid = fit.fixed[1]
+    mask = to_ants(fit.region.astype(np.uint8), grid)
     pointer: Any = ants.internal.get_pointer_string
-    names = pointer(fixed_image), pointer(moving_image)
-    spacing = float(fixed[1].spacing.max())
+    names = pointer(fixed), pointer(moving)
     with tempfile.TemporaryDirectory(prefix="cmbprep-") as folder:
         initial = Path(folder) / "start.txt"
-        write_transform(start, initial)
+        write_transform(fit.start, initial)
         arguments = [
             *("--dimensionality", "3", "--float", "1", "--random-seed", str(SEED)),
             *("--winsorize-image-intensities", "[0.005,0.995]"),
             *("--initial-moving-transform", str(initial)),
-            *stage.arguments(*names, spacing),
+            *fit.stage.arguments(*names, float(grid.spacing.max())),
             *("--masks", f"[{pointer(mask)},NA]", "-u", "0", "-z", "1"),
             *("--output", str(Path(folder) / "out")),
         ]

@@ -18,7 +18,7 @@ from scipy import ndimage
 from cmbprep.errors import ScanError
 
 from .ants_process import AntsProcess
-from .ants_stages import Stage, run_stage
+from .ants_stages import Fit, Stage, run_stage
 from .bias import clean_intensities, head_mask
 from .carrying import carry_mask, field_of_view
 from .contrast import normalise_locally, redraw
@@ -236,7 +236,7 @@ class _TemplateFit:
         The third that it gives is how much of the image the redrawn template explains; 0 where
         it is not redrawn, as the first fit has failed.
         """
-        linear = self._fit_affine(start)
+        linear, _, _ = run_stage(self._fit(self.template, self.image, self.wide, start, AFFINE))
         first = found = self._deform(self.template, self.image, linear, DEFORMABLE)
         before = self._judge(first)
         if before.verdict == "failed":
@@ -254,10 +254,6 @@ class _TemplateFit:
             return first, before, at_first
         return found, quality, explained
 
-    def _fit_affine(self, start: LinearMap) -> LinearMap:
-        pair = self._pair(self.template, self.image)
-        return run_stage(*pair, self._seen(self.wide, start), start, AFFINE)[0]
-
     def _deform(
         self,
         fixed: NDArray[np.float32],
@@ -265,23 +261,25 @@ class _TemplateFit:
         linear: LinearMap,
         stage: Stage,
     ) -> _Deformation:
-        seen = self._seen(self.near, linear)
-        linear, warp, inverse = self.process.run(*self._pair(fixed, moving), seen, linear, stage)
+        fit = self._fit(fixed, moving, self.near, linear, stage)
+        linear, warp, inverse = self.process.run(fit)
         assert warp is not None and inverse is not None
         to_image = compose_on_grid((warp, linear), self.grid)
         return _Deformation(linear, warp, inverse, to_image)
 
-    def _pair(
-        self, fixed: NDArray[np.float32], moving: NDArray[np.float32]
-    ) -> tuple[tuple[NDArray[np.float32], Grid], tuple[NDArray[np.float32], Grid]]:
-        """What is near the template's brain, and the image, each with its grid."""
+    def _fit(
+        self,
+        fixed: NDArray[np.float32],
+        moving: NDArray[np.float32],
+        region: NDArray[np.bool_],
+        linear: LinearMap,
+        stage: Stage,
+    ) -> Fit:
+        """Set out what is near the template's brain, and looked at where the image shows it."""
+        seen = region & field_of_view(self.grid, self.image_grid, linear)
         part = fixed[self.crop]
         grid = crop_grid(self.grid, [s.start for s in self.crop], part.shape)
-        return (part, grid), (moving, self.image_grid)
-
-    def _seen(self, region: NDArray[np.bool_], linear: LinearMap) -> NDArray[np.bool_]:
-        """Part of a region that the image shows, where the template is looked at."""
-        return (region & field_of_view(self.grid, self.image_grid, linear))[self.crop]
+        return Fit((part, grid), (moving, self.image_grid), seen[self.crop], linear, stage)
 
     def _redrawn(self, found: _Deformation) -> tuple[NDArray[np.float32], float]:
         """Redraw the template in the image's contrast, as far as the image has been found.
@@ -391,7 +389,7 @@ def register_rigid(
                     hint="check that both are of the same person and show the brain",
                 )
             linear, _, _ = run_stage(
-                (fixed, fixed_grid), (variant, moving_grid), region, linear, stage
+                Fit((fixed, fixed_grid), (variant, moving_grid), region, linear, stage)
             )
         quality = judge_rigid((fixed, fixed_grid), (moving, brain, moving_grid), (variant, linear))
         found = RigidRegistration(linear, quality)

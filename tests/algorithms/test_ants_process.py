@@ -3,13 +3,14 @@
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from cmbprep.algorithms.ants_process import AntsProcess
-from cmbprep.algorithms.ants_stages import Stage
+from cmbprep.algorithms.ants_stages import Fit, Stage
 from cmbprep.algorithms.grids import Grid
 from cmbprep.algorithms.transforms import LinearMap, map_points
 from cmbprep.errors import ScanError
@@ -17,8 +18,6 @@ from cmbprep.errors import ScanError
 SHAPE = (40, 36, 32)
 GRID = Grid(SHAPE, np.diag([2.0, 2.0, 2.0, 1.0]))
 EVERYWHERE = np.ones(SHAPE, dtype=bool)
-STAGE = Stage("SyN[0.25,3,0]", (60, 40), (4.0, 2.0))
-UNMOVED = LinearMap(np.eye(4))
 
 
 def moved(points):
@@ -36,12 +35,12 @@ def pair():
     return (warped.astype(np.float32), GRID), (texture.astype(np.float32), GRID)
 
 
-PAIR = pair()
+FIT = Fit(*pair(), EVERYWHERE, LinearMap(np.eye(4)), Stage("SyN[0.25,3,0]", (60, 40), (4.0, 2.0)))
 
 
 def test_it_finds_a_known_deformation_both_ways():
     with AntsProcess() as process:
-        linear, warp, inverse = process.run(*PAIR, EVERYWHERE, UNMOVED, STAGE)
+        linear, warp, inverse = process.run(FIT)
     np.testing.assert_allclose(linear.matrix, np.eye(4), atol=1e-6)
     inner = np.zeros(SHAPE, dtype=bool)
     inner[5:-5, 5:-5, 5:-5] = True
@@ -55,7 +54,7 @@ def test_it_finds_a_known_deformation_both_ways():
 
 def test_one_process_does_any_number_of_stages_and_then_ends():
     with AntsProcess() as process:
-        fields = [process.run(*PAIR, EVERYWHERE, UNMOVED, STAGE)[1].displacement for _ in range(2)]
+        fields = [process.run(FIT)[1].displacement for _ in range(2)]
         child = process._process
         assert child.poll() is None
     assert child.poll() is not None
@@ -65,8 +64,8 @@ def test_one_process_does_any_number_of_stages_and_then_ends():
 def test_what_antsregistration_refuses_is_an_error_of_the_scan_and_the_process_goes_on():
     with AntsProcess() as process:
         with pytest.raises(ScanError, match="registration broke off"):
-            process.run(*PAIR, EVERYWHERE, UNMOVED, Stage("Nonsense[1]", (1,), (2.0,)))
-        assert process.run(*PAIR, EVERYWHERE, UNMOVED, STAGE)[1] is not None
+            process.run(replace(FIT, stage=Stage("Nonsense[1]", (1,), (2.0,))))
+        assert process.run(FIT)[1] is not None
 
 
 @pytest.mark.parametrize("when", ["before", "while"])
@@ -79,4 +78,4 @@ def test_a_process_that_is_killed_is_said_to_have_been(when):
             os.kill(process._process.pid, signal.SIGSTOP)
             threading.Timer(0.5, process._process.kill).start()
         with pytest.raises(ScanError, match=r"killed.*--nprocs"):
-            process.run(*PAIR, EVERYWHERE, UNMOVED, STAGE)
+            process.run(FIT)
