@@ -75,12 +75,20 @@ def _add_sample_arguments(parser: argparse.ArgumentParser) -> None:
         help="participants of these results that are used (needed with --results)",
     )
     parser.add_argument(
+        "--t1w-subjects",
+        metavar="L",
+        nargs="+",
+        default=[],
+        help="further participants of these results, whose scans are T1-weighted heads (named "
+        "as T2starw for cmbprep): shown in contrasts of T2*-weighted scans, drawn at random",
+    )
+    parser.add_argument(
         "--source",
         metavar="TEXT",
         nargs="+",
         default=[],
-        help="where each of --subjects, or each image of --masked, comes from, and its licence, "
-        "for the model's card",
+        help="where each of --subjects, then of --t1w-subjects, or each image of --masked, comes "
+        "from, and its licence, for the model's card",
     )
     parser.add_argument(
         "--real-scans",
@@ -132,22 +140,29 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             "the numbers of people, scans, processes, epochs, networks must be 1 or more"
         )
-    if (args.results is None) != (not args.subjects):
-        raise UsageError("--results and --subjects go together")
-    if len(args.source) not in (0, len(args.subjects)):
-        raise UsageError("give one --source for each of --subjects, or none")
+    subjects, heads = (
+        tuple(label.removeprefix("sub-") for label in labels)
+        for labels in (args.subjects, args.t1w_subjects)
+    )
+    real = subjects + heads
+    if (args.results is None) != (not real):
+        raise UsageError("--results goes with --subjects or --t1w-subjects")
+    if len(set(real)) < len(real):
+        raise UsageError("a participant is named twice among --subjects and --t1w-subjects")
+    if len(args.source) not in (0, len(real)):
+        raise UsageError("give one --source for each real background, or none")
     if not args.samples_only:
         need_torch()
     from .generation import generate, plan_tasks
 
     args.dest.mkdir(parents=True, exist_ok=True)
-    subjects = tuple(label.removeprefix("sub-") for label in args.subjects)
     tasks = plan_tasks(
         args.dest / "samples",
         {"train": args.people, "tune": args.tune_people},
-        {"train": args.real_scans} if subjects else None,
+        {"train": args.real_scans} if real else None,
         args.results,
         subjects,
+        heads,
     )
     with open(args.dest / "train.log", "a", encoding="utf-8") as log:
 
@@ -161,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
         if args.samples_only:
             return 0
         stems = [task.stem for task in tasks]
-        summary = _fit(args.dest, stems, subjects, args, say)
+        summary = _fit(args.dest, stems, real, args, say)
         say(json.dumps(summary))
     return 0
 
