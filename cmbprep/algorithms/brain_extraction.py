@@ -19,6 +19,7 @@ from scipy import ndimage
 from cmbprep.errors import ScanError
 
 from .bias import clean_intensities, head_mask
+from .components import one_piece
 from .grids import Grid, resample_to_grid
 from .itk import image_grid
 
@@ -161,7 +162,7 @@ def extract_brain(
     fine = resample_to_grid(
         logits - np.float32(threshold), network.affine, grid, smooth=False, extend=True
     )
-    mask = _one_piece(fine > 0)
+    mask = one_piece(fine > 0)
     volume = float(mask.sum() * np.prod(grid.spacing) / 1000)
     if volume < SMALLEST:
         raise ScanError(
@@ -208,23 +209,6 @@ def head_box(given: FloatArray) -> tuple[slice, slice, slice]:
         start = min(max(start, 0), max(n - most, 0))
         parts.append(slice(start, min(start + most, n)))
     return parts[0], parts[1], parts[2]
-
-
-def _one_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Largest piece, with its holes filled."""
-    # In the box that holds it: most of a scan is air.
-    found = ndimage.find_objects(mask.view(np.uint8), 1)
-    if not found or found[0] is None:
-        return mask
-    part = mask[found[0]]
-    labels, count = ndimage.label(part)
-    if count > 1:
-        part = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    # The rim is air, so that what opens to the side of the box is no hole.
-    filled = ndimage.binary_fill_holes(np.pad(part, 1))[1:-1, 1:-1, 1:-1]
-    whole = np.zeros_like(mask)
-    whole[found[0]] = filled
-    return whole
 
 
 def _sureness(logits: FloatArray, inside: NDArray[np.bool_]) -> float:

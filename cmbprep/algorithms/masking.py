@@ -16,6 +16,7 @@ from scipy.sparse.linalg import cg
 from cmbprep.errors import ScanError
 
 from .bias import clean_intensities
+from .components import one_piece
 from .grids import Grid, resample_to_grid, working_grid
 from .itk import image_grid
 from .transforms import LinearMap, apply_transforms
@@ -69,7 +70,7 @@ def refine_brain_mask(
     probability = _random_walk(values, _signed_distance(inside, grid.spacing), grid)
     probability = ndimage.gaussian_filter(probability, BORDER_SMOOTHING / grid.spacing)
     fine = resample_to_grid(probability, grid.affine, full)
-    mask = _one_piece(fine >= 0.5)
+    mask = one_piece(fine >= 0.5)
     return nib.Nifti1Image(mask.astype(np.uint8), full.affine)
 
 
@@ -144,11 +145,3 @@ def _random_walk(
     result = fixed.astype(np.float32)
     result[free] = solved
     return result
-
-
-def _one_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Largest piece, with its holes filled."""
-    labels, count = ndimage.label(mask)
-    if count > 1:
-        mask = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    return np.asarray(ndimage.binary_fill_holes(mask))

@@ -10,7 +10,6 @@ from cmbprep.algorithms.brain_extraction import (
     BOX,
     MULTIPLE,
     SPACING,
-    _one_piece,
     extract_brain,
     head_box,
     network_grid,
@@ -206,19 +205,3 @@ def test_scaled_intensities_stay_in_range_and_are_finite():
     assert np.median(scaled) > 0.3
     assert (scale_intensities(values * 0, np.ones(values.shape, bool)) == 0).all()
     assert (scale_intensities(values, np.zeros(values.shape, bool)) == 0).all()
-
-
-def test_a_hole_is_what_opens_nowhere():
-    """The same with the whole grid looked at and in the box that holds the mask."""
-    for number in range(12):
-        rng = np.random.default_rng([11, number])
-        noise = ndimage.gaussian_filter(rng.standard_normal((24, 20, 22)), 1.2, mode="wrap")
-        mask = noise > np.percentile(noise, 45 + 4 * number)
-        if number % 2:
-            # Away from the grid's border, so that the box is smaller than the grid.
-            mask = np.pad(mask[4:-4, 4:-4, 4:-4], 4)
-        labels = ndimage.label(mask)[0]
-        largest = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
-        expected = ndimage.binary_fill_holes(np.pad(largest, 1))[1:-1, 1:-1, 1:-1]
-        assert np.array_equal(_one_piece(mask), expected)
-    assert not _one_piece(np.zeros((4, 4, 4), bool)).any()
