@@ -205,6 +205,7 @@ def acquire(
     rng: np.random.Generator,
     *,
     background: Volume | None = None,
+    with_structures: bool = True,
 ) -> Acquisition:
     """Scan a head.
 
@@ -219,6 +220,8 @@ def acquire(
     background
         The head's own field in ppm on its grid, if it is known already; otherwise it is
         computed by :func:`head_field`.
+    with_structures
+        Whether to tell the voxels of vessels, dropout and iron as well. It changes nothing else.
 
     Returns
     -------
@@ -251,7 +254,9 @@ def acquire(
         echoes=tuple(echoes),
         geometry=geometry,
         effects=effects,
-        structures=find_structures(head, tubes, background, protocol, geometry),
+        structures=find_structures(head, tubes, background, protocol, geometry)
+        if with_structures
+        else (),
     )
 
 

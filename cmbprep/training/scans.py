@@ -120,8 +120,15 @@ def simulate_scans(
     person = _draw_person(template, microbleeds, mimic_rounds, rng)
     for protocol in protocols:
         geometry = scanner.plan_geometry(protocol, person.centre.tolist(), rng)
+        # Vessels and nuclei are no spots: nothing is learned of where their voxels are.
         acquired = scanner.acquire(
-            person.head, person.tubes, person.sources, protocol, geometry, rng
+            person.head,
+            person.tubes,
+            person.sources,
+            protocol,
+            geometry,
+            rng,
+            with_structures=False,
         )
         yield from _training_scans(person, acquired, protocol, rng)
 

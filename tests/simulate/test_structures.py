@@ -146,3 +146,23 @@ def test_extended_rows_come_after_the_compact_ones_and_leave_them_their_voxels()
     assert float(rows[1]["volume_mm3"]) == pytest.approx(
         (labels == 2).sum() * np.prod(preset.spacing), rel=1e-3
     )
+
+
+def test_images_are_the_same_whether_structures_are_told_or_not():
+    preset = protocol(echo_times=(0.010, 0.020))
+    tubes = [tube((0, 1, 0), 1.0, "cortical")]
+    told, untold = (
+        acquire(
+            uniform_head(),
+            tubes,
+            [sphere(2.0, 1.5, (6, 0, 0))],
+            preset,
+            centred(preset),
+            np.random.default_rng(5),
+            with_structures=wanted,
+        )
+        for wanted in (True, False)
+    )
+    assert told.structures and not untold.structures
+    for one, other in zip(told.echoes, untold.echoes, strict=True):
+        np.testing.assert_array_equal(one, other)
