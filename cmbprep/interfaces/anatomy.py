@@ -24,14 +24,20 @@ from cmbprep.algorithms.scan_registration import AnatomicalImage, doubts, regist
 from cmbprep.algorithms.transforms import PointMap, write_transform
 from cmbprep.outputs import write_image
 
-from .files import load_image
+from .files import hand_on, load_image
 
-__all__ = ["CorrectBias", "RegisterTemplates", "RegisterToReference", "RegisterToT1w"]
+__all__ = [
+    "CorrectBias",
+    "CorrectRoughly",
+    "RegisterTemplates",
+    "RegisterToReference",
+    "RegisterToT1w",
+]
 
 
 class _CorrectBiasInput(BaseInterfaceInputSpec):
     in_file = traits.Str(mandatory=True)
-    mask = traits.Str(desc="where to fit the field; the head if not given")
+    mask = traits.Str(mandatory=True, desc="brain, where the field is fitted")
 
 
 class _CorrectBiasOutput(TraitedSpec):
@@ -40,18 +46,37 @@ class _CorrectBiasOutput(TraitedSpec):
 
 
 class CorrectBias(SimpleInterface):
-    """Divide an image by its smooth intensity bias (N4)."""
+    """Divide an image by its smooth intensity bias in the brain (N4)."""
 
     input_spec = _CorrectBiasInput
     output_spec = _CorrectBiasOutput
 
     def _run_interface(self, runtime: Any) -> Any:
-        given = self.inputs
-        mask = load_image(given.mask) if isdefined(given.mask) else None
-        corrected = correct_bias(load_image(given.in_file), mask)
-        cwd = Path(runtime.cwd)
+        given, cwd = self.inputs, Path(runtime.cwd)
+        corrected = correct_bias(load_image(given.in_file), load_image(given.mask))
         self._results["out_file"] = str(write_image(cwd / "corrected.nii.gz", corrected.image))
-        self._results["field"] = str(write_image(cwd / "field.nii.gz", corrected.field))
+        self._results["field"] = hand_on(cwd / "field.nii", corrected.field)
+        return runtime
+
+
+class _CorrectRoughlyInput(BaseInterfaceInputSpec):
+    in_file = traits.Str(mandatory=True)
+
+
+class _CorrectRoughlyOutput(TraitedSpec):
+    out_file = traits.Str(desc="corrected image")
+
+
+class CorrectRoughly(SimpleInterface):
+    """Divide an image by its bias in the whole head, for the registration."""
+
+    input_spec = _CorrectRoughlyInput
+    output_spec = _CorrectRoughlyOutput
+
+    def _run_interface(self, runtime: Any) -> Any:
+        corrected = correct_bias(load_image(self.inputs.in_file))
+        out = hand_on(Path(runtime.cwd) / "corrected.nii", corrected.image)
+        self._results["out_file"] = out
         return runtime
 
 

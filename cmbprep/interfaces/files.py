@@ -9,14 +9,24 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.outputs import write_image
+from cmbprep.outputs import write_atomically, write_image
 
-__all__ = ["load_image", "save_like", "voxels"]
+__all__ = ["hand_on", "image_like", "load_image", "save_like", "voxels"]
 
 
 def load_image(path: str) -> nib.Nifti1Image:
     """Open an image that a node before has written."""
     return nib.Nifti1Image.from_filename(path)
+
+
+def hand_on(path: Path, image: nib.Nifti1Image) -> str:
+    """Write an image that no one but the next nodes reads, as ``.nii``.
+
+    Compressing a 1 mm image and reading it again takes seconds; the working directory is removed.
+    """
+    with write_atomically(path) as temporary:
+        image.to_filename(temporary)
+    return str(path)
 
 
 def voxels(path: str, dtype: Any = np.float32) -> NDArray[Any]:
@@ -26,8 +36,13 @@ def voxels(path: str, dtype: Any = np.float32) -> NDArray[Any]:
 
 def save_like(path: Path, data: NDArray[Any], like: nib.Nifti1Image) -> str:
     """Write voxels on the grid of another image, in their own data type."""
+    return str(write_image(path, image_like(data, like)))
+
+
+def image_like(data: NDArray[Any], like: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Put voxels, in their own data type, on the grid of another image."""
     header = like.header.copy()
     header.set_data_dtype(data.dtype)
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0
-    return str(write_image(path, nib.Nifti1Image(data, like.affine, header)))
+    return nib.Nifti1Image(data, like.affine, header)

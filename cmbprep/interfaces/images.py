@@ -11,9 +11,8 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, Trai
 from cmbprep.algorithms.quality import image_quality
 from cmbprep.errors import ScanError
 from cmbprep.images import combine_echoes, read_scan_image
-from cmbprep.outputs import write_image
 
-from .files import load_image, save_like, voxels
+from .files import hand_on, image_like, load_image, voxels
 
 __all__ = ["MeasureImage", "ReadMagnitude", "ReadT1w"]
 
@@ -55,8 +54,8 @@ class ReadMagnitude(SimpleInterface):
         data = combine_echoes(
             [np.asarray(image.dataobj) for image, _ in checked], self.inputs.echo_times
         )
-        out = Path(runtime.cwd) / "magnitude.nii.gz"
-        self._results["out_file"] = save_like(out, data.astype(np.float32), first)
+        combined = image_like(data.astype(np.float32), first)
+        self._results["out_file"] = hand_on(Path(runtime.cwd) / "magnitude.nii", combined)
         self._results["warnings"] = _distinct(
             warning for _, warnings in checked for warning in warnings
         )
@@ -75,7 +74,7 @@ class ReadT1w(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         image, warnings = read_scan_image(Path(self.inputs.in_file), role="T1w")
-        self._results["out_file"] = str(write_image(Path(runtime.cwd) / "t1w.nii.gz", image))
+        self._results["out_file"] = hand_on(Path(runtime.cwd) / "t1w.nii", image)
         self._results["warnings"] = list(warnings)
         return runtime
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nipype.pipeline import engine as pe
 
-from cmbprep.interfaces.anatomy import CorrectBias
+from cmbprep.interfaces.anatomy import CorrectBias, CorrectRoughly
 from cmbprep.interfaces.brain import ChooseMask, FindBrain
 from cmbprep.interfaces.figures import DrawImage
 from cmbprep.interfaces.given import ReadGivenMask
@@ -105,7 +105,7 @@ def _add_correction(
     title: str,
 ) -> pe.Node:
     """Correct the bias in the head, for the registration, and in the brain; give the latter."""
-    rough = step(CorrectBias(), "rough", f"{title}: bias correction")
+    rough = step(CorrectRoughly(), "rough", f"{title}: bias correction")
     correct = step(CorrectBias(), "correct", f"{title}: bias correction in the brain")
     workflow.connect(
         [
