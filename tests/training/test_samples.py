@@ -6,6 +6,7 @@ from cmbprep.cli.tools import build_parser
 from cmbprep.detectors.base import DetectorInput
 from cmbprep.detectors.views import COLUMNS, ScanViews, view_scan
 from cmbprep.errors import UsageError
+from cmbprep.training.command import _sources
 from cmbprep.training.generation import plan_tasks
 from cmbprep.training.samples import (
     BLEED,
@@ -159,3 +160,13 @@ def test_wrong_backgrounds_are_refused_before_anything_is_made(tmp_path, argumen
     with pytest.raises(UsageError, match=said):
         parsed.run(parsed)
     assert not (tmp_path / "new").exists()
+
+
+def test_card_says_which_backgrounds_were_t1w_heads(tmp_path):
+    parsed = build_parser().parse_args(["train", str(tmp_path), "--source", "site A", "site B"])
+    assert _sources(parsed, ("a",), ("b",)) == {
+        "a": "site A",
+        "b": "T1-weighted, shown in other contrasts; site B",
+    }
+    parsed.source = []
+    assert _sources(parsed, ("a",), ()) == {"a": "not stated"}
