@@ -228,7 +228,7 @@ def _walls(
     for beyond in _WALL_MM:
         reach = 1.5 * rows[:, 3] + beyond
         points = rows[:, None, :3] + ways[None] * reach[:, None, None] / spacing
-        value = ndimage.map_coordinates(ratio, points.reshape(-1, 3).T, order=1, mode="nearest")
+        value = ndimage.map_coordinates(ratio, points.reshape(-1, 3).T, order=1, mode="mirror")
         np.maximum(wall, value.reshape(wall.shape), out=wall)
     return np.asarray(np.sort(wall, axis=1)[:, _OPEN_WAYS] - middle, np.float32)
 

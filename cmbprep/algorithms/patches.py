@@ -100,7 +100,9 @@ def cut_patches(maps: PatchMaps, centres: NDArray[np.floating]) -> Patches:
     Returns
     -------
     Patches
-        Linearly interpolated; the edge of the image goes on beyond it.
+        Linearly interpolated. Beyond the end of the image lies its mirror image, about the middle
+        of the last slice: were that to go on, a bleed in it would look like a vessel. In the wide
+        view the edge goes on.
     """
     points_of = np.asarray(centres, np.float64).reshape(-1, 3)
     shown = np.clip(maps.ratio, 0, 2) - np.float32(1)
@@ -112,8 +114,8 @@ def cut_patches(maps: PatchMaps, centres: NDArray[np.floating]) -> Patches:
     smooth = ndimage.gaussian_filter(shown, _WIDE_BLUR / maps.spacing, mode="nearest", truncate=3)
     smooth_mask = ndimage.uniform_filter(mask, _odd(_WIDE_STEP / maps.spacing))
 
-    def look(image: FloatArray, points: NDArray[np.floating]) -> FloatArray:
-        return _sample(image, points_of, points / maps.spacing)
+    def look(image: FloatArray, points: NDArray[np.floating], beyond: str = "mirror") -> FloatArray:
+        return _sample(image, points_of, points / maps.spacing, beyond)
 
     near_plane = _plane(0, 1)
     near = np.concatenate(
@@ -135,8 +137,8 @@ def cut_patches(maps: PatchMaps, centres: NDArray[np.floating]) -> Patches:
     wide_plane = _plane(0, 1, wide=True)
     wide = np.concatenate(
         [
-            look(smooth, _stack(wide_plane, 2, _WIDE_DEPTHS)),
-            look(smooth_mask, _stack(wide_plane, 2, np.array([-10.0, 10.0]))),
+            look(smooth, _stack(wide_plane, 2, _WIDE_DEPTHS), "nearest"),
+            look(smooth_mask, _stack(wide_plane, 2, np.array([-10.0, 10.0])), "nearest"),
         ],
         axis=1,
     )
@@ -178,7 +180,7 @@ def _stack(
 
 
 def _sample(
-    image: FloatArray, centres: NDArray[np.float64], offsets: NDArray[np.floating]
+    image: FloatArray, centres: NDArray[np.float64], offsets: NDArray[np.floating], beyond: str
 ) -> FloatArray:
     """Values (n, *offsets.shape[:-1]) at offsets (voxels) from centres."""
     shape = (len(centres), *offsets.shape[:-1])
@@ -188,6 +190,6 @@ def _sample(
     for row, centre in enumerate(centres):
         points = (offsets + centre).reshape(-1, 3).T
         values[row] = ndimage.map_coordinates(
-            image, points, order=1, mode="nearest", output=np.float32
+            image, points, order=1, mode=beyond, output=np.float32
         ).reshape(shape[1:])
     return values

@@ -51,13 +51,13 @@ def radial_profiles(
     Returns
     -------
     profiles, directions
-        (n, 50, r) float32 linearly interpolated values (the edge voxel's beyond the image),
+        (n, 50, r) float32 linearly interpolated values (beyond the image, its mirror image),
         and the (50, 3) unit vectors in millimetres along the voxel axes.
     """
     directions = RAY_VECTORS / np.linalg.norm(RAY_VECTORS, axis=1, keepdims=True)
     steps = directions[:, None, :] * radii_mm[None, :, None] / spacing
     points = np.asarray(centres, float)[:, None, None, :] + steps[None]
     values = ndimage.map_coordinates(
-        image, points.reshape(-1, 3).T, order=1, mode="nearest", output=np.float32
+        image, points.reshape(-1, 3).T, order=1, mode="mirror", output=np.float32
     )
     return values.reshape(points.shape[:3]), directions

@@ -108,3 +108,18 @@ def test_maps_of_different_shapes_are_refused():
             growth=None,
             spacing=np.ones(3),
         )
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_ball_cut_through_its_middle_by_the_end_of_the_image_looks_whole(last):
+    """The last slice goes through the ball's middle; a vessel would go on beyond it."""
+    spacing, shape = (1.0, 1.0, 1.5), (50, 50, 20)
+    edge = shape[2] - 1 if last else 0
+    cut = cut_patches(maps_of(ball, spacing, shape, (25, 25, edge)), np.array([[25, 25, edge]]))
+    middle = (25, 25, 20)
+    whole = cut_patches(maps_of(ball, spacing, (50, 50, 40), middle), np.array([middle]))
+    assert np.abs(cut.across - whole.across).max() < 0.12
+    assert np.abs(cut.near - whole.near).max() < 0.12
+    # Far beyond the end there is tissue, not more of the ball.
+    tube = cut.across[0, 0, 1]
+    assert tube[14, 0] > -0.05 and tube[14, -1] > -0.05 and tube[14, 8] < -0.5
