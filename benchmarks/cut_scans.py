@@ -4,8 +4,8 @@
 
 Simulated people of the role ``train`` are scanned as for a fit, each scan is cut into slabs of
 about 30 mm, and each slab is searched as if it were a scan. Give people that the model was not
-fitted to. Prints the part of the visible bleeds of 2 mm and more that is found with a probability, and
-how many other things are: those within a slice (or 2 mm) of a cut, and the rest.
+fitted to. Prints the part of the visible bleeds of 2 mm and more that is found with a
+probability, and how many other things are: those within a slice (or 2 mm) of a cut, and the rest.
 """
 
 from __future__ import annotations
