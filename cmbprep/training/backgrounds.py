@@ -2,13 +2,12 @@
 
 Microbleeds are implanted (:mod:`cmbprep.simulate.implant`), so that the positives are still
 simulated; the negatives are not. A scan of fine voxels is shown as coarser protocols would show
-it, another one each time, so that its veins and sulci are met at many resolutions. A T1-weighted
-head is shown in the contrast of a T2*-weighted one (:mod:`.recolouring`).
+it, another one each time, so that its veins and sulci are met at many resolutions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,30 +20,18 @@ from ..algorithms.grids import resample_to_grid, respaced_grid
 from ..detectors.base import DetectorInput
 from ..outputs import find_records
 from ..simulate.implant import draw_deposits, implant, plausible_places
-from .recolouring import recoloured
 from .scans import KnownSpot, TrainingScan
 
-__all__ = [
-    "RealBackground",
-    "implant_scan",
-    "load_backgrounds",
-    "shown_as_t2star",
-    "shown_coarser",
-]
+__all__ = ["RealBackground", "implant_scan", "load_backgrounds", "shown_coarser"]
 
 #: Bleeds put into a scan, of these diameters (mm, of the deposit).
 BLEEDS = 14
 DIAMETERS = (0.8, 4.5)
 #: A scan whose voxels are smaller than this within the slices is shown coarser, mm.
 FINE_MM = 1.6
-#: How many times larger its voxels become within the slices.
-ENLARGED = (1.0, 2.4)
-#: The same for T1-weighted heads, of 1 mm: to the voxels of echo-planar scans.
-HEADS_ENLARGED = (1.0, 3.3)
-# How thick its slices become, mm.
+# How many times larger its voxels become within the slices, and how thick its slices, mm.
+_ENLARGED = (1.0, 2.4)
 _SLICES_MM = (1.0, 6.0)
-# Voxels whose longest side is less than this many times the shortest have no slices of their own.
-_CUBIC = 1.25
 # Power of the intensities: fluid is less bright against tissue in T2* than in T2 images.
 _POWER = (0.4, 1.0)
 # Noise that averaging has taken away is put back, as a part of the brain's median.
@@ -82,11 +69,7 @@ def load_backgrounds(output_dir: Path, subjects: list[str]) -> list[RealBackgrou
     return found
 
 
-def shown_coarser(
-    background: RealBackground,
-    rng: np.random.Generator,
-    enlarged: tuple[float, float] = ENLARGED,
-) -> RealBackground:
+def shown_coarser(background: RealBackground, rng: np.random.Generator) -> RealBackground:
     """Give a scan as a protocol with larger voxels would, if its voxels are fine.
 
     Parameters
@@ -95,15 +78,13 @@ def shown_coarser(
         A scan; with voxels of :data:`FINE_MM` or more it is given back as it is.
     rng
         Source of the voxel size, the contrast and the noise.
-    enlarged
-        Range of the factor by which voxels grow within the slices.
     """
     sizes = voxel_sizes(background.affine)
-    axis = _slice_axis(background.affine)
+    axis = int(np.argmax(sizes))
     within = np.delete(sizes, axis)
     if within.min() >= FINE_MM:
         return background
-    wanted = sizes * rng.uniform(*enlarged)
+    wanted = sizes * rng.uniform(*_ENLARGED)
     wanted[axis] = max(sizes[axis], rng.uniform(*_SLICES_MM), wanted.min())
     grid = respaced_grid(background.image.shape, background.affine, wanted)
     image = np.maximum(background.image, 0) ** np.float32(rng.uniform(*_POWER))
@@ -114,21 +95,6 @@ def shown_coarser(
     noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * level
     image = np.hypot(image + noise[0], noise[1])
     return RealBackground(background.name, image, mask, grid.affine)
-
-
-def _slice_axis(affine: NDArray[np.float64]) -> int:
-    """Axis of the slices; of a volume of cubes, the one nearest to the head's long axis."""
-    sizes = voxel_sizes(affine)
-    if sizes.max() >= _CUBIC * sizes.min():
-        return int(np.argmax(sizes))
-    return int(np.argmax(np.abs(affine[2, :3]) / sizes))
-
-
-def shown_as_t2star(background: RealBackground, rng: np.random.Generator) -> RealBackground:
-    """Give a T1-weighted head the contrast of a T2*-weighted scan, drawn at random."""
-    spacing = voxel_sizes(background.affine)
-    image = recoloured(background.image, background.mask, spacing, rng)
-    return replace(background, image=image)
 
 
 def implant_scan(background: RealBackground, rng: np.random.Generator) -> TrainingScan:

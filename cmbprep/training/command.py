@@ -75,20 +75,12 @@ def _add_sample_arguments(parser: argparse.ArgumentParser) -> None:
         help="participants of these results that are used (needed with --results)",
     )
     parser.add_argument(
-        "--t1w-subjects",
-        metavar="L",
-        nargs="+",
-        default=[],
-        help="further participants of these results, whose scans are T1-weighted heads (named "
-        "as T2starw for cmbprep): shown in contrasts of T2*-weighted scans, drawn at random",
-    )
-    parser.add_argument(
         "--source",
         metavar="TEXT",
         nargs="+",
         default=[],
-        help="where each of --subjects, then of --t1w-subjects, or each image of --masked, comes "
-        "from, and its licence, for the model's card",
+        help="where each of --subjects, or each image of --masked, comes from, and its licence, "
+        "for the model's card",
     )
     parser.add_argument(
         "--real-scans",
@@ -133,20 +125,29 @@ def run(args: argparse.Namespace) -> int:
         return run_brain(args)
     if args.ratings:
         return _run_ratings(args)
-    subjects, heads = _real_backgrounds(args)
-    _check_numbers(args)
+    if (
+        min(args.people, args.tune_people, args.real_scans, args.nprocs, args.epochs, args.networks)
+        < 1
+    ):
+        raise UsageError(
+            "the numbers of people, scans, processes, epochs, networks must be 1 or more"
+        )
+    if (args.results is None) != (not args.subjects):
+        raise UsageError("--results and --subjects go together")
+    if len(args.source) not in (0, len(args.subjects)):
+        raise UsageError("give one --source for each of --subjects, or none")
     if not args.samples_only:
         need_torch()
     from .generation import generate, plan_tasks
 
     args.dest.mkdir(parents=True, exist_ok=True)
+    subjects = tuple(label.removeprefix("sub-") for label in args.subjects)
     tasks = plan_tasks(
         args.dest / "samples",
         {"train": args.people, "tune": args.tune_people},
-        {"train": args.real_scans} if subjects + heads else None,
+        {"train": args.real_scans} if subjects else None,
         args.results,
         subjects,
-        heads,
     )
     with open(args.dest / "train.log", "a", encoding="utf-8") as log:
 
@@ -160,46 +161,9 @@ def run(args: argparse.Namespace) -> int:
         if args.samples_only:
             return 0
         stems = [task.stem for task in tasks]
-        summary = _fit(args.dest, stems, _sources(args, subjects, heads), args, say)
+        summary = _fit(args.dest, stems, subjects, args, say)
         say(json.dumps(summary))
     return 0
-
-
-def _check_numbers(args: argparse.Namespace) -> None:
-    if (
-        min(args.people, args.tune_people, args.real_scans, args.nprocs, args.epochs, args.networks)
-        < 1
-    ):
-        raise UsageError(
-            "the numbers of people, scans, processes, epochs, networks must be 1 or more"
-        )
-
-
-def _real_backgrounds(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Labels of the scans, and of the T1-weighted heads, that are backgrounds."""
-    subjects, heads = (
-        tuple(label.removeprefix("sub-") for label in labels)
-        for labels in (args.subjects, args.t1w_subjects)
-    )
-    real = subjects + heads
-    if (args.results is None) != (not real):
-        raise UsageError("--results goes with --subjects or --t1w-subjects")
-    if len(set(real)) < len(real):
-        raise UsageError("a participant is named twice among --subjects and --t1w-subjects")
-    if len(args.source) not in (0, len(real)):
-        raise UsageError("give one --source for each real background, or none")
-    return subjects, heads
-
-
-def _sources(
-    args: argparse.Namespace, subjects: tuple[str, ...], heads: tuple[str, ...]
-) -> dict[str, str]:
-    """Say where each real background comes from, for the card."""
-    real = subjects + heads
-    sources = dict(zip(real, args.source or ["not stated"] * len(real), strict=True))
-    return sources | {
-        label: f"T1-weighted, shown in other contrasts; {sources[label]}" for label in heads
-    }
 
 
 def _run_ratings(args: argparse.Namespace) -> int:
@@ -251,7 +215,7 @@ def _report(found: dict[str, dict[str, float]], threshold: float) -> str:
 
 
 def _fit(
-    dest: Path, stems: list[str], sources: dict[str, str], args: argparse.Namespace, say: Any
+    dest: Path, stems: list[str], subjects: tuple[str, ...], args: argparse.Namespace, say: Any
 ) -> dict[str, object]:
     from ..detectors.learned import MODEL
     from ..outputs import write_json
@@ -272,6 +236,7 @@ def _fit(
     everyone = files("train")
     held = files("tune") + [path for path in everyone if _stem(path) in left_out]
     fitted = [path for path in everyone if _stem(path) not in left_out]
+    sources = dict(zip(subjects, args.source or ["not stated"] * len(subjects), strict=True))
     samples, summaries = load_samples(fitted), read_summaries(fitted)
     options = FitOptions(
         epochs=args.epochs, seed=args.seed, short=args.short, members=args.networks
@@ -281,7 +246,7 @@ def _fit(
     tuning_samples, known = load_samples(held), read_summaries(held)
     missed = sum(summary["visible"] - summary["with_candidate"] for summary in known)
     tuning = tune(predict(network, tuning_samples), tuning_samples, len(held), missed)
-    first_look = fit_first_look(samples, tuning_samples, len(held), missed, tuple(sources))
+    first_look = fit_first_look(samples, tuning_samples, len(held), missed, subjects)
     write_json(dest / "classical.json", first_look)
     (dest / f"{MODEL}.onnx").write_bytes(to_onnx(network))
     write_json(dest / f"{MODEL}.json", card(tuning, samples, summaries, sources, options))

@@ -43,8 +43,6 @@ class Task:
         Folder of the samples.
     results, subject
         Where a real scan comes from; None for a simulated person.
-    t1w
-        Whether it is a T1-weighted head, to be shown in other contrasts.
     """
 
     role: str
@@ -52,7 +50,6 @@ class Task:
     dest: Path
     results: Path | None = None
     subject: str | None = None
-    t1w: bool = False
 
     @property
     def stem(self) -> str:
@@ -67,7 +64,6 @@ def plan_tasks(
     real: dict[str, int] | None = None,
     results: Path | None = None,
     subjects: tuple[str, ...] = (),
-    t1w_subjects: tuple[str, ...] = (),
 ) -> list[Task]:
     """List what is to be made, roles taking turns so that a part of the list is a fair one.
 
@@ -81,8 +77,6 @@ def plan_tasks(
         Role -> number of scans made of each real one.
     results, subjects
         Results of cmbprep, and whose scans in them are real backgrounds.
-    t1w_subjects
-        Further ones, whose scans are T1-weighted heads.
     """
     tasks = [
         (number / count, Task(role, number, dest))
@@ -90,12 +84,9 @@ def plan_tasks(
         for number in range(count)
     ]
     for role, count in (real or {}).items():
-        for subject in subjects + t1w_subjects:
+        for subject in subjects:
             tasks += [
-                (
-                    number / count,
-                    Task(role, number, dest, results, subject, t1w=subject in t1w_subjects),
-                )
+                (number / count, Task(role, number, dest, results, subject))
                 for number in range(count)
             ]
     return [task for _, task in sorted(tasks, key=lambda pair: (pair[0], pair[1].stem))]
@@ -153,15 +144,10 @@ def training_scans(task: Task, rng: np.random.Generator) -> Iterator[TrainingSca
         Source of randomness.
     """
     if task.subject is not None and task.results is not None:
-        from . import backgrounds
+        from .backgrounds import implant_scan, load_backgrounds, shown_coarser
 
-        for scan in backgrounds.load_backgrounds(task.results, [task.subject]):
-            if task.t1w:
-                head = backgrounds.shown_as_t2star(scan, rng)
-                shown = backgrounds.shown_coarser(head, rng, backgrounds.HEADS_ENLARGED)
-            else:
-                shown = backgrounds.shown_coarser(scan, rng)
-            yield backgrounds.implant_scan(shown, rng)
+        for background in load_backgrounds(task.results, [task.subject]):
+            yield implant_scan(shown_coarser(background, rng), rng)
         return
     from ..simulate.template_head import load_template_head
     from .protocols import draw_protocol

@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 from nibabel.affines import voxel_sizes
 
-from cmbprep.training.backgrounds import (
-    FINE_MM,
-    RealBackground,
-    shown_as_t2star,
-    shown_coarser,
-)
+from cmbprep.training.backgrounds import FINE_MM, RealBackground, shown_coarser
 
 
 def background(spacing: tuple[float, float, float]) -> RealBackground:
@@ -64,30 +59,3 @@ def test_coarse_scan_stays_and_no_number_is_drawn() -> None:
     rng = np.random.default_rng(5)
     assert shown_coarser(own, rng) is own
     assert rng.random() == np.random.default_rng(5).random()
-
-
-def test_head_of_cubes_gets_slices_across_its_long_axis() -> None:
-    """However it is stored: the axis that is nearest to z becomes the thick one."""
-    own = background((1.0, 1.0, 1.0))
-    turned = RealBackground(
-        own.name,
-        np.moveaxis(own.image, 2, 0),
-        np.moveaxis(own.mask, 2, 0),
-        own.affine[:, [2, 0, 1, 3]],
-    )
-    thick = 0
-    for seed in range(6):
-        shown = shown_coarser(own, np.random.default_rng(seed), (1.0, 1.2))
-        same = shown_coarser(turned, np.random.default_rng(seed), (1.0, 1.2))
-        assert int(np.argmax(voxel_sizes(shown.affine))) == 2
-        assert int(np.argmax(voxel_sizes(same.affine))) == 0
-        thick += voxel_sizes(shown.affine)[2] > 2
-    assert thick > 2
-
-
-def test_t1w_head_is_shown_in_another_contrast_in_its_place() -> None:
-    own = background((1.0, 1.0, 1.0))
-    shown = shown_as_t2star(own, np.random.default_rng(2))
-    assert shown.mask is own.mask and shown.affine is own.affine
-    assert not np.allclose(shown.image / shown.image.max(), own.image / own.image.max(), atol=0.1)
-    assert shown.places.any()

@@ -2,11 +2,8 @@ import numpy as np
 import pytest
 
 from cmbprep.algorithms.candidates import Candidates
-from cmbprep.cli.tools import build_parser
 from cmbprep.detectors.base import DetectorInput
 from cmbprep.detectors.views import COLUMNS, ScanViews, view_scan
-from cmbprep.errors import UsageError
-from cmbprep.training.command import _sources
 from cmbprep.training.generation import plan_tasks
 from cmbprep.training.samples import (
     BLEED,
@@ -132,41 +129,3 @@ def test_any_first_part_of_the_plan_has_all_roles(tmp_path):
     some = tasks[:20]
     assert sum(task.role == "tune" for task in some) == 4
     assert sum(task.subject == "a" for task in some) == 2
-
-
-def test_plan_marks_t1w_heads_and_leaves_the_rest_as_it_was(tmp_path):
-    people = {"train": 4}
-    plain = plan_tasks(tmp_path, people, {"train": 2}, tmp_path, ("a",))
-    more = plan_tasks(tmp_path, people, {"train": 2}, tmp_path, ("a",), ("b",))
-    assert [task for task in more if not task.t1w] == plain
-    assert [task.subject for task in more if task.t1w] == ["b", "b"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--subjects", "a"], "--results goes with"),
-        (["--t1w-subjects", "a"], "--results goes with"),
-        (["--results", "out"], "--results goes with"),
-        (["--results", "out", "--subjects", "a", "--t1w-subjects", "sub-a"], "named twice"),
-        (
-            ["--results", "out", "--subjects", "a", "--t1w-subjects", "b", "--source", "x"],
-            "one --source",
-        ),
-    ],
-)
-def test_wrong_backgrounds_are_refused_before_anything_is_made(tmp_path, arguments, said):
-    parsed = build_parser().parse_args(["train", str(tmp_path / "new"), *arguments])
-    with pytest.raises(UsageError, match=said):
-        parsed.run(parsed)
-    assert not (tmp_path / "new").exists()
-
-
-def test_card_says_which_backgrounds_were_t1w_heads(tmp_path):
-    parsed = build_parser().parse_args(["train", str(tmp_path), "--source", "site A", "site B"])
-    assert _sources(parsed, ("a",), ("b",)) == {
-        "a": "site A",
-        "b": "T1-weighted, shown in other contrasts; site B",
-    }
-    parsed.source = []
-    assert _sources(parsed, ("a",), ()) == {"a": "not stated"}
