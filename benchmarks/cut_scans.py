@@ -43,7 +43,7 @@ class Slab:
         self.axis, self.length = axis, stop - start
         self.size = float(voxel_sizes(affine)[axis])
         shown = np.flatnonzero(scan.brain_mask.any(axis=tuple({0, 1, 2} - {axis})))
-        self.cut_below, self.cut_above = start > shown[0], stop <= shown[-1]
+        self.cut_below, self.cut_above = bool(start > shown[0]), bool(stop <= shown[-1])
         self.scan = replace(
             scan,
             magnitude=np.ascontiguousarray(scan.magnitude[part]),
