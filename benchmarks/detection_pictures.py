@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detection import open_detector, pair
+from detection import open_detector, pair, search
 from implanted import REPORT_SEEDS, Background, implanted_scan, load_backgrounds
 from numpy.typing import NDArray
 
@@ -72,20 +72,11 @@ def look(
     background: Background, detector: Any, seeds: int, each: int
 ) -> tuple[list[Shown], list[Shown]]:
     """Find the worst false positives and misses of a background."""
-    from cmbprep.detectors import DetectorInput
-
     wrong: list[tuple[float, NDArray[np.float64]]] = []
     bleeds: list[_Miss] = []
     for seed in REPORT_SEEDS[:seeds]:
         scan = implanted_scan(background, seed)
-        found = detector.detect(
-            DetectorInput(
-                magnitude=scan.image,
-                affine=background.affine,
-                brain_mask=background.mask,
-                sequence="T2starw",
-            )
-        ).lesions
+        found = search(detector, background, scan.image)
         partner = pair(scan.lesions, found)
         for i, lesion in enumerate(scan.lesions):
             if lesion.visible:
