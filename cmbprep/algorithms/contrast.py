@@ -9,11 +9,13 @@ contrast then lets ventricles, nuclei and sulci count as much as the outline doe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["normalise_locally", "redraw"]
+__all__ = ["normalise_locally", "redraw", "tissue_parts"]
 
 FloatArray = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -42,22 +44,17 @@ _FLOOR = 0.03
 _MOST = 3.0
 
 
-def redraw(
-    reference: FloatArray, distance: NDArray[np.floating], image: FloatArray, region: Mask
-) -> FloatArray:
+def redraw(parts: Sequence[FloatArray], image: FloatArray, region: Mask) -> FloatArray:
     """Draw a reference in the contrast of an image that roughly lies on it.
 
-    The image's values are fitted by a function of the reference's value and of the depth in
-    the brain, and by another one outside the brain, by robust least squares (Cauchy's
-    weights). Both are continuous, and linear between knots. What the image shows in other
-    places than the reference is an outlier to that, so that it is drawn where the reference has it.
+    The image's values are fitted by a sum of the reference's parts, by robust least squares
+    (Cauchy's weights). What the image shows in other places than the reference is an outlier to
+    that, so that it is drawn where the reference has it.
 
     Parameters
     ----------
-    reference
-        Shape (X, Y, Z).
-    distance
-        From the surface of its brain, mm; negative within.
+    parts
+        Of the reference (:func:`tissue_parts`), shape (X, Y, Z) each.
     image
         On the same grid, finite within the region.
     region
@@ -80,7 +77,6 @@ def redraw(
     """
     if not region.any():
         raise ValueError("a reference cannot be redrawn by an image that shows nothing of it")
-    parts = _parts(reference, distance)
     seen = np.stack([part[region][::_EVERY] for part in parts]).astype(np.float64)
     values = image[region][::_EVERY].astype(np.float64)
     middle = float(np.median(values))
@@ -98,14 +94,30 @@ def redraw(
         if spread == 0:
             break
         weights = 1 / (1 + (residual / (_ROBUST * spread)) ** 2)
-    drawn = np.full(reference.shape, middle, np.float32)
+    drawn = np.full(image.shape, middle, np.float32)
     for part, level in zip(parts, levels, strict=True):
         drawn += np.float32(level) * part
     return drawn
 
 
-def _parts(reference: FloatArray, distance: NDArray[np.floating]) -> list[FloatArray]:
-    """Functions that the image is a sum of, 0 to 1, shape (X, Y, Z) each."""
+def tissue_parts(reference: FloatArray, distance: NDArray[np.floating]) -> list[FloatArray]:
+    """Give functions whose sum can draw a reference in any contrast.
+
+    Their sums are functions of the reference's value and of the depth in the brain, and others
+    outside the brain; all are continuous, and linear between knots.
+
+    Parameters
+    ----------
+    reference
+        Shape (X, Y, Z).
+    distance
+        From the surface of its brain, mm; negative within.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        (X, Y, Z) float32 each, 0 to 1.
+    """
     brain = distance <= 0
     soft = ndimage.gaussian_filter(brain.astype(np.float32), _BORDER_VOXELS)
     around = (distance > 0) & (distance <= 4 * _FADE_MM)

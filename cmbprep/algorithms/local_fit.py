@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 
 from .grids import Grid
 from .pose_search import Matcher
+from .threads import map_in_threads
 from .transforms import LinearMap
 
 __all__ = ["local_shifts"]
@@ -67,17 +68,16 @@ def local_shifts(
         for a, b in zip(low, high, strict=True)
     ]
     index = np.flatnonzero(region.ravel())
-    matcher = Matcher(image, grid, region, target, reference[1])
-    lengths = []
+    matcher = Matcher(image, grid, target, reference[1])
+    parts = []
     for centre in product(*axes):
         inside = np.all(np.abs(points - np.array(centre)) <= WIDTH / 2, axis=1)
         if np.count_nonzero(inside) < MIN_VOXELS:
             continue
         part = np.zeros(region.size, dtype=bool)
         part[index[inside]] = True
-        matcher.look_at(part.reshape(region.shape))
-        lengths.append(_best_shift(matcher, to_reference.matrix))
-    return np.array(lengths)
+        parts.append(matcher.within(part.reshape(region.shape)))
+    return np.array(map_in_threads(lambda part: _best_shift(part, to_reference.matrix), parts))
 
 
 def _smooth(values: NDArray[np.floating], grid: Grid) -> NDArray[np.float32]:

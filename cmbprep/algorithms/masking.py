@@ -7,6 +7,8 @@ that starts from what is surely inside and surely outside and crosses edges relu
 
 from __future__ import annotations
 
+from itertools import product
+
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,8 @@ from cmbprep.errors import ScanError
 
 from .bias import clean_intensities
 from .components import one_piece
-from .grids import Grid, resample_to_grid, working_grid
+from .distances import signed_distance
+from .grids import Grid, crop_grid, resample_to_grid, working_grid
 from .itk import image_grid
 from .transforms import LinearMap, apply_transforms
 
@@ -67,10 +70,9 @@ def refine_brain_mask(
         raise ScanError(
             "the brain mask lies outside the image", hint="look at the registration of this scan"
         )
-    probability = _random_walk(values, _signed_distance(inside, grid.spacing), grid)
+    probability = _random_walk(values, -signed_distance(inside, grid.spacing, MARGIN), grid)
     probability = ndimage.gaussian_filter(probability, BORDER_SMOOTHING / grid.spacing)
-    fine = resample_to_grid(probability, grid.affine, full)
-    mask = one_piece(fine >= 0.5)
+    mask = one_piece(_at_least_half(probability, grid, full))
     return nib.Nifti1Image(mask.astype(np.uint8), full.affine)
 
 
@@ -95,19 +97,33 @@ def carry_brain_mask(
     return refine_brain_mask(scan, carried)
 
 
-def _signed_distance(
-    inside: NDArray[np.bool_], spacing: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Distance to the border, mm, positive inside."""
-    within = ndimage.distance_transform_edt(inside, sampling=spacing)
-    without = ndimage.distance_transform_edt(~inside, sampling=spacing)
-    return np.asarray(within - without, dtype=np.float64)
+def _at_least_half(probability: NDArray[np.float32], grid: Grid, fine: Grid) -> NDArray[np.bool_]:
+    """Bring a probability onto a finer grid, and cut it at one half: in its box, as most is air.
+
+    Between voxels it is linear, so that it is no half farther than one of them from any half.
+    """
+    high = np.argwhere(probability >= 0.5)
+    result = np.zeros(fine.shape, dtype=bool)
+    if not len(high):
+        return result
+    corners = np.array(list(product(*zip(high.min(axis=0) - 1, high.max(axis=0) + 1, strict=True))))
+    across = np.linalg.inv(fine.affine) @ grid.affine
+    where = corners @ across[:3, :3].T + across[:3, 3]
+    low = np.clip(np.floor(where.min(axis=0)), 0, np.array(fine.shape) - 1).astype(int)
+    end = np.clip(np.ceil(where.max(axis=0)) + 1, low + 1, fine.shape).astype(int)
+    box = tuple(slice(a, b) for a, b in zip(low, end, strict=True))
+    part = crop_grid(fine, low, end - low)
+    result[box] = resample_to_grid(probability, grid.affine, part) >= 0.5
+    return result
 
 
 def _random_walk(
     values: NDArray[np.float32], distance: NDArray[np.float64], grid: Grid
 ) -> NDArray[np.float32]:
-    """Probability that a walk ends inside, with the prior as one more neighbour."""
+    """Probability that a walk ends inside, with the prior as one more neighbour.
+
+    The distance is that from the prior's border, mm; negative outside.
+    """
     brain = values[distance > MARGIN] if (distance > MARGIN).any() else values[distance > 0]
     low, high = np.percentile(brain, (5, 95))
     scaled = np.clip(values, 0, high) / max(float(high), 1e-12)

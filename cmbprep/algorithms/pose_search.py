@@ -11,6 +11,7 @@ tolerates partial overlap.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from itertools import product
 
@@ -21,6 +22,7 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from .grids import Grid, resample_to_grid, working_grid
+from .threads import map_in_threads
 from .transforms import LinearMap
 
 __all__ = ["Matcher", "Pose", "search_pose"]
@@ -58,28 +60,27 @@ class Pose:
 
 
 class Matcher:
-    """Similarity of a scan and a reference under a linear map."""
+    """Similarity of a scan and a reference under a linear map, all over the scan."""
 
     def __init__(
         self,
         scan: NDArray[np.float32],
         scan_grid: Grid,
-        scan_region: NDArray[np.bool_],
         reference: NDArray[np.float32],
         reference_grid: Grid,
     ) -> None:
-        self._all_points = scan_grid.points()
-        self._all_codes = _quantise(scan)
+        self.points = scan_grid.points()
+        self.codes = _quantise(scan).ravel()
         self.target = _quantise(reference).astype(np.float32)
         self.to_voxel = np.linalg.inv(reference_grid.affine)
-        self.look_at(scan_region)
 
-    def look_at(self, region: NDArray[np.bool_]) -> None:
-        """Look at another region of the same scan."""
+    def within(self, region: NDArray[np.bool_]) -> Matcher:
+        """Give one that looks at some points within a region of the scan's grid."""
         index = np.flatnonzero(region)
         index = index[:: 1 + (index.size - 1) // MAX_POINTS]
-        self.points = self._all_points[index]
-        self.codes = self._all_codes.ravel()[index]
+        part = copy(self)
+        part.points, part.codes = self.points[index], self.codes[index]
+        return part
 
     def __call__(self, matrix: NDArray[np.float64]) -> float:
         """Give the similarity under a map of points, shape (4, 4); 0 if too little overlaps."""
@@ -142,7 +143,7 @@ def search_pose(
     region = ndimage.binary_dilation(head, iterations=2)
     target_grid = working_grid(reference.shape, reference_affine, SPACING)
     target = resample_to_grid(reference, reference_affine, target_grid)
-    matcher = Matcher(low, grid, region, target, target_grid)
+    matcher = Matcher(low, grid, target, target_grid).within(region)
     centre = grid.points()[head.ravel()].mean(axis=0)
 
     bests = []
@@ -150,9 +151,9 @@ def search_pose(
         (_starting_points(centre, reference_centre), FOLLOWED),
         (_turned_points(centre, reference_centre), FOLLOWED_TURNED),
     ):
-        scores = np.array([matcher(_matrix(p, centre)) for p in starts])
-        order = np.argsort(-scores, kind="stable")[:followed]
-        found = [_follow(matcher, starts[i], centre, scaling) for i in order]
+        scores = np.array(map_in_threads(lambda p: matcher(_matrix(p, centre)), starts))
+        likeliest = [starts[i] for i in np.argsort(-scores, kind="stable")[:followed]]
+        found = map_in_threads(lambda p: _follow(matcher, p, centre, scaling), likeliest)
         bests.append(max(found, key=lambda pair: pair[0]))
     near, far = bests
     best = far if far[0] - 1 > TURNED_GAIN * max(near[0] - 1, 0) else near
@@ -207,6 +208,6 @@ def _follow(
         cost,
         start[:free],
         method="Powell",
-        options={"xtol": 0.2, "ftol": 1e-5, "maxfev": 600, "direc": np.diag(steps)},
+        options={"xtol": 0.2, "ftol": 1e-4, "maxfev": 600, "direc": np.diag(steps)},
     )
     return -float(found.fun), np.concatenate([found.x, start[free:]])

@@ -1,7 +1,8 @@
 """Registration of scans to each other and to a template.
 
 Every registration starts from :func:`~.pose_search.search_pose`, so it does not rely on
-headers that agree; ANTs (Avants et al. 2011) then refines it at 2 mm. All of it is the same to the
+headers that agree; ANTs (Avants et al. 2011) then refines it, to 2 mm where it is rigid and to
+2.5 mm where it deforms. All of it is the same to the
 last bit on every run and on any number of processors.
 """
 
@@ -21,8 +22,9 @@ from .ants_process import AntsProcess
 from .ants_stages import Fit, Stage, run_stage
 from .bias import clean_intensities, head_mask
 from .carrying import carry_mask, field_of_view
-from .contrast import normalise_locally, redraw
-from .grids import Grid, crop_grid, resample_to_grid, working_grid
+from .contrast import normalise_locally, redraw, tissue_parts
+from .distances import bounding_box, signed_distance
+from .grids import FWHM_PER_SIGMA, Grid, crop_grid, resample_to_grid, working_grid
 from .itk import image_grid
 from .pose_search import Pose, search_pose
 from .registration_quality import (
@@ -49,13 +51,15 @@ __all__ = [
     "register_to_template",
 ]
 
-#: Voxel size at which registration works, mm; thicker slices stay as thick as they are.
-SPACING = 2.0
-#: How far the linear part looks, mm: the scalp steadies the scale where it shows.
+#: Voxel size at which rigid registration works, mm; thicker slices stay as thick as they are.
+RIGID_SPACING = 2.0
+#: The same for registration to the template. At 2 mm it takes twice as long, and on tuning people
+#: no error was smaller.
+SPACING = 2.5
+#: How far the linear part looks, mm: the scalp steadies the scale where it shows. The box that is
+#: deformed reaches as far: the field is held to 0 at its border, which only 4 mm outside of what
+#: the deformation looks at cost a tuning person 0.3 mm of the 95 %.
 LINEAR_RIM = 16.0
-#: The brain prior is carried over within the brain's box and this much around it, mm: the maps to
-#: the image and to the template undo each other but for far less.
-PRIOR_MARGIN_MM = 10.0
 #: Where scalp is looked for, mm from the brain, and how bright it must be against the brain to
 #: be there: of eight kinds of images, those with scalp had 0.54 and more, those without 0.13 and
 #: less. With fewer voxels of it in view, nothing is known and the whole head is tried first.
@@ -87,15 +91,16 @@ class TemplateRegistration:
     Attributes
     ----------
     to_template
-        Takes points of the image to points of the template; sampled at 2 mm over the
+        Takes points of the image to points of the template; sampled at 2.5 mm over the
         image's field of view.
     to_image
-        Takes points of the template to points of the image; sampled at 2 mm over the
+        Takes points of the template to points of the image; sampled at 2.5 mm over the
         template's field of view.
     linear
         The affine part alone, image to template.
     brain_prior
-        The template's brain mask on the image's own grid, between 0 and 1, float32.
+        The template's brain mask at 2.5 mm over the image's field of view, between 0 and 1,
+        float32.
     quality
         How good it seems.
     """
@@ -107,21 +112,21 @@ class TemplateRegistration:
     quality: RegistrationQuality
 
 
-# Six numbers need not all voxels: on a tuning person with thick slices the error was 0.1 mm
-# with these parts and with all of them, at half the time.
-RIGID_COARSE = Stage("Rigid[0.1]", (60,), (4.0,), sampled=0.25)
-RIGID_FINE = Stage("Rigid[0.1]", (30,), (2.0,), sampled=0.5)
-AFFINE = Stage("Affine[0.1]", (80, 50), (6.0, 4.0))
+# Six numbers need not all voxels, nor do twelve: on tuning people, errors were the same to 0.1 mm
+# with all of them. The parts lie on a lattice.
+RIGID_COARSE = Stage("Rigid[0.1]", (60,), (4.0,), sampled=0.05)
+RIGID_FINE = Stage("Rigid[0.1]", (30,), (2.0,), sampled=0.25)
+AFFINE = Stage("Affine[0.1]", (80, 50), (7.5, 5.0), sampled=0.5)
 # How the template is deformed after that. First by mutual information, whose last level only
-# brings the field to full resolution: iterating there takes eight times as long as at 4 mm. Then
-# the template is redrawn in the image's contrast, and deformed by local contrast, anew each time:
-# what mutual information got wrong would stay otherwise (thick slices of a tuning person: 95 %
-# within 8.0 mm, not 4.8). The second drawing is the sharper one for the first, and worth
-# iterations at 2 mm.
-DEFORMABLE = Stage("SyN[0.25,3,0]", (60, 40, 0), (8.0, 4.0, 2.0))
+# brings the field to full resolution. Then the template is redrawn in the image's contrast, and
+# deformed by local contrast, anew each time: what mutual information got wrong would stay
+# otherwise (thick slices of a tuning person: 95 % within 8.0 mm, not 4.8). The second drawing is
+# the sharper one for the first, and worth iterations at full resolution.
+LEVELS = (7.5, 5.0, 2.5)
+DEFORMABLE = Stage("SyN[0.25,3,0]", (40, 15, 0), LEVELS)
 REDRAWN = (
-    Stage("SyN[0.25,4,0]", (60, 40, 0), (8.0, 4.0, 2.0)),
-    Stage("SyN[0.25,4,0]", (60, 40, 5), (8.0, 4.0, 2.0)),
+    Stage("SyN[0.25,4,0]", (40, 20, 0), LEVELS),
+    Stage("SyN[0.25,4,0]", (60, 30, 5), LEVELS),
 )
 #: Width of the surroundings that local contrast is measured in, mm. Of 2 to 10 mm, 3 and 4 left
 #: the smallest errors on a tuning person.
@@ -169,9 +174,10 @@ def register_to_template(
     best: TemplateRegistration | None = None
     most = 0.0
     with AntsProcess() as process:
-        poses = _poses(moving, moving_grid, fixed, brain, fixed_grid, scaling=True)
-        for pose, variant in poses:
-            fit = _TemplateFit((moving, moving_grid), (variant, brain, fixed_grid), process)
+        head = head_mask(moving, moving_grid.spacing)
+        shown = (moving, head, moving_grid)
+        for pose, variant in _poses(shown, (fixed, brain, fixed_grid), scaling=True):
+            fit = _TemplateFit(shown, (variant, brain, fixed_grid), process)
             deformation, quality, explained = fit.run(pose.transform.inverse())
             to_template = compose_on_grid(
                 (deformation.linear.inverse(), deformation.inverse), moving_grid
@@ -180,7 +186,7 @@ def register_to_template(
                 to_template,
                 deformation.to_image,
                 deformation.linear.inverse(),
-                _carry_prior(template_mask, grid, deformation, to_template),
+                _carry_prior(template_mask, moving_grid, to_template),
                 quality,
             )
             # By what the redrawn template explains, not by mutual information, which tells little
@@ -216,18 +222,19 @@ class _TemplateFit:
 
     def __init__(
         self,
-        image: tuple[NDArray[np.float32], Grid],
+        image: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
         template: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
         process: AntsProcess,
     ) -> None:
         self.process = process
-        self.image, self.image_grid = image
-        self.head = head_mask(self.image, self.image_grid.spacing)
+        self.image, self.head, self.image_grid = image
         self.template, self.brain, self.grid = template
-        self.distance = _signed_distance(self.brain, self.grid)
-        self.near = self.distance <= RIM
-        self.wide = self.distance <= LINEAR_RIM
-        self.crop = _bounding_box(self.wide, margin=0)
+        distance = signed_distance(self.brain, self.grid.spacing, LINEAR_RIM)
+        self.near = distance <= RIM
+        self.wide = distance <= LINEAR_RIM
+        self.box = bounding_box(self.wide)
+        self.box_grid = _crop(self.grid, self.box)
+        self.parts = tissue_parts(self.template[self.box], distance[self.box])
         self.contrast = normalise_locally(self.image, self.image_grid.spacing, LOCAL_MM)
 
     def run(self, start: LinearMap) -> tuple[_Deformation, RegistrationQuality, float]:
@@ -236,8 +243,9 @@ class _TemplateFit:
         The third that it gives is how much of the image the redrawn template explains; 0 where
         it is not redrawn, as the first fit has failed.
         """
-        linear, _, _ = run_stage(self._fit(self.template, self.image, self.wide, start, AFFINE))
-        first = found = self._deform(self.template, self.image, linear, DEFORMABLE)
+        template = self.template[self.box]
+        linear, _, _ = run_stage(self._fit(template, self.image, self.wide, start, AFFINE))
+        first = found = self._deform(template, self.image, linear, DEFORMABLE)
         before = self._judge(first)
         if before.verdict == "failed":
             return first, before, 0.0
@@ -275,28 +283,26 @@ class _TemplateFit:
         linear: LinearMap,
         stage: Stage,
     ) -> Fit:
-        """Set out what is near the template's brain, and looked at where the image shows it."""
-        seen = region & field_of_view(self.grid, self.image_grid, linear)
-        part = fixed[self.crop]
-        grid = crop_grid(self.grid, [s.start for s in self.crop], part.shape)
-        return Fit((part, grid), (moving, self.image_grid), seen[self.crop], linear, stage)
+        """Set out the box around the template's brain, looked at where the image shows it."""
+        seen = field_of_view(self.box_grid, self.image_grid, linear) & region[self.box]
+        return Fit((fixed, self.box_grid), (moving, self.image_grid), seen, linear, stage)
 
     def _redrawn(self, found: _Deformation) -> tuple[NDArray[np.float32], float]:
         """Redraw the template in the image's contrast, as far as the image has been found.
 
-        Local contrast of the drawing, and how much of the image's it explains: their correlation
-        in the brain.
+        Local contrast of the drawing in the box, and how much of the image's it explains: their
+        correlation in the brain.
         """
         image = nib.Nifti1Image(self.image, self.image_grid.affine)
-        carried = apply_transforms(image, self.grid, (found.to_image,), fill=float("nan"))
+        carried = apply_transforms(image, self.box_grid, (found.to_image,), fill=float("nan"))
         values = np.asarray(carried.dataobj, dtype=np.float32)
         seen = np.isfinite(values)
-        drawing = redraw(self.template, self.distance, values, self.near & seen)
+        drawing = redraw(self.parts, values, self.near[self.box] & seen)
         drawn, shown = (
             normalise_locally(part, self.grid.spacing, LOCAL_MM)
             for part in (drawing, np.where(seen, values, np.float32(0)))
         )
-        inside = self.brain & seen
+        inside = self.brain[self.box] & seen
         return drawn, _correlation(drawn[inside], shown[inside])
 
     def _judge(
@@ -320,31 +326,16 @@ def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float((a * b).sum()) / size if size > 0 else 0.0
 
 
-def _signed_distance(brain: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]:
-    """Distance from the brain's surface, mm; negative within."""
-    outside = ndimage.distance_transform_edt(~brain, sampling=grid.spacing)
-    return outside - ndimage.distance_transform_edt(brain, sampling=grid.spacing)
-
-
 def _carry_prior(
-    mask: nib.spatialimages.SpatialImage, grid: Grid, found: _Deformation, back: DisplacementMap
+    mask: nib.spatialimages.SpatialImage, grid: Grid, to_template: DisplacementMap
 ) -> nib.Nifti1Image:
-    """Bring the template's brain mask onto an image's own grid, between 0 and 1.
-
-    Only within the box where the brain has been found, and :data:`PRIOR_MARGIN_MM` around it.
-    """
-    brain = np.asarray(mask.dataobj) > 0
-    points = np.argwhere(brain)[::7] @ mask.affine[:3, :3].T + mask.affine[:3, 3]
-    inverse = np.asarray(np.linalg.inv(grid.affine), dtype=np.float64)
-    voxels = map_points(points, (found.to_image, LinearMap(inverse)))
-    margin = PRIOR_MARGIN_MM / grid.spacing
-    low = np.clip(np.floor(voxels.min(axis=0) - margin), 0, np.array(grid.shape) - 1).astype(int)
-    high = np.clip(np.ceil(voxels.max(axis=0) + margin) + 1, low + 1, grid.shape).astype(int)
-    image = nib.Nifti1Image(brain.astype(np.float32), mask.affine)
-    prior = np.zeros(grid.shape, np.float32)
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    prior[box] = apply_transforms(image, crop_grid(grid, low, high - low), (back,)).dataobj
-    return nib.Nifti1Image(prior, grid.affine)
+    """Bring the template's brain mask onto an image's working grid, between 0 and 1."""
+    fine = image_grid(mask)
+    soft = np.asarray(np.asarray(mask.dataobj) > 0, dtype=np.float32)
+    # As soft as the grid is coarse.
+    width = np.sqrt(np.maximum((grid.spacing.min() / fine.spacing) ** 2 - 1, 0)) / FWHM_PER_SIGMA
+    image = nib.Nifti1Image(ndimage.gaussian_filter(soft, width, truncate=3.0), mask.affine)
+    return apply_transforms(image, grid, (to_template,))
 
 
 def register_rigid(
@@ -370,15 +361,17 @@ def register_rigid(
         If the scan shows too little to register.
     """
     data, grid = clean_intensities(scan), image_grid(scan)
-    moving_grid = working_grid(image_grid(reference).shape, reference.affine, SPACING)
+    moving_grid = working_grid(image_grid(reference).shape, reference.affine, RIGID_SPACING)
     moving = resample_to_grid(clean_intensities(reference), reference.affine, moving_grid)
     mask = np.asarray(reference_mask.dataobj) > 0
     brain = resample_to_grid(mask, reference_mask.affine, moving_grid) >= 0.5
-    fixed_grid = working_grid(grid.shape, grid.affine, SPACING)
+    fixed_grid = working_grid(grid.shape, grid.affine, RIGID_SPACING)
     fixed = resample_to_grid(data, grid.affine, fixed_grid)
-    near = ndimage.distance_transform_edt(~brain, sampling=moving_grid.spacing) <= LINEAR_RIM
+    near = signed_distance(brain, moving_grid.spacing, LINEAR_RIM) <= LINEAR_RIM
     best: RigidRegistration | None = None
-    for pose, variant in _poses(fixed, fixed_grid, moving, brain, moving_grid, scaling=False):
+    head = head_mask(fixed, fixed_grid.spacing)
+    reference_head = (moving, brain, moving_grid)
+    for pose, variant in _poses((fixed, head, fixed_grid), reference_head, scaling=False):
         linear = pose.transform
         # Twice, because the region is only as good as the pose it is carried over with.
         for stage in (RIGID_COARSE, RIGID_FINE):
@@ -391,7 +384,7 @@ def register_rigid(
             linear, _, _ = run_stage(
                 Fit((fixed, fixed_grid), (variant, moving_grid), region, linear, stage)
             )
-        quality = judge_rigid((fixed, fixed_grid), (moving, brain, moving_grid), (variant, linear))
+        quality = judge_rigid((fixed, head, fixed_grid), reference_head, (variant, linear))
         found = RigidRegistration(linear, quality)
         if best is None or _is_better(
             (quality, quality.similarity), (best.quality, best.quality.similarity)
@@ -404,11 +397,8 @@ def register_rigid(
 
 
 def _poses(
-    data: NDArray[np.float32],
-    grid: Grid,
-    reference: NDArray[np.float32],
-    brain: NDArray[np.bool_],
-    reference_grid: Grid,
+    image: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
+    reference_head: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
     *,
     scaling: bool,
 ) -> Iterator[tuple[Pose, NDArray[np.float32]]]:
@@ -417,8 +407,16 @@ def _poses(
     The reference is the whole head, or its brain alone: where an image has no scalp, a reference
     with one would draw the edge of its brain out to the reference's scalp, and the other way
     round.
+
+    Parameters
+    ----------
+    image
+        Values, where they show a head, and their grid.
+    reference_head
+        Values, brain mask, and their grid.
     """
-    head = head_mask(data, grid.spacing)
+    data, head, grid = image
+    reference, brain, reference_grid = reference_head
     centre = reference_grid.points()[brain.ravel()].mean(axis=0)
 
     def search(variant: NDArray[np.float32]) -> Pose:
@@ -428,7 +426,7 @@ def _poses(
 
     alone = np.where(brain, reference, np.float32(0))
     whole_pose = search(reference)
-    if _shows_scalp((data, grid), (reference, brain, reference_grid), whole_pose.transform):
+    if _shows_scalp((data, grid), reference_head, whole_pose.transform):
         found = ((whole_pose, reference) if i == 0 else (search(alone), alone) for i in range(2))
     else:
         found = ((search(alone), alone) if i == 0 else (whole_pose, reference) for i in range(2))
@@ -455,7 +453,7 @@ def _shows_scalp(
     """
     values, brain, grid = reference
     level = float(np.median(values[brain]))
-    distance = ndimage.distance_transform_edt(~brain, sampling=grid.spacing)
+    distance = signed_distance(brain, grid.spacing, SCALP_MM[1])
     scalp = (distance > SCALP_MM[0]) & (distance < SCALP_MM[1]) & (values > 0.5 * level)
     points = grid.points()
     height = points[:, 2].reshape(grid.shape)
@@ -472,10 +470,5 @@ def _shows_scalp(
     return levels[1] > SCALP_LEVEL * levels[0]
 
 
-def _bounding_box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice, slice]:
-    found = ndimage.find_objects(mask.astype(np.uint8))[0]
-    parts = [
-        slice(max(s.start - margin, 0), min(s.stop + margin, n))
-        for s, n in zip(found, mask.shape, strict=True)
-    ]
-    return parts[0], parts[1], parts[2]
+def _crop(grid: Grid, box: tuple[slice, slice, slice]) -> Grid:
+    return crop_grid(grid, [s.start for s in box], [s.stop - s.start for s in box])

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .bias import head_mask
 from .carrying import carry_mask, field_of_view
 from .grids import Grid, crop_grid
 from .local_fit import local_shifts
@@ -55,7 +54,7 @@ class RegistrationQuality:
         Part of that which lies where the image shows a head and no air, 0 to 1.
     interior
         The same, of a registration to the template, deeper than 10 mm in the brain, where
-        ventricles and nuclei must be; None where less than 8 ml of that is seen.
+        ventricles and nuclei must be; None where less than 16 ml of that is seen.
     local_shift_mm
         Of a rigid registration: median of the shifts by which parts of the brain fit best.
     brain_volume_ml
@@ -100,7 +99,7 @@ class RegistrationQuality:
             raise ValueError("the overlap lies between 0 and 1")
 
 
-#: Voxels of the working grid that a similarity must rest on: 8 ml.
+#: Voxels of the working grid that a similarity must rest on: 16 ml of the template's.
 FEWEST_VOXELS = 1000
 
 
@@ -340,7 +339,7 @@ def _covered(
 
 
 def judge_rigid(
-    scan: tuple[NDArray[np.float32], Grid],
+    scan: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
     reference: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
     result: tuple[NDArray[np.float32], LinearMap],
 ) -> RegistrationQuality:
@@ -349,18 +348,18 @@ def judge_rigid(
     Parameters
     ----------
     scan
-        Values and grid.
+        Values, where they show a head, and their grid.
     reference
         Values of the whole head, brain mask, and their grid.
     result
         The reference's values that the registration looked at, with or without what is around
         the brain, and points of the scan to points of the reference.
     """
-    values, grid = scan
+    values, head, grid = scan
     moving, brain, moving_grid = reference
     variant, linear = result
     carried = carry_mask(brain, moving_grid, grid, linear)
-    shifts = local_shifts(scan, carried, (moving, moving_grid), linear)
+    shifts = local_shifts((values, grid), carried, (moving, moving_grid), linear)
     off = float(np.median(shifts)) if shifts.size else 0.0
     image = nib.Nifti1Image(variant, moving_grid.affine)
     matched = np.asarray(apply_transforms(image, grid, (linear,)).dataobj)
@@ -368,7 +367,7 @@ def judge_rigid(
     similarity = _similarity(values, matched, near, grid)
     seen = field_of_view(moving_grid, grid, linear.inverse()) & brain
     overlap = float(np.count_nonzero(seen) / np.count_nonzero(brain))
-    covered = _covered(head_mask(values, grid.spacing), grid, brain, moving_grid, linear.inverse())
+    covered = _covered(head, grid, brain, moving_grid, linear.inverse())
     volume = float(np.count_nonzero(brain) * np.prod(moving_grid.spacing)) / 1000.0
     centre = grid.points()[near.ravel()].mean(axis=0)
     shift, angle, scale = _shift_and_rotation(linear, centre)

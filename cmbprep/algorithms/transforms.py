@@ -27,6 +27,7 @@ from scipy import ndimage
 from cmbprep.errors import CmbprepError
 
 from .grids import Grid
+from .threads import map_in_threads
 
 __all__ = [
     "DisplacementMap",
@@ -46,8 +47,8 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 #: Spline order of each interpolation.
 INTERPOLATIONS = {"nearest": 0, "linear": 1, "cubic": 3}
 
-# Points handled at once: bounds memory at about 100 MB whatever the image.
-_CHUNK = 1_000_000
+# Points that a thread handles at once: bounds memory at about 100 MB whatever the image.
+_CHUNK = 500_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,21 +182,34 @@ def apply_transforms(
     # Splines are filtered once here, not for each chunk of points.
     coefficients = ndimage.spline_filter(data, order, output=np.float32) if order > 1 else data
     result = np.empty(reference.shape, dtype=data.dtype)
-    step = max(1, _CHUNK // (reference.shape[1] * reference.shape[2]))
-    for start in range(0, reference.shape[0], step):
-        part = slice(start, start + step)
+
+    def fill_in(part: slice) -> None:
         voxels = _grid_through((*chain, to_voxel), reference, part).T
         values = ndimage.map_coordinates(
             coefficients, voxels, order=order, mode="constant", cval=fill, prefilter=False
         )
         result[part] = values.reshape(-1, *reference.shape[1:])
+
+    map_in_threads(fill_in, _slabs(reference))
     return nib.Nifti1Image(result, reference.affine)
 
 
 def compose_on_grid(chain: Sequence[PointMap], grid: Grid) -> DisplacementMap:
     """Sample a chain of maps on a grid in its first space, as one displacement field."""
-    displacement = (_grid_through(chain, grid) - grid.points()).astype(np.float32)
-    return DisplacementMap(displacement.reshape(*grid.shape, 3), grid.affine)
+    displacement = np.empty((*grid.shape, 3), dtype=np.float32)
+
+    def fill_in(part: slice) -> None:
+        moved = _grid_through(chain, grid, part) - grid.points(part)
+        displacement[part] = moved.reshape(-1, *grid.shape[1:], 3)
+
+    map_in_threads(fill_in, _slabs(grid))
+    return DisplacementMap(displacement, grid.affine)
+
+
+def _slabs(grid: Grid) -> list[slice]:
+    """Cut a grid's first axis into parts of at most :data:`_CHUNK` voxels."""
+    step = max(1, _CHUNK // (grid.shape[1] * grid.shape[2]))
+    return [slice(start, start + step) for start in range(0, grid.shape[0], step)]
 
 
 def _grid_through(
@@ -203,13 +217,21 @@ def _grid_through(
 ) -> NDArray[np.float64]:
     """Take the voxel centres of a grid, or of a part of its first axis, through a chain.
 
-    A displacement that is sampled on this very grid is read off, not interpolated.
+    A displacement that is sampled at these very points is read off, not interpolated.
     """
     points = grid.points(part)
     first = chain[0] if chain else None
-    if isinstance(first, DisplacementMap) and first.grid.matches(grid):
-        points += first.displacement[part].reshape(-1, 3)
-        chain = chain[1:]
+    if isinstance(first, DisplacementMap):
+        offset = grid.offset_in(first.grid)
+        if offset is not None:
+            # Beyond the field the nearest voxel's holds, as it does between voxels.
+            index = [
+                np.clip(np.arange(n) + o, 0, size - 1)
+                for n, o, size in zip(grid.shape, offset, first.grid.shape, strict=True)
+            ]
+            index[0] = index[0][part]
+            points += first.displacement[np.ix_(*index)].reshape(-1, 3)
+            chain = chain[1:]
     return map_points(points, chain)
 
 
@@ -218,11 +240,18 @@ def jacobian_determinant(transform: DisplacementMap) -> NDArray[np.float32]:
 
     A value of 1 keeps the volume, 2 doubles it; at 0 and below the map folds.
     """
-    field = transform.displacement
-    # d(displacement)/d(voxel), columns by axis, then to d/d(mm).
-    gradient = np.stack([np.stack(np.gradient(field[..., c]), axis=-1) for c in range(3)], axis=-2)
-    gradient = gradient @ np.linalg.inv(transform.affine[:3, :3]).astype(np.float32)
-    return np.asarray(np.linalg.det(gradient + np.eye(3, dtype=np.float32)), dtype=np.float32)
+    to_voxel = np.linalg.inv(transform.affine[:3, :3]).astype(np.float32)
+    rows = []
+    for c in range(3):
+        # d(displacement)/d(voxel), then to d/d(mm), and the point itself.
+        along = np.gradient(transform.displacement[..., c])
+        row = [sum(along[i] * to_voxel[i, j] for i in range(3)) for j in range(3)]
+        row[c] = row[c] + np.float32(1)
+        rows.append(row)
+    # Written out: LAPACK takes three times as long, one voxel after the other.
+    (a, b, c), (d, e, f), (g, h, i) = rows
+    found = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    return np.asarray(found, dtype=np.float32)
 
 
 def write_transform(transform: PointMap, path: Path) -> None:

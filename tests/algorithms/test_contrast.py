@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cmbprep.algorithms.contrast import normalise_locally, redraw
+from cmbprep.algorithms.contrast import normalise_locally, redraw, tissue_parts
 
 SHAPE = (40, 44, 38)
 
@@ -36,7 +36,9 @@ def test_any_function_of_the_reference_is_found(head):
     reference, distance = head
     image = recoloured(reference)
     noise = np.random.default_rng(2).normal(0, 8, SHAPE)
-    drawn = redraw(reference, distance, (image + noise).astype(np.float32), distance < 8)
+    drawn = redraw(
+        tissue_parts(reference, distance), (image + noise).astype(np.float32), distance < 8
+    )
     part = inside(distance)
     assert np.corrcoef(drawn[part], reference[part])[0, 1] < -0.5
     assert np.abs(drawn - image)[part].mean() < 4
@@ -48,7 +50,7 @@ def test_what_lies_elsewhere_in_the_image_is_drawn_where_the_reference_has_it(he
     elsewhere = recoloured(np.roll(reference, 3, axis=1))
     moved = np.indices(SHAPE)[0] < 16  # two fifths of the brain
     seen = np.where(moved, elsewhere, image).astype(np.float32)
-    drawn = redraw(reference, distance, seen, distance < 8)
+    drawn = redraw(tissue_parts(reference, distance), seen, distance < 8)
     part = inside(distance) & moved
     assert np.abs(drawn - image)[part].mean() < 0.3 * np.abs(elsewhere - image)[part].mean()
 
@@ -58,7 +60,7 @@ def test_fluid_may_be_dark_at_the_surface_and_bright_within(head):
     image = recoloured(reference)
     image = np.where((distance > -7) & (reference < 40), 15, image)
     image += np.random.default_rng(5).normal(0, 5, SHAPE)
-    drawn = redraw(reference, distance, image.astype(np.float32), distance < 8)
+    drawn = redraw(tissue_parts(reference, distance), image.astype(np.float32), distance < 8)
     fluid = reference < 30
     assert drawn[fluid & (distance > -4) & inside(distance)].mean() < 60
     assert drawn[fluid & (distance < -13)].mean() > 100
@@ -67,8 +69,8 @@ def test_fluid_may_be_dark_at_the_surface_and_bright_within(head):
 def test_units_do_not_matter(head):
     reference, distance = head
     image = recoloured(reference).astype(np.float32)
-    once = redraw(reference, distance, image, distance < 8)
-    again = redraw(3 * reference + 7, distance, 50 * image, distance < 8)
+    once = redraw(tissue_parts(reference, distance), image, distance < 8)
+    again = redraw(tissue_parts(3 * reference + 7, distance), 50 * image, distance < 8)
     np.testing.assert_allclose(again, 50 * once, rtol=2e-3, atol=5)
 
 
@@ -77,11 +79,11 @@ def test_only_the_region_is_looked_at(head):
     image = recoloured(reference).astype(np.float32)
     region = (distance < 8) & (np.indices(SHAPE)[2] < 20)
     spoilt = np.where(region, image, np.nan).astype(np.float32)
-    drawn = redraw(reference, distance, spoilt, region)
+    drawn = redraw(tissue_parts(reference, distance), spoilt, region)
     assert np.isfinite(drawn).all()
     assert np.abs(drawn - image)[inside(distance) & ~region].mean() < 5
     with pytest.raises(ValueError, match="shows nothing"):
-        redraw(reference, distance, image, np.zeros(SHAPE, bool))
+        redraw(tissue_parts(reference, distance), image, np.zeros(SHAPE, bool))
 
 
 def test_local_contrast_knows_no_gain_and_hardly_any_bias():

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cmbprep.algorithms.grids import Grid
+from cmbprep.algorithms import masking
+from cmbprep.algorithms.grids import Grid, resample_to_grid, working_grid
 from cmbprep.algorithms.masking import carry_brain_mask, refine_brain_mask
 from cmbprep.algorithms.transforms import LinearMap
 from cmbprep.errors import ScanError
@@ -68,6 +69,20 @@ def test_a_slab_gets_the_part_of_the_mask_that_it_shows():
     refined = refine_brain_mask(slab, headphantom.brain(SHAPE, AFFINE))
     truth = headphantom.brain((92, 108, 12), affine)
     assert headphantom.dice(refined.dataobj, truth.dataobj) > 0.95
+
+
+@pytest.mark.parametrize("codes", ["RAS", "PIL"])
+def test_a_probability_is_cut_in_its_box_as_in_the_whole_image(codes):
+    fine = Grid((50, 60, 44), headphantom.grid_affine((50, 60, 44), (2.1, 1.7, 2.6), codes=codes))
+    coarse = working_grid(fine.shape, fine.affine, 4.0)
+    rng = np.random.default_rng(0)
+    rough = ndimage.gaussian_filter(rng.normal(size=coarse.shape), 2.0)
+    for level in (0.0, 1.0, 2.0):  # Up to the border of the image, and only in the middle.
+        probability = (0.5 + rough / rough.std() - level).astype(np.float32)
+        whole = resample_to_grid(probability, coarse.affine, fine) >= 0.5
+        found = masking._at_least_half(probability, coarse, fine)
+        assert 0 < whole.mean() < 0.6
+        np.testing.assert_array_equal(found, whole)
 
 
 def test_a_prior_outside_the_image_is_refused():

@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from cmbprep.algorithms.grids import Grid, resample_to_grid, working_grid
+from cmbprep.algorithms.grids import Grid, crop_grid, resample_to_grid, working_grid
 from cmbprep.algorithms.transforms import (
     DisplacementMap,
     LinearMap,
@@ -80,6 +80,36 @@ class TestOnItsOwnGrid:
         moved = map_points(field.grid.points(), (field, LinearMap(np.linalg.inv(field.affine))))
         direct = ndimage.map_coordinates(image.get_fdata(), moved.T, order=1, cval=0.0)
         np.testing.assert_allclose(whole.ravel(), direct, atol=1e-4)
+
+    @pytest.mark.parametrize("flip", [(1, 1, 1), (-1, 1, -1)])
+    @pytest.mark.parametrize("start", [(3, 4, 5), (-4, 2, -1)])
+    def test_a_grid_whose_voxels_fall_on_its_own_is_read_off(self, flip, start, monkeypatch):
+        field = smooth_field(affine=oblique(flip, (6.0, 6.0, 6.0), (-60, -70, -50)))
+        # Larger than the field on one side for a negative start; beyond it, the nearest holds.
+        grid = crop_grid(field.grid, start, (19, 15, 17))
+        points = grid.points()
+        interpolated = map_points(points, (field,)) - points
+        monkeypatch.setattr(ndimage, "map_coordinates", None)
+        found = compose_on_grid((field,), grid).displacement
+        np.testing.assert_allclose(found.reshape(-1, 3), interpolated, atol=1e-4)
+
+    def test_single_precision_of_a_file_is_no_matter(self):
+        grid = Grid((97, 115, 97), oblique())
+        stored = Grid(grid.shape, grid.affine.astype(np.float32))
+        assert crop_grid(grid, (7, 0, -2), (50, 60, 70)).offset_in(stored) == (7, 0, -2)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            np.diag([-1.0, 1, 1, 1]),
+            np.diag([1.001, 1, 1, 1]),
+            np.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]),
+        ],
+        ids=["mirrored", "another voxel size", "another order of axes"],
+    )
+    def test_voxels_that_do_not_fall_on_voxels_have_no_offset(self, other):
+        grid = Grid((40, 42, 30), oblique(spacing=(2.0, 2.0, 2.0)))
+        assert Grid(grid.shape, grid.affine @ other).offset_in(grid) is None
 
     def test_a_grid_beside_it_is_interpolated(self):
         field = smooth_field()
@@ -238,6 +268,16 @@ class TestJacobian:
         scaling = LinearMap(np.diag([1.1, 0.9, 1.3, 1.0]))
         field = compose_on_grid((scaling,), Grid((8, 9, 7), oblique(flip)))
         assert np.allclose(jacobian_determinant(field), 1.1 * 0.9 * 1.3, atol=1e-4)
+
+    def test_of_any_map_is_the_determinant_of_its_gradient(self):
+        field = smooth_field(affine=oblique((1, -1, 1), (3.0, 4.0, 5.0)), size=12.0)
+        gradient = np.stack(
+            [np.stack(np.gradient(field.displacement[..., c].astype(float)), -1) for c in range(3)],
+            axis=-2,
+        )
+        expected = np.linalg.det(gradient @ np.linalg.inv(field.affine[:3, :3]) + np.eye(3))
+        assert expected.std() > 0.1
+        np.testing.assert_allclose(jacobian_determinant(field), expected, atol=1e-4)
 
     def test_a_fold_is_negative(self):
         x = Grid((20, 5, 5), np.eye(4)).points()[:, 0].reshape(20, 5, 5)
