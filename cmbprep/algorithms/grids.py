@@ -7,6 +7,7 @@ nibabel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -17,7 +18,7 @@ from scipy import ndimage
 
 from .threads import map_in_threads
 
-__all__ = ["Grid", "crop_grid", "resample_to_grid", "respaced_grid", "working_grid"]
+__all__ = ["Grid", "boxed_grid", "crop_grid", "resample_to_grid", "respaced_grid", "working_grid"]
 
 #: Gaussian full width at half maximum over its standard deviation.
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
@@ -89,6 +90,11 @@ def crop_grid(grid: Grid, corner: ArrayLike, shape: ArrayLike) -> Grid:
     affine[:3, 3] += affine[:3, :3] @ np.asarray(corner, dtype=float)
     i, j, k = (int(n) for n in np.asarray(shape))
     return Grid((i, j, k), affine)
+
+
+def boxed_grid(grid: Grid, box: Sequence[slice]) -> Grid:
+    """Give the part of a grid that lies in a box."""
+    return crop_grid(grid, [s.start for s in box], [s.stop - s.start for s in box])
 
 
 def working_grid(

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .carrying import carry_mask, field_of_view
-from .grids import Grid, crop_grid
+from .distances import bounding_box
+from .grids import Grid, boxed_grid
 from .local_fit import local_shifts
 from .pose_search import normalised_mutual_information
 from .transforms import (
@@ -225,8 +226,8 @@ def _volume_changes(
     found: DisplacementMap, brain: NDArray[np.bool_], grid: Grid
 ) -> NDArray[np.float32]:
     """Local change of volume under a map in the brain, looked at in the brain's box alone."""
-    box = ndimage.find_objects(ndimage.binary_dilation(brain).astype(np.uint8))[0]
-    part = crop_grid(grid, [s.start for s in box], [s.stop - s.start for s in box])
+    box = bounding_box(brain, 1)
+    part = boxed_grid(grid, box)
     return np.asarray(jacobian_determinant(compose_on_grid((found,), part))[brain[box]])
 
 
