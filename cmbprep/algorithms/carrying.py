@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .grids import Grid, crop_grid
+from .distances import bounding_box
+from .grids import Grid, boxed_grid, crop_grid
 from .transforms import LinearMap, PointMap, apply_transforms, map_points
 
 __all__ = ["carry_atlas", "carry_lesions", "carry_mask", "field_of_view"]
@@ -52,11 +53,8 @@ def carry_atlas(
     if not mask.any():
         return labels
     pad = np.ceil(ATLAS_MARGIN_MM / grid.spacing).astype(int)
-    where = np.argwhere(mask)
-    low = np.maximum(where.min(axis=0) - pad, 0)
-    high = np.minimum(where.max(axis=0) + pad + 1, grid.shape)
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    part = crop_grid(grid, low, high - low)
+    box = bounding_box(mask, pad)
+    part = boxed_grid(grid, box)
     carried = np.asarray(apply_transforms(atlas, part, chain, interpolation="nearest").dataobj)
     near = ndimage.distance_transform_edt(~mask[box], sampling=grid.spacing) <= ATLAS_MARGIN_MM
     labels[box] = np.where(near, carried, 0)

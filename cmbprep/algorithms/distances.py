@@ -1,17 +1,15 @@
-"""Distance from the surface of a mask."""
+"""The box that holds a mask, and the distance from its surface."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 __all__ = ["bounding_box", "signed_distance"]
 
 
-def bounding_box(
-    mask: NDArray[np.bool_], margin: NDArray[np.integer] | int = 0
-) -> tuple[slice, slice, slice]:
+def bounding_box(mask: NDArray[np.bool_], margin: ArrayLike = 0) -> tuple[slice, slice, slice]:
     """Give the box of a mask, and so many voxels around it as far as the image goes.
 
     Parameters

@@ -36,6 +36,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from .dipole import radians_per_ppm
+from .distances import bounding_box
 from .noise import noise_level
 from .phase_unwrapping import unwrap
 
@@ -149,7 +150,7 @@ def local_field(
         raise ValueError("the field strength must be positive")
     if not np.linalg.norm(direction) > 0:
         raise ValueError("the main field needs a direction")
-    box = _box(mask)
+    box = bounding_box(mask)
     inside = mask[box]
     kept = _best_echoes(magnitudes, echo_times, mask)
     signals = [np.asarray(magnitudes[i][box], dtype=np.float32) for i in kept]
@@ -191,14 +192,6 @@ def _check(
         raise ValueError("the mask is empty")
     if min(echo_times) <= 0:
         raise ValueError("echo times must be positive")
-
-
-def _box(mask: NDArray[np.bool_]) -> Box:
-    parts = []
-    for axis in range(3):
-        line = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        parts.append(slice(int(line[0]), int(line[-1]) + 1))
-    return (parts[0], parts[1], parts[2])
 
 
 def _distance_to_outside(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> FloatArray:

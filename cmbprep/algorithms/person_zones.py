@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..zones import MARS, RIGHT_OFFSET, VENTRICLE_INDEX, Scheme
+from .distances import bounding_box
 from .freesurfer import (
     CORTEX,
     FILLED,
@@ -113,7 +114,7 @@ def person_zones(
         named = f", such as {unknown[0]}" if unknown else ""
         raise ValueError(f"its labels are not those of FreeSurfer{named}")
     whole = brain | ((kind > 0) & (kind != _code(FILLED)))
-    box = _box(whole, _MARGIN)
+    box = bounding_box(whole, _MARGIN)
     kind, side, whole = kind[box], side[box], whole[box]
     classes = _classes(segmentation[box], kind, template[box], whole)
     ventricle = _among(classes, *_VENTRICLES)
@@ -137,11 +138,6 @@ def _code(name: str) -> int:
 
 def _among(codes: Labels, *names: str) -> Mask:
     return np.isin(codes, [_code(name) for name in names])
-
-
-def _box(mask: Mask, margin: int) -> tuple[slice, ...]:
-    (found,) = ndimage.find_objects(mask.astype(np.uint8))
-    return tuple(slice(max(part.start - margin, 0), part.stop + margin) for part in found)
 
 
 def _nearest(labels: Labels, where: Mask, sources: Mask) -> Labels:
@@ -217,7 +213,7 @@ def _draw_capsules(
     nuclei = np.isin(segmentation, (*LENTIFORM, *MEDIAL_NUCLEI))
     if not nuclei.any():
         return
-    box = _box(nuclei, int(NEAR_NUCLEUS_MM) + 1)
+    box = bounding_box(nuclei, int(NEAR_NUCLEUS_MM) + 1)
     inside, white, template, numbers = classes[box], white[box], template[box], segmentation[box]
     lentiform, medial, putamen = (
         _distance(np.isin(numbers, names)) for names in (LENTIFORM, MEDIAL_NUCLEI, PUTAMEN)

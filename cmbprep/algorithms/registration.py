@@ -53,7 +53,7 @@ __all__ = [
 
 #: Voxel size at which rigid registration works, mm; thicker slices stay as thick as they are.
 RIGID_SPACING = 2.0
-#: The same for registration to the template. At 2 mm it takes twice as long, and errors of
+#: The same for registration to the template. At 2 mm it takes twice as long, and median errors of
 #: simulated people are smaller by less than 0.1 mm.
 SPACING = 2.5
 #: How far the linear part looks, mm: the scalp steadies the scale where it shows. The box that is

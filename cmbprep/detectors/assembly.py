@@ -7,30 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ..algorithms.segmentation import Region
 from ..algorithms.void_size import ball_diameter, void_volume
 from .base import DetectedLesion, Detection, DetectorInput
 
-__all__ = ["assemble", "brain_box", "scan_warnings"]
+__all__ = ["assemble", "scan_warnings"]
 
 #: Smallest number of slices through which a vessel can be followed.
 _FEW_SLICES = 5
 #: Voxels coarser than this (median of the three sizes, mm) tell little.
 _COARSE_MM = 1.6
-
-
-def brain_box(
-    mask: NDArray[np.bool_], margin: Sequence[int] | NDArray[np.int_]
-) -> tuple[slice, slice, slice]:
-    """Bounding box of a mask that is not empty, with a margin (voxels an axis) in the image."""
-    box = ndimage.find_objects(mask.astype(np.int8))[0]
-    parts = [
-        slice(max(s.start - int(m), 0), min(s.stop + int(m), n))
-        for s, m, n in zip(box, margin, mask.shape, strict=True)
-    ]
-    return (parts[0], parts[1], parts[2])
 
 
 def assemble(

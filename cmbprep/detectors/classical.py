@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 
 from ..algorithms.candidate_features import FEATURES, Surroundings, measure
 from ..algorithms.candidates import Candidates, find_candidates, relative_intensity
+from ..algorithms.distances import bounding_box
 from ..algorithms.noise import noise_level
 from ..algorithms.segmentation import segment_lesions
 from .additive_model import AdditiveModel
-from .assembly import assemble, brain_box, scan_warnings
+from .assembly import assemble, scan_warnings
 from .base import Detection, DetectorInput
 from .susceptibility import marked
 
@@ -149,7 +150,7 @@ def measure_candidates(
     spacing: NDArray[np.float64],
 ) -> MeasuredCandidates:
     """Find and measure the candidates of a scan."""
-    box = brain_box(mask, [math.ceil(_MARGIN_MM / size) for size in spacing])
+    box = bounding_box(mask, [math.ceil(_MARGIN_MM / size) for size in spacing])
     image, brain = magnitude[box], mask[box]
     ratio, background = relative_intensity(image, brain, spacing)
     found = find_candidates(ratio, brain, spacing)

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from ..algorithms.candidates import voxel_spacing
 from ..algorithms.components import connected_parts
+from ..algorithms.distances import bounding_box
 from ..algorithms.grids import Grid, resample_to_grid, respaced_grid
 from ..algorithms.normalisation import normalise
 from ..algorithms.orientation import nearest_axis_order
 from ..algorithms.segmentation import measure_region
 from ..algorithms.tiling import predict_tiled
-from .assembly import assemble, brain_box, scan_warnings
+from .assembly import assemble, scan_warnings
 from .base import Detection, DetectorInput
 from .onnx_model import OnnxModel
 
@@ -132,7 +133,7 @@ class NetworkDetector:
         spacing = voxel_spacing(affine)
         target = self._target_spacing(spacing)
         margin = np.ceil(self._context() * target / spacing).astype(int)
-        box = brain_box(mask, margin)
+        box = bounding_box(mask, margin)
         corner = np.array([s.start for s in box])
         affine = affine.copy()
         affine[:3, 3] += affine[:3, :3] @ corner

@@ -16,7 +16,8 @@ from nipype.interfaces.base import (
 )
 from numpy.typing import NDArray
 
-from cmbprep.algorithms.grids import Grid, crop_grid, respaced_grid
+from cmbprep.algorithms.distances import bounding_box
+from cmbprep.algorithms.grids import Grid, boxed_grid, respaced_grid
 from cmbprep.algorithms.itk import image_grid
 from cmbprep.algorithms.parcellation import Parcellation, draw_atlas
 from cmbprep.algorithms.person_zones import person_zones
@@ -131,11 +132,8 @@ class DrawPersonZones(SimpleInterface):
 def _brain_grid(mask: nib.Nifti1Image) -> Grid:
     """Lay a grid of 1 mm around a brain, along the axes of its image."""
     own = image_grid(mask)
-    where = np.argwhere(np.asarray(mask.dataobj) > 0)
     pad = np.ceil(MARGIN_MM / own.spacing).astype(int)
-    low = np.maximum(where.min(axis=0) - pad, 0)
-    high = np.minimum(where.max(axis=0) + pad + 1, own.shape)
-    part = crop_grid(own, low, high - low)
+    part = boxed_grid(own, bounding_box(np.asarray(mask.dataobj) > 0, pad))
     if np.allclose(own.spacing, 1.0, atol=0.01):
         return part
     return respaced_grid(part.shape, part.affine, (1.0, 1.0, 1.0))
