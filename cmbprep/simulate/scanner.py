@@ -11,7 +11,7 @@ did to the image.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -235,7 +235,7 @@ def acquire(
     whole = _unfolded(geometry, protocol.fold)
     scene = _lay_scene(head, maps, tubes, sources, protocol, whole, fill)
     x, y, z = whole.shape
-    clean = _acquire_box(scene, ((0, x), (0, y), (0, z)))
+    (clean,) = _acquire_box(scene, ((0, x), (0, y), (0, z)), protocol.echo_times)
     sigma = _noise_level(protocol)
     effects = tuple(
         _folded(_effect(scene, source, patch, index, sigma), geometry, protocol.fold)
@@ -590,28 +590,35 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 def _acquire_box(
-    scene: _Scene, box: Box, without: int | None = None
-) -> list[NDArray[np.complex64]]:
-    """Noise-free images of a box of voxels, one for each echo.
+    scene: _Scene,
+    box: Box,
+    echo_times: Sequence[float],
+    without: Sequence[int | None] = (None,),
+) -> list[list[NDArray[np.complex64]]]:
+    """Noise-free images of a box of voxels: for each source left out, one for each echo.
 
-    Boxes smaller than the field of view have wrong edges, as k-space is theirs alone.
+    Boxes smaller than the field of view have wrong edges, as k-space is theirs alone. What does
+    not depend on the source that is left out is computed once.
     """
     protocol, factors = scene.protocol, scene.factors
     (x0, x1), (y0, y1), (z0, z1) = box
-    echoes = protocol.echo_times
     if protocol.three_d:
         planes = (z1 - z0) * factors[2]
-        stacks = [np.empty((x1 - x0, y1 - y0, planes), np.complex64) for _ in echoes]
+        stacks = _empty((x1 - x0, y1 - y0, planes), len(without), len(echo_times))
         step = max(1, 8_000_000 // ((x1 - x0) * (y1 - y0) * factors[0] * factors[1]))
         for start in range(0, planes, step):
             stop = min(start + step, planes)
             fine = (z0 * factors[2] + start, z0 * factors[2] + stop)
-            for stack, image in zip(stacks, _encode(scene, box, fine, without), strict=True):
-                stack[:, :, start:stop] = image
-        return [mr.crop_k_space(stack, 2, z1 - z0, apodise=protocol.filtered) for stack in stacks]
+            for version, images in enumerate(_encode(scene, box, fine, echo_times, without)):
+                for stack, image in zip(stacks[version], images, strict=True):
+                    stack[:, :, start:stop] = image
+        return [
+            [mr.crop_k_space(stack, 2, z1 - z0, apodise=protocol.filtered) for stack in version]
+            for version in stacks
+        ]
     cell = protocol.spacing[2] / factors[2]
     profile = mr.slice_profile(factors[2] + 2 * scene.margin, cell, protocol.voxel[2])
-    images = [np.empty((x1 - x0, y1 - y0, z1 - z0), np.complex64) for _ in echoes]
+    found = _empty((x1 - x0, y1 - y0, z1 - z0), len(without), len(echo_times))
     slice_cells = (x1 - x0) * (y1 - y0) * factors[0] * factors[1] * factors[2]
     group = max(1, 4_000_000 // slice_cells)
     for start in range(z0, z1, group):
@@ -620,19 +627,28 @@ def _acquire_box(
         weights = np.zeros((fine[1] - fine[0], stop - start), np.float32)
         for k in range(stop - start):
             weights[k * factors[2] : k * factors[2] + len(profile), k] = profile
-        for image, slices in zip(images, _encode(scene, box, fine, without, weights), strict=True):
-            image[:, :, start - z0 : stop - z0] = slices
-    return images
+        encoded = _encode(scene, box, fine, echo_times, without, weights)
+        for version, images in enumerate(encoded):
+            for image, slices in zip(found[version], images, strict=True):
+                image[:, :, start - z0 : stop - z0] = slices
+    return found
+
+
+def _empty(
+    shape: tuple[int, int, int], versions: int, echoes: int
+) -> list[list[NDArray[np.complex64]]]:
+    return [[np.empty(shape, np.complex64) for _ in range(echoes)] for _ in range(versions)]
 
 
 def _encode(
     scene: _Scene,
     box: Box,
     fine_z: tuple[int, int],
-    without: int | None,
+    echo_times: Sequence[float],
+    without: Sequence[int | None],
     weights: NDArray[np.float32] | None = None,
-) -> list[NDArray[np.complex64]]:
-    """Signal of some fine planes, encoded in the plane.
+) -> Iterator[list[NDArray[np.complex64]]]:
+    """Signal of some fine planes, encoded in the plane, for each source left out.
 
     With `weights`, shape (planes, slices), the planes are first summed to slices.
     """
@@ -641,25 +657,34 @@ def _encode(
     upper = min(fine_z[1] + 1, scene.local.shape[2])
     low = (x0 * scene.factors[0], y0 * scene.factors[1], lower)
     high = (x1 * scene.factors[0], y1 * scene.factors[1], upper)
-    amplitude, r2star, frequency = _cells(scene, low, high, without)
     inner = slice(fine_z[0] - lower, fine_z[1] - lower)
-    images = []
-    for echo_time in scene.protocol.echo_times:
-        cells = mr.gradient_echo(
-            amplitude, r2star, frequency, echo_time, phase_sign=scene.protocol.phase_sign
-        )[:, :, inner]
-        if weights is not None:
-            cells = cells @ weights
-        filtered = scene.protocol.filtered
-        cells = mr.crop_k_space(cells, 0, x1 - x0, apodise=filtered)
-        images.append(mr.crop_k_space(cells, 1, y1 - y0, apodise=filtered))
-    return images
+    filtered = scene.protocol.filtered
+    bare = _bare_cells(scene, low, high)
+    for number, left_out in enumerate(without, start=1):
+        amplitude, r2star, frequency = (
+            bare if number == len(without) else (part.copy() for part in bare)
+        )
+        _add_sources(scene, low, (amplitude, r2star, frequency), left_out)
+        images = []
+        for echo_time in echo_times:
+            cells = mr.gradient_echo(
+                amplitude, r2star, frequency, echo_time, phase_sign=scene.protocol.phase_sign
+            )[:, :, inner]
+            if weights is not None:
+                cells = cells @ weights
+            cells = mr.crop_k_space(cells, 0, x1 - x0, apodise=filtered)
+            images.append(mr.crop_k_space(cells, 1, y1 - y0, apodise=filtered))
+        yield images
 
 
-def _cells(
-    scene: _Scene, low: tuple[int, int, int], high: tuple[int, int, int], without: int | None
-) -> tuple[Volume, Volume, Volume]:
-    """Amplitude, R2* and frequency (Hz) of the fine cells between two corners."""
+Cells = tuple[Volume, Volume, Volume]
+
+
+def _bare_cells(scene: _Scene, low: tuple[int, int, int], high: tuple[int, int, int]) -> Cells:
+    """Amplitude, R2* and field (ppm) of the fine cells between two corners.
+
+    The field is that of all sources; what the sources do to amplitude and R2* is left out.
+    """
     from scipy import ndimage
 
     shape = tuple(b - a for a, b in zip(low, high, strict=True))
@@ -680,22 +705,28 @@ def _cells(
         for image in scene.maps
     )
     window = _window(low, shape)
-    strength = scene.protocol.field_strength
     part = scene.veins[window] * np.float32(1 / 255)
     amplitude *= 1 - np.float32(0.15) * part
-    r2star += part * (np.float32(venous_r2star(strength)) - r2star)
+    r2star += part * (np.float32(venous_r2star(scene.protocol.field_strength)) - r2star)
     amplitude *= 1 - scene.voids[window] * np.float32((1 - FLOW_VOID) / 255)
     ppm += scene.local[window]
+    return amplitude, r2star, ppm
+
+
+def _add_sources(
+    scene: _Scene, low: tuple[int, int, int], cells: Cells, left_out: int | None
+) -> None:
+    """Put the sources into cells, in place, all but one, and make their field a frequency (Hz)."""
+    amplitude, r2star, frequency = cells
     for index, patch in enumerate(scene.patches):
         if patch is None:
             continue
-        if index == without:
-            _add(ppm, low, -patch.field, patch.origin)
+        if index == left_out:
+            _add(frequency, low, -patch.field, patch.origin)
         else:
             _add(r2star, low, patch.r2star, patch.core_origin)
             _add(amplitude, low, patch.amplitude, patch.core_origin, multiply=True)
-    ppm *= np.float32(larmor_mhz(strength))
-    return amplitude, r2star, ppm
+    frequency *= np.float32(larmor_mhz(scene.protocol.field_strength))
 
 
 def _add(
@@ -707,12 +738,16 @@ def _add(
     multiply: bool = False,
 ) -> None:
     """Add (or multiply) a patch to the part of a region that it covers, in place."""
-    start = np.maximum(np.asarray(origin), low)
-    stop = np.minimum(np.add(origin, values.shape), np.add(low, target.shape))
-    if np.any(stop <= start):
+    start = [max(a, b) for a, b in zip(origin, low, strict=True)]
+    stop = [
+        min(a + n, b + m)
+        for a, n, b, m in zip(origin, values.shape, low, target.shape, strict=True)
+    ]
+    if any(b <= a for a, b in zip(start, stop, strict=True)):
         return
-    into = _window(start - np.asarray(low), stop - start)
-    part = values[_window(start - np.asarray(origin), stop - start)]
+    shape = np.subtract(stop, start)
+    into = _window(np.subtract(start, low), shape)
+    part = values[_window(np.subtract(start, origin), shape)]
     if multiply:
         target[into] *= part
     else:
@@ -740,8 +775,11 @@ def _effect(
     ):
         return None
     box = tuple((int(a), int(b)) for a, b in zip(low, high, strict=True))
-    present = np.abs(_acquire_box(scene, box, None)[-1])  # type: ignore[arg-type]
-    absent = np.abs(_acquire_box(scene, box, index)[-1])  # type: ignore[arg-type]
+    last = scene.protocol.echo_times[-1:]
+    (present,), (absent,) = (
+        [np.abs(image) for image in images]
+        for images in _acquire_box(scene, box, last, (None, index))  # type: ignore[arg-type]
+    )
     drop = absent - present
     trim_low = np.where(low > 0, edge, 0)
     trim_high = np.where(high < geometry.shape, edge, 0)

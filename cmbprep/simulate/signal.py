@@ -91,10 +91,10 @@ def gradient_echo(
 def _sinc(turns: NDArray[np.float32]) -> NDArray[np.float32]:
     """sin(pi x) / (pi x) in single precision; numpy.sinc is slower and may upcast."""
     angle = turns * np.float32(np.pi)
-    small = np.abs(angle) < 1e-3
-    angle[small] = 1.0
-    result: NDArray[np.float32] = np.sin(angle) / angle
-    result[small] = 1.0
+    # The sine of an angle this small is the angle itself in single precision.
+    np.copyto(angle, np.float32(1e-4), where=np.abs(angle) < 1e-3)
+    result: NDArray[np.float32] = np.sin(angle)
+    result /= angle
     return result
 
 

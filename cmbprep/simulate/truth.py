@@ -99,8 +99,20 @@ class Truth:
     zones: NDArray[np.uint8] | None
 
 
-def tell_truth(head: Head, sources: Sequence[Source], acquisition: Acquisition) -> Truth:
-    """Make label images and tables from what the sources did to an image."""
+def tell_truth(
+    head: Head, sources: Sequence[Source], acquisition: Acquisition, *, with_zones: bool = True
+) -> Truth:
+    """Make label images and tables from what the sources did to an image.
+
+    Parameters
+    ----------
+    head, sources
+        What was scanned.
+    acquisition
+        What came of it.
+    with_zones
+        Whether to carry the atlas to the scan; without, the tables name no zones.
+    """
     found = [
         _Found(source, effect, _void(source, effect, acquisition))
         for source, effect in zip(sources, acquisition.effects, strict=True)
@@ -110,7 +122,7 @@ def tell_truth(head: Head, sources: Sequence[Source], acquisition: Acquisition) 
     shape = acquisition.geometry.shape
     bleed_labels, bleeds = _labels(bleeds, shape)
     other_labels, others = _labels(others, shape)
-    zones = zone_labels(head, acquisition)
+    zones = zone_labels(head, acquisition) if with_zones else None
     bleed_rows = _rows(head, bleeds, bleed_labels, acquisition, zones, "microbleed")
     other_rows = _rows(head, others, other_labels, acquisition, zones, "mimic")
     for structure in acquisition.structures:

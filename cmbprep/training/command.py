@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 from ..errors import UsageError
 from .brain_command import add_brain_arguments, need_torch, run_brain
 
-__all__ = ["SITE_FILE", "add_arguments", "run"]
+__all__ = ["LOG_FILE", "SITE_FILE", "add_arguments", "run"]
 
 #: Name of the file that a fit to ratings writes.
 SITE_FILE = "site.json"
+#: Name of the log.
+LOG_FILE = "train.log"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +90,12 @@ def _add_sample_arguments(parser: argparse.ArgumentParser) -> None:
         help="scans made of each real background (default: %(default)s)",
     )
     parser.add_argument(
-        "--nprocs", metavar="N", type=int, default=1, help="people simulated at a time"
+        "--nprocs",
+        metavar="N",
+        type=int,
+        default=1,
+        help="people simulated, and networks fitted, at a time; each network that is being fitted "
+        "holds the samples in memory",
     )
 
 
@@ -100,8 +105,8 @@ def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
         "--networks",
         metavar="N",
         type=int,
-        default=3,
-        help="fitted one after the other and averaged (default: %(default)s)",
+        default=2,
+        help="fitted and averaged (default: %(default)s)",
     )
     parser.add_argument(
         "--short",
@@ -114,7 +119,7 @@ def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run ``train`` with parsed arguments; give the exit status.
 
-    Samples that are there are kept, so that a run that was stopped goes on.
+    Samples and networks that are there are kept, so that a run that was stopped goes on.
 
     Raises
     ------
@@ -139,6 +144,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.samples_only:
         need_torch()
     from .generation import generate, plan_tasks
+    from .log import logger
 
     args.dest.mkdir(parents=True, exist_ok=True)
     subjects = tuple(label.removeprefix("sub-") for label in args.subjects)
@@ -149,20 +155,13 @@ def run(args: argparse.Namespace) -> int:
         args.results,
         subjects,
     )
-    with open(args.dest / "train.log", "a", encoding="utf-8") as log:
-
-        def say(text: str) -> None:
-            line = f"{time.strftime('%H:%M:%S')} {text}\n"
-            log.write(line)
-            log.flush()
-            sys.stderr.write(line)
-
-        generate(tasks, args.nprocs, lambda done, total, stem: say(f"[{done}/{total}] {stem}"))
-        if args.samples_only:
-            return 0
-        stems = [task.stem for task in tasks]
-        summary = _fit(args.dest, stems, subjects, args, say)
-        say(json.dumps(summary))
+    log = args.dest / LOG_FILE
+    say = logger(log)
+    generate(tasks, args.nprocs, lambda done, total, stem: say(f"[{done}/{total}] {stem}"))
+    if args.samples_only:
+        return 0
+    summary = _fit(args, [task.stem for task in tasks], subjects, log)
+    say(json.dumps(summary))
     return 0
 
 
@@ -215,17 +214,20 @@ def _report(found: dict[str, dict[str, float]], threshold: float) -> str:
 
 
 def _fit(
-    dest: Path, stems: list[str], subjects: tuple[str, ...], args: argparse.Namespace, say: Any
+    args: argparse.Namespace, stems: list[str], subjects: tuple[str, ...], log: Path
 ) -> dict[str, object]:
     from ..detectors.learned import MODEL
     from ..outputs import write_json
     from .calibration import tune
     from .export import to_onnx
     from .first_look import fit_first_look
-    from .fitting import fit_ensemble, predict
+    from .fitting import predict
+    from .members import fit_members
     from .model_card import card, read_summaries
     from .options import FitOptions
     from .samples import load_samples
+
+    dest = args.dest
 
     def files(role: str) -> list[Path]:
         chosen = [stem for stem in stems if stem.startswith(f"{role}_")]
@@ -237,15 +239,14 @@ def _fit(
     held = files("tune") + [path for path in everyone if _stem(path) in left_out]
     fitted = [path for path in everyone if _stem(path) not in left_out]
     sources = dict(zip(subjects, args.source or ["not stated"] * len(subjects), strict=True))
-    samples, summaries = load_samples(fitted), read_summaries(fitted)
     options = FitOptions(
         epochs=args.epochs, seed=args.seed, short=args.short, members=args.networks
     )
-    say(f"fitting to {len(samples)} candidates of {len(fitted)} scans")
-    network = fit_ensemble(samples, options, say)
+    network = fit_members(fitted, options, dest, log, nprocs=args.nprocs)
     tuning_samples, known = load_samples(held), read_summaries(held)
     missed = sum(summary["visible"] - summary["with_candidate"] for summary in known)
     tuning = tune(predict(network, tuning_samples), tuning_samples, len(held), missed)
+    samples, summaries = load_samples(fitted), read_summaries(fitted)
     first_look = fit_first_look(samples, tuning_samples, len(held), missed, subjects)
     write_json(dest / "classical.json", first_look)
     (dest / f"{MODEL}.onnx").write_bytes(to_onnx(network))

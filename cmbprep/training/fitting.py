@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,30 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..detectors.views import COLUMNS
+from . import mining
 from .network import CandidateNetwork, Ensemble
 from .options import FitOptions
 from .samples import BLEED, CALCIFICATION, Samples
 from .symmetry import DEPTHS, Mirror
 
-__all__ = ["fit_ensemble", "fit_network", "predict"]
+__all__ = ["fit_network", "predict"]
 
 _PHASE = COLUMNS.index("phase_known")
 _ECHOES = COLUMNS.index("echoes_known")
 _BLOOM = slice(COLUMNS.index("bloom"), COLUMNS.index("bloom_known") + 1)
-
-
-def fit_ensemble(
-    samples: Samples,
-    options: FitOptions,
-    say: Callable[[str], None] = lambda _: None,
-) -> Ensemble:
-    """Fit the members one after the other; see :func:`fit_network`."""
-    members = []
-    for number in range(options.members):
-        say(f"member {number + 1} of {options.members}")
-        own = replace(options, seed=100 * options.seed + number)
-        members.append(fit_network(samples, own, say))
-    return Ensemble(members).eval()
 
 
 def fit_network(
@@ -47,7 +33,9 @@ def fit_network(
 
     Each bleed weighs the same, however many candidates it has. Views are flipped and their
     two axes swapped at random, intensities are scaled, and phase, early echoes and what is
-    known of the protocol are hidden at random, so that the network does without them.
+    known of the protocol are hidden at random, so that the network does without them. After the
+    first passes, candidates that are nothing are looked at the more rarely the plainer they are
+    (:mod:`.mining`).
     """
     torch.manual_seed(options.seed)
     rng = np.random.default_rng([450, options.seed])
@@ -57,32 +45,36 @@ def fit_network(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network.to(device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=0.02)
-    taken = _epoch_rows(samples, options.easy, rng)
-    steps = options.epochs * (len(taken) // options.batch + 1)
+    passes = _Passes(samples, options)
+    steps = sum(-(-number // options.batch) for number in passes.lengths())
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, options.rate, total_steps=steps, pct_start=0.2
     )
     loss_of = nn.CrossEntropyLoss(reduction="none", label_smoothing=0.02)
-    for epoch in range(options.epochs):
+    for number in range(options.epochs):
         start, total = time.monotonic(), 0.0
-        rows = _epoch_rows(samples, options.easy, rng)
+        rows, counts = passes.draw(number, rng)
         for first in range(0, len(rows), options.batch):
             batch = np.sort(rows[first : first + options.batch])
             inputs = [part.to(device) for part in _augmented(samples, batch, rng)]
             target = torch.from_numpy(samples.target[batch].astype(np.int64)).to(device)
             with torch.autocast(device, dtype=torch.bfloat16, enabled=options.short):
                 logits = network(*inputs)
-            losses = loss_of(logits.float(), target) * torch.from_numpy(weight[batch]).to(device)
-            loss = losses.mean()
+            logits = logits.float()
+            own = torch.from_numpy(weight[batch] * counts[batch]).to(device)
+            loss = (loss_of(logits, target) * own).mean()
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimiser.step()
             if schedule.last_epoch < steps - 1:
                 schedule.step()
+            with torch.no_grad():
+                found = nn.functional.cross_entropy(logits, target, reduction="none")
+            passes.loss[batch] = found.cpu().numpy()
             total += loss.item() * len(batch)
         say(
-            f"epoch {epoch + 1}/{options.epochs}: loss {total / len(rows):.4f}, "
+            f"epoch {number + 1}/{options.epochs}: loss {total / len(rows):.4f}, "
             f"{len(rows)} candidates, {time.monotonic() - start:.0f} s"
         )
     return network.to("cpu", memory_format=torch.contiguous_format).eval()
@@ -118,11 +110,41 @@ def _weights(samples: Samples) -> NDArray[np.float32]:
     return weight
 
 
-def _epoch_rows(samples: Samples, easy: float, rng: np.random.Generator) -> NDArray[np.int_]:
-    marked = np.flatnonzero(samples.spot >= 0)
-    rest = np.flatnonzero(samples.spot < 0)
-    rest = rng.choice(rest, int(easy * len(rest)), replace=False)
-    return rng.permutation(np.concatenate([marked, rest]))
+class _Passes:
+    """Draws what each pass over the samples looks at: all spots, and a part of the rest.
+
+    Attributes
+    ----------
+    loss
+        (n,) of each candidate when it was last seen; NaN before that.
+    """
+
+    def __init__(self, samples: Samples, options: FitOptions) -> None:
+        self.loss = np.full(len(samples), np.nan, np.float32)
+        self._options = options
+        self._spots = np.flatnonzero(samples.spot >= 0)
+        self._rest = np.flatnonzero(samples.spot < 0)
+
+    def lengths(self) -> list[int]:
+        """Most candidates that each pass looks at."""
+        options = self._options
+        whole = len(self._spots) + int(options.easy * len(self._rest))
+        other = len(self._spots) + int(np.ceil(options.surprising * len(self._rest))) + 1
+        return [whole if number < options.whole else other for number in range(options.epochs)]
+
+    def draw(
+        self, number: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int_], NDArray[np.float32]]:
+        """Give the rows of a pass, in any order, and for how many each row of all stands."""
+        options, rest = self._options, self._rest
+        counts = np.ones(len(self.loss), np.float32)
+        if number < options.whole:
+            taken = rng.choice(rest, int(options.easy * len(rest)), replace=False)
+        else:
+            chance = mining.chances(self.loss[rest], options.surprising)
+            counts[rest] = options.easy / chance
+            taken = rest[mining.draw(chance, rng)]
+        return rng.permutation(np.concatenate([self._spots, taken])), counts
 
 
 def _augmented(samples: Samples, rows: NDArray[np.int_], rng: np.random.Generator) -> list[Tensor]:

@@ -19,8 +19,13 @@ class FitOptions:
         Of weights, order and augmentation.
     width
         See :class:`cmbprep.training.network.CandidateNetwork`.
+    whole
+        Number of passes, the first ones, that take candidates without a spot whatever they are.
     easy
-        Part of the candidates without a spot that an epoch takes.
+        Part of the candidates without a spot that these passes take, and that they weigh as in
+        all others.
+    surprising
+        Part that later passes take, the more likely the larger their loss (:mod:`.mining`).
     members
         Networks whose logits are averaged.
     short
@@ -32,6 +37,8 @@ class FitOptions:
     rate: float = 2e-3
     seed: int = 0
     width: int = 24
+    whole: int = 2
     easy: float = 0.6
-    members: int = 3
+    surprising: float = 0.2
+    members: int = 2
     short: bool = False

@@ -8,7 +8,7 @@ that is something, and a few of the rest.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -166,12 +166,24 @@ def save_samples(samples: Samples, path: Path, summary: dict[str, Any]) -> None:
     partial.rename(path)
 
 
-def load_samples(paths: Iterable[Path]) -> Samples:
-    """Read and join samples; scans are numbered anew in the order of the files."""
-    parts: dict[str, list] = {each.name: [] for each in fields(Samples)}
-    for number, path in enumerate(paths):
+def load_samples(paths: Sequence[Path]) -> Samples:
+    """Read and join samples; scans are numbered anew in the order of the files.
+
+    Each column is laid out first and then filled, so that nothing is held twice.
+    """
+    lengths = []
+    for path in paths:
         with np.load(path) as stored:
-            for name, values in parts.items():
-                values.append(stored[name])
-        parts["scan"][-1] = np.full(len(parts["target"][-1]), number, np.int32)
-    return Samples(**{name: np.concatenate(values) for name, values in parts.items()})
+            lengths.append(len(stored["target"]))
+    ends = np.cumsum(lengths, dtype=int)
+    columns: dict[str, Any] = {}
+    for number, (path, length) in enumerate(zip(paths, lengths, strict=True)):
+        rows = slice(ends[number] - length, ends[number])
+        with np.load(path) as stored:
+            for each in fields(Samples):
+                values = stored[each.name]
+                if each.name not in columns:
+                    shape = (int(ends[-1]), *values.shape[1:])
+                    columns[each.name] = np.empty(shape, values.dtype)
+                columns[each.name][rows] = number if each.name == "scan" else values
+    return Samples(**columns)

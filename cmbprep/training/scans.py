@@ -167,7 +167,7 @@ def _training_scans(
 ) -> Iterator[TrainingScan]:
     from ..simulate.truth import tell_truth
 
-    truth = tell_truth(person.head, person.sources, acquired)
+    truth = tell_truth(person.head, person.sources, acquired, with_zones=False)
     spots = _known(truth)
     mask = rough_mask(person.head, acquired.geometry, rng)
     if np.count_nonzero(mask) < 2000:
