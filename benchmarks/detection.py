@@ -6,7 +6,7 @@ scans, each in a fresh process. With ``--backgrounds TABLE`` (see
 is ``report``, with seeds that no fit uses, and prints the part of the visible ones that is
 found at given numbers of false positives a scan, by background, by size, and by how far they stand
 out from the tissue around them. All lesions are simulated; a detection matches a bleed within
-5 mm, one to one.
+5 mm, one to one, as ``cmbprep-tools evaluate`` matches.
 """
 
 from __future__ import annotations
@@ -17,16 +17,23 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from cmbprep.evaluate.scoring import ScanResult
+
 RATES = (0.5, 1.0, 2.0, 4.0, 8.0)
 SIZES_MM = ((2.0, 3.0), (3.0, 4.0), (4.0, 6.0), (6.0, 12.0))
 MATCH_MM = 5.0
+MIN_DIAMETER_MM = 2.0
+#: Bootstrap samples of copies for the intervals.
+DRAWS = 2000
 GRIDS = (((256, 256, 40), (0.9, 0.9, 3.0)), ((512, 512, 96), (0.5, 0.5, 1.5)))
 
 #: How far a bleed's darkest voxel stands out from the tissue around it, standard deviations.
@@ -36,8 +43,8 @@ AROUND_MM = 12.0
 
 
 @dataclass(frozen=True)
-class Hit:
-    """One visible bleed."""
+class Bleed:
+    """One bleed that counts."""
 
     diameter: float
     """Of its void, mm."""
@@ -139,37 +146,43 @@ def _print_froc(detector: str, model: Path | None, table: Path, seeds: int) -> N
     chosen = open_detector(detector, model, threshold=0.01)
     possible = open_detector(detector, model).parameters["threshold"]
     definite = chosen.parameters["definite"]
-    hits: dict[str, list[Hit]] = defaultdict(list)
-    wrong: dict[str, list[float]] = defaultdict(list)
-    errors: list[float] = []
+    results: dict[str, list[ScanResult]] = defaultdict(list)
+    bleeds: list[Bleed] = []
     for background in load_backgrounds(table, role="report"):
         for seed in REPORT_SEEDS[:seeds]:
             scan = implanted_scan(background, seed)
-            _match(
-                scan.lesions,
-                search(chosen, background, scan.image),
-                [standing_out(background, lesion) for lesion in scan.lesions],
-                hits[background.name],
-                wrong[background.name],
-                errors,
-            )
-    head = " ".join(f"@{rate:<4g}" for rate in RATES)
-    print(f"\nsensitivity at false positives a scan; simulated lesions\n{'':26s}{head}  n")
-    for name, own in hits.items():
-        _print_row(name, own, np.array(wrong[name]), seeds)
-    pooled = np.concatenate([np.array(w) for w in wrong.values()])
-    everything = [hit for each in hits.values() for hit in each]
+            found = search(chosen, background, scan.image)
+            result = score(scan.lesions, found, scan=f"{background.name}-{seed}")
+            results[background.name].append(result)
+            out = {each.index: standing_out(background, each) for each in scan.lesions}
+            chances = {hit.truth.index: hit.predicted.probability or 0.0 for hit in result.hits}
+            for truth in [*(hit.truth for hit in result.hits), *result.misses]:
+                chance = chances.get(truth.index, -1.0)
+                bleeds.append(Bleed(truth.diameter_mm or 0.0, chance, out[truth.index]))
+    everything = [result for each in results.values() for result in each]
+    head = " ".join(f"@{rate:<16g}" for rate in RATES)
+    print("\nsensitivity (95 % interval over copies) at false positives a scan; simulated lesions")
+    print(f"{'':26s}{head}  n")
+    for name, own in results.items():
+        _print_curve(name, own)
+    _print_curve("all", everything)
+    pooled = np.array(_wrong(everything))
     for low, high in SIZES_MM:
-        chosen_hits = [hit for hit in everything if low <= hit.diameter < high]
-        _print_row(f"void {low:g}-{high:g} mm", chosen_hits, pooled, seeds * len(hits))
+        own_bleeds = [bleed for bleed in bleeds if low <= bleed.diameter < high]
+        _print_group(f"void {low:g}-{high:g} mm", own_bleeds, pooled, len(everything))
     for low, high in STANDING_OUT:
-        chosen_hits = [hit for hit in everything if low <= hit.out < high]
-        _print_row(f"stands out {low:g}-{high:g} SD", chosen_hits, pooled, seeds * len(hits))
-    _print_row("all", everything, pooled, seeds * len(hits))
+        own_bleeds = [bleed for bleed in bleeds if low <= bleed.out < high]
+        _print_group(f"stands out {low:g}-{high:g} SD", own_bleeds, pooled, len(everything))
     for name, point in (("possible", possible), ("definite", definite)):
-        sensitivity = np.mean([hit.probability >= point for hit in everything])
-        rate = np.count_nonzero(pooled >= point) / (seeds * len(hits))
+        sensitivity = np.mean([bleed.probability >= point for bleed in bleeds])
+        rate = np.count_nonzero(pooled >= point) / len(everything)
         print(f"{name} ({point}): sensitivity {sensitivity:.2f}, {rate:.2f} false positives a scan")
+    errors = [
+        hit.volume_difference
+        for result in everything
+        for hit in result.hits
+        if hit.volume_difference is not None and (hit.predicted.probability or 0) >= 0.15
+    ]
     print(f"median error of volume of matched bleeds: {np.median(np.abs(errors)):.2f}")
 
 
@@ -210,56 +223,81 @@ def search(detector: Any, background: Any, image: NDArray[np.float32]) -> tuple:
     return tuple(detector.detect(scan).lesions)
 
 
-def pair(truth: tuple, found: tuple) -> dict[int, int]:
-    """Pair bleeds with detections one to one, nearest pairs first: number -> number."""
-    distance = np.array(
-        [[np.linalg.norm(np.subtract(t.centre_ras, f.centre_ras)) for f in found] for t in truth]
-    ).reshape(len(truth), len(found))
-    partner: dict[int, int] = {}
-    used: set[int] = set()
-    for flat in np.argsort(distance, axis=None, kind="stable"):
-        i, j = np.unravel_index(flat, distance.shape)
-        if distance[i, j] > MATCH_MM:
-            break
-        if i not in partner and j not in used:
-            partner[int(i)] = int(j)
-            used.add(int(j))
-    return partner
+def score(truth: tuple, found: tuple, *, scan: str) -> ScanResult:
+    """Match bleeds and detections as ``cmbprep-tools evaluate`` does.
+
+    Bleeds that cannot be seen, or whose void is smaller than 2 mm, are neither missed nor, if
+    something is found there, a false positive. A detection's index is its place in ``found``,
+    from 1.
+    """
+    from cmbprep.evaluate.lesionset import LesionSet, Mark
+    from cmbprep.evaluate.matching import Rule
+    from cmbprep.evaluate.scoring import score_scan
+
+    bleeds = tuple(
+        Mark(
+            index=one.index,
+            centre=one.centre_ras,
+            volume_mm3=one.void_volume_mm3,
+            diameter_mm=one.void_diameter_mm,
+            visible=one.visible,
+        )
+        for one in truth
+    )
+    marks = tuple(
+        Mark(
+            index=number,
+            centre=one.centre_ras,
+            volume_mm3=one.volume_mm3,
+            probability=one.probability,
+        )
+        for number, one in enumerate(found, start=1)
+    )
+    rule = Rule(distance_mm=MATCH_MM, min_diameter_mm=MIN_DIAMETER_MM)
+    # Every copy is a draw of bleeds of its own: intervals are over copies of a background.
+    return score_scan(
+        LesionSet(marks=bleeds), LesionSet(marks=marks), rule, scan=scan, subject=scan
+    )
 
 
-def _match(
-    truth: tuple,
-    found: tuple,
-    out: list[float],
-    hits: list[Hit],
-    wrong: list[float],
-    errors: list[float],
+def _wrong(results: Sequence[ScanResult]) -> list[float]:
+    """Probabilities of the false positives."""
+    return [f.predicted.probability or 0.0 for each in results for f in each.false_positives]
+
+
+def _print_curve(name: str, results: Sequence[ScanResult]) -> None:
+    """Print the sensitivities with intervals: matched again at every threshold."""
+    from cmbprep.evaluate.curves import pool_steps, sensitivity_at
+    from cmbprep.evaluate.intervals import percentile_interval, subject_weights
+
+    curve = pool_steps([result.steps for result in results if result.steps is not None])
+    lesions = np.array([result.truth_count for result in results], float)
+    levels = np.array(RATES)
+    whole = sensitivity_at(curve, lesions, np.ones((1, len(results))), levels)[0]
+    weights = subject_weights([result.subject for result in results], DRAWS, 0)
+    drawn = sensitivity_at(curve, lesions, weights, levels)
+    cells = []
+    for column, value in enumerate(whole):
+        interval = percentile_interval(drawn[:, column])
+        low, high = interval or (np.nan, np.nan)
+        cells.append(f"{value:5.2f} ({low:.2f}-{high:.2f})")
+    print(f"{name:26s}{' '.join(cells)}  {int(lesions.sum())}")
+
+
+def _print_group(
+    name: str, bleeds: Sequence[Bleed], wrong: NDArray[np.float64], scans: int
 ) -> None:
-    """Note hits and false positives; detections at invisible bleeds are neither."""
-    partner = pair(truth, found)
-    for i, lesion in enumerate(truth):
-        if not lesion.visible:
-            continue
-        j = partner.get(i)
-        chance = -1.0 if j is None else found[j].probability
-        hits.append(Hit(lesion.void_diameter_mm, chance, out[i]))
-        if j is not None and found[j].probability >= 0.15:
-            errors.append(found[j].volume_mm3 / lesion.void_volume_mm3 - 1)
-    used = set(partner.values())
-    wrong.extend(f.probability for j, f in enumerate(found) if j not in used)
-
-
-def _print_row(name: str, hits: list[Hit], wrong: NDArray[np.float64], scans: int) -> None:
-    if not hits:
+    """Print the part of some of the bleeds that all copies' false positives leave."""
+    if not bleeds:
         return
     ordered = np.sort(wrong)[::-1]
-    probability = np.array([hit.probability for hit in hits])
+    probability = np.array([bleed.probability for bleed in bleeds])
     cells = []
     for rate in RATES:
         place = int(rate * scans)
         level = ordered[place] if place < len(ordered) else 0.0
-        cells.append(f"{np.mean(probability > level):5.2f}")
-    print(f"{name:26s}{' '.join(cells)}  {len(hits)}")
+        cells.append(f"{np.mean(probability > level):5.2f}{'':12s}")
+    print(f"{name:26s}{' '.join(cells)}  {len(bleeds)}")
 
 
 if __name__ == "__main__":

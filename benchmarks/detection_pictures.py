@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detection import open_detector, pair, search
+from detection import open_detector, score, search
 from implanted import REPORT_SEEDS, Background, implanted_scan, load_backgrounds
 from numpy.typing import NDArray
 
@@ -77,15 +77,16 @@ def look(
     for seed in REPORT_SEEDS[:seeds]:
         scan = implanted_scan(background, seed)
         found = search(detector, background, scan.image)
-        partner = pair(scan.lesions, found)
-        for i, lesion in enumerate(scan.lesions):
-            if lesion.visible:
-                chance = found[partner[i]].probability if i in partner else 0.0
-                centre = np.asarray(lesion.centre_ras)
-                bleeds.append(_Miss(lesion.void_diameter_mm, chance, centre, scan.image))
-        used = set(partner.values())
+        result = score(scan.lesions, found, scan=f"{background.name}-{seed}")
+        rated = [(hit.truth, hit.predicted.probability or 0.0) for hit in result.hits]
+        rated += [(mark, 0.0) for mark in result.misses]
+        bleeds += [
+            _Miss(mark.diameter_mm or 0.0, chance, np.asarray(mark.centre), scan.image)
+            for mark, chance in rated
+        ]
         wrong += [
-            (f.probability, np.asarray(f.centre_ras)) for j, f in enumerate(found) if j not in used
+            (one.predicted.probability or 0.0, np.asarray(one.predicted.centre))
+            for one in result.false_positives
         ]
     wrong.sort(key=lambda one: -one[0])
     level = wrong[seeds][0] if len(wrong) > seeds else 0.0
