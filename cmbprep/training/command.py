@@ -157,7 +157,11 @@ def run(args: argparse.Namespace) -> int:
     )
     log = args.dest / LOG_FILE
     say = logger(log)
-    generate(tasks, args.nprocs, lambda done, total, stem: say(f"[{done}/{total}] {stem}"))
+    generate(
+        tasks,
+        args.nprocs,
+        lambda done, total, stem, seconds: say(f"[{done}/{total}] {stem}: {seconds:.0f} s"),
+    )
     if args.samples_only:
         return 0
     summary = _fit(args, [task.stem for task in tasks], subjects, log)

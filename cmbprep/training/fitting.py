@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..detectors.views import COLUMNS
-from . import mining
+from .mining import Passes
 from .network import CandidateNetwork, Ensemble
 from .options import FitOptions
 from .samples import BLEED, CALCIFICATION, Samples
@@ -45,7 +45,7 @@ def fit_network(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network.to(device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=0.02)
-    passes = _Passes(samples, options)
+    passes = Passes(samples.spot, options)
     steps = sum(-(-number // options.batch) for number in passes.lengths())
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, options.rate, total_steps=steps, pct_start=0.2
@@ -108,43 +108,6 @@ def _weights(samples: Samples) -> NDArray[np.float32]:
     weight[marked] = 1.0 / counts[inverse]
     weight[marked] *= 2.0
     return weight
-
-
-class _Passes:
-    """Draws what each pass over the samples looks at: all spots, and a part of the rest.
-
-    Attributes
-    ----------
-    loss
-        (n,) of each candidate when it was last seen; NaN before that.
-    """
-
-    def __init__(self, samples: Samples, options: FitOptions) -> None:
-        self.loss = np.full(len(samples), np.nan, np.float32)
-        self._options = options
-        self._spots = np.flatnonzero(samples.spot >= 0)
-        self._rest = np.flatnonzero(samples.spot < 0)
-
-    def lengths(self) -> list[int]:
-        """Most candidates that each pass looks at."""
-        options = self._options
-        whole = len(self._spots) + int(options.easy * len(self._rest))
-        other = len(self._spots) + int(np.ceil(options.surprising * len(self._rest))) + 1
-        return [whole if number < options.whole else other for number in range(options.epochs)]
-
-    def draw(
-        self, number: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.int_], NDArray[np.float32]]:
-        """Give the rows of a pass, in any order, and for how many each row of all stands."""
-        options, rest = self._options, self._rest
-        counts = np.ones(len(self.loss), np.float32)
-        if number < options.whole:
-            taken = rng.choice(rest, int(options.easy * len(rest)), replace=False)
-        else:
-            chance = mining.chances(self.loss[rest], options.surprising)
-            counts[rest] = options.easy / chance
-            taken = rest[mining.draw(chance, rng)]
-        return rng.permutation(np.concatenate([self._spots, taken])), counts
 
 
 def _augmented(samples: Samples, rows: NDArray[np.int_], rng: np.random.Generator) -> list[Tensor]:

@@ -9,6 +9,7 @@ a person or a protocol with the datasets that results are reported on, which com
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +94,20 @@ def plan_tasks(
 
 
 def generate(
-    tasks: list[Task], nprocs: int, progress: Callable[[int, int, str], None] | None = None
+    tasks: list[Task], nprocs: int, progress: Callable[[int, int, str, float], None] | None = None
 ) -> None:
-    """Do the tasks that are not done yet, some at a time."""
+    """Do the tasks that are not done yet, some at a time.
+
+    Parameters
+    ----------
+    tasks
+        What to do.
+    nprocs
+        How many at a time.
+    progress
+        Called after each with the number of tasks done, that of all, the name, and the seconds of
+        a processor that it took.
+    """
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
@@ -104,14 +116,16 @@ def generate(
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(nprocs, mp_context=get_context("spawn")) as pool:
-        for done, task in enumerate(pool.map(_make, left), start=1):
+        for done, seconds in enumerate(pool.map(_make, left), start=1):
             if progress is not None:
-                progress(done, len(left), task.stem)
+                progress(done, len(left), left[done - 1].stem, seconds)
 
 
-def _make(task: Task) -> Task:
+def _make(task: Task) -> float:
+    """Make the samples of a task; give the processor's seconds."""
     from .samples import collect, save_samples
 
+    start = time.process_time()
     task.dest.mkdir(parents=True, exist_ok=True)
     family = FAMILIES[task.role][0] if task.subject is None else REAL_FAMILY[task.role]
     words = [family, task.number]
@@ -130,7 +144,7 @@ def _make(task: Task) -> Task:
         }
         save_samples(samples, task.dest / f"{task.stem}_{index}.npz", summary)
     (task.dest / f"{task.stem}.done").touch()
-    return task
+    return time.process_time() - start
 
 
 def training_scans(task: Task, rng: np.random.Generator) -> Iterator[TrainingScan]:

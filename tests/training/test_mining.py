@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cmbprep.training.mining import LEAST, chances, draw
+from cmbprep.training.mining import LEAST, Passes, chances, draw
+from cmbprep.training.options import FitOptions
 
 
 @pytest.fixture
@@ -65,3 +66,22 @@ def test_weighed_by_the_inverse_a_sum_is_unbiased(loss):
     # And it varies less than if all had the same chance.
     plain = [float(rng.choice(loss, 800, replace=False).sum() * 5) for _ in range(400)]
     assert np.std(sums) < 0.5 * np.std(plain)
+
+
+def test_every_pass_has_all_spots_and_counts_the_rest_alike(loss):
+    spot = np.where(np.arange(len(loss)) % 8 == 0, 3, -1)
+    passes = Passes(spot, FitOptions(epochs=4, whole=1, easy=0.6, surprising=0.2))
+    rng = np.random.default_rng(2)
+    rest = np.count_nonzero(spot < 0)
+    sizes = []
+    for number, most in enumerate(passes.lengths()):
+        rows, counts = passes.draw(number, rng)
+        assert len(set(rows.tolist())) == len(rows) <= most
+        assert set(np.flatnonzero(spot >= 0)) <= set(rows.tolist())
+        assert (counts[spot >= 0] == 1).all()
+        own = rows[spot[rows] < 0]
+        # On average the rest counts as three fifths of it; a single draw is near.
+        assert counts[own].sum() == pytest.approx(0.6 * rest, rel=0.15)
+        passes.loss[rows] = loss[rows]
+        sizes.append(len(own))
+    assert sizes == [int(0.6 * rest)] + [pytest.approx(0.2 * rest, abs=1)] * 3
