@@ -88,6 +88,7 @@ def simulated_person(seed: int, cache: Path) -> TruePerson:
 def _simulate(seed: int) -> dict[str, NDArray[Any]]:
     from cmbprep.simulate import scanner, sources, vessels
     from cmbprep.simulate.dataset import _t1w_geometry
+    from cmbprep.simulate.geometry import plan_geometry
     from cmbprep.simulate.head import build_head
     from cmbprep.simulate.people import draw_people
     from cmbprep.simulate.protocols import get_protocol
@@ -117,7 +118,7 @@ def _simulate(seed: int) -> dict[str, NDArray[Any]]:
     for name, preset in PROTOCOLS.items():
         protocol = get_protocol(preset)
         rng = np.random.default_rng([seed, 3, sum(map(ord, preset))])
-        geometry = scanner.plan_geometry(protocol, centre, rng)
+        geometry = plan_geometry(protocol, centre, rng)
         scan = scanner.acquire(head, tubes, found, protocol, geometry, rng)
         truth = tell_truth(head, found, scan)
         assert truth.zones is not None

@@ -31,6 +31,7 @@ def scan_person(seed: int, names: Sequence[str]) -> Iterator[dict[str, NDArray[A
     from scipy import ndimage
 
     from cmbprep.simulate import scanner, sources, vessels
+    from cmbprep.simulate.geometry import plan_geometry
     from cmbprep.simulate.head import build_head
     from cmbprep.simulate.protocols import get_protocol
     from cmbprep.simulate.template_head import load_template_head
@@ -47,7 +48,7 @@ def scan_person(seed: int, names: Sequence[str]) -> Iterator[dict[str, NDArray[A
     for name in names:
         protocol = get_protocol(name)
         rng = np.random.default_rng([seed, 3, sum(map(ord, name))])
-        geometry = scanner.plan_geometry(protocol, centre, rng)
+        geometry = plan_geometry(protocol, centre, rng)
         scan = scanner.acquire(head, tubes, found, protocol, geometry, rng)
         truth = tell_truth(head, found, scan)
         to_head = np.linalg.inv(head.affine) @ np.linalg.inv(geometry.head_to_voxel)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from cmbprep.simulate import scanner, sources, vessels
+from cmbprep.simulate.geometry import plan_geometry
 from cmbprep.simulate.head import build_head
 from cmbprep.simulate.protocols import Protocol, get_protocol
 from cmbprep.simulate.template_head import load_template_head
@@ -82,7 +83,7 @@ def measure(protocol: Protocol, microbleeds: int) -> dict[str, dict[str, dict[st
             tubes = vessels.draw_veins(head, head.to_template.inverse, rng)
             tubes += vessels.draw_arteries(head.to_template.inverse, rng)
         with stage("scan"):
-            geometry = scanner.plan_geometry(protocol, (0.0, -18.0, 8.0), rng)
+            geometry = plan_geometry(protocol, (0.0, -18.0, 8.0), rng)
             scan = scanner.acquire(head, tubes, found, protocol, geometry, rng)
         with stage("truth"):
             tell_truth(head, found, scan)

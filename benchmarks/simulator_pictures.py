@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cmbprep.simulate import scanner, sources, vessels
+from cmbprep.simulate.geometry import Geometry, plan_geometry
 from cmbprep.simulate.head import Head, build_head
 from cmbprep.simulate.protocols import Protocol, get_protocol
 from cmbprep.simulate.swi import high_pass_phase, swi
@@ -60,7 +61,7 @@ class Patient:
     def acquire(self, protocol: Protocol) -> scanner.Acquisition:
         """Scan without a tilt of the slices."""
         rng = np.random.default_rng(9)
-        geometry = scanner.plan_geometry(replace(protocol, tilt=0.0), CENTRE, rng)
+        geometry = plan_geometry(replace(protocol, tilt=0.0), CENTRE, rng)
         return scanner.acquire(self.head, self.tubes, self.sources, protocol, geometry, rng)
 
     def scan(self, protocol: Protocol) -> NDArray[np.complex64]:
@@ -166,7 +167,7 @@ def draw_veins(patient: Patient, crop: Path) -> None:
     # A slab over the upper convexity, where the crop comes from.
     rng = np.random.default_rng(9)
     centre = (CENTRE[0], CENTRE[1], 44.0)
-    geometry = scanner.plan_geometry(replace(preset, tilt=0.0), centre, rng)
+    geometry = plan_geometry(replace(preset, tilt=0.0), centre, rng)
     scan = scanner.acquire(patient.head, patient.tubes, patient.sources, preset, geometry, rng)
     simulated = np.abs(scan.echoes[-1][::-1])
     middle = real.shape[2] // 2
@@ -224,7 +225,7 @@ def draw_orientations(patient: Patient) -> None:
     _draw(STATIC / "simulator-orientations.png", rows, 2.0)
 
 
-def _vein_crops(patient: Patient, geometry: scanner.Geometry) -> list[tuple[int, int, int]]:
+def _vein_crops(patient: Patient, geometry: Geometry) -> list[tuple[int, int, int]]:
     """Corners and slices of three crops of 40 voxels in the brain, around cortical veins."""
     brain = patient.head.brain_mask()
     inverse = np.linalg.inv(patient.head.affine)

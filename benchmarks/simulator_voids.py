@@ -13,9 +13,10 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
+from cmbprep.simulate.geometry import Geometry
 from cmbprep.simulate.head import Deformation, Head
 from cmbprep.simulate.protocols import Protocol
-from cmbprep.simulate.scanner import Effect, Geometry, acquire
+from cmbprep.simulate.scanner import Effect, acquire
 from cmbprep.simulate.sources import Source, draw_microbleed
 from cmbprep.simulate.tissue import TISSUES
 from cmbprep.simulate.voids import is_visible, outline_void

@@ -22,7 +22,8 @@ from .people import Person, draw_people
 from .protocols import DEFAULT_PROTOCOLS, Protocol, get_protocol
 
 if TYPE_CHECKING:
-    from .scanner import Acquisition, Geometry
+    from .geometry import Geometry
+    from .scanner import Acquisition
     from .truth import Truth
 
 __all__ = ["aside", "describe", "scanner_image", "simulate_dataset"]
@@ -139,6 +140,7 @@ def _in_turn(tasks: list[_Task], nprocs: int) -> Iterator[_Task]:
 
 def _simulate_person(task: _Task) -> _Task:
     from . import scanner, sources, surgery, vessels
+    from .geometry import plan_geometry
     from .head import build_head
     from .real_heads import load_real_head
     from .template_head import load_template_head
@@ -167,7 +169,7 @@ def _simulate_person(task: _Task) -> _Task:
     tubes = vessels.draw_veins(head, head.to_template.inverse, streams[3])
     tubes += vessels.draw_arteries(head.to_template.inverse, streams[3])
     centre = head.to_template.inverse(np.array([[0.0, -18.0, 8.0]]))[0]
-    geometry = scanner.plan_geometry(protocol, centre, streams[4])
+    geometry = plan_geometry(protocol, centre, streams[4])
     scan = scanner.acquire(head, tubes, found, protocol, geometry, streams[4])
     t1w_geometry = _t1w_geometry(scan.geometry, centre, streams[5])
     t1w = scanner.acquire_t1w(head, t1w_geometry, protocol.field_strength, streams[5])
@@ -181,7 +183,7 @@ def _t1w_geometry(
     scan: Geometry, centre: NDArray[np.float64], rng: np.random.Generator
 ) -> Geometry:
     """A sagittal 1 mm grid; the head has moved by a little since or before the other scan."""
-    from .scanner import Geometry, rotation
+    from .geometry import Geometry, rotation
 
     shape = (184, 224, 224)
     moved = np.eye(4)

@@ -31,8 +31,8 @@ from .tissue import BLOOD_SUSCEPTIBILITY
 from .vessels import Tube, occupancy
 
 if TYPE_CHECKING:
+    from .geometry import Geometry
     from .protocols import Protocol
-    from .scanner import Geometry
 
 __all__ = [
     "ARTERY_SHARE",

@@ -18,9 +18,10 @@ from scipy import ndimage, special
 
 from ..detectors.base import DetectorInput
 from ..images import combine_echoes
+from ..simulate.geometry import Geometry, plan_geometry
 from ..simulate.head import Head, TemplateHead
 from ..simulate.protocols import Protocol
-from ..simulate.scanner import Acquisition, Geometry
+from ..simulate.scanner import Acquisition
 from ..simulate.truth import Truth
 
 __all__ = [
@@ -119,7 +120,7 @@ def simulate_scans(
 
     person = _draw_person(template, microbleeds, mimic_rounds, rng)
     for protocol in protocols:
-        geometry = scanner.plan_geometry(protocol, person.centre.tolist(), rng)
+        geometry = plan_geometry(protocol, person.centre.tolist(), rng)
         # Vessels and nuclei are no spots: nothing is learned of where their voxels are.
         acquired = scanner.acquire(
             person.head,

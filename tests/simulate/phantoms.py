@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from cmbprep.simulate.geometry import Geometry
 from cmbprep.simulate.head import Deformation, Head
 from cmbprep.simulate.protocols import Protocol
-from cmbprep.simulate.scanner import Acquisition, Geometry, acquire
+from cmbprep.simulate.scanner import Acquisition, acquire
 from cmbprep.simulate.sources import Blob, Source
 from cmbprep.simulate.tissue import TISSUES
 from cmbprep.simulate.vessels import Tube

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from cmbprep.simulate.geometry import Geometry, plan_geometry, rotation
 from cmbprep.simulate.protocols import PROTOCOLS
-from cmbprep.simulate.scanner import Geometry, plan_geometry, rotation
 from cmbprep.simulate.sources import Source, draw_microbleed
 from cmbprep.simulate.vessels import Tube
 from cmbprep.simulate.voids import outline_void
