@@ -45,7 +45,10 @@ class _Member:
     @property
     def made_from(self) -> dict[str, Any]:
         """What decides its weights; they are kept as long as this is the same."""
-        return {**asdict(self.options), "samples": self.digest}
+        options = asdict(self.options)
+        # One more of them leaves the others as they are.
+        del options["members"]
+        return {**options, "samples": self.digest}
 
 
 def fit_members(
@@ -86,8 +89,13 @@ def fit_members(
         workers = min(nprocs, len(left))
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             list(pool.map(_fit, left, [log] * len(left)))
-    networks = [_read(member) for member in members]
-    return Ensemble([network for network in networks if network is not None]).eval()
+    networks = []
+    for member in members:
+        network = _read(member)
+        if network is None:
+            raise RuntimeError(f"{member.path.name} is not what was just written")
+        networks.append(network)
+    return Ensemble(networks).eval()
 
 
 def _fit(member: _Member, log: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,10 @@ def test_networks_are_kept_until_samples_or_options_change(files, tmp_path):
     again = weights(options)
     assert log.read_text(encoding="utf-8").splitlines() == lines
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+
+    # One network more leaves the others.
+    assert len(weights(replace(options, members=3))) == len(first) * 3 // 2
+    assert log.read_text(encoding="utf-8").count("network-1: ") == 2
 
     # One process instead of two, from nothing: the same networks.
     (tmp_path / "network-1.pt").unlink()
