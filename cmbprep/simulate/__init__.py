@@ -10,7 +10,11 @@ From the head outwards, each module builds on those before it::
     sources     microbleeds and their mimics: what they are, where and how many
     vessels     veins and arteries as trees of tubes
     protocols   scanner presets with the publications they follow
-    scanner     head + sources + protocol -> images and the truth about them
+    geometry    where a scan lies, and the head in the scanner
+    scene       head + sources + protocol -> what lies in each fine cell of a scan
+    encoding    fine cells -> noise-free voxels
+    scanner     a whole scan with coils, motion and noise, and what each source did to it
+    truth       that as label images and tables
     people      participants: age, sex, risk factors, how many microbleeds
     dataset     all of it as a BIDS dataset
     command     ``cmbprep-tools simulate``
