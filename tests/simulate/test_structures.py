@@ -166,3 +166,25 @@ def test_images_are_the_same_whether_structures_are_told_or_not():
     assert told.structures and not untold.structures
     for one, other in zip(told.echoes, untold.echoes, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_without_zones_the_truth_is_the_same_otherwise():
+    head, preset = uniform_head(), protocol(snr=200.0)
+    bleed = sphere(3.0, 1.5)
+    acquired = scan([bleed], preset)
+    full, bare = (
+        tell_truth(head, [bleed], acquired, with_zones=wanted) for wanted in (True, False)
+    )
+    assert full.zones is not None
+    assert bare.zones is None
+    np.testing.assert_array_equal(full.microbleeds, bare.microbleeds)
+    assert bare.microbleeds.any()
+    named, unnamed = (
+        next(csv.DictReader(io.StringIO(truth.microbleed_table), delimiter="\t"))
+        for truth in (full, bare)
+    )
+    assert unnamed["zone"] == "n/a"
+    apart = {"zone", "region", "hemisphere", "region_fraction", "boundary", "boundary_distance_mm"}
+    assert {k: v for k, v in named.items() if k not in apart} == {
+        k: v for k, v in unnamed.items() if k not in apart
+    }
