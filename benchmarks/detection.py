@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from cmbprep.evaluate.lesionset import Mark
     from cmbprep.evaluate.scoring import ScanResult
 
 RATES = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -49,7 +50,7 @@ class Bleed:
     diameter: float
     """Of its void, mm."""
     probability: float
-    """It was found with; -1 if it was not."""
+    """It was found with; 0 if it was not."""
     out: float
     """How far it stands out, see :data:`STANDING_OUT`."""
 
@@ -155,10 +156,10 @@ def _print_froc(detector: str, model: Path | None, table: Path, seeds: int) -> N
             result = score(scan.lesions, found, scan=f"{background.name}-{seed}")
             results[background.name].append(result)
             out = {each.index: standing_out(background, each) for each in scan.lesions}
-            chances = {hit.truth.index: hit.predicted.probability or 0.0 for hit in result.hits}
-            for truth in [*(hit.truth for hit in result.hits), *result.misses]:
-                chance = chances.get(truth.index, -1.0)
-                bleeds.append(Bleed(truth.diameter_mm or 0.0, chance, out[truth.index]))
+            bleeds += [
+                Bleed(bleed.diameter_mm or 0.0, chance, out[bleed.index])
+                for bleed, chance in rated(result)
+            ]
     everything = [result for each in results.values() for result in each]
     head = " ".join(f"@{rate:<16g}" for rate in RATES)
     print("\nsensitivity (95 % interval over copies) at false positives a scan; simulated lesions")
@@ -166,7 +167,7 @@ def _print_froc(detector: str, model: Path | None, table: Path, seeds: int) -> N
     for name, own in results.items():
         _print_curve(name, own)
     _print_curve("all", everything)
-    pooled = np.array(_wrong(everything))
+    pooled = np.array([chance for result in everything for _, chance in mistaken(result)])
     for low, high in SIZES_MM:
         own_bleeds = [bleed for bleed in bleeds if low <= bleed.diameter < high]
         _print_group(f"void {low:g}-{high:g} mm", own_bleeds, pooled, len(everything))
@@ -227,8 +228,7 @@ def score(truth: tuple, found: tuple, *, scan: str) -> ScanResult:
     """Match bleeds and detections as ``cmbprep-tools evaluate`` does.
 
     Bleeds that cannot be seen, or whose void is smaller than 2 mm, are neither missed nor, if
-    something is found there, a false positive. A detection's index is its place in ``found``,
-    from 1.
+    something is found there, a false positive.
     """
     from cmbprep.evaluate.lesionset import LesionSet, Mark
     from cmbprep.evaluate.matching import Rule
@@ -260,9 +260,15 @@ def score(truth: tuple, found: tuple, *, scan: str) -> ScanResult:
     )
 
 
-def _wrong(results: Sequence[ScanResult]) -> list[float]:
-    """Probabilities of the false positives."""
-    return [f.predicted.probability or 0.0 for each in results for f in each.false_positives]
+def rated(result: ScanResult) -> list[tuple[Mark, float]]:
+    """Give each bleed that counts with the probability it was found with; 0 if it was not."""
+    found = [(hit.truth, hit.predicted.probability or 0.0) for hit in result.hits]
+    return found + [(bleed, 0.0) for bleed in result.misses]
+
+
+def mistaken(result: ScanResult) -> list[tuple[Mark, float]]:
+    """Give each false positive with its probability."""
+    return [(one.predicted, one.predicted.probability or 0.0) for one in result.false_positives]
 
 
 def _print_curve(name: str, results: Sequence[ScanResult]) -> None:
@@ -285,12 +291,12 @@ def _print_curve(name: str, results: Sequence[ScanResult]) -> None:
 
 
 def _print_group(
-    name: str, bleeds: Sequence[Bleed], wrong: NDArray[np.float64], scans: int
+    name: str, bleeds: Sequence[Bleed], false: NDArray[np.float64], scans: int
 ) -> None:
     """Print the part of some of the bleeds that all copies' false positives leave."""
     if not bleeds:
         return
-    ordered = np.sort(wrong)[::-1]
+    ordered = np.sort(false)[::-1]
     probability = np.array([bleed.probability for bleed in bleeds])
     cells = []
     for rate in RATES:

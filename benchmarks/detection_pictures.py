@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detection import open_detector, score, search
+from detection import mistaken, open_detector, rated, score, search
 from implanted import REPORT_SEEDS, Background, implanted_scan, load_backgrounds
 from numpy.typing import NDArray
 
@@ -72,26 +72,21 @@ def look(
     background: Background, detector: Any, seeds: int, each: int
 ) -> tuple[list[Shown], list[Shown]]:
     """Find the worst false positives and misses of a background."""
-    wrong: list[tuple[float, NDArray[np.float64]]] = []
+    false: list[tuple[float, NDArray[np.float64]]] = []
     bleeds: list[_Miss] = []
     for seed in REPORT_SEEDS[:seeds]:
         scan = implanted_scan(background, seed)
         found = search(detector, background, scan.image)
         result = score(scan.lesions, found, scan=f"{background.name}-{seed}")
-        rated = [(hit.truth, hit.predicted.probability or 0.0) for hit in result.hits]
-        rated += [(mark, 0.0) for mark in result.misses]
         bleeds += [
             _Miss(mark.diameter_mm or 0.0, chance, np.asarray(mark.centre), scan.image)
-            for mark, chance in rated
+            for mark, chance in rated(result)
         ]
-        wrong += [
-            (one.predicted.probability or 0.0, np.asarray(one.predicted.centre))
-            for one in result.false_positives
-        ]
-    wrong.sort(key=lambda one: -one[0])
-    level = wrong[seeds][0] if len(wrong) > seeds else 0.0
+        false += [(chance, np.asarray(mark.centre)) for mark, chance in mistaken(result)]
+    false.sort(key=lambda one: -one[0])
+    level = false[seeds][0] if len(false) > seeds else 0.0
     bright = float(np.percentile(background.image[background.mask], 99.5))
-    places = gather(wrong)[:each]
+    places = gather(false)[:each]
     lost = sorted((b for b in bleeds if b.probability <= level), key=lambda b: -b.diameter)[:each]
 
     def show(image: NDArray[np.float32], centre: NDArray[np.float64], text: str) -> Shown:

@@ -88,6 +88,7 @@ def _encode(
     filtered = scene.protocol.filtered
     bare = bare_cells(scene, low, high)
     for number, left_out in enumerate(without, start=1):
+        # Sources are added in place: all but the last get a copy.
         amplitude, r2star, frequency = (
             bare if number == len(without) else (part.copy() for part in bare)
         )

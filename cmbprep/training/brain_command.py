@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from .log import logger
 
 __all__ = ["add_brain_arguments", "need_torch", "run_brain"]
 
@@ -52,16 +51,10 @@ def run_brain(args: argparse.Namespace) -> int:
     from .brain_heads import make_heads
 
     args.dest.mkdir(parents=True, exist_ok=True)
-    with open(args.dest / "brain.log", "a", encoding="utf-8") as log:
-
-        def say(text: str) -> None:
-            log.write(f"{text}\n")
-            log.flush()
-            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
-
-        paths = make_heads(args.dest / "heads", args.heads, pairs, say)
-        if not args.samples_only:
-            _fit(args, paths, say)
+    say = logger(args.dest / "brain.log")
+    paths = make_heads(args.dest / "heads", args.heads, pairs, say)
+    if not args.samples_only:
+        _fit(args, paths, say)
     return 0
 
 

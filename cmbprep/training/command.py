@@ -9,13 +9,13 @@ from pathlib import Path
 
 from ..errors import UsageError
 from .brain_command import add_brain_arguments, need_torch, run_brain
+from .log import logger
+from .options import FitOptions
 
-__all__ = ["LOG_FILE", "SITE_FILE", "add_arguments", "run"]
+__all__ = ["SITE_FILE", "add_arguments", "run"]
 
 #: Name of the file that a fit to ratings writes.
 SITE_FILE = "site.json"
-#: Name of the log.
-LOG_FILE = "train.log"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,12 +100,18 @@ def _add_sample_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--epochs", metavar="N", type=int, default=12, help="default: 12")
+    parser.add_argument(
+        "--epochs",
+        metavar="N",
+        type=int,
+        default=FitOptions.epochs,
+        help="passes over the samples (default: %(default)s)",
+    )
     parser.add_argument(
         "--networks",
         metavar="N",
         type=int,
-        default=2,
+        default=FitOptions.members,
         help="fitted and averaged (default: %(default)s)",
     )
     parser.add_argument(
@@ -144,7 +150,6 @@ def run(args: argparse.Namespace) -> int:
     if not args.samples_only:
         need_torch()
     from .generation import generate, plan_tasks
-    from .log import logger
 
     args.dest.mkdir(parents=True, exist_ok=True)
     subjects = tuple(label.removeprefix("sub-") for label in args.subjects)
@@ -155,7 +160,7 @@ def run(args: argparse.Namespace) -> int:
         args.results,
         subjects,
     )
-    log = args.dest / LOG_FILE
+    log = args.dest / "train.log"
     say = logger(log)
     generate(
         tasks,
@@ -228,7 +233,6 @@ def _fit(
     from .fitting import predict
     from .members import fit_members
     from .model_card import card, read_summaries
-    from .options import FitOptions
     from .samples import load_samples
 
     dest = args.dest

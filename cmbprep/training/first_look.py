@@ -55,7 +55,7 @@ def fit_first_look(
     )
     return {
         "name": "classical",
-        "version": "4",
+        "version": "5",
         "licence": "Apache-2.0",
         "intended_use": "Research. Candidates for microbleeds on T2*-weighted GRE, multi-echo "
         "GRE magnitude and SWI magnitude; a person looks at every one.",

@@ -116,9 +116,10 @@ def generate(
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(nprocs, mp_context=get_context("spawn")) as pool:
-        for done, seconds in enumerate(pool.map(_make, left), start=1):
+        made = zip(left, pool.map(_make, left), strict=True)
+        for done, (task, seconds) in enumerate(made, start=1):
             if progress is not None:
-                progress(done, len(left), left[done - 1].stem, seconds)
+                progress(done, len(left), task.stem, seconds)
 
 
 def _make(task: Task) -> float:

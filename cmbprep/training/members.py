@@ -73,6 +73,11 @@ def fit_members(
         File that lines are added to.
     nprocs
         Networks fitted at a time; each holds the samples in memory.
+
+    Raises
+    ------
+    RuntimeError
+        If another run writes into the same folder meanwhile.
     """
     digest = _digest(samples)
     members = [

@@ -53,7 +53,7 @@ def card(
     ]
     return {
         "name": "learned",
-        "version": "4",
+        "version": "5",
         "licence": "Apache-2.0",
         "intended_use": "Research. Finds candidates for microbleeds on T2*-weighted GRE, "
         "multi-echo GRE (magnitude, with or without phase) and SWI; a person looks at every one.",
@@ -76,6 +76,8 @@ def card(
         "fit": {
             "networks": options.members,
             "epochs": options.epochs,
+            "whole_epochs": options.whole,
+            "part_of_nothing": {"whole_epochs": options.easy, "others": options.surprising},
             "bfloat16": options.short,
             "views": "as they are, and reflected in the candidate",
         },
