@@ -18,7 +18,7 @@ from scipy import optimize, special
 
 from ..detectors.learned import log_odds
 from ..detectors.prevalence import Prevalence
-from .samples import BLEED, CALCIFICATION, Samples
+from .samples import BLEED, CALCIFICATION, Labels
 
 __all__ = ["Tuning", "fit_line", "operating_points", "tune"]
 
@@ -58,7 +58,7 @@ class Tuning:
 
 def tune(
     logits: NDArray[np.float64],
-    samples: Samples,
+    samples: Labels,
     scans: int,
     missed: int,
     *,
@@ -146,7 +146,7 @@ def fit_adaptive(
     return line, Prevalence(NATURAL_BLEEDS, round(float(np.exp(np.clip(found[2], -3, 4))), 3))
 
 
-def _weights(samples: Samples, rows: NDArray[np.int_]) -> NDArray[np.float64]:
+def _weights(samples: Labels, rows: NDArray[np.int_]) -> NDArray[np.float64]:
     """Weight of candidates: those of bleeds in crowded scans count as if there were few."""
     weight = np.ones(len(rows))
     bleed = samples.target[rows] == BLEED
@@ -157,7 +157,7 @@ def _weights(samples: Samples, rows: NDArray[np.int_]) -> NDArray[np.float64]:
     return weight
 
 
-def _scan_weights(samples: Samples, rows: NDArray[np.int_]) -> NDArray[np.float64]:
+def _scan_weights(samples: Labels, rows: NDArray[np.int_]) -> NDArray[np.float64]:
     """Weight of candidates: crowded scans, bleeds and all, count as parts of a scan."""
     weight = np.ones(len(rows))
     for scan in np.unique(samples.scan[rows]):
@@ -168,7 +168,7 @@ def _scan_weights(samples: Samples, rows: NDArray[np.int_]) -> NDArray[np.float6
     return weight
 
 
-def _one_a_spot(logits: NDArray[np.float64], samples: Samples) -> NDArray[np.int_]:
+def _one_a_spot(logits: NDArray[np.float64], samples: Labels) -> NDArray[np.int_]:
     """Rows with one candidate, the most bleed-like, of each spot: the others merge with it."""
     odds = logits[:, BLEED] - special.logsumexp(logits, axis=1)
     order = np.argsort(-odds, kind="stable")

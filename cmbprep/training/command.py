@@ -233,7 +233,7 @@ def _fit(
     from .fitting import predict
     from .members import fit_members
     from .model_card import card, read_summaries
-    from .samples import load_samples
+    from .samples import load_labels, load_samples
 
     dest = args.dest
 
@@ -254,7 +254,7 @@ def _fit(
     tuning_samples, known = load_samples(held), read_summaries(held)
     missed = sum(summary["visible"] - summary["with_candidate"] for summary in known)
     tuning = tune(predict(network, tuning_samples), tuning_samples, len(held), missed)
-    samples, summaries = load_samples(fitted), read_summaries(fitted)
+    samples, summaries = load_labels(fitted), read_summaries(fitted)
     first_look = fit_first_look(samples, tuning_samples, len(held), missed, subjects)
     write_json(dest / "classical.json", first_look)
     (dest / f"{MODEL}.onnx").write_bytes(to_onnx(network))

@@ -16,7 +16,7 @@ from ..algorithms.candidate_features import FEATURES
 from ..detectors.additive_model import AdditiveModel, fit_additive_model
 from .calibration import NATURAL_BLEEDS, tune
 from .generation import FAMILIES, REAL_FAMILY
-from .samples import BLEED, Samples
+from .samples import BLEED, Labels
 
 __all__ = ["fit_first_look"]
 
@@ -25,7 +25,7 @@ RIDGE = 3.0
 
 
 def fit_first_look(
-    samples: Samples, tuning: Samples, scans: int, missed: int, subjects: Sequence[str]
+    samples: Labels, tuning: Labels, scans: int, missed: int, subjects: Sequence[str]
 ) -> dict[str, Any]:
     """Fit, calibrate, and give the content of the model's file.
 
@@ -78,7 +78,7 @@ def fit_first_look(
     }
 
 
-def _weights(samples: Samples) -> NDArray[np.float64]:
+def _weights(samples: Labels) -> NDArray[np.float64]:
     """Weight of each candidate: the bleeds of a scan together count as many as people have."""
     weight = np.ones(len(samples))
     for scan in np.unique(samples.scan):

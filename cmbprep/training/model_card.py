@@ -15,7 +15,7 @@ from ..detectors.views import COLUMNS
 from .calibration import Tuning
 from .generation import FAMILIES, REAL_FAMILY
 from .options import FitOptions
-from .samples import BLEED, CALCIFICATION, Samples
+from .samples import BLEED, CALCIFICATION, Labels
 
 __all__ = ["card", "read_summaries"]
 
@@ -27,7 +27,7 @@ def read_summaries(paths: Iterable[Path]) -> list[dict[str, Any]]:
 
 def card(
     tuning: Tuning,
-    samples: Samples,
+    samples: Labels,
     summaries: list[dict[str, Any]],
     backgrounds: Mapping[str, str],
     options: FitOptions,

@@ -25,9 +25,11 @@ __all__ = [
     "CALCIFICATION",
     "IGNORED",
     "NOTHING",
+    "Labels",
     "Samples",
     "collect",
     "label_candidates",
+    "load_labels",
     "load_samples",
     "save_samples",
 ]
@@ -41,13 +43,11 @@ _WITHIN, _AT_LEAST = 0.6, 1.8
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
-    """Candidates of one or more scans.
+class Labels:
+    """What is known of candidates of one or more scans, without what they look like.
 
     Attributes
     ----------
-    near, across, wide
-        float16 views, see :class:`cmbprep.algorithms.patches.Patches`.
     table
         (n, len(COLUMNS)) float32.
     target
@@ -60,9 +60,6 @@ class Samples:
         (n,) float32: mm, of the spot; 0 if none.
     """
 
-    near: NDArray[np.float16]
-    across: NDArray[np.float16]
-    wide: NDArray[np.float16]
     table: NDArray[np.float32]
     target: NDArray[np.int8]
     spot: NDArray[np.int32]
@@ -75,6 +72,21 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.target)
+
+
+@dataclass(frozen=True, eq=False)
+class Samples(Labels):
+    """Candidates of one or more scans: what is known of them, and what they look like.
+
+    Attributes
+    ----------
+    near, across, wide
+        float16 views, see :class:`cmbprep.algorithms.patches.Patches`.
+    """
+
+    near: NDArray[np.float16]
+    across: NDArray[np.float16]
+    wide: NDArray[np.float16]
 
 
 def label_candidates(
@@ -167,10 +179,20 @@ def save_samples(samples: Samples, path: Path, summary: dict[str, Any]) -> None:
 
 
 def load_samples(paths: Sequence[Path]) -> Samples:
-    """Read and join samples; scans are numbered anew in the order of the files.
+    """Read and join samples; scans are numbered anew in the order of the files."""
+    return Samples(**_columns(paths, Samples))
 
-    Each column is laid out first and then filled, so that nothing is held twice.
+
+def load_labels(paths: Sequence[Path]) -> Labels:
+    """Read and join samples as :func:`load_samples` does, but for their views.
+
+    Views are nearly all of what samples take in memory.
     """
+    return Labels(**_columns(paths, Labels))
+
+
+def _columns(paths: Sequence[Path], kind: type[Labels]) -> dict[str, Any]:
+    """Read and join columns; each is laid out first and then filled, to hold nothing twice."""
     lengths = []
     for path in paths:
         with np.load(path) as stored:
@@ -180,10 +202,10 @@ def load_samples(paths: Sequence[Path]) -> Samples:
     for number, (path, length) in enumerate(zip(paths, lengths, strict=True)):
         rows = slice(ends[number] - length, ends[number])
         with np.load(path) as stored:
-            for each in fields(Samples):
+            for each in fields(kind):
                 values = stored[each.name]
                 if each.name not in columns:
                     shape = (int(ends[-1]), *values.shape[1:])
                     columns[each.name] = np.empty(shape, values.dtype)
                 columns[each.name][rows] = number if each.name == "scan" else values
-    return Samples(**columns)
+    return columns

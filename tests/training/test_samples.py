@@ -12,6 +12,7 @@ from cmbprep.training.samples import (
     NOTHING,
     Samples,
     label_candidates,
+    load_labels,
     load_samples,
     save_samples,
 )
@@ -114,6 +115,10 @@ def test_samples_are_kept_whole(tmp_path):
     joined = load_samples(paths)
     assert joined.scan.tolist() == [0] * 3 + [1] * 5
     assert np.array_equal(joined.near[3:], made(5, 0).near)
+    known = load_labels(paths)
+    assert not hasattr(known, "near")
+    assert np.array_equal(known.table, joined.table)
+    assert known.scan.tolist() == joined.scan.tolist()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "a.npz", "b.json", "b.npz"]
 
 
