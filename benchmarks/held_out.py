@@ -1,6 +1,6 @@
 """Detectors compared on simulated people that no fit has seen: ``python benchmarks/held_out.py``.
 
-    python benchmarks/held_out.py simulate FOLDER --heads 12
+    python benchmarks/held_out.py simulate FOLDER --nprocs 2
     python benchmarks/held_out.py detect FOLDER --detector classical
     python benchmarks/held_out.py detect FOLDER --detector learned [--without phase echoes]
     python benchmarks/held_out.py detect FOLDER --threshold 0.2 --name learned-all
@@ -21,6 +21,8 @@ import itertools
 import json
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,7 @@ def main() -> int:
     simulate.add_argument("folder", type=Path)
     simulate.add_argument("--use", choices=SEEDS, default="test")
     simulate.add_argument("--heads", type=int, default=len(SEEDS["test"]))
+    simulate.add_argument("--nprocs", type=int, default=1, help="people at a time")
     detect = commands.add_parser("detect")
     detect.add_argument("folder", type=Path)
     detect.add_argument("--detector", default="learned")
@@ -96,8 +99,9 @@ def main() -> int:
             TABLE.write_text(text, encoding="utf-8")
         return 0
     if arguments.command == "simulate":
-        for seed in SEEDS[arguments.use][: arguments.heads]:
-            simulate_person(arguments.folder, seed)
+        seeds = SEEDS[arguments.use][: arguments.heads]
+        with ProcessPoolExecutor(arguments.nprocs, mp_context=get_context("spawn")) as pool:
+            list(pool.map(simulate_person, itertools.repeat(arguments.folder), seeds))
         return 0
     detect_all(arguments)
     return 0
@@ -111,7 +115,9 @@ def simulate_person(folder: Path, seed: int) -> None:
         return
     for name, scan in zip(left, scan_person(seed, left), strict=True):
         kept = {key: scan[key] for key in ("echoes", "affine", "brain", "bt", "ot")}
-        np.savez(folder / f"{name}-{seed}.npz", **kept)
+        partial = folder / f"{name}-{seed}.partial.npz"
+        np.savez(partial, **kept)
+        partial.rename(folder / f"{name}-{seed}.npz")
         print(f"{name}-{seed}", flush=True)
 
 
