@@ -16,11 +16,13 @@ It uses the magnitude only. The approach follows that of Chesebro AG, et al. Sci
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +37,10 @@ from .assembly import assemble, scan_warnings
 from .base import Detection, DetectorInput
 from .susceptibility import marked
 
-__all__ = ["ClassicalDetector", "MeasuredCandidates", "measure_candidates"]
+__all__ = ["CLASSICAL", "ClassicalDetector", "MeasuredCandidates", "measure_candidates"]
 
+#: Name of the model's file.
+CLASSICAL = "classical.json"
 # Room around the brain that features may look at, mm.
 _MARGIN_MM = 12.0
 # Candidates less probable than this leave no trace in the probability map.
@@ -54,13 +58,19 @@ class ClassicalDetector:
         Probability from which a lesion is listed; None for the operating point ``possible``
         of the model's card. A threshold above the operating point ``definite`` leaves only
         definite lesions.
+    folder
+        Where the model's file is; None for the packaged one.
     """
 
     name = "classical"
 
-    def __init__(self, threshold: float | None = None) -> None:
-        text = resources.files(__package__).joinpath("classical.json").read_text("utf-8")
-        values = json.loads(text)
+    def __init__(
+        self, threshold: float | None = None, *, folder: Traversable | None = None
+    ) -> None:
+        place = resources.files(__package__) if folder is None else folder
+        content = place.joinpath(CLASSICAL).read_bytes()
+        values = json.loads(content)
+        self.sha256 = hashlib.sha256(content).hexdigest()
         self._model = AdditiveModel.from_json(values["model"])
         if self._model.features != FEATURES:
             raise ValueError("classical.json was fitted for other features; fit it again")
@@ -82,6 +92,10 @@ class ClassicalDetector:
     def rate(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probability of candidates from their features, (n, len(FEATURES))."""
         return self._model.probability(table)
+
+    def log_odds(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log-odds of the same."""
+        return self._model.log_odds(table)
 
     def detect(self, scan: DetectorInput) -> Detection:
         """Find microbleeds in one scan."""

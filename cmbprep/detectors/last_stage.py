@@ -72,7 +72,7 @@ class LastStage:
         Parameters
         ----------
         odds
-            (n,) log-odds that the network gives.
+            (n,) log-odds before it.
         table, names
             (n, len(names)) description of the candidates.
         """

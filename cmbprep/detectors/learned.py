@@ -4,8 +4,10 @@
    bleed is missed here, and almost all candidates are something else.
 2. Those that the classical model finds the most suspicious are cut out at fixed physical
    scales (:mod:`cmbprep.detectors.views`), with phase and early echoes where there are any.
-3. A network tells nothing, microbleed and calcification apart; its output is calibrated to a
-   probability, for the number of bleeds that the scan seems to hold (:mod:`.prevalence`).
+3. A network tells nothing, microbleed and calcification apart. What it says of a bleed is averaged
+   with what the classical model says (:func:`blended`), which knows less but errs less in scans
+   unlike those that it was fitted to; and calibrated to a probability, for the number of bleeds
+   that the scan seems to hold (:mod:`.prevalence`).
    A site may have fitted this last stage to its own ratings (:mod:`.last_stage`).
 4. Each lesion is segmented, and where there is phase its field says whether it is
    paramagnetic (:mod:`cmbprep.detectors.susceptibility`).
@@ -35,14 +37,14 @@ from ..algorithms.segmentation import segment_lesions
 from ..errors import UsageError
 from .assembly import assemble, scan_warnings
 from .base import CandidateTable, Detection, DetectorInput
-from .classical import ClassicalDetector
+from .classical import CLASSICAL, ClassicalDetector
 from .familiarity import character, unlike
 from .last_stage import LastStage, read_site_model
 from .prevalence import Prevalence, one_a_place
 from .susceptibility import marked
 from .views import COLUMNS, MEANINGS, ScanViews, view_scan, with_rows
 
-__all__ = ["CANDIDATES", "MODEL", "LearnedDetector", "calibrated", "log_odds"]
+__all__ = ["CANDIDATES", "MODEL", "LearnedDetector", "blended", "calibrated", "log_odds"]
 
 #: Name of the model's files.
 MODEL = "candidates"
@@ -60,7 +62,7 @@ CANDIDATES: Mapping[str, str] = {
     "z": "centre in scanner coordinates, RAS+, mm",
     "lesion": "index of the lesion that grew from it or holds it; 0 if none is listed there",
     "probability": "that it is a microbleed",
-    "odds": "log-odds of a microbleed that the network gives, before the last stage",
+    "odds": "log-odds of a microbleed from network and classical model, before the last stage",
     "shift": "what the number of microbleeds in the scan adds to the log-odds",
     **MEANINGS,
 }
@@ -77,7 +79,7 @@ class LearnedDetector:
         Probability from which a lesion is listed; None for the operating point ``possible``
         of the model's card.
     folder
-        Where the model's two files are; None for the packaged ones.
+        Where the model's three files are; None for the packaged ones.
     site
         File of a site's own last stage; None for the packaged one.
 
@@ -106,7 +108,11 @@ class LearnedDetector:
         points = self._card["operating_points"]
         self._definite = float(points["definite"])
         self._threshold = float(points["possible"] if threshold is None else threshold)
-        self._first_look = ClassicalDetector()
+        self._first_look = ClassicalDetector(folder=folder)
+        blend = self._card["classical"]
+        if blend["sha256"] != self._first_look.sha256:
+            raise ValueError(f"{CLASSICAL} is not the one that the network was calibrated with")
+        self._share = float(blend["share"])
         self._session = _session(content)
         self._sha256 = hashlib.sha256(content).hexdigest()
         self.version = str(self._card["version"])
@@ -196,13 +202,16 @@ class LearnedDetector:
         bleed, calcified
             Probability of each class.
         odds
-            Log-odds of a bleed that the network gives.
+            Log-odds of a bleed, before the last stage.
         shift
             What the number of bleeds in this scan adds to log-odds.
         """
         if not len(views.candidates):
             return np.zeros(0), np.zeros(0), np.zeros(0), 0.0
         logits = self._run(views.patches(), views.table.astype(np.float32))
+        logits = blended(
+            logits, self._first_look.log_odds(views.table[:, : len(FEATURES)]), self._share
+        )
         odds = np.round(log_odds(logits, 1), 4)
         usual = self._packaged_stage.log_odds(odds, views.table, COLUMNS)
         places = views.candidates.voxels * views.scan.spacing
@@ -254,6 +263,28 @@ def calibrated(
         ``slope`` and ``offset``.
     """
     return np.asarray(special.expit(values["slope"] * log_odds(logits, kind) + values["offset"]))
+
+
+def blended(
+    logits: NDArray[np.floating], odds: NDArray[np.floating], share: float
+) -> NDArray[np.float64]:
+    """Average what a network says of a bleed, in log-odds, with what another model says.
+
+    The odds of nothing against a calcification stay the network's.
+
+    Parameters
+    ----------
+    logits
+        (n, 3) of nothing, microbleed, calcification.
+    odds
+        (n,) log-odds of a bleed of the other model.
+    share
+        Of the other model, 0 to 1.
+    """
+    mixed = np.array(logits, float)
+    others = np.logaddexp(mixed[:, 0], mixed[:, 2])
+    mixed[:, 1] = others + (1 - share) * (mixed[:, 1] - others) + share * np.asarray(odds)
+    return mixed
 
 
 def log_odds(logits: NDArray[np.floating], kind: int) -> NDArray[np.float64]:

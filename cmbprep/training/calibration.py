@@ -123,7 +123,7 @@ def fit_adaptive(
     Parameters
     ----------
     odds
-        (n,) log-odds of a bleed that the network gives, one candidate for each thing.
+        (n,) log-odds of a bleed, one candidate for each thing.
     target
         (n,) whether it is one.
     scan

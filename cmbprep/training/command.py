@@ -225,7 +225,9 @@ def _report(found: dict[str, dict[str, float]], threshold: float) -> str:
 def _fit(
     args: argparse.Namespace, stems: list[str], subjects: tuple[str, ...], log: Path
 ) -> dict[str, object]:
-    from ..detectors.learned import MODEL
+    from ..algorithms.candidate_features import FEATURES
+    from ..detectors.classical import CLASSICAL, ClassicalDetector
+    from ..detectors.learned import MODEL, blended
     from ..outputs import write_json
     from .calibration import tune
     from .export import to_onnx
@@ -253,12 +255,16 @@ def _fit(
     network = fit_members(fitted, options, dest, log, nprocs=args.nprocs)
     tuning_samples, known = load_samples(held), read_summaries(held)
     missed = sum(summary["visible"] - summary["with_candidate"] for summary in known)
-    tuning = tune(predict(network, tuning_samples), tuning_samples, len(held), missed)
     samples, summaries = load_labels(fitted), read_summaries(fitted)
     first_look = fit_first_look(samples, tuning_samples, len(held), missed, subjects)
-    write_json(dest / "classical.json", first_look)
+    write_json(dest / CLASSICAL, first_look)
+    classical = ClassicalDetector(folder=dest)
+    odds = classical.log_odds(tuning_samples.table[:, : len(FEATURES)].astype(float))
+    logits = blended(predict(network, tuning_samples), odds, options.classical_share)
+    tuning = tune(logits, tuning_samples, len(held), missed)
     (dest / f"{MODEL}.onnx").write_bytes(to_onnx(network))
-    write_json(dest / f"{MODEL}.json", card(tuning, samples, summaries, sources, options))
+    content = card(tuning, samples, summaries, sources, options, classical.sha256)
+    write_json(dest / f"{MODEL}.json", content)
     return {"operating_points": tuning.points, **tuning.summary}
 
 

@@ -31,6 +31,7 @@ def card(
     summaries: list[dict[str, Any]],
     backgrounds: Mapping[str, str],
     options: FitOptions,
+    classical_sha256: str,
 ) -> dict[str, Any]:
     """Make the card.
 
@@ -44,6 +45,8 @@ def card(
         Label of each real background -> where it comes from, and its licence.
     options
         Of the fit.
+    classical_sha256
+        Of the file of the classical model that it was calibrated with.
     """
     spacing = np.array([summary["spacing"] for summary in summaries])
     blooms = [
@@ -81,6 +84,7 @@ def card(
             "bfloat16": options.short,
             "views": "as they are, and reflected in the candidate",
         },
+        "classical": {"share": options.classical_share, "sha256": classical_sha256},
         "known": {
             "spacing_mm": [round(float(spacing.min()), 2), round(float(spacing.max()), 2)],
             "bloom_tesla_ms": [round(min(blooms), 0), round(max(blooms), 0)],

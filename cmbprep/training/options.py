@@ -28,6 +28,9 @@ class FitOptions:
         Part that later passes take, the more likely the larger their loss (:mod:`.mining`).
     members
         Networks whose logits are averaged.
+    classical_share
+        Of the classical model, where what it says is averaged with what the networks say; see
+        :func:`cmbprep.detectors.learned.blended`.
     short
         Multiply in bfloat16: some times faster on processors with AMX, about as good.
     """
@@ -41,4 +44,5 @@ class FitOptions:
     easy: float = 0.6
     surprising: float = 0.2
     members: int = 2
+    classical_share: float = 0.2
     short: bool = False

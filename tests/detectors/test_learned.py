@@ -1,5 +1,9 @@
 import dataclasses
+import hashlib
 import itertools
+import json
+import shutil
+from importlib import resources
 
 import nibabel as nib
 import numpy as np
@@ -7,6 +11,7 @@ import pytest
 from scipy import ndimage
 
 from cmbprep.detectors import DetectorInput, get_detector
+from cmbprep.detectors.learned import LearnedDetector, blended, log_odds
 
 from .phantom import make_phantom
 
@@ -156,3 +161,49 @@ def test_parameters_tell_the_model(detector):
     assert values["detector"] == "learned"
     assert len(values["sha256"]) == 64
     assert 0 < values["threshold"] <= values["definite"] < 1
+
+
+LOGITS = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -4.0], [-1.0, 0.0, 1.0]])
+OTHERS = np.array([1.0, -2.0, 0.0])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_odds_of_a_bleed_are_averaged(share):
+    mixed = blended(LOGITS, OTHERS, share)
+    expected = (1 - share) * log_odds(LOGITS, 1) + share * OTHERS
+    assert np.allclose(log_odds(mixed, 1), expected)
+    assert np.array_equal(mixed[:, [0, 2]], LOGITS[:, [0, 2]]), "nothing against calcification"
+
+
+def test_models_that_do_not_belong_together_are_refused(tmp_path):
+    for name in ("models/candidates.onnx", "models/candidates.json", "detectors/classical.json"):
+        with resources.as_file(resources.files("cmbprep").joinpath(name)) as path:
+            shutil.copy(path, tmp_path)
+    assert LearnedDetector(folder=tmp_path).sha256 == LearnedDetector().sha256
+    other = json.loads((tmp_path / "classical.json").read_text("utf-8"))
+    other["model"]["intercept"] += 0.1
+    (tmp_path / "classical.json").write_text(json.dumps(other), "utf-8")
+    with pytest.raises(ValueError, match="classical"):
+        LearnedDetector(folder=tmp_path)
+
+
+def test_the_classical_model_has_a_say(tmp_path, phantom):
+    """Probabilities follow it, by the share that the card names."""
+    classical = resources.files("cmbprep.detectors").joinpath("classical.json")
+    values = json.loads(classical.read_text("utf-8"))
+    values["model"]["intercept"] += 4.0
+    content = json.dumps(values).encode()
+    (tmp_path / "classical.json").write_bytes(content)
+    models = resources.files("cmbprep.models")
+    (tmp_path / "candidates.onnx").write_bytes(models.joinpath("candidates.onnx").read_bytes())
+    card = json.loads(models.joinpath("candidates.json").read_text("utf-8"))
+    card["classical"]["sha256"] = hashlib.sha256(content).hexdigest()
+    (tmp_path / "candidates.json").write_text(json.dumps(card), "utf-8")
+    changed = LearnedDetector(folder=tmp_path).detect(scan_of(phantom)).candidates
+    usual = LearnedDetector().detect(scan_of(phantom)).candidates
+    column = list(usual.columns).index("odds")
+    at = {tuple(row[:3]): row[column] for row in usual.rows}
+    both = [(row[column], at[tuple(row[:3])]) for row in changed.rows if tuple(row[:3]) in at]
+    assert len(both) >= 5
+    rise = np.array([new - old for new, old in both])
+    assert np.allclose(rise, 4 * card["classical"]["share"], atol=2e-4)
