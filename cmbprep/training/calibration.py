@@ -20,7 +20,7 @@ from ..detectors.learned import log_odds
 from ..detectors.prevalence import Prevalence
 from .samples import BLEED, CALCIFICATION, Labels
 
-__all__ = ["Tuning", "fit_line", "operating_points", "tune"]
+__all__ = ["CLASSICAL_SHARE", "Tuning", "fit_line", "operating_points", "tune"]
 
 #: Visible microbleeds of a scan, on average over simulated people (:mod:`cmbprep.simulate.people`).
 NATURAL_BLEEDS = 2.2
@@ -30,6 +30,9 @@ CROWDED = 15
 DEFINITE_PRECISION = 0.95
 #: False positives a scan that ``possible`` may list on tuning scans, the crowded ones included.
 MOST_FALSE = 0.5
+#: Share of the classical model where what it says is averaged with what the networks say; chosen on
+#: tuning people and on real scans left out of small fits (docs/validation/detection.md).
+CLASSICAL_SHARE = 0.2
 #: Smallest probabilities of the two operating points.
 LEAST = {"possible": 0.2, "definite": 0.9}
 

@@ -229,7 +229,7 @@ def _fit(
     from ..detectors.classical import CLASSICAL, ClassicalDetector
     from ..detectors.learned import MODEL, blended
     from ..outputs import write_json
-    from .calibration import tune
+    from .calibration import CLASSICAL_SHARE, tune
     from .export import to_onnx
     from .first_look import fit_first_look
     from .fitting import predict
@@ -260,7 +260,7 @@ def _fit(
     write_json(dest / CLASSICAL, first_look)
     classical = ClassicalDetector(folder=dest)
     odds = classical.log_odds(tuning_samples.table[:, : len(FEATURES)].astype(float))
-    logits = blended(predict(network, tuning_samples), odds, options.classical_share)
+    logits = blended(predict(network, tuning_samples), odds, CLASSICAL_SHARE)
     tuning = tune(logits, tuning_samples, len(held), missed)
     (dest / f"{MODEL}.onnx").write_bytes(to_onnx(network))
     content = card(tuning, samples, summaries, sources, options, classical.sha256)

@@ -46,8 +46,8 @@ class _Member:
     def made_from(self) -> dict[str, Any]:
         """What decides its weights; they are kept as long as this is the same."""
         options = asdict(self.options)
-        # One more of them leaves the others as they are, and so does what is done with them.
-        del options["members"], options["classical_share"]
+        # One more of them leaves the others as they are.
+        del options["members"]
         return {**options, "samples": self.digest}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..detectors.familiarity import known_range
 from ..detectors.views import COLUMNS
-from .calibration import Tuning
+from .calibration import CLASSICAL_SHARE, Tuning
 from .generation import FAMILIES, REAL_FAMILY
 from .options import FitOptions
 from .samples import BLEED, CALCIFICATION, Labels
@@ -84,7 +84,7 @@ def card(
             "bfloat16": options.short,
             "views": "as they are, and reflected in the candidate",
         },
-        "classical": {"share": options.classical_share, "sha256": classical_sha256},
+        "classical": {"share": CLASSICAL_SHARE, "sha256": classical_sha256},
         "known": {
             "spacing_mm": [round(float(spacing.min()), 2), round(float(spacing.max()), 2)],
             "bloom_tesla_ms": [round(min(blooms), 0), round(max(blooms), 0)],

@@ -28,9 +28,6 @@ class FitOptions:
         Part that later passes take, the more likely the larger their loss (:mod:`.mining`).
     members
         Networks whose logits are averaged.
-    classical_share
-        Of the classical model, where what it says is averaged with what the networks say; see
-        :func:`cmbprep.detectors.learned.blended`.
     short
         Multiply in bfloat16: some times faster on processors with AMX, about as good.
     """
@@ -44,5 +41,4 @@ class FitOptions:
     easy: float = 0.6
     surprising: float = 0.2
     members: int = 2
-    classical_share: float = 0.2
     short: bool = False

@@ -63,9 +63,6 @@ def test_networks_are_kept_until_samples_or_options_change(files, tmp_path):
     # One network more leaves the others.
     assert len(weights(replace(options, members=3))) == len(first) * 3 // 2
     assert log.read_text(encoding="utf-8").count("network-1: ") == 2
-    # What they are averaged with does not make them others.
-    weights(replace(options, classical_share=0.1))
-    assert log.read_text(encoding="utf-8").count("network-1: ") == 2
 
     # One process instead of two, from nothing: the same networks.
     (tmp_path / "network-1.pt").unlink()
