@@ -60,7 +60,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backgrounds", type=Path, help="table of backgrounds (TSV)")
     parser.add_argument("--detector", default="classical")
-    parser.add_argument("--model", type=Path, help="folder of another model of `learned`")
+    parser.add_argument("--model", type=Path, help="folder of other models")
     parser.add_argument("--seeds", type=int, default=3, help="scans a background")
     parser.add_argument("--skip-speed", action="store_true")
     parser.add_argument("--phase", action="store_true", help="measure the speed with phase, too")
@@ -132,13 +132,15 @@ def _time_one(
 
 
 def open_detector(name: str, model: Path | None, threshold: float | None = None) -> Any:
-    """Give a detector by its name, or `learned` with the model of a folder."""
+    """Give a detector by its name, with the shipped model or with that of a folder."""
     from cmbprep.detectors import get_detector
+    from cmbprep.detectors.classical import ClassicalDetector
     from cmbprep.detectors.learned import LearnedDetector
 
     if model is None:
         return get_detector(name, threshold=threshold)
-    return LearnedDetector(threshold, folder=model)
+    kind = {"classical": ClassicalDetector, "learned": LearnedDetector}[name]
+    return kind(threshold, folder=model)
 
 
 def _print_froc(detector: str, model: Path | None, table: Path, seeds: int) -> None:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detection import open_detector
 from people import scan_person
 from recipe import figure, markdown, mimic_table
 
@@ -82,7 +83,7 @@ def main() -> int:
     detect = commands.add_parser("detect")
     detect.add_argument("folder", type=Path)
     detect.add_argument("--detector", default="learned")
-    detect.add_argument("--model", type=Path, help="folder of another model of `learned`")
+    detect.add_argument("--model", type=Path, help="folder of other models")
     detect.add_argument("--threshold", type=float, help="probability from which lesions are listed")
     detect.add_argument("--without", nargs="*", choices=("phase", "echoes"), default=())
     detect.add_argument("--name", help="folder of the results (default: the detector's name)")
@@ -208,16 +209,10 @@ def _table(groups: dict[str, dict[str, Any]], names: tuple[str, ...] = tuple(SHO
 
 def detect_all(arguments: argparse.Namespace) -> None:
     """Run a detector on all scans of a folder; write its tables and those of the truth."""
-    from cmbprep.detectors import get_detector
     from cmbprep.simulate.protocols import get_protocol
     from cmbprep.training.scans import detector_inputs
 
-    if arguments.model is None:
-        detector = get_detector(arguments.detector, arguments.threshold)
-    else:
-        from cmbprep.detectors.learned import LearnedDetector
-
-        detector = LearnedDetector(folder=arguments.model)
+    detector = open_detector(arguments.detector, arguments.model, arguments.threshold)
     name = arguments.name or arguments.detector
     paths = sorted(p for glob in arguments.scans for p in arguments.folder.glob(f"{glob}.npz"))
     for path in paths:
