@@ -144,11 +144,11 @@ def draw(rows: Sequence[tuple[str, list[Shown]]], each: int, path: Path) -> None
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(
-        len(rows), each, figsize=(3.3 * each, 1.55 * len(rows)), squeeze=False, dpi=80
-    )
+    lines = 1 + max(shown.text.count("\n") for _, places in rows for shown in places)
+    size = (3.3 * each, (1.35 + 0.2 * lines) * len(rows))
+    figure, axes = plt.subplots(len(rows), each, figsize=size, squeeze=False, dpi=80)
     for line, (title, places) in zip(axes, rows, strict=True):
-        line[0].set_title(title, loc="left", fontsize=9, pad=14, fontweight="bold")
+        line[0].set_title(title, loc="left", fontsize=9, pad=3 + 11 * lines, fontweight="bold")
         for cell in line:
             cell.axis("off")
         for cell, shown in zip(line, places, strict=False):
