@@ -233,11 +233,15 @@ def detect_all(arguments: argparse.Namespace) -> None:
             start = time.perf_counter()
             found = detector.detect(scan)
             seconds = time.perf_counter() - start
-            kind = "processed" if scan.sequence == "swi" else "magnitude"
-            label = preset.replace("-", "").replace(".", "")
-            stem = f"sub-{seed}_acq-{label}{kind}"
+            stem = f"sub-{seed}_acq-{scan_label(preset, scan.sequence)}"
             write_tables(arguments.folder, name, stem, found, str(data["bt"]), str(data["ot"]))
             print(f"{stem}: {len(found.lesions)} listed, {seconds:.1f} s", flush=True)
+
+
+def scan_label(preset: str, sequence: str) -> str:
+    """Give the ``acq`` entity of what is detected in: the magnitude, or the processed SWI."""
+    kind = "processed" if sequence == "swi" else "magnitude"
+    return preset.replace("-", "").replace(".", "") + kind
 
 
 def write_tables(folder: Path, name: str, stem: str, found, bleeds: str, mimics: str) -> None:

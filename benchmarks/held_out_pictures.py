@@ -1,11 +1,12 @@
 """Pictures of what is missed, and of what is wrongly listed, in simulated people.
 
-    python benchmarks/held_out_pictures.py FOLDER learned PICTURE.png
+    python benchmarks/held_out_pictures.py FOLDER learned PICTURE.png [--lower learned-all]
 
 It reads the scans, their truth and the results that ``benchmarks/held_out.py`` has written into
 FOLDER, matched as ``cmbprep-tools evaluate`` does. Shown are the false positives with the highest
 probabilities, the widest of the bleeds that are missed, and others of these evenly by their
-width, each in the three planes of its voxels, 36 mm wide. All lesions are simulated.
+width, each in the three planes of its voxels, 36 mm wide. With the results of a lower threshold it
+counts what lies at the misses. All lesions are simulated.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ from pathlib import Path
 
 import numpy as np
 from detection_pictures import Shown, draw
-from held_out import MIN_DIAMETER_MM, PROTOCOLS
+from held_out import MIN_DIAMETER_MM, PROTOCOLS, scan_label
 
 from cmbprep.detectors.base import DetectorInput
 from cmbprep.evaluate.collect import Request, collect
 from cmbprep.evaluate.lesionset import Mark
 from cmbprep.evaluate.matching import Rule
+from cmbprep.evaluate.reading import read_marks
 from cmbprep.simulate.protocols import get_protocol
 from cmbprep.training.scans import detector_inputs
+
+#: A detection matches a bleed, and a thing lies near to it, within this, mm.
+NEAR_MM = 5.0
 
 
 def main() -> int:
@@ -33,10 +38,15 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="folder of benchmarks/held_out.py")
     parser.add_argument("name", help="folder of the results in it")
     parser.add_argument("picture", type=Path)
+    parser.add_argument("--lower", help="results of a lower threshold")
     parser.add_argument("--each", type=int, default=12, help="of each kind")
     parser.add_argument("--across", type=int, default=4, help="in a row")
     arguments = parser.parse_args()
     wrong, missed = sort_out(arguments.folder, arguments.name)
+    if arguments.lower:
+        names = (arguments.name, arguments.lower)
+        fates = Counter(fate(arguments.folder, names, scan, mark) for scan, mark, _ in missed)
+        print("nearest to a miss:", dict(fates.most_common()))
     widest, rest = missed[: arguments.each], missed[arguments.each :]
     spread = np.linspace(0, len(rest) - 1, min(arguments.each, len(rest))).round().astype(int)
     kinds = {
@@ -60,7 +70,7 @@ def sort_out(
 
     Each comes with its scan and a few words; a table of what misses are near to is printed.
     """
-    rule = Rule(distance_mm=5.0, min_diameter_mm=MIN_DIAMETER_MM)
+    rule = Rule(distance_mm=NEAR_MM, min_diameter_mm=MIN_DIAMETER_MM)
     results = collect(Request(output=folder / name, truth=folder / "truth", rule=rule)).results
     wrong: list[tuple[str, Mark, str]] = []
     missed: list[tuple[str, Mark, str]] = []
@@ -74,7 +84,10 @@ def sort_out(
             places[near] += 1
             missed.append((result.scan, mark, f"{mark.diameter_mm:.1f} mm, {near}"))
     print(f"{len(wrong)} listed wrongly, {len(missed)} missed")
-    print("within 5 mm of the surface of what lies next to a miss:", dict(places.most_common()))
+    print(
+        f"within {NEAR_MM:g} mm of the surface of what lies next to a miss:",
+        dict(places.most_common()),
+    )
     wrong.sort(key=lambda one: -(one[1].probability or 0.0))
     missed.sort(key=lambda one: -(one[1].diameter_mm or 0.0))
     return wrong, missed
@@ -89,7 +102,26 @@ def _nearest(mark: Mark, others: tuple[Mark, ...]) -> str:
         if not one.extended and one.visible
     }
     gap = min(gaps, default=np.inf)
-    return gaps[gap] if gap <= 5 else "nothing near"
+    return gaps[gap] if gap <= NEAR_MM else "nothing near"
+
+
+def fate(folder: Path, names: tuple[str, str], scan: str, bleed: Mark) -> str:
+    """Tell what lies nearest to a bleed that is missed, of what is listed or had a lower chance."""
+    nearest = []
+    for name in names:
+        path = folder / name / scan.split("_", maxsplit=1)[0] / "anat" / f"{scan}_seg-CMB_dseg.tsv"
+        gaps = [
+            (float(np.linalg.norm(np.subtract(m.centre, bleed.centre))), m)
+            for m in read_marks(path)
+        ]
+        near = min(gaps, key=lambda one: one[0], default=None)
+        nearest.append(near[1] if near is not None and near[0] <= NEAR_MM else None)
+    listed, lower = nearest
+    if lower is None:
+        return "no mark"
+    if lower.susceptibility == "diamagnetic":
+        return "a mark that is called diamagnetic"
+    return "a mark that is not listed" if listed is None else "a mark that is listed"
 
 
 def show(folder: Path, scan: str, mark: Mark, words: str) -> Shown:
@@ -104,16 +136,12 @@ def show(folder: Path, scan: str, mark: Mark, words: str) -> Shown:
 def _image(folder: Path, scan: str) -> DetectorInput:
     """Make what the detector was given, from the name of its results."""
     person, _, label = scan.removeprefix("sub-").partition("_acq-")
-    labels = {
-        name.replace("-", "").replace(".", "") + kind: (name, kind)
-        for name in PROTOCOLS
-        for kind in ("magnitude", "processed")
-    }
+    labels = {scan_label(name, kind): (name, kind) for name in PROTOCOLS for kind in ("", "swi")}
     name, kind = labels[label]
     with np.load(folder / f"{name}-{person}.npz") as stored:
         data = {key: stored[key] for key in ("echoes", "affine", "brain")}
     given = detector_inputs(list(data["echoes"]), data["affine"], data["brain"], get_protocol(name))
-    return next(one for one in given if (one.sequence == "swi") == (kind == "processed"))
+    return next(one for one in given if (one.sequence == "swi") == (kind == "swi"))
 
 
 if __name__ == "__main__":
