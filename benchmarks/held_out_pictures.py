@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from detection import MATCH_MM
 from detection_pictures import Shown, draw
 from held_out import MIN_DIAMETER_MM, PROTOCOLS, scan_label
 
@@ -27,9 +28,6 @@ from cmbprep.evaluate.matching import Rule
 from cmbprep.evaluate.reading import read_marks
 from cmbprep.simulate.protocols import get_protocol
 from cmbprep.training.scans import detector_inputs
-
-#: A detection matches a bleed, and a thing lies near to it, within this, mm.
-NEAR_MM = 5.0
 
 
 def main() -> int:
@@ -68,26 +66,20 @@ def sort_out(
 ) -> tuple[list[tuple[str, Mark, str]], list[tuple[str, Mark, str]]]:
     """Give false positives, the most probable first, and misses, the widest first.
 
-    Each comes with its scan and a few words; a table of what misses are near to is printed.
+    Each comes with its scan and a few words.
     """
-    rule = Rule(distance_mm=NEAR_MM, min_diameter_mm=MIN_DIAMETER_MM)
+    rule = Rule(distance_mm=MATCH_MM, min_diameter_mm=MIN_DIAMETER_MM)
     results = collect(Request(output=folder / name, truth=folder / "truth", rule=rule)).results
     wrong: list[tuple[str, Mark, str]] = []
     missed: list[tuple[str, Mark, str]] = []
-    places: Counter[str] = Counter()
     for result in results:
         for one in result.false_positives:
             mark = one.predicted
             wrong.append((result.scan, mark, f"{mark.probability:.2f}, {one.origin}"))
         for mark in result.misses:
-            near = _nearest(mark, result.mimics)
-            places[near] += 1
-            missed.append((result.scan, mark, f"{mark.diameter_mm:.1f} mm, {near}"))
+            words = f"{mark.diameter_mm:.1f} mm, {_nearest(mark, result.mimics)}"
+            missed.append((result.scan, mark, words))
     print(f"{len(wrong)} listed wrongly, {len(missed)} missed")
-    print(
-        f"within {NEAR_MM:g} mm of the surface of what lies next to a miss:",
-        dict(places.most_common()),
-    )
     wrong.sort(key=lambda one: -(one[1].probability or 0.0))
     missed.sort(key=lambda one: -(one[1].diameter_mm or 0.0))
     return wrong, missed
@@ -102,7 +94,7 @@ def _nearest(mark: Mark, others: tuple[Mark, ...]) -> str:
         if not one.extended and one.visible
     }
     gap = min(gaps, default=np.inf)
-    return gaps[gap] if gap <= NEAR_MM else "nothing near"
+    return gaps[gap] if gap <= MATCH_MM else "nothing near"
 
 
 def fate(folder: Path, names: tuple[str, str], scan: str, bleed: Mark) -> str:
@@ -115,7 +107,7 @@ def fate(folder: Path, names: tuple[str, str], scan: str, bleed: Mark) -> str:
             for m in read_marks(path)
         ]
         near = min(gaps, key=lambda one: one[0], default=None)
-        nearest.append(near[1] if near is not None and near[0] <= NEAR_MM else None)
+        nearest.append(near[1] if near is not None and near[0] <= MATCH_MM else None)
     listed, lower = nearest
     if lower is None:
         return "no mark"
@@ -136,12 +128,12 @@ def show(folder: Path, scan: str, mark: Mark, words: str) -> Shown:
 def _image(folder: Path, scan: str) -> DetectorInput:
     """Make what the detector was given, from the name of its results."""
     person, _, label = scan.removeprefix("sub-").partition("_acq-")
-    labels = {scan_label(name, kind): (name, kind) for name in PROTOCOLS for kind in ("", "swi")}
-    name, kind = labels[label]
+    names = {scan_label(name, kind): name for name in PROTOCOLS for kind in ("", "swi")}
+    name = names[label]
     with np.load(folder / f"{name}-{person}.npz") as stored:
         data = {key: stored[key] for key in ("echoes", "affine", "brain")}
     given = detector_inputs(list(data["echoes"]), data["affine"], data["brain"], get_protocol(name))
-    return next(one for one in given if (one.sequence == "swi") == (kind == "swi"))
+    return next(one for one in given if scan_label(name, one.sequence) == label)
 
 
 if __name__ == "__main__":

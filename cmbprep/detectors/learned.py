@@ -5,9 +5,9 @@
 2. Those that the classical model finds the most suspicious are cut out at fixed physical
    scales (:mod:`cmbprep.detectors.views`), with phase and early echoes where there are any.
 3. A network tells nothing, microbleed and calcification apart. What it says of a bleed is averaged
-   with what the classical model says (:func:`blended`), which knows less but was
-   misled less by a scan unlike those that it was fitted to; and calibrated to a probability, for
-   the number of bleeds that the scan seems to hold (:mod:`.prevalence`).
+   with what the classical model says (:func:`blended`), which knows less and errs
+   elsewhere; and calibrated to a probability, for the number of bleeds that the scan seems to hold
+   (:mod:`.prevalence`).
    A site may have fitted this last stage to its own ratings (:mod:`.last_stage`).
 4. Each lesion is segmented, and where there is phase its field says whether it is
    paramagnetic (:mod:`cmbprep.detectors.susceptibility`).
