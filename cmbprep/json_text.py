@@ -1,0 +1,234 @@
+"""JSON as text: repair of what is nearly JSON, and values that strict JSON can hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = [
+    "MAX_DEPTH",
+    "count_levels",
+    "json_safe",
+    "parse_json",
+    "repair_json",
+    "replace_unsafe",
+    "valid_text",
+]
+
+#: Deepest nesting of a JSON file; BIDS metadata needs fewer than ten levels.
+MAX_DEPTH = 100
+
+#: The pieces of a JSON text that a repair may touch, and strings, which none may touch.
+_TOKEN = re.compile(
+    r'(?P<string>"(?:[^"\\]|\\.)*")'
+    r"|(?P<comma>,)(?=\s*[}\]])"
+    r"|(?P<special>[-+]?1\.#[A-Za-z]+\d*)"
+    r"|(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]))"
+    r"|(?P<word>[-+]?[A-Za-z_]\w*)",
+    re.DOTALL,
+)
+#: What MATLAB, R, Python and printf write for numbers that are none, and for constants.
+_WORDS: Mapping[str, str] = {
+    "nan": "NaN",
+    "inf": "NaN",
+    "infinity": "NaN",
+    "true": "true",
+    "false": "false",
+    "none": "null",
+    "null": "null",
+}
+
+
+def parse_json(text: str, duplicates: list[str], *, strict: bool = True) -> tuple[Any, bool]:
+    """Parse a JSON text; values that are not finite doubles become NaN.
+
+    Parameters
+    ----------
+    text
+        The JSON text.
+    duplicates
+        Receives the keys that an object has twice; the last value counts.
+    strict
+        Whether line ends and tabs inside strings must be escaped.
+
+    Returns
+    -------
+    content
+        What the text holds.
+    safe
+        Whether :func:`replace_unsafe` has nothing to replace in it, as in nearly all files.
+    """
+    odd: list[str] = []
+    content = json.loads(text, strict=strict, **_hooks(duplicates, odd))
+    return content, not odd and "\\ud" not in text and "\\uD" not in text
+
+
+def _hooks(duplicates: list[str], odd: list[str]) -> dict[str, Any]:
+    def merged(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            seen: set[str] = set()
+            for key, _ in pairs:
+                if key in seen and key not in duplicates:
+                    duplicates.append(key)
+                seen.add(key)
+        return content
+
+    def number(text: str) -> float:
+        value = float(text)
+        return value if math.isfinite(value) else not_finite(text)
+
+    def integer(text: str) -> int | float:
+        # Above 308 digits no double holds it, and from 4300 on Python refuses to read it.
+        return int(text) if len(text) < 300 or math.isfinite(float(text)) else not_finite(text)
+
+    def not_finite(text: str) -> float:
+        odd.append(text)
+        return math.nan
+
+    return {
+        "object_pairs_hook": merged,
+        "parse_int": integer,
+        "parse_float": number,
+        "parse_constant": not_finite,
+    }
+
+
+def repair_json(text: str) -> tuple[str, list[str]]:
+    """Correct what is wrong in a JSON text, outside its strings; name the kinds of fault.
+
+    Commas before a closing bracket, constants and numbers as other languages print them. What
+    remains wrong is left as it is.
+    """
+    kinds: list[str] = []
+
+    def note(kind: str) -> None:
+        if kind not in kinds:
+            kinds.append(kind)
+
+    def replaced(match: re.Match[str]) -> str:
+        token = match.group()
+        if match.lastgroup == "comma":
+            note("comma before a closing bracket")
+            return ""
+        if match.lastgroup == "special":  # as older C libraries print NaN and infinity
+            note(token)
+            return "NaN"
+        if match.lastgroup == "word":
+            word = _WORDS.get(token.lower().lstrip("+-"), token)
+            if word != token and token.lstrip("-") not in ("NaN", "Infinity"):
+                note(token)
+            return word
+        if match.lastgroup == "number":
+            number = _plain_number(token)
+            if number != token:
+                note(f"number {token}" if len(token) < 30 else "number")
+            return number
+        return token
+
+    return _TOKEN.sub(replaced, text), kinds
+
+
+def _plain_number(token: str) -> str:
+    """Write a number such as +.5 or 007 or 5. as JSON wants it."""
+    match = re.fullmatch(r"([-+]?)(\d*)\.?(\d*)([eE][-+]?\d+)?", token)
+    assert match is not None
+    sign, whole, fraction, exponent = match.groups()
+    number = whole.lstrip("0") or "0"
+    return f"{sign.strip('+')}{number}{f'.{fraction}' if fraction else ''}{exponent or ''}"
+
+
+def count_levels(value: Any) -> int:
+    """Count the levels of objects and lists, without recursion; stop beyond the deepest."""
+    depth, level = 0, [value] if isinstance(value, dict | list) else []
+    while level and depth <= MAX_DEPTH:
+        depth += 1
+        children = [
+            child for item in level for child in (item.values() if isinstance(item, dict) else item)
+        ]
+        level = [child for child in children if isinstance(child, dict | list)]
+    return depth
+
+
+def json_safe(value: Any) -> tuple[Any, list[str]]:
+    """Replace what strict JSON in UTF-8 cannot hold.
+
+    Parameters
+    ----------
+    value
+        Nested mappings, sequences, texts and numbers.
+
+    Returns
+    -------
+    clean
+        The same with None for numbers that are not finite or beyond double precision and
+        for what lies deeper than a hundred levels; lone surrogates in texts and keys are
+        replaced by U+FFFD.
+    dropped
+        Where something was replaced, as ``key.key[position]``.
+
+    Examples
+    --------
+    >>> json_safe({"a": [1, float("nan")], "b": "text"})
+    ({'a': [1, None], 'b': 'text'}, ['a[1]'])
+    """
+    clean, faults = replace_unsafe(value)
+    return clean, [key for key, _ in faults]
+
+
+def replace_unsafe(value: Any) -> tuple[Any, list[tuple[str, str]]]:
+    """Replace what strict JSON cannot hold; return where, and whether a number or a text."""
+    faults: list[tuple[str, str]] = []
+
+    def visit(item: Any, where: str, depth: int) -> Any:
+        if isinstance(item, str):
+            clean = valid_text(item)
+            if clean != item:
+                faults.append((where, "text"))
+                return clean
+            return item
+        if isinstance(item, int | float):
+            return item if _holds(item) else fault(where)
+        if not isinstance(item, Mapping | list | tuple):
+            return item
+        if depth > MAX_DEPTH:
+            return fault(where)
+        if isinstance(item, Mapping):
+            return {
+                key_of(key, where): visit(child, inside(where, key), depth + 1)
+                for key, child in item.items()
+            }
+        return [visit(child, f"{where}[{i}]", depth + 1) for i, child in enumerate(item)]
+
+    def fault(where: str) -> None:
+        faults.append((where, "number"))
+
+    def key_of(key: Any, where: str) -> Any:
+        if isinstance(key, str) and (clean := valid_text(key)) != key:
+            faults.append((inside(where, key), "text"))
+            return clean
+        return key
+
+    def inside(where: str, key: Any) -> str:
+        return f"{where}.{valid_text(str(key))}" if where else valid_text(str(key))
+
+    return visit(value, "", 1), faults
+
+
+def _holds(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
+
+
+def valid_text(text: str) -> str:
+    """Replace lone surrogates, which UTF-8 cannot hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    return text
