@@ -116,6 +116,11 @@ def _screen_scan(name: BidsName, metadata: Mapping[str, Any]) -> Verdict:
                 "correct the name or the sidecar",
             )
         return Verdict("phase")
+    if part == "mag" and says_phase:
+        return _refused(
+            "its name says magnitude (part-mag) but ImageType in its sidecar says phase",
+            "look at the image, and correct the name or ImageType in the sidecar",
+        )
     if says_phase:
         return _refused("ImageType in its sidecar says that it is a phase image", _RENAME_PHASE)
     if _has_phase_name(name):

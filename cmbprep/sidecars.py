@@ -1,20 +1,22 @@
 """Sidecars: the JSON files that describe images, read by BIDS' inheritance principle.
 
 They are read for the images that are used and for no others: a broken sidecar elsewhere
-in the dataset stops nothing, and a dataset of thousands is not read to process one.
+in the dataset stops nothing, and a dataset of thousands is not read to process one. The
+values that the program uses are checked (:mod:`cmbprep.quantities`) when they are read.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import CmbprepError
 from .filenames import BidsName, parse_name
+from .quantities import check_metadata
+from .textfiles import ReadObject, read_object
 
 __all__ = ["Sidecar", "SidecarReader", "echo_time", "image_type"]
 
@@ -26,16 +28,26 @@ class Sidecar:
     Parameters
     ----------
     metadata
-        The merged keys and values.
+        The merged keys and values, after the check of :func:`check_metadata`.
     sources
         The JSON files that they come from, the most general first.
     warnings
-        Sentences on sidecars that are missing or cannot be read.
+        Sentences on sidecars that are missing, and on what was corrected or left out.
+    unreadable
+        Sentences on sidecars that cannot be read at all: a reason to refuse the image may
+        stand in them.
+    remedy
+        What to do about the first of those.
+    left_out
+        Keys whose value was left out with a warning.
     """
 
     metadata: Mapping[str, Any]
     sources: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    remedy: str = ""
+    left_out: frozenset[str] = frozenset()
 
 
 class SidecarReader:
@@ -57,26 +69,56 @@ class SidecarReader:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._folders: dict[Path, list[tuple[BidsName, Path]]] = {}
-        self._contents: dict[Path, dict[str, Any] | str] = {}
+        self._contents: dict[Path, ReadObject | CmbprepError] = {}
 
     def read(self, image: Path) -> Sidecar:
-        """Merge the sidecars of an image."""
+        """Merge the sidecars of an image, and check what they say."""
         name = parse_name(image)
         metadata: dict[str, Any] = {}
-        sources, warnings = [], []
-        for folder in self._path_down_to(image.parent):
-            for candidate, path in self._sidecars_in(folder):
-                if not _applies(candidate, name):
-                    continue
-                content = self._content(path)
-                if isinstance(content, str):
-                    warnings.append(content)
-                    continue
-                metadata.update(content)
-                sources.append(path)
-        if not sources and not warnings:
+        origins: dict[str, str] = {}
+        silent: set[str] = set()
+        sources: list[Path] = []
+        warnings: list[str] = []
+        problems: list[CmbprepError] = []
+        for path in self._sidecars_of(image, name, problems):
+            content = self._content(path)
+            if isinstance(content, CmbprepError):
+                problems.append(content)
+                continue
+            metadata.update(content.content)
+            origins.update(dict.fromkeys(content.content, path.name))
+            silent = (silent - content.content.keys()) | set(content.dropped)
+            warnings += content.warnings
+            sources.append(path)
+        if not sources and not problems:
             warnings.append(f"{image.name} has no sidecar")
-        return Sidecar(metadata, tuple(sources), tuple(warnings))
+        checked = check_metadata(metadata, origins=origins, silent=frozenset(silent))
+        return Sidecar(
+            checked.metadata,
+            tuple(sources),
+            (*warnings, *checked.warnings),
+            unreadable=tuple(self._sentence(problem) for problem in problems),
+            remedy=self._remedy(problems[0]) if problems else "",
+            left_out=checked.left_out,
+        )
+
+    def _sidecars_of(
+        self, image: Path, name: BidsName, problems: list[CmbprepError]
+    ) -> Iterator[Path]:
+        """List the sidecars that apply to an image, the most general first."""
+        for folder in self._path_down_to(image.parent):
+            try:
+                found = self._sidecars_in(folder)
+            except OSError as error:
+                problems.append(
+                    CmbprepError(
+                        f"the folder cannot be listed ({error.strerror})",
+                        path=folder / "*.json",
+                        hint="check the permissions of the folder",
+                    )
+                )
+                continue
+            yield from (path for candidate, path in found if _applies(candidate, name))
 
     def _path_down_to(self, folder: Path) -> list[Path]:
         below = folder.relative_to(self._root).parts
@@ -95,20 +137,23 @@ class SidecarReader:
             )
         return self._folders[folder]
 
-    def _content(self, path: Path) -> dict[str, Any] | str:
-        """Give the keys of a JSON file, or a sentence on why they cannot be had."""
+    def _content(self, path: Path) -> ReadObject | CmbprepError:
+        """Return the content of a JSON file, or the error on why it is unavailable."""
         if path not in self._contents:
-            content: dict[str, Any] | str
             try:
-                loaded = json.loads(path.read_text(encoding="utf-8-sig"))
-            except (OSError, ValueError) as error:
-                content = f"the sidecar {path.name} cannot be read and is left out ({error})"
-            else:
-                content = loaded
-                if not isinstance(loaded, dict):
-                    content = f"the sidecar {path.name} is not a JSON object and is left out"
-            self._contents[path] = content
+                self._contents[path] = read_object(path)
+            except CmbprepError as error:
+                self._contents[path] = error
         return self._contents[path]
+
+    def _sentence(self, problem: CmbprepError) -> str:
+        return f"the sidecar {self._place(problem)} cannot be used: {problem.message}"
+
+    def _remedy(self, problem: CmbprepError) -> str:
+        return f"for {self._place(problem)}: {problem.hint}" if problem.hint else ""
+
+    def _place(self, problem: CmbprepError) -> str:
+        return Path(problem.path or "").relative_to(self._root).as_posix()
 
 
 def _applies(sidecar: BidsName, image: BidsName) -> bool:
@@ -120,15 +165,18 @@ def _applies(sidecar: BidsName, image: BidsName) -> bool:
 
 
 def echo_time(metadata: Mapping[str, Any]) -> tuple[float | None, str | None]:
-    """Give the echo time of an image in seconds.
+    """Return the echo time of an image in seconds.
 
-    BIDS writes ``EchoTime`` in seconds, DICOM in milliseconds; a value between 1 and 1000
-    can only be the latter, and is converted.
+    Parameters
+    ----------
+    metadata
+        The image's sidecar; values that :class:`SidecarReader` has checked already are
+        returned as they are.
 
     Returns
     -------
     seconds
-        None where it is missing or makes no sense.
+        None where it is missing or implausible.
     warning
         A sentence where something is amiss with it.
 
@@ -136,29 +184,18 @@ def echo_time(metadata: Mapping[str, Any]) -> tuple[float | None, str | None]:
     --------
     >>> echo_time({"EchoTime": 0.02})
     (0.02, None)
-    >>> echo_time({"EchoTime": 20})
-    (0.02, 'EchoTime 20 is taken to be in milliseconds; BIDS wants seconds')
+    >>> seconds, warning = echo_time({"EchoTime": 20})
+    >>> seconds, "milliseconds" in warning
+    (0.02, True)
     >>> echo_time({})
     (None, 'EchoTime is unknown')
     """
-    if metadata.get("EchoTime") is None:
-        return None, "EchoTime is unknown"
-    given = metadata["EchoTime"]
-    problem = f"EchoTime {given!r} is not an echo time in seconds and is left out"
-    if isinstance(given, bool) or not isinstance(given, int | float | str):
-        return None, problem
-    try:
-        value = float(given)
-    except ValueError:
-        return None, problem
-    if 0 < value < 1:
-        return value, None
-    if 1 < value < 1000 and math.isfinite(value):
-        return (
-            value / 1000,
-            f"EchoTime {given} is taken to be in milliseconds; BIDS wants seconds",
-        )
-    return None, problem
+    given = {"EchoTime": metadata["EchoTime"]} if "EchoTime" in metadata else {}
+    checked = check_metadata(given)
+    warning = checked.warnings[0] if checked.warnings else None
+    if "EchoTime" not in checked.metadata:
+        return None, warning or "EchoTime is unknown"
+    return float(checked.metadata["EchoTime"]), warning
 
 
 def image_type(metadata: Mapping[str, Any]) -> frozenset[str]:
