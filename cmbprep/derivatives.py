@@ -12,18 +12,17 @@ from __future__ import annotations
 import logging
 import os
 import re
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .errors import UsageError
+from .errors import ScanError, UsageError
 from .filenames import IMAGE_EXTENSIONS, parse_name
 from .scans import ENTITY_ORDER, Anatomy, GivenAnatomy, GivenFile, Scan, Unit, join_entities
 
 if TYPE_CHECKING:
-    import numpy as np
+    from .images import ImageGrid
 
 __all__ = ["DerivativeFolder", "add_derivatives", "parse_folders"]
 
@@ -50,8 +49,6 @@ _MRI = {
         "aseg.mgz",
     ),
 }
-#: How far apart (mm) corresponding corners of two images on the same grid may lie.
-_GRID_TOLERANCE_MM = 0.1
 
 _HINT = (
     "give the folder that holds sub-<label>/anat/ (fMRIPrep, sMRIPrep) or sub-<label>/mri/ "
@@ -410,25 +407,24 @@ def _scan_mask(scan: Scan, folders: Sequence[DerivativeFolder]) -> GivenFile | N
 
 
 def _same_grid(one: Path, other: Path) -> bool:
-    """Tell from their headers whether two images lie on the same grid."""
-    first, second = _header(one), _header(other)
-    if first is None or second is None or first[0] != second[0]:
+    """Return from their headers whether two images lie on the same grid."""
+    from .algorithms.grid_match import GRID_TOLERANCE, grid_gap
+
+    first, second = _geometry(one), _geometry(other)
+    if first is None or second is None:
         return False
-    import numpy as np
+    gap = grid_gap(first.shape, first.affine, second.shape, second.affine)
+    if GRID_TOLERANCE < gap.voxels < 1:
+        # Made for this image, most likely, and then moved: worth a word.
+        logger.warning("%s is not used: it is not quite on the grid of %s: %s", one, other, gap)
+    return gap.voxels <= GRID_TOLERANCE
 
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in first[0]], [1])).reshape(4, -1)
-    gap = np.linalg.norm((first[1] - second[1]) @ corners, axis=0).max()
-    return bool(gap <= _GRID_TOLERANCE_MM)
 
-
-def _header(path: Path) -> tuple[tuple[int, ...], np.ndarray] | None:
-    import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
+def _geometry(path: Path) -> ImageGrid | None:
+    from .images import read_geometry
 
     try:
-        image: Any = nib.load(path)
-        return tuple(image.shape[:3]), image.affine
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
-        logger.warning("%s cannot be read (%s)", path, error)
+        return read_geometry(path)
+    except ScanError as error:
+        logger.warning("%s", error)
         return None

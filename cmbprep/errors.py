@@ -42,10 +42,10 @@ class CmbprepError(Exception):
     def __init__(
         self, message: str, *, path: str | Path | None = None, hint: str | None = None
     ) -> None:
-        self.message = message
-        self.path = None if path is None else str(path)
-        self.hint = hint
-        super().__init__(message)
+        self.message = _printable(message)
+        self.path = None if path is None else _printable(str(path))
+        self.hint = None if hint is None else _printable(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         text = self.message.rstrip(".")
@@ -58,6 +58,11 @@ class CmbprepError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments need help to cross process borders.
         return (_rebuild, (type(self), self.message, self.path, self.hint))
+
+
+def _printable(text: str) -> str:
+    r"""Escape what UTF-8 cannot hold: bytes of a file's name that are not UTF-8 (``\udce9``)."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _rebuild(

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from .algorithms.grid_match import GRID_TOLERANCE, grid_gap, trimmed_shape
 from .errors import ScanError
+from .nifti_file import MAX_VOXELS, NiftiFile, empty_image, open_nifti
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -23,14 +25,23 @@ if TYPE_CHECKING:
 __all__ = [
     "ECHO_TIME_FLOOR",
     "CheckedImage",
+    "ImageGrid",
     "PhaseScale",
     "Role",
+    "check_files",
+    "check_header",
     "check_image",
     "combine_echoes",
+    "open_image",
+    "phase_not_used",
     "phase_scale",
     "phase_to_radians",
+    "phase_warnings",
+    "read_geometry",
     "read_phase",
     "read_scan_image",
+    "require_echo_grid",
+    "require_phase_grid",
     "select_echoes",
 ]
 
@@ -53,12 +64,18 @@ FORM_TOLERANCE_MM = 1.0
 MIN_FINITE = 0.10
 #: Interpolation makes a few values negative; more than this fraction come from elsewhere.
 MAX_NEGATIVE = 0.25
-#: More voxels than this are a damaged header, not a head.
-MAX_VOXELS = 2**31
 #: Seconds. Echoes from here on show susceptibility; earlier ones hardly do.
 ECHO_TIME_FLOOR = 0.015
 
+#: Units of length that are converted: name, and mm per unit.
+_UNIT_NAMES = {"meter": ("metres", 1000.0), "micron": ("micrometres", 0.001)}
+
 _AGAIN = "copy or convert it again from the source, and check the disk for errors"
+_ONE_VOLUME = (
+    "put each echo into a file of its own (echo-1, echo-2, ...), or average repetitions into one "
+    "volume"
+)
+_ONE_T1W = "offer one volume: a single echo, or the average"
 
 
 class CheckedImage(NamedTuple):
@@ -81,7 +98,7 @@ def read_scan_image(path: Path, *, role: Role) -> CheckedImage:
     Returns
     -------
     CheckedImage
-        The image as float32, three-dimensional and finite, on its own grid, and the
+        The image as float32, three-dimensional and finite, on its own grid, in mm, and the
         warnings about it.
 
     Raises
@@ -89,7 +106,79 @@ def read_scan_image(path: Path, *, role: Role) -> CheckedImage:
     ScanError
         Naming the file, what is wrong with it and what can be done.
     """
-    return check_image(_load(path), path, role=role)
+    file, geometry, warnings = _open_scan(path, role)
+    try:
+        warnings += file.check_content()
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(path, error) from error
+    return _checked(file, geometry, path, role, warnings)
+
+
+def check_header(path: Path, *, role: Role) -> tuple[str, ...]:
+    """Check all that can be known of an image without reading its voxels.
+
+    Parameters
+    ----------
+    path
+        A NIfTI file.
+    role
+        What it is to be used for.
+
+    Returns
+    -------
+    tuple of str
+        The warnings that :func:`read_scan_image` gives about file, header and grid.
+
+    Raises
+    ------
+    ScanError
+        The one that :func:`read_scan_image` raises.
+    """
+    _, _, warnings = _open_scan(path, role)
+    return warnings
+
+
+def check_files(magnitudes: Sequence[Path], phases: Sequence[Path | None]) -> tuple[str, ...]:
+    """Check the headers of all images of a scan.
+
+    Parameters
+    ----------
+    magnitudes
+        One image per echo. All must lie on the grid of the first one.
+    phases
+        One per echo, None where there is none; may be empty.
+
+    Returns
+    -------
+    tuple of str
+        Warnings, each once. What is wrong with a phase image is a warning, because the scan
+        is then processed without it.
+
+    Raises
+    ------
+    ScanError
+        If a magnitude image cannot be used, or lies on another grid.
+    """
+    warnings: list[str] = []
+    first: ImageGrid | None = None
+    for path in magnitudes:
+        _, geometry, found = _open_scan(path, "magnitude")
+        warnings += found
+        if first is None:
+            first = geometry
+        else:
+            require_echo_grid(geometry, path, first, magnitudes[0])
+    for phase in phases:
+        if phase is None or first is None:
+            continue
+        try:
+            _, geometry, found = _open_scan(phase, "phase")
+            require_phase_grid(geometry, phase, first)
+        except ScanError as error:
+            warnings.append(phase_not_used(error))
+        else:
+            warnings += phase_warnings(phase, found, besides=warnings)
+    return tuple(dict.fromkeys(warnings))
 
 
 def check_image(image: Any, path: Path, *, role: Role) -> CheckedImage:
@@ -104,118 +193,191 @@ def check_image(image: Any, path: Path, *, role: Role) -> CheckedImage:
     role
         What it is to be used for.
     """
+    geometry, warnings = _geometry(image.header, image.shape, path, role)
+    return _checked(image, geometry, path, role, warnings)
+
+
+def open_image(path: Path) -> tuple[nib.Nifti1Image, tuple[str, ...]]:
+    """Open any single NIfTI file, in its own data type, with a corrected header in mm.
+
+    For images that are no scans: masks, segmentations, images of other programs. Voxels are
+    read when they are used.
+
+    Returns
+    -------
+    image
+        nibabel image without extensions, without trailing axes of length one.
+    warnings
+        What was corrected.
+
+    Raises
+    ------
+    ScanError
+        If file, header or affine cannot be used.
+    """
+    import nibabel as nib
+
+    file = open_nifti(path)
+    warnings = list(file.warnings)
+    affine = _affine(file.header, file.shape, path, warnings)
+    warnings += file.check_length()
+    try:
+        warnings += file.check_content(blank=True)
+        image = nib.Nifti1Image(file.dataobj, affine, nib.Nifti1Header.from_header(file.header))
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(path, error) from error
+    image.header.set_xyzt_units("mm", file.header.get_xyzt_units()[1])
+    return nib.squeeze_image(image), tuple(warnings)
+
+
+def read_geometry(path: Path) -> ImageGrid:
+    """Read the grid of a NIfTI file of any kind from its header, in mm.
+
+    Raises
+    ------
+    ScanError
+        If file, header or affine cannot be used.
+    """
+    file = open_nifti(path)
+    shape = trimmed_shape(file.shape)
+    return ImageGrid(shape, _affine(file.header, file.shape, path, []))
+
+
+def _open_scan(path: Path, role: Role) -> tuple[NiftiFile, ImageGrid, tuple[str, ...]]:
+    """Open a raw image and check all that does not need its voxels."""
+    file = open_nifti(path)
+    geometry, warnings = _geometry(file.header, file.shape, path, role)
+    return file, geometry, file.warnings + warnings + file.check_length()
+
+
+def _geometry(
+    header: Any, shape: Sequence[int], path: Path, role: Role
+) -> tuple[ImageGrid, tuple[str, ...]]:
+    """Check shape, affine, voxel sizes and data type of an image."""
     warnings: list[str] = []
-    shape = _spatial_shape(image, path)
-    affine = _affine(image, path, warnings)
-    _check_grid(shape, affine, image, path, warnings)
-    data = _finite(_voxels(image, path).reshape(shape), path, warnings)
+    space = _spatial_shape(shape, path, role)
+    affine = _affine(header, space, path, warnings)
+    _check_grid(space, affine, header, path, warnings)
+    _check_data_type(header.get_data_dtype(), path)
+    return ImageGrid(space, affine), tuple(warnings)
+
+
+def _checked(
+    image: Any, geometry: ImageGrid, path: Path, role: Role, warnings: Sequence[str]
+) -> CheckedImage:
+    """Read the voxels of an image whose header was checked, and check them."""
+    found = list(warnings)
+    data = _finite(_voxels(image, path).reshape(geometry.shape), path, found)
     _check_content(data, path, role)
-    return CheckedImage(_rebuilt(image, data, affine), tuple(warnings))
+    return CheckedImage(_rebuilt(image.header, data, geometry.affine), tuple(found))
 
 
-def _rebuilt(image: Any, data: Array, affine: Array) -> nib.Nifti1Image:
+def _rebuilt(source: Any, data: Array, affine: Array) -> nib.Nifti1Image:
     """Make the checked image: one affine in sform and qform, millimetres, no extensions."""
     import nibabel as nib
 
-    header = nib.Nifti1Header.from_header(image.header)
+    header = nib.Nifti1Header.from_header(source)
     # Extensions can hold the DICOM header, with the person's name in it.
     header.extensions.clear()
-    code = max(int(image.header["sform_code"]), int(image.header["qform_code"]), 1)
+    code = max(int(source["sform_code"]), int(source["qform_code"]), 1)
     header.set_data_dtype(np.float32)
-    header.set_xyzt_units("mm", image.header.get_xyzt_units()[1])
+    header.set_xyzt_units("mm", source.get_xyzt_units()[1])
     checked = nib.Nifti1Image(data, affine, header)
     checked.set_sform(affine, code)
     checked.set_qform(affine, code)
     return checked
 
 
-# --- file ------------------------------------------------------------------------------
-
-
-def _load(path: Path) -> Any:
-    import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
-    if not path.exists():
-        if path.is_symlink():
-            raise ScanError(
-                "it is a link to a file that is not here",
-                path=path,
-                hint="fetch its content first (datalad get, git annex get)",
-            )
-        raise ScanError("there is no such file", path=path, hint="check that it was not moved")
-    try:
-        if path.stat().st_size == 0:
-            raise ScanError("the file is empty", path=path, hint=_AGAIN)
-        image = nib.load(path)
-    except PermissionError as error:
-        raise ScanError(
-            "the file may not be read", path=path, hint="ask its owner for read permission"
-        ) from error
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise ScanError(f"it is not a NIfTI image ({error})", path=path, hint=_AGAIN) from error
-    if not isinstance(image, nib.Nifti1Pair):
-        raise ScanError(
-            f"it is a {type(image).__name__}, not a NIfTI image",
-            path=path,
-            hint="convert it to NIfTI-1",
-        )
-    return image
-
-
 def _voxels(image: Any, path: Path) -> Array:
-    dtype = image.header.get_data_dtype()
-    if dtype.fields is not None:
-        raise ScanError(
-            "it is a colour (RGB) image",
-            path=path,
-            hint="offer the grey-level image that the scanner made, not a screenshot",
-        )
-    if dtype.kind == "c":
-        raise ScanError(
-            "it holds complex numbers",
-            path=path,
-            hint="split it into a magnitude (part-mag) and a phase image (part-phase)",
-        )
     try:
-        if path.name.endswith(".gz"):
-            _check_gzip(path)
         return np.asarray(image.dataobj, dtype=np.float32)
     except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise _damaged(path, error) from error
+    except MemoryError as error:
+        needed = 4 * int(np.prod(image.shape, dtype=object)) / 2**30
         raise ScanError(
-            f"the file is damaged or cut short ({error})", path=path, hint=_AGAIN
+            f"there is not enough memory for its voxels ({needed:.1f} GiB)",
+            path=path,
+            hint="process fewer scans at a time (--nprocs 1), or use a machine with more memory",
         ) from error
 
 
-def _check_gzip(path: Path) -> None:
-    """Compare a gzip file with its own checksums.
+def _damaged(path: Path, error: Exception) -> ScanError:
+    return ScanError(f"the file is damaged or cut short ({error})", path=path, hint=_AGAIN)
 
-    nibabel stops reading at the last voxel, before the checksum, and so takes damaged
-    content for an image.
+
+# --- images of one scan ----------------------------------------------------------------
+
+
+def require_echo_grid(echo: Any, path: Path, first: Any, first_path: Path) -> None:
+    """Reject an echo that is not on the grid of the first one.
+
+    Parameters
+    ----------
+    echo, first
+        Anything with ``shape`` and ``affine``.
+    path, first_path
+        Their files, for the message.
+
+    Raises
+    ------
+    ScanError
     """
-    member, finished = None, 0  # a gzip file is made of one member or of several
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 16):
-            while chunk:
-                if member is None:
-                    if finished and not chunk.startswith(b"\x1f"):
-                        return  # padding after the last member
-                    member = zlib.decompressobj(wbits=31)
-                member.decompress(chunk)
-                chunk = member.unused_data
-                if member.eof:
-                    member, finished = None, finished + 1
-    if member is not None:
-        raise EOFError("it ends before its last byte")
+    gap = grid_gap(echo.shape, echo.affine, first.shape, first.affine)
+    if gap.voxels > GRID_TOLERANCE:
+        raise ScanError(
+            f"this echo is not on the grid of {first_path.name}: {gap}",
+            path=path,
+            hint="export the echoes again, or leave this one out with a filter file",
+        )
+
+
+def require_phase_grid(phase: Any, path: Path, magnitude: Any) -> None:
+    """Reject an image that is not on the grid of the magnitude image.
+
+    Parameters
+    ----------
+    phase, magnitude
+        Anything with ``shape`` and ``affine``.
+    path
+        The file, for the message.
+
+    Raises
+    ------
+    ScanError
+    """
+    gap = grid_gap(phase.shape, phase.affine, magnitude.shape, magnitude.affine)
+    if gap.voxels > GRID_TOLERANCE:
+        raise ScanError(
+            f"it is not on the grid of the magnitude image: {gap}",
+            path=path,
+            hint="export magnitude and phase of the same series again",
+        )
+
+
+def phase_not_used(error: ScanError) -> str:
+    """Return the warning that stands for the error of a phase image."""
+    return f"a phase image is not used: {error}"
+
+
+def phase_warnings(path: Path, found: Sequence[str], *, besides: Sequence[str]) -> list[str]:
+    """Return the warnings about a phase image, without those that the magnitude has as well."""
+    return [f"phase image {path.name}: {text}" for text in found if text not in besides]
 
 
 # --- grid ------------------------------------------------------------------------------
 
 
-def _spatial_shape(image: Any, path: Path) -> tuple[int, int, int]:
-    """Give the shape in space; trailing axes of length one are let go."""
-    shape = tuple(int(n) for n in image.shape)
+class ImageGrid(NamedTuple):
+    """Grid of an image in space: voxels per axis, and the affine to RAS+ mm."""
+
+    shape: tuple[int, ...]
+    affine: Array
+
+
+def _spatial_shape(shape: Sequence[int], path: Path, role: Role) -> tuple[int, int, int]:
+    """Return the shape in space; trailing axes of length one are dropped."""
+    shape = tuple(int(n) for n in shape)
     if min(shape, default=0) <= 0 or np.prod(shape, dtype=float) > MAX_VOXELS:
         raise ScanError(f"its shape {shape} makes no sense", path=path, hint=_AGAIN)
     volumes = int(np.prod(shape[3:], dtype=int))
@@ -223,8 +385,7 @@ def _spatial_shape(image: Any, path: Path) -> tuple[int, int, int]:
         raise ScanError(
             f"it has {volumes} volumes (shape {shape}) where one is needed",
             path=path,
-            hint="put each echo into a file of its own (echo-1, echo-2, ...), or average "
-            "repetitions into one volume",
+            hint=_ONE_T1W if role == "T1w" else _ONE_VOLUME,
         )
     if len(shape) < 3:
         raise ScanError(
@@ -235,12 +396,29 @@ def _spatial_shape(image: Any, path: Path) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
-def _affine(image: Any, path: Path, warnings: list[str]) -> Array:
-    """Give the voxel-to-RAS+ affine, by sform before qform as nibabel and ITK do."""
-    header = image.header
+def _affine(header: Any, shape: Sequence[int], path: Path, warnings: list[str]) -> Array:
+    """Return the voxel-to-RAS+ affine in mm, by sform before qform as nibabel and ITK do."""
+    affine, other = _stored_affine(header, path, warnings)
+    factor = _millimetres(header, affine, path, warnings)
+    if other is not None:
+        corners = [*shape[:3], *[1] * (3 - len(shape))]
+        gap = factor * _largest_gap(affine, other, corners)
+        if gap > FORM_TOLERANCE_MM:
+            warnings.append(
+                f"sform and qform of its header differ by up to {gap:.1f} mm; the sform is used"
+            )
+    if factor != 1:
+        affine[:3] *= factor
+    return affine
+
+
+def _stored_affine(header: Any, path: Path, warnings: list[str]) -> tuple[Array, Array | None]:
+    """Return the affine of a header in its own unit, and the qform where the sform is used."""
     sform, sform_code = header.get_sform(coded=True)
     qform, qform_code = _qform(header)
-    if sform is not None and sform_code > 0 and not _usable(sform):
+    if sform is not None and sform_code > 0:
+        if _usable(sform):
+            return np.array(sform, dtype=float), qform
         if qform is None:
             raise ScanError(
                 "the affine in its header is singular: voxels have no place in space",
@@ -248,20 +426,11 @@ def _affine(image: Any, path: Path, warnings: list[str]) -> Array:
                 hint="set the header's sform anew, or convert the DICOM files again",
             )
         warnings.append("the sform of its header is unusable; the qform is used")
-        return np.asarray(qform, dtype=float)
-    if sform is not None and sform_code > 0:
-        if qform is not None:
-            gap = _largest_gap(sform, qform, image.shape[:3])
-            if gap > FORM_TOLERANCE_MM:
-                warnings.append(
-                    f"sform and qform of its header differ by up to {gap:.1f} mm; the sform is used"
-                )
-        return np.asarray(sform, dtype=float)
     if qform is not None:
-        return np.asarray(qform, dtype=float)
+        return np.array(qform, dtype=float), None
     if qform_code > 0:
         warnings.append("the qform of its header is unusable")
-    affine = np.asarray(header.get_base_affine(), dtype=float)
+    affine = np.array(header.get_base_affine(), dtype=float)
     if not _usable(affine):
         raise ScanError(
             "its header has neither an orientation nor voxel sizes",
@@ -271,7 +440,38 @@ def _affine(image: Any, path: Path, warnings: list[str]) -> Array:
     warnings.append(
         "its header gives no orientation (no sform, no qform): left and right are a guess"
     )
-    return affine
+    return affine, None
+
+
+def _millimetres(header: Any, affine: Array, path: Path, warnings: list[str]) -> float:
+    """Return the factor that brings an affine to mm.
+
+    Metres and micrometres are converted. A header that claims one of them while its voxel
+    sizes are those of a head in mm, and no sizes in its unit, is taken to be in mm.
+    """
+    unit = header.get_xyzt_units()[0]
+    if unit not in _UNIT_NAMES:
+        return 1.0
+    name, factor = _UNIT_NAMES[unit]
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    text = " × ".join(f"{size:.4g}" for size in sizes)
+    if _plausible(sizes * factor):
+        warnings.append(f"its header is in {name}; it was converted to mm")
+        return factor
+    if _plausible(sizes):
+        warnings.append(f"its header gives {text} {name} as voxel size, which is taken to be in mm")
+        return 1.0
+    raise ScanError(
+        f"voxels of {text} {name} make no sense",
+        path=path,
+        hint="correct the voxel sizes (and units: millimetres) in its header, or convert "
+        "the DICOM files again",
+    )
+
+
+def _plausible(sizes: Array) -> bool:
+    low, high = VOXEL_LIMITS_MM
+    return bool(sizes.min() >= low and sizes.max() <= high)
 
 
 def _qform(header: Any) -> tuple[Array | None, int]:
@@ -288,7 +488,7 @@ def _qform(header: Any) -> tuple[Array | None, int]:
 
 
 def _usable(affine: Array) -> bool:
-    """Tell whether an affine gives every voxel a place of its own."""
+    """Return whether an affine gives every voxel a place of its own."""
     if not np.isfinite(affine).all():
         return False
     columns = affine[:3, :3]
@@ -299,26 +499,25 @@ def _usable(affine: Array) -> bool:
 
 
 def _largest_gap(one: Array, other: Array, shape: Sequence[int]) -> float:
-    """Give how far apart (mm) two affines put the corners of a grid, at most."""
+    """Return the largest distance (mm) between corners of a grid under two affines."""
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape], [1], indexing="ij"))
     points = corners.reshape(4, -1)
     return float(np.linalg.norm(((one - other) @ points)[:3], axis=0).max())
 
 
 def _check_grid(
-    shape: tuple[int, int, int], affine: Array, image: Any, path: Path, warnings: list[str]
+    shape: tuple[int, int, int], affine: Array, header: Any, path: Path, warnings: list[str]
 ) -> None:
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     text = " × ".join(f"{size:.4g}" for size in sizes)
-    low, high = VOXEL_LIMITS_MM
-    if sizes.min() < low or sizes.max() > high:
+    if not _plausible(sizes):
         raise ScanError(
             f"voxels of {text} mm make no sense",
             path=path,
             hint="correct the voxel sizes (and units: millimetres) in its header, or convert "
             "the DICOM files again",
         )
-    if image.header.get_xyzt_units()[0] == "unknown":
+    if header.get_xyzt_units()[0] == "unknown":
         warnings.append(f"its header gives no unit of length; {text} is taken to be in mm")
     cosines = (affine[:3, :3] / sizes).T @ (affine[:3, :3] / sizes)
     tilt = np.degrees(np.arcsin(np.clip(np.abs(cosines - np.eye(3)).max(), 0, 1)))
@@ -345,6 +544,21 @@ def _check_grid(
         warnings.append(f"it covers a slab of {extent:.0f} mm only; its registration is uncertain")
 
 
+def _check_data_type(dtype: Any, path: Path) -> None:
+    if dtype.fields is not None:
+        raise ScanError(
+            "it is a colour (RGB) image",
+            path=path,
+            hint="offer the grey-level image that the scanner made, not a screenshot",
+        )
+    if dtype.kind == "c":
+        raise ScanError(
+            "it holds complex numbers",
+            path=path,
+            hint="split it into a magnitude (part-mag) and a phase image (part-phase)",
+        )
+
+
 # --- values ----------------------------------------------------------------------------
 
 
@@ -367,11 +581,7 @@ def _finite(data: Array, path: Path, warnings: list[str]) -> Array:
 def _check_content(data: Array, path: Path, role: Role) -> None:
     low, high = float(data.min()), float(data.max())
     if low == high:
-        raise ScanError(
-            "the image is empty: all its voxels are " + ("zero" if low == 0 else f"{low:g}"),
-            path=path,
-            hint="convert the DICOM files again, or leave the scan out",
-        )
+        raise empty_image(path, low)
     if bool(np.all((data == low) | (data == high))):
         raise ScanError(
             f"it has only two values ({low:g} and {high:g}), as a mask has",
@@ -555,7 +765,9 @@ def read_phase(path: Path, units: str | None = None) -> CheckedImage:
             path=path,
             hint="convert it to radians and write Units rad into its sidecar",
         )
-    return CheckedImage(_rebuilt(image, phase_to_radians(values, units), image.affine), warnings)
+    return CheckedImage(
+        _rebuilt(image.header, phase_to_radians(values, units), image.affine), warnings
+    )
 
 
 # --- echoes ----------------------------------------------------------------------------

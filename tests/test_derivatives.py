@@ -179,6 +179,20 @@ def test_a_mask_of_the_same_name_belongs_to_the_image_whose_grid_it_has(
     assert given_of(unit)[1].brain_mask is None
 
 
+@pytest.mark.parametrize(("shift", "is_its"), [(0.004, True), (-0.04, True), (0.3, False)])
+def test_a_mask_near_the_grid_of_its_scan_is_taken(
+    bids: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, shift: float, is_its: bool
+) -> None:
+    affine = np.diag([2.5, 2.5, 2.5, 1.0])
+    affine[1, 3] = shift
+    mask = tmp_path / "masks/sub-01/anat/sub-01_desc-brain_mask.nii.gz"
+    save(mask, np.ones((24, 28, 20), np.uint8), affine)
+    (scan,) = unit_of(bids, f"{tmp_path}/masks").scans
+    assert (scan.brain_mask is not None) is is_its
+    said = "not quite on the grid" in caplog.text and "0.3 mm (0.12 voxels)" in caplog.text
+    assert said is not is_its
+
+
 @pytest.mark.parametrize(
     ("name", "is_its"),
     [

@@ -240,6 +240,7 @@ def with_header(path: Path, **fields: Any) -> None:
     image.set_qform(image.affine, 1)
     image.header.set_xyzt_units("mm")
     header = image.header.copy()
+    header["scl_slope"], header["scl_inter"] = 1, 0  # nibabel keeps NaN there in memory
     for field, value in fields.items():
         header[field] = value
     header["vox_offset"], header["magic"] = 352, b"n+1"

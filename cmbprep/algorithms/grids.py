@@ -16,9 +16,21 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from .grid_match import GRID_TOLERANCE, GridGap, grid_gap, same_grid
 from .threads import map_in_threads
 
-__all__ = ["Grid", "boxed_grid", "crop_grid", "resample_to_grid", "respaced_grid", "working_grid"]
+__all__ = [
+    "GRID_TOLERANCE",
+    "Grid",
+    "GridGap",
+    "boxed_grid",
+    "crop_grid",
+    "grid_gap",
+    "resample_to_grid",
+    "respaced_grid",
+    "same_grid",
+    "working_grid",
+]
 
 #: Gaussian full width at half maximum over its standard deviation.
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmbprep.errors import ScanError
-from cmbprep.images import CheckedImage, read_phase, read_scan_image
+from cmbprep.images import (
+    CheckedImage,
+    phase_not_used,
+    phase_warnings,
+    read_phase,
+    read_scan_image,
+    require_phase_grid,
+)
 
 __all__ = ["Echoes", "read_echoes"]
 
@@ -29,7 +36,7 @@ class Echoes:
     times
         Seconds, one an echo.
     warnings
-        Why the phase, or some of it, is not used.
+        Why the phase, or some of it, is not used, and what is odd about phase that is used.
     """
 
     magnitudes: tuple[FloatArray, ...] = ()
@@ -62,7 +69,7 @@ def read_echoes(
     if len(known) < len(times) or len(magnitudes) != len(times):
         wrong = ("the phase is not used: an echo time is unknown",) if any(phases) else ()
         return Echoes(warnings=wrong)
-    angles: dict[int, FloatArray] = {}
+    angles: dict[int, CheckedImage] = {}
     warnings = []
     for index, path in enumerate(phases):
         if path is None:
@@ -70,27 +77,29 @@ def read_echoes(
         try:
             angles[index] = _on_grid(read_phase(Path(path), units[index]), Path(path), like)
         except ScanError as error:
-            warnings.append(f"a phase image is not used: {error}")
+            warnings.append(phase_not_used(error))
     chosen = [(i, t) for i, t in known if not angles or i in angles]
-    images = tuple(
+    images = [
         _on_grid(read_scan_image(Path(magnitudes[i]), role="magnitude"), Path(magnitudes[i]), like)
         for i, _ in chosen
-    )
+    ]
+    # What is odd about the magnitude images is reported where they are combined.
+    told = [text for image in images for text in image.warnings]
+    for index, checked in angles.items():
+        warnings += phase_warnings(Path(str(phases[index])), checked.warnings, besides=told)
     return Echoes(
-        images,
-        tuple(angles[i] for i, _ in chosen if i in angles),
+        tuple(_values(image) for image in images),
+        tuple(_values(angles[i]) for i, _ in chosen if i in angles),
         tuple(t for _, t in chosen),
         tuple(warnings),
     )
 
 
-def _on_grid(checked: CheckedImage, path: Path, like: Any) -> FloatArray:
-    """Give the voxels of an image that has the grid wanted."""
-    image = checked.image
-    if image.shape != like.shape or not np.allclose(image.affine, like.affine, atol=1e-3):
-        raise ScanError(
-            "it is not on the grid of the magnitude image",
-            path=path,
-            hint="export magnitude and phase of the same series again",
-        )
-    return np.asarray(image.dataobj, dtype=np.float32)
+def _on_grid(checked: CheckedImage, path: Path, like: Any) -> CheckedImage:
+    """Return an image if it has the grid of another one; reject it otherwise."""
+    require_phase_grid(checked.image, path, like)
+    return checked
+
+
+def _values(checked: CheckedImage) -> FloatArray:
+    return np.asarray(checked.image.dataobj, dtype=np.float32)

@@ -9,8 +9,7 @@ import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, TraitedSpec, traits
 
 from cmbprep.algorithms.quality import image_quality
-from cmbprep.errors import ScanError
-from cmbprep.images import combine_echoes, read_scan_image
+from cmbprep.images import combine_echoes, read_scan_image, require_echo_grid
 
 from .files import hand_on, image_like, load_image, voxels
 
@@ -45,12 +44,7 @@ class ReadMagnitude(SimpleInterface):
         checked = [read_scan_image(path, role="magnitude") for path in paths]
         first = checked[0].image
         for path, (image, _) in zip(paths, checked, strict=True):
-            if image.shape != first.shape or not np.allclose(image.affine, first.affine, atol=1e-3):
-                raise ScanError(
-                    f"this echo is not on the grid of {paths[0].name}",
-                    path=path,
-                    hint="export the echoes again, or leave this one out with a filter file",
-                )
+            require_echo_grid(image, path, first, paths[0])
         data = combine_echoes(
             [np.asarray(image.dataobj) for image, _ in checked], self.inputs.echo_times
         )
