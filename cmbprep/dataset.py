@@ -9,11 +9,13 @@ from typing import Any
 
 from . import __version__
 from .derivatives import DerivativeFolder
+from .errors import CmbprepError
 from .outputs import BIDS_VERSION, read_json, write_json, write_text
 from .scans import GivenFile
+from .textfiles import read_object
 from .zones import Scheme, format_regions
 
-__all__ = ["given_uri", "prepare_dataset", "raw_uri"]
+__all__ = ["given_uri", "prepare_dataset", "raw_uri", "same_raw_dataset"]
 
 #: Files that BIDS has no place for yet.
 IGNORED = (
@@ -56,9 +58,32 @@ def prepare_dataset(
     write_json(root / f"atlas-{scheme.name}_dseg.json", _atlas_dictionary(scheme))
 
 
+def same_raw_dataset(root: Path, raw: Path) -> bool:
+    """Tell whether an output dataset was made from this raw dataset; true for a new one.
+
+    Parameters
+    ----------
+    root
+        The output dataset, before :func:`prepare_dataset` renews its description.
+    raw
+        The raw dataset.
+    """
+    path = root / "dataset_description.json"
+    if not path.exists():
+        return True
+    try:
+        links = read_json(path).get("DatasetLinks")
+    except CmbprepError:
+        return False
+    return isinstance(links, dict) and links.get("raw") == _relative(raw, root)
+
+
+def _relative(path: Path, root: Path) -> str:
+    return os.path.relpath(path.resolve(), root.resolve())
+
+
 def _description(root: Path, raw: Path, derivatives: Sequence[DerivativeFolder]) -> dict[str, Any]:
-    source = raw / "dataset_description.json"
-    of_raw = read_json(source) if source.exists() else {}
+    of_raw = _description_of_raw(raw)
     description: dict[str, Any] = {
         "Name": f"Cerebral microbleeds of {of_raw.get('Name', raw.resolve().name)}",
         "BIDSVersion": BIDS_VERSION,
@@ -66,7 +91,7 @@ def _description(root: Path, raw: Path, derivatives: Sequence[DerivativeFolder])
         "GeneratedBy": [{"Name": "cmbprep", "Version": __version__}],
         # Relative, so that the same data give the same bytes on every machine.
         "DatasetLinks": {
-            name: os.path.relpath(path.resolve(), root.resolve())
+            name: _relative(path, root)
             for name, path in (("raw", raw), *((item.name, item.path) for item in derivatives))
         },
     }
@@ -75,6 +100,16 @@ def _description(root: Path, raw: Path, derivatives: Sequence[DerivativeFolder])
     if licence := of_raw.get("License"):
         description["License"] = licence
     return description
+
+
+def _description_of_raw(raw: Path) -> dict[str, Any]:
+    """Read the texts of the raw dataset's description; empty where it cannot be read."""
+    try:
+        content = read_object(raw / "dataset_description.json").content
+    except CmbprepError:
+        # The check of the dataset has refused it, or was told to go on without it.
+        return {}
+    return {key: value for key, value in content.items() if isinstance(value, str) and value}
 
 
 def _atlas_dictionary(scheme: Scheme) -> dict[str, Any]:
@@ -87,11 +122,29 @@ def _atlas_dictionary(scheme: Scheme) -> dict[str, Any]:
 
 
 def given_uri(file: GivenFile, folders: Sequence[DerivativeFolder]) -> str:
-    """Give the BIDS URI of a file of a derivative, by its name in ``DatasetLinks``."""
-    (folder,) = (item.path for item in folders if item.name == file.source)
-    return f"bids:{file.source}:{file.path.relative_to(folder).as_posix()}"
+    """Return the BIDS URI of a file of a derivative, by its name in ``DatasetLinks``."""
+    folder = next((item.path for item in folders if item.name == file.source), None)
+    return f"bids:{file.source}:{_name_within(file.path, folder)}"
 
 
 def raw_uri(path: Path, *, raw: Path) -> str:
-    """Give the BIDS URI of a raw file (BIDS 1.10, "BIDS URI")."""
-    return f"bids:raw:{path.resolve().relative_to(raw.resolve()).as_posix()}"
+    """Return the BIDS URI of a raw file (BIDS 1.10, "BIDS URI").
+
+    It names the path in the dataset as it was found. Links are not followed: what they lead to
+    is a store with names of its own, in or outside the dataset.
+    """
+    return f"bids:raw:{_name_within(path, raw)}"
+
+
+def _name_within(path: Path, folder: Path | None) -> str:
+    """Return a file's path in a dataset, however the two paths are written."""
+    # normpath: both are compared as they are written, without a look at links.
+    written = Path(os.path.normpath(path.absolute()))
+    if folder is not None:
+        for top in (Path(os.path.normpath(folder.absolute())), Path(os.path.realpath(folder))):
+            if written.is_relative_to(top):
+                return written.relative_to(top).as_posix()
+    # The dataset is known by another path: from the participant's folder on, both are the same.
+    parts = written.parts
+    tops = [n for n, part in enumerate(parts[:-1]) if part.startswith("sub-")]
+    return "/".join(parts[tops[-1] :] if tops else parts[-1:])

@@ -1,24 +1,24 @@
 """From a BIDS dataset to units of work: scans, their echoes and phase, and their anatomy.
 
-The only user of pybids. Files are found by entities, with a configuration of our own
-(``data/bids_layout.json``): it knows the folder ``swi/``, which is in no BIDS schema, and
-looks at names from the participant's folder on, so that the path to the dataset may hold
-anything. Only the folders ``anat/`` and ``swi/`` of the participants asked for are indexed.
+Images with valid names come from :mod:`cmbprep.index`, what else looks like a scan from
+:mod:`cmbprep.survey`. One participant whose folder cannot be read stops no other.
 Metadata comes from :mod:`cmbprep.sidecars`, for the scans that are used and no others.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .derivatives import DerivativeFolder, add_derivatives
 from .errors import UsageError
-from .filenames import IMAGE_EXTENSIONS, BidsName, parse_name
+from .index import Image, ImageIndex, Images
+from .near_names import nearest_name, printable, similar_folder
 from .scans import ENTITY_ORDER, SEQUENCES, Anatomy, Echo, Refusal, Scan, Unit
 from .screening import screen
 from .selection import (
@@ -26,30 +26,19 @@ from .selection import (
     check_filters,
     choose_participants,
     choose_sessions,
-    layout_config,
     sessions_of,
 )
 from .sidecars import Sidecar, SidecarReader, echo_time
+from .survey import Survey, is_utf8, missing_participants, survey_participant
 from .templates import PACKAGED_ID
 
-__all__ = ["find_units"]
+__all__ = ["NothingFoundError", "find_units"]
 
 logger = logging.getLogger(__name__)
 
-#: What is looked for when no filter says otherwise: kind of image -> pybids query.
-QUERIES: Mapping[str, Mapping[str, Any]] = {
-    "t2starw": {"suffix": ["T2starw", "GRE"], "datatype": ["anat", "swi"]},
-    "megre": {"suffix": "MEGRE", "datatype": ["anat", "swi"]},
-    "swi": {"suffix": ["swi", "SWI"], "datatype": ["anat", "swi"]},
-    "t1w": {"suffix": "T1w", "datatype": "anat"},
-}
-
-DATATYPES = frozenset({"anat", "swi"})
-
-#: Up to so many participants are indexed one by one.
-FEW_PARTICIPANTS = 10
-
 NOTHING = "there is no blood-sensitive scan"
+FILTERED = "no scan passes the filter file"
+NO_SESSION = "there is no such session"
 _FIND_HINT = (
     "cmbprep looks in anat/ and swi/ for images that end in "
     f"{', '.join(f'_{suffix}' for suffix in sorted(SEQUENCES))}"
@@ -57,32 +46,10 @@ _FIND_HINT = (
 
 
 @dataclass(frozen=True)
-class _Image:
-    """An image file of the dataset, by its name and place alone."""
-
-    path: Path
-    name: BidsName
-    subject: str
-    session: str | None
-    datatype: str
-
-    @property
-    def stem_entities(self) -> dict[str, str]:
-        """Entities that tell scans apart."""
-        known = self.name.entities
-        return {key: known[key] for key in ENTITY_ORDER if key in known}
-
-    @property
-    def echo(self) -> int | None:
-        value = self.name.entities.get("echo", "")
-        return int(value) if value.isdigit() else None
-
-
-@dataclass(frozen=True)
 class _Screened:
     """An image that can be part of a scan, with its sidecar."""
 
-    image: _Image
+    image: Image
     sidecar: Sidecar
     role: str
 
@@ -130,30 +97,117 @@ def find_units(
     """
     root = Path(bids_dir).absolute()
     check_dataset(root, validate=validate)
-    check_filters(filters or {})
-    subjects = choose_participants(root, participants)
-    have = {subject: sessions_of(root, subject) for subject in subjects}
-    chosen = choose_sessions(root, sessions, (label for all_ in have.values() for label in all_))
-    images = _index(root, subjects, filters or {})
+    filters = check_filters(filters or {})
+    if not is_utf8(str(root)):
+        raise UsageError(
+            "the path of the dataset is not UTF-8",
+            path=printable(root),
+            hint="rename the folder, or give a link to it with a plain name as BIDS_DIR",
+        )
+    absent = missing_participants(root, participants)
+    subjects = _choose_participants(root, participants, absent)
+    search = _search(root, subjects, filters)
+    chosen = choose_sessions(root, sessions, search.sessions)
     reader = SidecarReader(root)
-    units = []
+    units = [_lost_unit(subject, refusal) for subject, refusal in absent.items()]
     for subject in subjects:
-        wanted = None if chosen is None else [label for label in chosen if label in have[subject]]
+        if subject in search.failures:
+            units.append(_failed_unit(root, subject, search.failures[subject]))
+            continue
+        have = search.found[subject].sessions
+        wanted = None if chosen is None else [label for label in chosen if label in have]
         if wanted == [] and participants is None:
             logger.info("sub-%s has none of the sessions asked for", subject)
             continue
-        units += _units_of(
-            root / f"sub-{subject}",
-            images.get(subject, _Images()),
-            chosen if wanted == [] else wanted,
-            reader,
-            nothing="no scan passes the filter file" if filters else NOTHING,
-        )
+        try:
+            units += _units_of(
+                root / f"sub-{subject}",
+                search.found[subject],
+                chosen if wanted == [] else wanted,
+                reader,
+                nothing=FILTERED if filters else NOTHING,
+            )
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
+            units.append(_failed_unit(root, subject, error))
+    units.sort(key=lambda unit: (unit.subject, unit.session or ""))
+    unmatched = _unmatched_filters(search.counts)
     if participants is None and not any(unit.scans for unit in units):
-        raise _nothing_found(root, units, filtered=bool(filters))
+        nothing = _nothing_found(root, units, filtered=bool(filters), unmatched=unmatched)
+        nothing.units = tuple(units)
+        raise nothing
     if derivatives:
         units = add_derivatives(units, derivatives, reference=reference)
     return [_noted(unit) for unit in units]
+
+
+def _choose_participants(
+    root: Path, asked: Sequence[str] | None, absent: Mapping[str, Refusal]
+) -> list[str]:
+    """Choose the participants whose folders can be looked at."""
+    there = None
+    if asked is not None:
+        there = [label for label in asked if label.strip().removeprefix("sub-") not in absent]
+    else:
+        _warn_of_similar_folders(root)
+    try:
+        return choose_participants(root, there)
+    except UsageError:
+        if asked is None and absent:
+            return []
+        if asked is not None:
+            _warn_of_similar_folders(root)
+        raise
+
+
+def _warn_of_similar_folders(root: Path) -> None:
+    """Name folders that were meant as participants, such as ``Sub-01``."""
+    with os.scandir(root) as entries:
+        names = sorted(entry.name for entry in entries)
+    for name in names:
+        right = similar_folder(name, "sub-")
+        if right is not None and (root / name).is_dir():
+            logger.warning(
+                "%s is left out: the name of a participant's folder should be %s",
+                printable(name),
+                right,
+            )
+
+
+def _lost_unit(subject: str, refusal: Refusal) -> Unit:
+    return Unit(subject=subject, session=None, scans=(), refused=(refusal,))
+
+
+def _failed_unit(root: Path, subject: str, error: Exception) -> Unit:
+    """Make a unit that says why a participant cannot be looked at."""
+    logger.debug("sub-%s cannot be looked at", subject, exc_info=error)
+    folder = root / f"sub-{subject}"
+    if isinstance(error, OSError):
+        where = Path(os.fsdecode(error.filename or folder))
+        name = where.relative_to(root) if where.is_relative_to(root) else where
+        reason = f"{printable(name)} cannot be read ({error.strerror or error})"
+        hint = "check the permissions, the links and the disk"
+    else:
+        text = str(error).encode(errors="backslashreplace").decode().partition("\n")[0]
+        reason = f"its files cannot be looked at ({type(error).__name__}: {printable(text)})"
+        hint = "run with -vv, and report the error in the log with the names of the files"
+    return _lost_unit(subject, Refusal(path=folder, reason=reason, hint=hint))
+
+
+def _unmatched_filters(counts: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Name the filters that match no image, and warn of those that leave images out."""
+    sentences = []
+    for kind, (passed, total) in counts.items():
+        if passed:
+            continue
+        if total:
+            what = "the only image" if total == 1 else f"none of the {total} images"
+            verb = "does not match" if total == 1 else "matches"
+            sentences.append(f"the filter for {kind!r} {verb} {what} of that kind")
+            logger.warning("%s", sentences[-1])
+        else:
+            sentences.append(f"there is no image of the kind {kind!r} for its filter to match")
+            logger.info("%s", sentences[-1])
+    return sentences
 
 
 def _noted(unit: Unit) -> Unit:
@@ -165,151 +219,95 @@ def _noted(unit: Unit) -> Unit:
     return replace(unit, scans=scans)
 
 
-def _nothing_found(root: Path, units: Iterable[Unit], *, filtered: bool) -> UsageError:
-    refused = [refusal for unit in units for refusal in unit.refused if refusal.path.is_file()]
-    if refused:
-        first = refused[0]
-        return UsageError(
-            f"no scan can be processed; {len(refused)} were refused, the first because "
-            f"{first.reason}",
-            path=first.path,
-            hint=first.hint,
-        )
-    if filtered:
-        return UsageError(
-            "no scan in the dataset passes the filter file",
+class NothingFoundError(UsageError):
+    """The dataset has no scan that can be processed.
+
+    Attributes
+    ----------
+    units
+        What was found instead: the files that were refused, with the reasons.
+    """
+
+    units: tuple[Unit, ...] = ()
+
+
+def _nothing_found(
+    root: Path, units: Iterable[Unit], *, filtered: bool, unmatched: Sequence[str]
+) -> NothingFoundError:
+    refused = [
+        refusal
+        for unit in units
+        for refusal in unit.refused
+        if refusal.reason not in {NOTHING, FILTERED, NO_SESSION}
+    ]
+    count = f"{len(refused)} {'file was' if len(refused) == 1 else 'files were'} refused"
+    if filtered and (unmatched or not refused):
+        return NothingFoundError(
+            "no scan in the dataset passes the filter file"
+            + (f": {'; '.join(unmatched)}" if unmatched else "")
+            + (f"; {count}, the first because {refused[0].reason}" if refused else ""),
             path=root,
             hint=f"compare its entities with the names of the scans; {_FIND_HINT}",
         )
-    return UsageError("the dataset has no blood-sensitive scan", path=root, hint=_FIND_HINT)
+    if refused:
+        return NothingFoundError(
+            f"no scan can be processed; {count}, the first because {refused[0].reason}",
+            path=refused[0].path,
+            hint=refused[0].hint,
+        )
+    return NothingFoundError("the dataset has no blood-sensitive scan", path=root, hint=_FIND_HINT)
 
 
-# --- index -----------------------------------------------------------------------------
+# --- search ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Images:
-    """The images of one participant that were found."""
+class _Found:
+    """What was found for one participant."""
 
-    candidates: tuple[_Image, ...] = ()
-    """Possible scans, and files that a person might take for one."""
-    anatomies: tuple[_Image, ...] = ()
-
-
-class _OutOfSight:
-    """What pybids must not look at, in the guise of the regular expression that it takes.
-
-    A real one would need an alternative for each participant, and be slow for thousands.
-
-    Parameters
-    ----------
-    subjects
-        Participants to look at.
-    above
-        Name of the participant's folder where that is the top of the index, with a
-        leading /; empty where the dataset's folder is.
-    """
-
-    def __init__(self, subjects: Collection[str], above: str = "") -> None:
-        self._folders = {f"sub-{subject}" for subject in subjects}
-        self._above = above
-
-    def search(self, path: str) -> bool:
-        """Tell whether a path (from the top of the index, with a leading /) is ignored."""
-        folder, *below = f"{self._above}{path}".strip("/").split("/")
-        if folder not in self._folders:
-            return True
-        if below and below[0].startswith("ses-"):
-            below = below[1:]
-        if not below:
-            return False
-        datatype, *rest = below
-        if datatype not in DATATYPES:
-            return True
-        return bool(rest) and not (len(rest) == 1 and rest[0].endswith(IMAGE_EXTENSIONS))
+    sessions: tuple[str, ...]
+    survey: Survey
+    images: Images
 
 
-def _index(
-    root: Path, subjects: Collection[str], filters: Mapping[str, Mapping[str, Any]]
-) -> dict[str, _Images]:
-    """Index the participants' images and sort them by participant."""
-    candidates: dict[str, list[_Image]] = defaultdict(list)
-    anatomies: dict[str, list[_Image]] = defaultdict(list)
-    for layout in _layouts(root, subjects):
-        found = {
-            kind: set(layout.get(return_type="filename", **_query(kind, filters.get(kind, {}))))
-            for kind in QUERIES
-        }
-        scans = found["t2starw"] | found["megre"] | found["swi"]
-        for filename in sorted(layout.get(return_type="filename")):
-            image = _image(Path(filename))
-            if filename in scans:
-                candidates[image.subject].append(image)
-            elif filename in found["t1w"]:
-                anatomies[image.subject].append(image)
-            elif image.name.suffix not in {*SEQUENCES, "T1w"}:
-                candidates[image.subject].append(image)
-    return {
-        subject: _Images(tuple(candidates[subject]), tuple(anatomies[subject]))
-        for subject in {*candidates, *anatomies}
-    }
+@dataclass
+class _Search:
+    """What was found for all participants, and for which of them the search failed."""
+
+    found: dict[str, _Found] = field(default_factory=dict)
+    failures: dict[str, Exception] = field(default_factory=dict)
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Kind of image with a filter -> number of images that pass it, and of all."""
+
+    @property
+    def sessions(self) -> set[str]:
+        """Labels of the sessions of all participants."""
+        return {label for found in self.found.values() for label in found.sessions}
 
 
-def _layouts(root: Path, subjects: Collection[str]) -> Iterator[Any]:
-    """Index the images of participants with pybids.
-
-    pybids looks at every entry of its top folder, which takes long where there are tens of
-    thousands, on network disks above all. For few participants their own folders are the
-    top, and it takes the same time in any dataset.
-    """
-    from bids.layout import BIDSLayout, BIDSLayoutIndexer
-
-    few = len(subjects) <= FEW_PARTICIPANTS
-    tops = [f"/sub-{subject}" for subject in subjects] if few else [""]
-    for above in tops:
-        yield BIDSLayout(
-            f"{root}{above}",
-            validate=False,
-            config=dict(layout_config()),
-            indexer=BIDSLayoutIndexer(
-                validate=False, index_metadata=False, ignore=[_OutOfSight(subjects, above)]
-            ),
+def _search(
+    root: Path, subjects: Sequence[str], filters: Mapping[str, Mapping[str, Any]]
+) -> _Search:
+    """Look for the participants' images; what fails for one participant stops no other."""
+    search = _Search()
+    looked_at: dict[str, tuple[Survey, list[str]]] = {}
+    for subject in subjects:
+        try:
+            survey = survey_participant(root / f"sub-{subject}")
+            looked_at[subject] = survey, sessions_of(root, subject)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
+            search.failures[subject] = error
+    index = ImageIndex(root, filters)
+    index.add(list(looked_at))
+    search.failures |= index.failures
+    search.counts = {kind: (index.passed[kind], index.total[kind]) for kind in filters}
+    for subject, (survey, sessions) in looked_at.items():
+        search.found[subject] = _Found(
+            tuple(sorted({*sessions, *survey.sessions})),
+            survey,
+            index.images(subject, without=survey.unusable),
         )
-
-
-def _query(kind: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the pybids query for a kind of image under a filter.
-
-    As in fMRIPrep's filter files, null means that the entity must be absent and ``*`` that
-    it must be present.
-    """
-    from bids.layout import Query
-
-    def term(value: Any) -> Any:
-        return {None: Query.NONE, "*": Query.ANY}.get(value, value)
-
-    query = dict(QUERIES[kind])
-    for entity, value in wanted.items():
-        query[entity] = [term(item) for item in value] if isinstance(value, list) else term(value)
-    if "extension" in query:
-        given = query["extension"] if isinstance(query["extension"], list) else [query["extension"]]
-        query["extension"] = [
-            f".{item.lstrip('.')}" if isinstance(item, str) else item for item in given
-        ]
-    return query
-
-
-def _image(path: Path) -> _Image:
-    folder = path.parent.parent
-    session = folder.name.removeprefix("ses-") if folder.name.startswith("ses-") else None
-    subject_folder = folder.parent if session is not None else folder
-    return _Image(
-        path=path,
-        name=parse_name(path),
-        subject=subject_folder.name.removeprefix("sub-"),
-        session=session,
-        datatype=path.parent.name,
-    )
+    return search
 
 
 # --- units -----------------------------------------------------------------------------
@@ -317,7 +315,7 @@ def _image(path: Path) -> _Image:
 
 def _units_of(
     folder: Path,
-    images: _Images,
+    found: _Found,
     sessions: Sequence[str] | None,
     reader: SidecarReader,
     *,
@@ -325,26 +323,31 @@ def _units_of(
 ) -> list[Unit]:
     """Make the units of one participant; ``nothing`` says why one is empty."""
     subject = folder.name.removeprefix("sub-")
-    by_session: dict[str | None, list[_Image]] = defaultdict(list)
+    images, survey = found.images, found.survey
+    by_session: dict[str | None, list[Image]] = defaultdict(list)
     for image in images.candidates:
         by_session[image.session].append(image)
-    order = sorted({image.session or "" for image in (*images.candidates, *images.anatomies)})
+    labels = sorted({image.session or "" for image in (*images.candidates, *images.anatomies)})
     units = []
-    for session in sorted(by_session, key=lambda label: label or ""):
+    for session in sorted({*by_session, *survey.refused}, key=lambda label: label or ""):
         if sessions is not None and session not in sessions:
             continue
         scans, refused = _scans(by_session[session], reader)
+        refused += survey.refused.get(session, ())
         if not scans and not refused:
             continue
-        anatomy, note = _choose_anatomy(images.anatomies, session, order, reader)
+        order = sorted({*labels, session or ""})
+        anatomies, note = _choose_anatomy(images.anatomies, session, order, reader)
+        notes = _anatomy_notes(survey, session, none_left=not anatomies)
         units.append(
             Unit(
                 subject=subject,
                 session=session,
-                scans=tuple(scans),
-                anatomy=anatomy,
-                refused=tuple(refused),
+                scans=tuple(_with_warning(scan, *notes) for scan in scans),
+                anatomy=anatomies[0] if anatomies else None,
+                refused=tuple(sorted(refused, key=lambda refusal: refusal.path)),
                 anatomy_note=note,
+                spare_anatomies=tuple(anatomies[1:]),
             )
         )
     if sessions is None:
@@ -358,13 +361,19 @@ def _units_of(
 
 def _empty_unit(folder: Path, subject: str, session: str | None, nothing: str) -> Unit:
     where = folder / f"ses-{session}" if session else folder
-    reason = nothing if where.is_dir() else "there is no such session"
+    reason = nothing if where.is_dir() else NO_SESSION
     return Unit(
         subject=subject,
         session=session,
         scans=(),
         refused=(Refusal(path=where, reason=reason, hint=_FIND_HINT),),
     )
+
+
+def _anatomy_notes(survey: Survey, session: str | None, *, none_left: bool) -> list[str]:
+    """Return what to say about T1w images that cannot be used, of all sessions if none can."""
+    sessions = list(survey.notes) if none_left else [session]
+    return [note for label in sessions for note in survey.notes.get(label, ())]
 
 
 def _with_warning(scan: Scan, *sentences: str) -> Scan:
@@ -374,7 +383,7 @@ def _with_warning(scan: Scan, *sentences: str) -> Scan:
 # --- scans -----------------------------------------------------------------------------
 
 
-def _scans(images: Iterable[_Image], reader: SidecarReader) -> tuple[list[Scan], list[Refusal]]:
+def _scans(images: Iterable[Image], reader: SidecarReader) -> tuple[list[Scan], list[Refusal]]:
     """Group the images of one session into scans, and turn away what is none."""
     refused: list[Refusal] = []
     groups: dict[tuple[Any, ...], list[_Screened]] = defaultdict(list)
@@ -389,6 +398,11 @@ def _scans(images: Iterable[_Image], reader: SidecarReader) -> tuple[list[Scan],
         if verdict.role == "refused":
             refused.append(Refusal(path=image.path, reason=verdict.reason, hint=verdict.hint))
             continue
+        if sidecar.unreadable:
+            # What it says may be a reason to refuse the image.
+            reason = "; ".join(sidecar.unreadable)
+            refused.append(Refusal(path=image.path, reason=reason, hint=sidecar.remedy))
+            continue
         key = (tuple(image.stem_entities.items()), image.name.suffix)
         groups[key].append(_Screened(image, sidecar, verdict.role))
     scans = []
@@ -400,16 +414,19 @@ def _scans(images: Iterable[_Image], reader: SidecarReader) -> tuple[list[Scan],
     return scans, sorted(refused, key=lambda refusal: refusal.path)
 
 
-def _misplaced(image: _Image) -> Refusal | None:
+def _misplaced(image: Image) -> Refusal | None:
     """Refuse an image whose name tells of another participant or session than its folder."""
     named = (image.name.entities.get("sub"), image.name.entities.get("ses"))
     if named == (image.subject, image.session):
         return None
     start = f"sub-{image.subject}_" + (f"ses-{image.session}_" if image.session else "")
+    near = nearest_name(image.path.name, subject=image.subject, session=image.session)
     return Refusal(
         path=image.path,
         reason="its name tells of another participant or session than its folder",
-        hint=f"the name should start with {start}, or the file lie elsewhere",
+        hint=f"the name should start with {start}"
+        + (f", as {near.name}" if near is not None else "")
+        + "; or move the file to the folder that its name tells of",
     )
 
 
@@ -423,9 +440,9 @@ def _group(members: Sequence[_Screened]) -> tuple[Scan | None, list[Refusal]]:
             refused.append(
                 Refusal(
                     path=phase.image.path,
-                    reason="it is a phase image without its magnitude image",
+                    reason="it is a phase image without a magnitude image that can be used",
                     hint="give the magnitude image of the same name, with part-mag in the "
-                    "place of part-phase",
+                    "place of part-phase; if it is there, see why it was refused",
                 )
             )
     if not magnitudes:
@@ -483,7 +500,7 @@ def _one_an_echo(
     return kept, refused
 
 
-def _place(image: _Image) -> str:
+def _place(image: Image) -> str:
     return f"{image.datatype}/{image.path.name}"
 
 
@@ -506,11 +523,12 @@ def _echo(
 ) -> Echo:
     prefix = "" if number is None else f"echo {number}: "
     seconds, problem = echo_time(magnitude.sidecar.metadata)
-    if problem:
+    if problem and "EchoTime" not in magnitude.sidecar.left_out:
         warnings.append(prefix + problem)
     warnings += magnitude.sidecar.warnings
     units = None
     if phase is not None:
+        warnings += phase.sidecar.warnings
         units = phase.sidecar.metadata.get("Units")
         if not isinstance(units, str) or units not in {"rad", "arbitrary"}:
             warnings.append(
@@ -531,7 +549,7 @@ def _scan_warnings(
     first: _Screened, magnitudes: Mapping[int | None, _Screened], echoes: Sequence[Echo]
 ) -> list[str]:
     warnings = []
-    if "MagneticFieldStrength" not in first.sidecar.metadata:
+    if "MagneticFieldStrength" not in {*first.sidecar.metadata, *first.sidecar.left_out}:
         warnings.append("MagneticFieldStrength is unknown")
     name = first.image.name
     if name.suffix == "MEGRE" and None in magnitudes:
@@ -567,12 +585,12 @@ def _scan_warnings(
 
 
 def _choose_anatomy(
-    anatomies: Sequence[_Image],
+    anatomies: Sequence[Image],
     session: str | None,
     order: Sequence[str],
     reader: SidecarReader,
-) -> tuple[Anatomy | None, str | None]:
-    """Choose the T1w image for a session, and say so where there was a choice.
+) -> tuple[list[Anatomy], str | None]:
+    """Rank the T1w images for a session, best first, and say so where there was a choice.
 
     The first by these rules, in turn: of the same session; else of the session nearest in
     the order of labels, the earlier of two; without contrast agent (``ce``); without
@@ -585,9 +603,9 @@ def _choose_anatomy(
         if image.name.entities.get("part", "mag") == "mag" and _misplaced(image) is None
     ]
     if not usable:
-        return None, None
+        return [], None
 
-    def rank(image: _Image) -> tuple[Any, ...]:
+    def rank(image: Image) -> tuple[Any, ...]:
         entities = image.name.entities
         distance = order.index(image.session or "") - order.index(session or "")
         run = entities.get("run", "0")
@@ -603,14 +621,21 @@ def _choose_anatomy(
         )
 
     best, *others = sorted(usable, key=rank)
-    anatomy = Anatomy(
-        path=best.path,
-        entities=best.stem_entities,
-        metadata=reader.read(best.path).metadata,
-    )
-    if best.session != session:
-        return anatomy, f"the T1w image is of another session: {best.path.name}"
+    sidecar = reader.read(best.path)
+    ranked = [
+        Anatomy(
+            path=image.path,
+            entities=image.stem_entities,
+            metadata=reader.read(image.path).metadata,
+        )
+        for image in (best, *others)
+    ]
+    notes = []
     rivals = [image.path.name for image in others if image.session == session]
-    if rivals:
-        return anatomy, f"of several T1w images {best.path.name} is used, not {', '.join(rivals)}"
-    return anatomy, None
+    if best.session != session:
+        notes.append(f"the T1w image is of another session: {best.path.name}")
+    elif rivals:
+        notes.append(f"of several T1w images {best.path.name} is used, not {', '.join(rivals)}")
+    # The T1w image serves as anatomy whatever its sidecar says.
+    notes += sidecar.unreadable
+    return ranked, "; ".join(notes) or None

@@ -229,6 +229,8 @@ class Unit:
     refused: tuple[Refusal, ...] = ()
     anatomy_note: str | None = None
     """What was to choose among the raw T1w images, for the report; None if nothing."""
+    spare_anatomies: tuple[Anatomy, ...] = ()
+    """The other usable T1w images, best first, for when ``anatomy`` cannot be processed."""
 
     def __post_init__(self) -> None:
         for scan in self.scans:

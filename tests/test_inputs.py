@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from cmbprep.derivatives import DerivativeFolder
 from cmbprep.errors import UsageError
-from cmbprep.inputs import FEW_PARTICIPANTS, find_units
+from cmbprep.index import FEW_PARTICIPANTS
+from cmbprep.inputs import find_units
 from cmbprep.scans import Refusal, Scan, Unit
 from cmbprep.selection import read_filter_file
 from tests.bidsdata import GRE_SIDECAR, make_dataset
@@ -131,7 +133,8 @@ def test_other_files_and_folders_are_never_looked_at(tmp_path: Path) -> None:
         [
             scan,
             "sub-01/anat/sub-01_FLAIR.nii.gz",
-            "sub-01/func/sub-01_task-rest_T2starw.nii.gz",
+            "sub-01/func/sub-01_task-rest_bold.nii.gz",
+            "sub-01/func/deeper/sub-01_T2starw.nii.gz",
             "sub-01/anat/extra/sub-01_acq-x_T2starw.nii.gz",
             *(f"{folder}/{scan}" for folder in ("derivatives/a", "sourcedata", "code", ".git")),
         ],
@@ -244,15 +247,56 @@ def test_choice_of_the_anatomy(tmp_path: Path, given: list[str], chosen: str) ->
     (unit,) = find_units(root, sessions=["2"])
     assert unit.anatomy is not None
     assert unit.anatomy.name == chosen
+    spares = [anatomy.path for anatomy in unit.spare_anatomies]
+    others = {root / f"sub-01/{path}.nii.gz" for path in given if "part-phase" not in path}
+    assert len(spares) == len(set(spares)) == len(others) - 1
+    assert {unit.anatomy.path, *spares} == others
     noted = any(chosen in warning for warning in unit.scans[0].warnings)
     same_session = [path for path in given if "ses-2" in path and "part-phase" not in path]
     assert noted == ("ses-2" not in chosen or len(same_session) > 1)
+
+
+def test_spare_anatomies_are_in_the_order_of_the_choice(tmp_path: Path) -> None:
+    images = [
+        "ses-2/anat/sub-01_ses-2_T2starw",
+        "ses-2/anat/sub-01_ses-2_ce-gd_T1w",
+        "ses-2/anat/sub-01_ses-2_run-10_T1w",
+        "ses-2/anat/sub-01_ses-2_run-2_T1w",
+        "ses-2/anat/sub-01_ses-2_part-real_T1w",
+        "ses-2/anat/sub-03_ses-2_T1w",
+        "ses-4/anat/sub-01_ses-4_T1w",
+        "ses-1/anat/sub-01_ses-1_T1w",
+    ]
+    root = make_dataset(tmp_path, {f"sub-01/{path}.nii": {"EchoTime": 0.003} for path in images})
+    (unit,) = find_units(root)
+    assert unit.anatomy is not None
+    ranked = [unit.anatomy, *unit.spare_anatomies]
+    assert [anatomy.name for anatomy in ranked] == [
+        "sub-01_ses-2_run-2_T1w",
+        "sub-01_ses-2_run-10_T1w",
+        "sub-01_ses-2_ce-gd_T1w",
+        "sub-01_ses-1_T1w",
+        "sub-01_ses-4_T1w",
+    ]
+    assert all(anatomy.metadata["EchoTime"] == 0.003 for anatomy in ranked)
+
+
+def test_derivatives_leave_the_spare_anatomies(tmp_path: Path) -> None:
+    images = [PLAIN, *(f"sub-01/anat/sub-01_run-{n}_T1w.nii.gz" for n in (1, 2, 3))]
+    root = make_dataset(tmp_path / "raw", images)
+    (tmp_path / "fmriprep/sub-01/anat").mkdir(parents=True)
+    folder = DerivativeFolder("fmriprep", tmp_path / "fmriprep")
+    (plain,) = find_units(root)
+    (unit,) = find_units(root, derivatives=[folder])
+    assert len(unit.spare_anatomies) == 2
+    assert unit.spare_anatomies == plain.spare_anatomies
 
 
 def test_a_participant_without_t1w_has_no_anatomy(tmp_path: Path) -> None:
     root = make_dataset(tmp_path, [PLAIN, "sub-02/anat/sub-02_T1w.nii.gz"])
     (unit,) = find_units(root, participants=["01"])
     assert unit.anatomy is None
+    assert unit.spare_anatomies == ()
 
 
 # --- metadata --------------------------------------------------------------------------
@@ -301,7 +345,7 @@ def test_one_sidecar_for_all_echoes_and_parts(tmp_path: Path) -> None:
     ("sidecar", "time", "warning"),
     [
         ({"EchoTime": 25}, 0.025, "milliseconds"),
-        ({"EchoTime": "0.025"}, 0.025, None),
+        ({"EchoTime": "0.025"}, 0.025, "is a text and is read as 0.025 seconds"),
         ({"EchoTime": 0}, None, "left out"),
         ({"EchoTime": [0.02, 0.03]}, None, "left out"),
         ({"EchoTime": float("nan")}, None, "left out"),
@@ -327,10 +371,13 @@ def test_a_missing_sidecar_is_a_warning(tmp_path: Path) -> None:
     assert "sub-01_T2starw.nii.gz has no sidecar" in warnings
 
 
-def test_a_broken_sidecar_is_a_warning_that_names_it(tmp_path: Path) -> None:
+def test_a_scan_with_a_broken_sidecar_is_refused(tmp_path: Path) -> None:
     root = make_dataset(tmp_path, [PLAIN])
     (root / "sub-01/anat/sub-01_T2starw.json").write_text('{"EchoTime": 0.0')
-    assert any("sub-01_T2starw.json cannot be read" in text for text in only_scan(root).warnings)
+    refusal = only_refusal(root)
+    assert refusal.path == root / PLAIN
+    assert "sub-01/anat/sub-01_T2starw.json cannot be used" in refusal.reason
+    assert "sub-01_T2starw.json: correct it" in refusal.hint
 
 
 # --- refusals --------------------------------------------------------------------------
@@ -349,9 +396,9 @@ def test_a_broken_sidecar_is_a_warning_that_names_it(tmp_path: Path) -> None:
         ("anat/sub-01_swi", {"ImageType": ["DERIVED", "PROJECTION IMAGE"]}, "projection"),
         ("anat/sub-01_swi", {"SeriesDescription": "mIP_Images(SW)"}, "projection"),
         ("anat/sub-01_swi", {"SliceThickness": 16, "SpacingBetweenSlices": 2}, "projection"),
-        ("anat/sub-01_part-phase_T2starw", {}, "without its magnitude"),
+        ("anat/sub-01_part-phase_T2starw", {}, "without a magnitude image"),
         ("anat/sub-01_swi", {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "phase image"),
-        ("anat/sub-01_part-mag_swi", {"ImageType": "ORIGINAL\\PRIMARY\\PHASE"}, "phase image"),
+        ("anat/sub-01_part-mag_swi", {"ImageType": "ORIGINAL\\PRIMARY\\PHASE"}, "says magnitude"),
         ("anat/sub-01_rec-phase_swi", {}, "phase image"),
         ("swi/sub-01_acq-pha_GRE", {}, "phase image"),
         ("swi/sub-01_phase", {}, "phase image"),
@@ -403,6 +450,10 @@ def test_what_is_not_refused(tmp_path: Path, name: str, sidecar: dict[str, objec
         ("anat/sub-01_flip-1_swi.nii.gz", "anat/sub-01_flip-2_swi.nii.gz"),
         ("anat/sub-01_echo-1_swi.nii.gz", "anat/sub-01_swi.nii.gz"),
         ("anat/sub-01_echo-1_swi.nii.gz", "anat/sub-01_echo-01_swi.nii.gz"),
+        ("anat/sub-01_desc-a_T2starw.nii", "anat/sub-01_desc-b_T2starw.nii"),
+        ("anat/sub-01_desc-a_T2starw.nii.gz", "swi/sub-01_desc-a_T2starw.nii"),
+        ("anat/sub-01_acq-0.8mm_T2starw.nii.gz", "anat/sub-01_acq-0.8mm_extra_T2starw.nii.gz"),
+        ("swi/sub-01_GRE.nii.gz", "swi/sub-01_combined_GRE.nii"),
     ],
 )
 def test_one_of_two_files_with_the_same_entities_is_refused(
@@ -413,7 +464,10 @@ def test_one_of_two_files_with_the_same_entities_is_refused(
     root = make_dataset(tmp_path, [f"sub-01/{refused}", f"sub-01/{kept}"])
     (unit,) = find_units(root)
     assert [scan.source for scan in unit.scans] == [root / "sub-01" / kept]
-    assert [refusal.path for refusal in unit.refused] == [root / "sub-01" / refused]
+    (refusal,) = unit.refused
+    assert refusal.path == root / "sub-01" / refused
+    if "echo-1_" not in kept or "echo-01" in refused:
+        assert kept in refusal.reason
 
 
 def test_a_phase_image_of_an_echo_without_magnitude_is_refused(tmp_path: Path) -> None:
@@ -529,7 +583,7 @@ def test_no_participants(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "no dataset_description.json"),
-        ("{", "not readable as JSON"),
+        ("{", "cannot be read as JSON"),
         ('{"BIDSVersion": "1.10.0"}', "Name is missing"),
         ('{"Name": "x"}', "BIDSVersion is missing"),
         (
@@ -552,11 +606,11 @@ def test_the_description_is_checked_unless_told_not_to(
     assert names(find_units(root, validate=False)) == ["sub-01_T2starw"]
 
 
-@pytest.mark.parametrize("validate", [True, False])
-def test_a_description_that_is_no_object(tmp_path: Path, validate: bool) -> None:
+def test_a_description_that_is_no_object(tmp_path: Path) -> None:
     (make_dataset(tmp_path, [PLAIN]) / "dataset_description.json").write_text("[1]")
     with pytest.raises(UsageError, match="not a JSON object"):
-        find_units(tmp_path, validate=validate)
+        find_units(tmp_path)
+    assert names(find_units(tmp_path, validate=False)) == ["sub-01_T2starw"]
 
 
 def test_a_participants_folder_given_as_the_dataset(tmp_path: Path) -> None:
@@ -613,6 +667,39 @@ def test_filters_choose_the_anatomy(varied: Path) -> None:
     assert unit.anatomy.name == "sub-01_rec-x_T1w"
 
 
+def test_a_filter_that_matches_nothing_is_named_with_its_kind(
+    varied: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    filters = {
+        "t2starw": {"acquisition": "c"},
+        "swi": {"acquisition": None},
+        "megre": {"run": 1},
+        "t1w": {"reconstruction": "y"},
+    }
+    (unit,) = find_units(varied, filters=filters)
+    assert names([unit]) == ["sub-01_swi"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the filter for 't2starw' matches none of the 3 images of that kind",
+        "the filter for 't1w' matches none of the 2 images of that kind",
+    ]
+
+
+@pytest.mark.parametrize("size", [1, FEW_PARTICIPANTS + 1])
+def test_images_are_counted_over_all_participants(
+    tmp_path: Path, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [f"sub-{n:02}/anat/sub-{n:02}_run-{r}_swi.nii" for n in range(size) for r in (1, 2)]
+    root = make_dataset(tmp_path, images)
+    filters = {"swi": {"run": 3}, "megre": {"run": 3}}
+    with pytest.raises(UsageError) as e:
+        find_units(root, filters=filters)
+    wanted = f"the filter for 'swi' matches none of the {2 * size} images of that kind"
+    assert wanted in e.value.message
+    assert "there is no image of the kind 'megre'" in e.value.message
+    assert wanted in caplog.text
+    assert "megre" not in caplog.text
+
+
 def test_filters_that_leave_nothing(varied: Path) -> None:
     nothing = {kind: {"session": "9"} for kind in ("t2starw", "swi")}
     with pytest.raises(UsageError, match="passes the filter file"):
@@ -624,9 +711,9 @@ def test_filters_that_leave_nothing(varied: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not readable"),
+        ("{", "cannot be read as JSON"),
         ("[]", "not a JSON object"),
-        ('{"bold": {}}', "'bold'.*t2starw, megre, swi, t1w"),
+        ('{"brain": {}}', "'brain'.*t2starw, megre, swi, t1w"),
         ('{"swi": "x"}', "'swi' is not an object"),
         ('{"swi": {"aquisition": "x"}}', "'aquisition'.*did you mean 'acquisition'"),
         ('{"swi": {"run": {"a": 1}}}', "'run' has the value"),
