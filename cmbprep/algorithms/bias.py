@@ -81,7 +81,12 @@ def otsu_threshold(values: NDArray[np.floating], bins: int = 256) -> float:
     voxels do not decide.
     """
     top = float(np.percentile(values, 99.5))
-    counts, edges = np.histogram(np.minimum(values, top), bins=bins)
+    clipped = np.minimum(values, top)
+    try:
+        counts, edges = np.histogram(clipped, bins=bins)
+    except ValueError:
+        # They differ by less than their precision: one class, and all of it is foreground.
+        return float(clipped.min())
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts).astype(np.float64)
     above = below[-1] - below

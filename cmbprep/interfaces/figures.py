@@ -1,8 +1,13 @@
-"""Nodes that draw the figures of the reports."""
+"""Nodes that draw the figures of the reports.
+
+A figure is an extra: one that cannot be drawn is named by its node, which ends all the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +22,16 @@ from nipype.interfaces.base import (
 from cmbprep.algorithms.grids import Grid, working_grid
 from cmbprep.algorithms.itk import image_grid
 from cmbprep.algorithms.transforms import PointMap, apply_transforms, read_transform
-from cmbprep.lesions import read_lesions
+from cmbprep.lesions import Lesion, read_lesions
 from cmbprep.outputs import write_text
 from cmbprep.reports.figures import bias_figure, mask_figure, registration_figure, zones_figure
+from cmbprep.reports.guarded import draw_all, once
 from cmbprep.reports.lesion_figures import lesion_figure, overview_figure
 from cmbprep.zones import get_scheme
 
 from .files import load_image, voxels
 
-__all__ = ["DrawImage", "DrawLesions", "DrawRegistration"]
+__all__ = ["DrawFigures", "DrawImage", "DrawLesions", "DrawRegistration"]
 
 #: Voxel size at which registrations are drawn, mm: finer cannot be seen in a mosaic.
 DRAWN_SPACING = 2.0
@@ -33,6 +39,44 @@ DRAWN_SPACING = 2.0
 
 class _FiguresOutput(TraitedSpec):
     figures = traits.List(traits.Str(), desc="SVG files")
+    missing_figures = traits.Dict(desc="figure's file name -> why it could not be drawn")
+
+
+class DrawFigures(SimpleInterface):
+    """Draw figures into the folder of a node; the parent of all nodes that draw.
+
+    Its outputs are the ``figures`` that could be drawn and the ``missing_figures``.
+    """
+
+    output_spec = _FiguresOutput
+    _given_up: str | None = None
+
+    def give_up(self, reason: str) -> None:
+        """Draw nothing, for this reason; the engine asks for it when drawing kills the process."""
+        self._given_up = reason
+
+    def draw(self, runtime: Any, figures: Mapping[str, Callable[[], str]]) -> Any:
+        """Draw each figure under a guard.
+
+        Parameters
+        ----------
+        runtime
+            Of the node.
+        figures
+            File name -> function that reads what it needs and returns the SVG.
+        """
+
+        def keep(name: str, figure: str) -> str:
+            return str(write_text(Path(runtime.cwd) / name, figure))
+
+        if self._given_up is not None:
+            figures, missing = {}, dict.fromkeys(figures, self._given_up)
+        else:
+            missing = {}
+        drawn, failed = draw_all(figures, keep)
+        self._results["figures"] = list(drawn.values())
+        self._results["missing_figures"] = {**missing, **failed}
+        return runtime
 
 
 class _DrawImageInput(BaseInterfaceInputSpec):
@@ -44,25 +88,32 @@ class _DrawImageInput(BaseInterfaceInputSpec):
     suffix = traits.Str(mandatory=True)
 
 
-class DrawImage(SimpleInterface):
+class DrawImage(DrawFigures):
     """Draw bias correction and brain mask of an image."""
 
     input_spec = _DrawImageInput
-    output_spec = _FiguresOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         given = self.inputs
-        after = load_image(given.after)
-        data, mask = np.asarray(after.dataobj, dtype=np.float32), voxels(given.mask, bool)
         name = f"{given.src}_desc-{{}}_{given.suffix}.svg"
-        bias = bias_figure(
-            voxels(given.before), data, after.affine, mask, field=voxels(given.field)
+
+        @once
+        def read() -> tuple[Any, Any, Any]:
+            after = load_image(given.after)
+            data = np.asarray(after.dataobj, dtype=np.float32)
+            return data, after.affine, voxels(given.mask, bool)
+
+        def bias() -> str:
+            data, affine, mask = read()
+            return bias_figure(voxels(given.before), data, affine, mask, field=voxels(given.field))
+
+        return self.draw(
+            runtime,
+            {
+                name.format("bias"): bias,
+                name.format("mask"): lambda: mask_figure(*read()),
+            },
         )
-        self._results["figures"] = [
-            _write(runtime, name.format("bias"), bias),
-            _write(runtime, name.format("mask"), mask_figure(data, after.affine, mask)),
-        ]
-        return runtime
 
 
 class _DrawRegistrationInput(BaseInterfaceInputSpec):
@@ -76,13 +127,15 @@ class _DrawRegistrationInput(BaseInterfaceInputSpec):
     file_name = traits.Str(mandatory=True)
 
 
-class DrawRegistration(SimpleInterface):
+class DrawRegistration(DrawFigures):
     """Draw two registered images, one above the other."""
 
     input_spec = _DrawRegistrationInput
-    output_spec = _FiguresOutput
 
     def _run_interface(self, runtime: Any) -> Any:
+        return self.draw(runtime, {self.inputs.file_name: self._figure})
+
+    def _figure(self) -> str:
         given = self.inputs
         fixed = load_image(given.fixed)
         grid = working_grid(image_grid(fixed).shape, fixed.affine, DRAWN_SPACING)
@@ -91,7 +144,7 @@ class DrawRegistration(SimpleInterface):
             f"brain of {given.fixed_name}": _on(given.fixed_mask, grid, (), "nearest"),
             f"brain of {given.moving_name}": _on(given.moving_mask, grid, chain, "nearest"),
         }
-        figure = registration_figure(
+        return registration_figure(
             _on(given.fixed, grid, ()),
             _on(given.moving, grid, chain),
             grid.affine,
@@ -99,8 +152,6 @@ class DrawRegistration(SimpleInterface):
             fixed_name=given.fixed_name,
             moving_name=given.moving_name,
         )
-        self._results["figures"] = [_write(runtime, given.file_name, figure)]
-        return runtime
 
 
 class _DrawLesionsInput(BaseInterfaceInputSpec):
@@ -114,45 +165,51 @@ class _DrawLesionsInput(BaseInterfaceInputSpec):
     suffix = traits.Str(mandatory=True)
 
 
-class DrawLesions(SimpleInterface):
+class DrawLesions(DrawFigures):
     """Draw the zones, all lesions at a glance, and each lesion in three planes."""
 
     input_spec = _DrawLesionsInput
-    output_spec = _FiguresOutput
 
     def _run_interface(self, runtime: Any) -> Any:
         given = self.inputs
-        scan = load_image(given.in_file)
-        data, affine = np.asarray(scan.dataobj, dtype=np.float32), scan.affine
-        mask, labels = voxels(given.mask, bool), voxels(given.dseg, np.int32)
-        lesions = read_lesions(Path(given.table))
-        regions = get_scheme(given.scheme).by_index
-        figures = {
-            "zones": zones_figure(
-                data,
-                affine,
+        table = once(lambda: read_lesions(Path(given.table)))
+
+        @once
+        def scan() -> tuple[Any, Any]:
+            image = load_image(given.in_file)
+            return np.asarray(image.dataobj, dtype=np.float32), image.affine
+
+        @once
+        def parts() -> tuple[Any, Any]:
+            return voxels(given.mask, bool), voxels(given.dseg, np.int32)
+
+        def zones() -> str:
+            regions = get_scheme(given.scheme).by_index
+            return zones_figure(
+                *scan(),
                 voxels(given.atlas, np.uint8),
                 {index: region.colour for index, region in regions.items()},
                 {index: region.name for index, region in regions.items()},
-            ),
-            "overview": overview_figure(data, affine, labels, lesions, mask=mask),
-        }
-        for lesion in lesions:
-            others = [other for other in lesions if other is not lesion]
-            figures[f"lesion{lesion.index:03d}"] = lesion_figure(
-                data, affine, labels, lesion, others, mask=mask
             )
-        self._results["figures"] = [
-            _write(runtime, f"{given.src}_desc-{what}_{given.suffix}.svg", figure)
-            for what, figure in figures.items()
-        ]
-        return runtime
+
+        def overview() -> str:
+            mask, labels = parts()
+            return overview_figure(*scan(), labels, table(), mask=mask)
+
+        def close_up(lesion: Lesion) -> str:
+            mask, labels = parts()
+            others = [other for other in table() if other is not lesion]
+            return lesion_figure(*scan(), labels, lesion, others, mask=mask)
+
+        figures: dict[str, Callable[[], str]] = {"zones": zones, "overview": overview}
+        # Without the table nobody knows which lesions there are; the overview says why.
+        with suppress(Exception):
+            for lesion in table():
+                figures[f"lesion{lesion.index:03d}"] = partial(close_up, lesion)
+        name = f"{given.src}_desc-{{}}_{given.suffix}.svg"
+        return self.draw(runtime, {name.format(what): how for what, how in figures.items()})
 
 
 def _on(path: str, grid: Grid, chain: Sequence[PointMap], how: str = "linear") -> Any:
     image = load_image(path)
     return np.asarray(apply_transforms(image, grid, chain, interpolation=how).dataobj)
-
-
-def _write(runtime: Any, name: str, figure: str) -> str:
-    return str(write_text(Path(runtime.cwd) / name, figure))

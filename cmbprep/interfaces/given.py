@@ -11,15 +11,16 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, Trai
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cmbprep.algorithms.grids import Grid, working_grid
+from cmbprep.algorithms.grids import Grid, same_grid, working_grid
 from cmbprep.algorithms.itk import image_grid
 from cmbprep.algorithms.sampling import sample_transform
 from cmbprep.algorithms.transforms import apply_transforms, write_transform
 from cmbprep.errors import ScanError
-from cmbprep.images import check_image
-from cmbprep.outputs import write_image, write_text
+from cmbprep.images import check_image, open_image, read_scan_image
+from cmbprep.outputs import write_image
 from cmbprep.reports.figures import mask_figure
 
+from .figures import DrawFigures
 from .files import load_image, save_like, voxels
 
 __all__ = ["DrawMask", "ReadGivenMask", "ReadGivenT1w", "ReadGivenTransforms", "load_given"]
@@ -38,6 +39,16 @@ def load_given(path: str) -> nib.Nifti1Image:
     ScanError
         If it cannot be read.
     """
+    return _open_given(path)[0]
+
+
+def _open_given(path: str) -> tuple[nib.Nifti1Image, tuple[str, ...]]:
+    """Open an image of another program, and return what was corrected in its header."""
+    if _is_nifti(path):
+        try:
+            return open_image(Path(path))
+        except ScanError as error:
+            raise _not_used(error) from error
     try:
         image: Any = nib.load(path)
         data, affine = np.asanyarray(image.dataobj), image.affine
@@ -48,11 +59,19 @@ def load_given(path: str) -> nib.Nifti1Image:
             path=path,
             hint="make it again, or leave its folder out of --derivatives",
         ) from error
-    if isinstance(image, nib.Nifti1Image):
-        return image
     converted = nib.Nifti1Image(data, affine)
     converted.header.set_xyzt_units("mm")
-    return converted
+    return converted, ()
+
+
+def _is_nifti(path: str) -> bool:
+    return path.endswith((".nii", ".nii.gz"))
+
+
+def _not_used(error: ScanError) -> ScanError:
+    """Add to an error what can be done about a file of another program."""
+    hint = f"{error.hint}, or leave its folder out of --derivatives"
+    return ScanError(error.message, path=error.path, hint=hint)
 
 
 class _ReadGivenT1wInput(BaseInterfaceInputSpec):
@@ -72,7 +91,13 @@ class ReadGivenT1w(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         path = self.inputs.in_file
-        image, warnings = check_image(load_given(path), Path(path), role="T1w")
+        if _is_nifti(path):
+            try:
+                image, warnings = read_scan_image(Path(path), role="T1w")
+            except ScanError as error:
+                raise _not_used(error) from error
+        else:
+            image, warnings = check_image(load_given(path), Path(path), role="T1w")
         self._results["out_file"] = str(write_image(Path(runtime.cwd) / "t1w.nii.gz", image))
         self._results["warnings"] = list(warnings)
         return runtime
@@ -85,6 +110,7 @@ class _ReadGivenMaskInput(BaseInterfaceInputSpec):
 
 class _ReadGivenMaskOutput(TraitedSpec):
     brain_mask = traits.Str(desc="on the grid of the image")
+    warnings = traits.List(traits.Str(), desc="what was corrected in the header of the mask")
 
 
 class ReadGivenMask(SimpleInterface):
@@ -95,7 +121,8 @@ class ReadGivenMask(SimpleInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         like = load_image(self.inputs.like)
-        mask = _on_grid(load_given(self.inputs.in_file), image_grid(like)) > 0.5
+        image, warnings = _open_given(self.inputs.in_file)
+        mask = _on_grid(image, image_grid(like)) > 0.5
         if not mask.any():
             raise ScanError(
                 "the brain mask is empty, or lies beside the image",
@@ -105,13 +132,13 @@ class ReadGivenMask(SimpleInterface):
         filled = ndimage.binary_fill_holes(mask).astype(np.uint8)
         out = Path(runtime.cwd) / "brain_mask.nii.gz"
         self._results["brain_mask"] = save_like(out, filled, like)
+        self._results["warnings"] = [f"brain mask given: {text}" for text in warnings]
         return runtime
 
 
 def _on_grid(image: nib.Nifti1Image, grid: Grid) -> NDArray[Any]:
-    """Give an image's values at the voxels of a grid in the same space."""
-    same = image.shape[:3] == grid.shape and np.allclose(image.affine, grid.affine, atol=1e-3)
-    if same:
+    """Return an image's values at the voxels of a grid in the same space."""
+    if same_grid(image.shape, image.affine, grid.shape, grid.affine):
         return np.asarray(image.dataobj).reshape(grid.shape)
     return np.asarray(apply_transforms(image, grid, (), interpolation="nearest").dataobj)
 
@@ -176,20 +203,15 @@ class _DrawMaskInput(BaseInterfaceInputSpec):
     file_name = traits.Str(mandatory=True)
 
 
-class _DrawMaskOutput(TraitedSpec):
-    figures = traits.List(traits.Str(), desc="SVG file")
-
-
-class DrawMask(SimpleInterface):
+class DrawMask(DrawFigures):
     """Draw a brain mask on its image."""
 
     input_spec = _DrawMaskInput
-    output_spec = _DrawMaskOutput
 
     def _run_interface(self, runtime: Any) -> Any:
+        return self.draw(runtime, {self.inputs.file_name: self._figure})
+
+    def _figure(self) -> str:
         image = load_image(self.inputs.in_file)
         data = np.asarray(image.dataobj, dtype=np.float32)
-        figure = mask_figure(data, image.affine, voxels(self.inputs.mask, bool))
-        path = write_text(Path(runtime.cwd) / self.inputs.file_name, figure)
-        self._results["figures"] = [str(path)]
-        return runtime
+        return mask_figure(data, image.affine, voxels(self.inputs.mask, bool))

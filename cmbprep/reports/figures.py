@@ -18,6 +18,7 @@ from .sections import (
     Crop,
     Plane,
     Volume,
+    as_float,
     colour_map,
     contour_path,
     encode_picture,
@@ -25,7 +26,7 @@ from .sections import (
     spread,
 )
 from .sheet import SIDES, WIDTH, Box, Painter, Sheet, draw_grey, new_sheet
-from .svg import Canvas
+from .svg import Canvas, shorten
 
 __all__ = [
     "bias_figure",
@@ -39,6 +40,8 @@ __all__ = [
 
 #: Voxel size at which the head is outlined for the picture of the field, mm.
 HEAD_SPACING = 4.0
+#: Largest range of the field's colours, octaves: no coil's field is wider.
+MAX_REACH = 10.0
 #: On hover the second picture blinks over the first, as in a comparison by flicker.
 FLICKER = (
     ".cmb-over{opacity:0}"
@@ -95,7 +98,7 @@ def bias_figure(
     inside = first.on_same_grid(mask) if mask is not None and np.any(mask) else None
     shown, core = spread(first, inside)
     low, high = foreground_window(second, inside, (0.5, 99.0))
-    window = (0.0 if low > 0 else low, high * 1.1)
+    window = (0.0 if low > 0 else low, high * 1.1 if high > 0 else high)
     sheet = new_sheet(
         "Bias correction",
         "Sections before correction, after it, and the field that was divided out.",
@@ -150,10 +153,10 @@ def _field_painter(
     def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
         with np.errstate(all="ignore"):
             if divisor is not None:
-                logs = np.log2(np.asarray(divisor.section(plane, index, shown), np.float32))
+                logs = np.log2(as_float(divisor.section(plane, index, shown)))
             else:
-                top = np.asarray(first.section(plane, index, shown), np.float32)
-                logs = np.log2(top / np.asarray(second.section(plane, index, shown), np.float32))
+                top = as_float(first.section(plane, index, shown))
+                logs = np.log2(top / as_float(second.section(plane, index, shown)))
         known = np.isfinite(logs) & head.section(plane, index, shown)
         pixels = colour_map(0.5 + np.where(known, logs, 0.0) / (2 * reach), FIELD_STOPS)
         pixels[~known] = 13, 17, 23
@@ -174,10 +177,14 @@ def _head(volume: Volume, inside: Volume | None) -> Volume:
 
     spacing = volume.frame.spacing
     step = np.maximum(np.round(HEAD_SPACING / spacing), 1).astype(int)
-    values = np.nan_to_num(np.asarray(volume.data, np.float32), posinf=0, neginf=0)
-    # The mean of each block: a thin scalp would fall between single voxels.
-    thinned = tuple(slice(int(n) // 2, None, int(n)) for n in step)
-    coarse = ndimage.uniform_filter(values, step, mode="nearest")[thinned]
+    values = np.nan_to_num(as_float(volume.data), posinf=0, neginf=0)
+    # The mean of each block: a thin scalp would fall between single voxels. The last block of an
+    # axis may be incomplete; its middle is then nearer than half a block, or the last voxel.
+    middles = [
+        np.minimum(np.arange(0, size, n) + n // 2, size - 1)
+        for size, n in zip(values.shape, step.tolist(), strict=True)
+    ]
+    coarse = ndimage.uniform_filter(values, step, mode="nearest")[np.ix_(*middles)]
     head: NDArray = np.ones(coarse.shape, bool)
     if (coarse > 0).any():
         head = head_mask(coarse, spacing * step)
@@ -194,15 +201,16 @@ def _head(volume: Volume, inside: Volume | None) -> Volume:
 def _field_reach(first: Volume, second: Volume, inside: Volume | None) -> float:
     """Half the range of the field's colours, in octaves."""
     step = tuple(slice(None, None, max(1, size // 64)) for size in first.frame.shape)
-    top = np.asarray(first.data[step], dtype=np.float32)
-    bottom = np.asarray(second.data[step], dtype=np.float32)
+    top, bottom = as_float(first.data[step]), as_float(second.data[step])
     known = (top > 0) & (bottom > 0)
     if inside is not None:
         known &= inside.data[step] > 0
-    if not known.any():
+    with np.errstate(all="ignore"):
+        logs = np.abs(np.log2(top[known] / bottom[known]))
+    logs = logs[np.isfinite(logs)]
+    if logs.size == 0:
         return 1.0
-    logs = np.abs(np.log2(top[known] / bottom[known]))
-    return float(max(0.25, np.ceil(4 * np.percentile(logs, 98)) / 4))
+    return float(np.clip(np.ceil(4 * np.percentile(logs, 98)) / 4, 0.25, MAX_REACH))
 
 
 def _colour_bar(sheet: Sheet, reach: float) -> None:
@@ -303,7 +311,9 @@ def registration_figure(
         sheet.row(plane, indices, columns, registered)
         sheet.canvas.close_group()
         sheet.top += 6
-    sheet.legend(list(zip(CONTOURS, masks, strict=False)), SIDES)
+    for line in _legend_lines(list(zip(CONTOURS, masks, strict=False))):
+        sheet.legend(line)
+    sheet.legend((), SIDES)
     return sheet.finish()
 
 
@@ -389,7 +399,7 @@ def zones_figure(
 
 def _region_overlay(section: NDArray, box: Box, table: NDArray) -> tuple[str, tuple[int, int]]:
     """Colour the regions of a section: faint inside, solid at their borders."""
-    columns, rows = round(box[2] * 1.5), round(box[3] * 1.5)
+    columns, rows = (max(1, round(size * 1.5)) for size in box[2:])
     down = np.minimum((np.arange(rows) + 0.5) * section.shape[0] / rows, section.shape[0] - 1)
     over = np.minimum((np.arange(columns) + 0.5) * section.shape[1] / columns, section.shape[1] - 1)
     labels = np.asarray(section)[np.ix_(down.astype(int), over.astype(int))].astype(np.int64)
@@ -407,7 +417,8 @@ def _legend_lines(entries: list[tuple[str, str]]) -> list[list[tuple[str, str]]]
     """Break a legend into lines that fit the width."""
     lines: list[list[tuple[str, str]]] = [[]]
     used = 0.0
-    for entry in entries:
+    for colour, name in entries:
+        entry = colour, shorten(name, 150)
         width = 33 + 7.2 * len(entry[1])
         if lines[-1] and used + width > WIDTH - 20:
             lines.append([])

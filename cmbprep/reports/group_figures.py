@@ -12,13 +12,15 @@ from .sections import (
     PLANES,
     Plane,
     Volume,
+    as_float,
     colour_map,
     encode_picture,
     foreground_window,
     spread,
+    thin,
 )
 from .sheet import GAP, SIDES, WIDTH, Box, draw_grey, new_sheet
-from .svg import Canvas
+from .svg import Canvas, shorten
 
 __all__ = ["COUNT_CLASSES", "classify_counts", "count_figure", "frequency_figure"]
 
@@ -69,8 +71,8 @@ def count_figure(groups: Sequence[tuple[str, str, Sequence[int]]], *, columns: i
     )
     for number, (title, line, counts) in enumerate(groups):
         left, top = (number % columns) * cell + 16, (number // columns) * height + 8
-        canvas.text((left, top + 14), _shorten(title, 52), size=12, weight="600")
-        line = _shorten(f"{len(counts)} participants · {line}".rstrip(" ·"), 60)
+        canvas.text((left, top + 14), shorten(title, 52), size=12, weight="600")
+        line = shorten(f"{len(counts)} participants · {line}".rstrip(" ·"), 60)
         canvas.text((left, top + 29), line, size=11, colour=QUIET)
         _bars(canvas, (left, top + 34, cell - 32, chart), classify_counts(counts))
     return canvas.render()
@@ -91,10 +93,6 @@ def _bars(canvas: Canvas, box: Box, numbers: Sequence[int]) -> None:
             share = f"{number}" if total < 1000 else f"{100 * number / total:.0f}%"
             canvas.text((middle, base - tall - 4), share, size=10.5, anchor="middle")
     canvas.path(f"M{left:.1f} {base:.1f}h{width:.1f}", "#30363d", width=1)
-
-
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1].rstrip(" ·") + "…"
 
 
 def frequency_figure(
@@ -119,7 +117,8 @@ def frequency_figure(
     str
         The figure as SVG.
     """
-    values = Volume.of(np.asarray(frequency, dtype=np.float32), affine)
+    shares = np.clip(np.nan_to_num(as_float(frequency)), 0.0, None)
+    values = Volume.of(shares, affine)
     image = values if background is None else values.on_same_grid(background)
     shown, core = spread(image, None)
     window = (0.0, 1.1 * foreground_window(image, None, (1.0, 99.0))[1])
@@ -129,7 +128,8 @@ def frequency_figure(
     def paint(reach: int) -> object:
         def draw(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
             if background is not None:
-                draw_grey(canvas, box, 0.8 * image.section(plane, index, shown), window)
+                section = as_float(image.section(plane, index, shown))
+                draw_grey(canvas, box, np.float32(0.8) * section, window)
             else:
                 canvas.rectangle(box, fill="#161b22")
             slab = [
@@ -139,7 +139,8 @@ def frequency_figure(
                     min(shown.high[plane.normal], index + reach + 1),
                 )
             ]
-            uri, size = encode_picture(_heat(np.max(slab, axis=0) / top), lossless=True)
+            highest = thin(np.max(slab, axis=0), box)
+            uri, size = encode_picture(_heat(highest / top), lossless=True)
             canvas.picture(uri, size, box)
 
         return draw

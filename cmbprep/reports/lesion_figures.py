@@ -16,17 +16,24 @@ from .sections import (
     Frame,
     Plane,
     Volume,
+    as_float,
     contour_path,
     encode_picture,
     foreground_window,
     grey_levels,
     outline_path,
+    percentile,
     spread,
 )
 from .sheet import GAP, SIDES, WIDTH, Box, draw_grey, mark_sides
 from .svg import Canvas
 
 __all__ = ["describe_lesion", "lesion_figure", "overview_figure"]
+
+#: Height of the projections at most, in pixels of the drawing.
+TALLEST = 900.0
+#: Pixels of the drawing for one millimetre in the projections, at most.
+WIDEST_MM = 24.0
 
 
 def describe_lesion(lesion: Lesion) -> str:
@@ -119,6 +126,8 @@ def lesion_figure(
     for column, plane in enumerate(PLANES.values()):
         at = middle[plane.normal]
         section = volume.section(plane, at, crop)
+        # No more pixels than can be told apart, however fine the scan is.
+        section = section[tuple(slice(None, None, 1 + n // 640) for n in section.shape)]
         cut = marked.section(plane, at, crop)
         uri, size = encode_picture(grey_levels(section, close), lossless=True)
         for outlined in (False, True):
@@ -171,9 +180,9 @@ def _close_window(volume: Volume, crop: Crop, window: tuple[float, float]) -> tu
     level is shared, so that a lesion looks as dark as it is against its surroundings.
     """
     block = tuple(slice(low, high) for low, high in zip(crop.low, crop.high, strict=True))
-    values = np.nan_to_num(np.asarray(volume.data[block], dtype=np.float32))
+    values = np.nan_to_num(as_float(volume.data[block]))
     low, high = window
-    bright = float(np.percentile(values, 98))
+    bright = float(percentile(values, 98))
     return low, max(1.1 * bright, low + 0.2 * (high - low))
 
 
@@ -183,7 +192,8 @@ def _fit(frame: Frame, crop: Crop, plane: Plane, cell: Box) -> Box:
     up = crop.size(plane.up) * frame.spacing[plane.up]
     left, top, width, height = cell
     scale = min(width / across, height / up)
-    w, h = across * scale, up * scale
+    # A section of one thin slice, or of a column of voxels, is still to be seen.
+    w, h = max(across * scale, 1.0), max(up * scale, 1.0)
     return (left + (width - w) / 2, top + (height - h) / 2, w, h)
 
 
@@ -234,11 +244,15 @@ def _ticks(canvas: Canvas, plane: Plane, crop: Crop, box: Box, centre: NDArray) 
 
 def _scale_bar(canvas: Canvas, frame: Frame, plane: Plane, crop: Crop, box: Box) -> None:
     left, top, width, height = box
-    length = 10.0 * width / (crop.size(plane.across) * frame.spacing[plane.across])
+    scale = width / (crop.size(plane.across) * frame.spacing[plane.across])
+    # The longest that fits; none in a section of a few small voxels.
+    size = next((size for size in (10.0, 1.0, 0.1) if size * scale <= width), None)
+    if size is None:
+        return
     right, bottom = left + width - 6, top + height - 7
-    canvas.path(f"M{right:.1f} {bottom:.1f}h{-length:.1f}", "#f0f6fc", width=2)
+    canvas.path(f"M{right:.1f} {bottom:.1f}h{-size * scale:.1f}", "#f0f6fc", width=2)
     canvas.text(
-        (right, bottom - 4), "10 mm", size=9.5, anchor="end", colour="#f0f6fc", outline=True
+        (right, bottom - 4), f"{size:g} mm", size=9.5, anchor="end", colour="#f0f6fc", outline=True
     )
 
 
@@ -303,13 +317,17 @@ def overview_figure(
     extents = [
         crop.size(PLANES[name].across) * frame.spacing[PLANES[name].across] for name, _ in views
     ]
-    scale = (WIDTH - GAP * (len(views) + 1)) / sum(extents)
     tallest = max(crop.size(PLANES[name].up) * frame.spacing[PLANES[name].up] for name, _ in views)
+    scale = (WIDTH - GAP * (len(views) + 1)) / sum(extents)
+    # A tall and narrow scan would make a drawing without end, and one of a few small voxels
+    # very large ones.
+    scale = min(scale, TALLEST / tallest, WIDEST_MM)
     left, top = GAP, 28.0
     for (name, side), extent in zip(views, extents, strict=True):
         plane = PLANES[name]
         up = crop.size(plane.up) * frame.spacing[plane.up]
-        box = (left, top + (tallest - up) * scale / 2, extent * scale, up * scale)
+        size = max(extent * scale, 1.0), max(up * scale, 1.0)
+        box = (left, top + (tallest - up) * scale / 2, *size)
         _draw_projection(canvas, volume, inside, plane, crop, box)
         chosen = [lesion for lesion in lesions if _on_side(lesion, side)]
         _draw_footprints(canvas, marked, plane, crop, box, chosen)
@@ -359,15 +377,16 @@ def _draw_projection(
     count = np.zeros_like(total)
     # Section by section: no copy of the volume is made.
     for index in range(low, high, step):
-        section = np.nan_to_num(np.asarray(volume.section(plane, index, crop), dtype=np.float32))
+        section = np.nan_to_num(as_float(volume.section(plane, index, crop)))
         here = section > 0 if inside is None else inside.section(plane, index, crop) > 0
-        total += np.where(here, section, 0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total += np.where(here, section, 0)
         count += here
-    mean = total / np.maximum(count, 1)
+    mean = np.nan_to_num(total / np.maximum(count, 1))
     # Thin rims hold few voxels and are noisy: fade them out.
     mean *= np.minimum(1.0, 6.0 * count / max(1.0, float(count.max())))
     values = mean[count > 0]
-    high_value = float(np.percentile(values, 99)) if values.size else 1.0
+    high_value = float(percentile(values, 99)) if values.size else 1.0
     draw_grey(canvas, box, mean, (0.0, 1.5 * max(high_value, 1e-6)))
     outline = count > 0
     canvas.path(contour_path(outline, box), "#8b949e", width=1.2)

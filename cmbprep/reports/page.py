@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from .palette import ZONE_COLOURS, plain
+from .svg import check_figure
 from .text import format_value
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 __all__ = ["embed_figure", "link_to", "render_page"]
+
+#: Largest figure that is placed in a page, bytes; those that are drawn are far smaller.
+MAX_FIGURE = 32 * 2**20
 
 
 @cache
@@ -51,24 +54,37 @@ def render_page(template: str, **context: Any) -> str:
     return page.render(style=_asset("style.css"), script=_asset("page.js"), **context) + "\n"
 
 
-def embed_figure(path: Path) -> Markup | None:
-    """Read a figure to be placed in a page; None where there is no usable one.
+def embed_figure(path: Path) -> tuple[Markup | None, str]:
+    """Read a figure to be placed in a page; never raises an error of the file.
 
-    A figure that brings a script or loads something is not one of ours and is left out.
+    Parameters
+    ----------
+    path
+        The SVG file.
+
+    Returns
+    -------
+    svg
+        The figure, or None where it cannot be placed in the page: a figure that is cut short
+        would swallow what follows, and one that brings a script or loads something is not one
+        of ours.
+    reason
+        Why it cannot; empty for a usable figure.
     """
     from markupsafe import Markup
 
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-    start = text.find("<svg")
-    # The end is looked for too: a figure cut short would swallow the rest of the page.
-    if start < 0 or not text.rstrip().endswith("</svg>"):
-        return None
-    if re.search(r"<(script|foreignObject)\b|\son\w+\s*=|href=\"(?!#|data:image/)", text):
-        return None
-    return Markup(text[start:])  # noqa: S704
+        if not path.is_file():
+            return None, f"the figure {path.name} is not in the dataset"
+        content = path.read_bytes() if path.stat().st_size <= MAX_FIGURE else b""
+    except (OSError, ValueError):
+        return None, f"the figure {path.name} cannot be read"
+    try:
+        text = content.decode("utf-8")
+        check_figure(text)
+    except ValueError:
+        return None, f"the figure {path.name} is damaged"
+    return Markup(text), ""  # noqa: S704 - checked: no element but those of our own figures
 
 
 def link_to(path: Path, root: Path) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import nibabel as nib
@@ -23,14 +23,25 @@ __all__ = [
     "Frame",
     "Plane",
     "Volume",
+    "as_float",
     "colour_map",
     "contour_path",
     "encode_picture",
     "foreground_window",
     "grey_levels",
     "outline_path",
+    "percentile",
     "spread",
+    "thin",
 ]
+
+
+#: Rows and columns of the raster that a contour is drawn on, at most.
+MAX_CONTOUR = 1600
+#: Pixels of a picture for each pixel of the drawing, at most, where no voxel may get lost.
+MAX_DETAIL = 4.0
+#: Edges of voxels that are drawn one by one, at most.
+MAX_EDGES = 20_000
 
 
 @dataclass(frozen=True)
@@ -108,8 +119,13 @@ class Frame:
         return float(np.degrees(np.arccos(np.clip(np.diag(directions), -1, 1)).max()))
 
     def voxel(self, point: ArrayLike) -> NDArray[np.float64]:
-        """Turned voxel coordinates of a point given in mm RAS+."""
-        return np.linalg.solve(self.affine, np.append(np.asarray(point, float), 1.0))[:3]
+        """Turned voxel coordinates of a point given in mm RAS+.
+
+        A point further away than any scan reaches is brought nearer, so that what is computed
+        from its place stays finite.
+        """
+        found = np.linalg.solve(self.affine, np.append(np.asarray(point, float), 1.0))[:3]
+        return np.clip(np.nan_to_num(found), -1e6, 1e6)
 
 
 @dataclass(frozen=True)
@@ -160,6 +176,21 @@ class Volume:
         return Crop((0, 0, 0), self.frame.shape)
 
 
+def as_float(data: ArrayLike) -> NDArray[np.float32]:
+    """Convert intensities to float32; those beyond its range become infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(data, dtype=np.float32)
+
+
+def percentile(values: NDArray, percentiles: float | Sequence[float]) -> NDArray:
+    """Compute percentiles of finite values; their differences may exceed the data type."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = np.asarray(np.percentile(values, percentiles))
+    if np.isfinite(found).all():
+        return found
+    return np.asarray(np.percentile(values.astype(np.float64), percentiles))
+
+
 def foreground_window(
     volume: Volume, inside: Volume | None = None, percentiles: tuple[float, float] = (0.5, 99.5)
 ) -> tuple[float, float]:
@@ -175,22 +206,28 @@ def foreground_window(
         Of the intensities looked at.
     """
     step = tuple(slice(None, None, max(1, size // 96)) for size in volume.frame.shape)
-    sample = np.asarray(volume.data[step], dtype=np.float32)
+    sample = as_float(volume.data[step])
     values = sample[inside.data[step] > 0] if inside is not None else sample.ravel()
     values = values[np.isfinite(values)]
     if values.size < 50:
         values = sample[np.isfinite(sample)]
     if values.size == 0:
         return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(values, percentiles))
+    low, high = (float(value) for value in percentile(values, percentiles))
     return (low, high) if high > low else (low, low + 1.0)
 
 
 def grey_levels(section: NDArray, window: tuple[float, float]) -> NDArray[np.uint8]:
-    """Turn intensities to grey levels 0..255; not finite ones are black."""
+    """Turn intensities to grey levels 0..255; NaN is shown as 0."""
     low, high = window
-    values = np.nan_to_num(np.asarray(section, dtype=np.float32), posinf=high, neginf=low)
-    scaled = np.clip((values - low) / (high - low), 0.0, 1.0)
+    # A window may be empty: that of an image without positive values starts at 0, too.
+    span = high - low if high > low else 1.0
+    values = as_float(section)
+    if span > float(np.finfo(np.float32).max):
+        values = values.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.nan_to_num(values, posinf=low + span, neginf=low)
+        scaled = np.clip((values - low) / span, 0.0, 1.0)
     return np.asarray(np.round(255.0 * scaled), dtype=np.uint8)
 
 
@@ -200,6 +237,26 @@ def colour_map(values: NDArray, stops: tuple[str, ...]) -> NDArray[np.uint8]:
     at = np.clip(np.nan_to_num(values), 0.0, 1.0) * (len(stops) - 1)
     channels = [np.interp(at, np.arange(len(stops)), table[:, channel]) for channel in range(3)]
     return np.asarray(np.round(np.stack(channels, axis=-1)), dtype=np.uint8)
+
+
+def thin(section: NDArray, box: tuple[float, float, float, float]) -> NDArray:
+    """Reduce a section that has many more pixels than its place in a drawing.
+
+    Each block of pixels becomes one with the highest value in it; a section with no more than
+    :data:`MAX_DETAIL` pixels for each pixel of the drawing stays as it is.
+
+    Parameters
+    ----------
+    section : array of shape (rows, columns)
+    box
+        Left, top, width and height of the section in the drawing.
+    """
+    for axis, length in enumerate((box[3], box[2])):
+        step = -(-section.shape[axis] // max(1, round(MAX_DETAIL * length)))
+        if step > 1:
+            starts = np.arange(0, section.shape[axis], step)
+            section = np.maximum.reduceat(section, starts, axis=axis)
+    return section
 
 
 def encode_picture(
@@ -263,7 +320,7 @@ def contour_path(mask: NDArray, box: tuple[float, float, float, float]) -> str:
     from PIL import Image
 
     left, top, width, height = box
-    columns, rows = max(2, round(width)), max(2, round(height))
+    columns, rows = (min(max(2, round(size)), MAX_CONTOUR) for size in (width, height))
     picture = Image.fromarray(np.where(inside, 255, 0).astype(np.uint8))
     levels = np.asarray(picture.resize((columns, rows), Image.Resampling.BILINEAR), float)
     # A rim of zeros closes contours at the edge of the section.
@@ -292,9 +349,12 @@ def _brief(value: float) -> str:
 def outline_path(mask: NDArray, box: tuple[float, float, float, float]) -> str:
     """Outline a mask along the edges of its voxels, as SVG path data.
 
-    Unlike :func:`contour_path` this shows exactly which voxels belong to it.
+    Unlike :func:`contour_path` this shows exactly which voxels belong to it. A mask with more
+    edges than a drawing can show is outlined smoothly all the same.
     """
     inside = np.pad(np.asarray(mask) > 0, 1)
+    if sum(int((np.diff(inside, axis=axis)).sum()) for axis in (0, 1)) > MAX_EDGES:
+        return contour_path(mask, box)
     left, top, width, height = box
     rows, columns = inside.shape[0] - 2, inside.shape[1] - 2
     dx, dy = width / columns, height / rows
@@ -341,8 +401,8 @@ def spread(volume: Volume, mask: Volume | None, margin: float = 35.0) -> tuple[C
         The brain (the head, where there is no mask): where sections are taken.
     """
     step = max(1, max(volume.frame.shape) // 256)
-    coarse = np.nan_to_num(np.asarray(volume.data[::step, ::step, ::step], dtype=np.float32))
-    bright = coarse > 0.12 * np.percentile(coarse, 99.0)
+    coarse = np.nan_to_num(as_float(volume.data[::step, ::step, ::step]))
+    bright = coarse > 0.12 * percentile(coarse, 99.0)
     # Rows that hold hardly any bright voxel are ghosts and noise.
     head = _extent(bright)
     shape = np.array(volume.frame.shape)

@@ -76,7 +76,8 @@ class Sheet:
         height = width * up / across
         if height > 1.35 * width:
             width, height = 1.35 * width * across / up, 1.35 * width
-        return width, height
+        # A slab of one thin slice, or a column of voxels, is still to be seen.
+        return max(width, 1.0), max(height, 1.0)
 
     def boxes(
         self, plane: Plane, indices: Sequence[int], columns: int

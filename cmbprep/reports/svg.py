@@ -7,11 +7,22 @@ only ids are hashes of the pictures they name, and class names start with ``cmb-
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from xml.parsers import expat
 
-__all__ = ["FONT", "Canvas", "number"]
+__all__ = ["FONT", "Canvas", "check_figure", "number", "shorten"]
+
+NAMESPACE = "http://www.w3.org/2000/svg"
+#: The elements that figures are made of, and those that hold text only.
+ELEMENTS = frozenset(
+    ("svg", "title", "desc", "style", "defs", "g", "image", "use", "rect", "path", "circle", "text")
+)
+TEXT_ELEMENTS = frozenset(("title", "desc", "style", "text"))
+#: What makes a style sheet load a file; escapes could hide it.
+_LOADS = re.compile(r"url\s*\(|@import|\\", re.IGNORECASE)
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
@@ -20,6 +31,84 @@ def number(value: float) -> str:
     """Write a coordinate with at most two decimals, as briefly as SVG allows."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text in ("", "-0") else text
+
+
+#: Characters that XML cannot hold, as in a name read from a damaged table.
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _escape(content: str) -> str:
+    """Escape text for XML and replace the characters that XML cannot hold."""
+    return escape(_NO_XML.sub("\ufffd", content))
+
+
+def check_figure(text: str) -> None:
+    """Check that a text is a figure as :class:`Canvas` writes them, and nothing else.
+
+    Text that two parsers understand differently would be unsafe in a page, so what a figure has
+    no need of is refused: comments, declarations, scripts, links to other files.
+
+    Raises
+    ------
+    ValueError
+        If it is not well-formed, or holds what our figures do not.
+    """
+    if not text.startswith("<svg") or "<!" in text or "<?" in text:
+        raise ValueError("not a figure")
+    parser = expat.ParserCreate(namespace_separator=" ")
+    checks = _Checks()
+    parser.buffer_text = True
+    parser.StartElementHandler = checks.start
+    parser.EndElementHandler = lambda _: checks.end()
+    parser.CharacterDataHandler = checks.characters
+    try:
+        parser.Parse(text, True)
+    except expat.ExpatError as error:
+        raise ValueError(f"not well-formed ({error})") from error
+
+
+class _Checks:
+    """What is looked for in a figure, element by element."""
+
+    def __init__(self) -> None:
+        self._open: list[str] = []
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """Check an element and its attributes."""
+        space, _, name = tag.rpartition(" ")
+        # The root alone may stand alone, and text holds nothing but text.
+        outside = not self._open and name != "svg"
+        if space != NAMESPACE or name not in ELEMENTS or outside or self._in_text:
+            raise ValueError(f"the element {name} is not one of a figure")
+        for key, value in attributes.items():
+            # A page's parser does not tell capitals from small letters.
+            if not self._harmless(key.rpartition(" ")[2].lower(), value):
+                raise ValueError(f"the attribute {key} is not one of a figure")
+        self._open.append(name)
+
+    def end(self) -> None:
+        """Leave an element."""
+        self._open.pop()
+
+    def characters(self, content: str) -> None:
+        """Check text: a style sheet must load nothing."""
+        if self._open[-1] == "style" and _LOADS.search(content):
+            raise ValueError("the style sheet loads something")
+
+    @property
+    def _in_text(self) -> bool:
+        return bool(self._open) and self._open[-1] in TEXT_ELEMENTS
+
+    @staticmethod
+    def _harmless(key: str, value: str) -> bool:
+        if key == "href":
+            return value.startswith(("#", "data:image/png;", "data:image/jpeg;"))
+        return not key.startswith("on") and not _LOADS.search(value)
+
+
+def shorten(text: str, length: int) -> str:
+    """Cut a text to a number of characters; an ellipsis marks the cut."""
+    return text if len(text) <= length else text[: length - 1].rstrip(" ·") + "…"
 
 
 def _brightness(colour: str) -> float:
@@ -132,7 +221,7 @@ class Canvas:
         hint: str | None = None,
     ) -> None:
         """Draw a circle; ``hint`` is shown when the pointer rests on it."""
-        inner = f"<title>{escape(hint)}</title>" if hint else ""
+        inner = f"<title>{_escape(hint)}</title>" if hint else ""
         self._parts.append(
             f'<circle cx="{number(centre[0])}" cy="{number(centre[1])}" r="{number(radius)}" '
             f'fill="{fill}" stroke="{stroke}" stroke-width="{number(width)}">{inner}</circle>'
@@ -161,7 +250,7 @@ class Canvas:
         self._parts.append(
             f'<text x="{number(place[0])}" y="{number(place[1])}" font-size="{number(size)}" '
             f'fill="{colour}" text-anchor="{anchor}" font-weight="{weight}"{rim}>'
-            f"{escape(content)}</text>"
+            f"{_escape(content)}</text>"
         )
 
     def legend(self, place: tuple[float, float], entries: Sequence[tuple[str, str]]) -> None:
@@ -189,13 +278,13 @@ class Canvas:
         """Give the SVG document."""
         width, height = number(self.width), number(self.height)
         opening = (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+            f'<svg xmlns="{NAMESPACE}" viewBox="0 0 {width} {height}" '
             f'width="{width}" height="{height}" role="img" font-family="{escape(FONT)}">'
         )
         lines = [
             opening,
-            f"<title>{escape(self.title)}</title>",
-            f"<desc>{escape(self.description)}</desc>" if self.description else "",
+            f"<title>{_escape(self.title)}</title>",
+            f"<desc>{_escape(self.description)}</desc>" if self.description else "",
             f"<style>{self.style}</style>" if self.style else "",
             "<defs>" + "".join(self._pictures.values()) + "</defs>" if self._pictures else "",
             f'<rect width="{width}" height="{height}" fill="{self.background}"/>',

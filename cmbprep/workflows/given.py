@@ -134,6 +134,7 @@ def _add_figures(
     )
     fixed_to_moving = merge_lists("fixed_to_moving", 1)
     figures = merge_lists("figures", 2)
+    missing = merge_values("missing_figures", ("mask", "registration"))
     warnings = merge_lists("warnings", 4)
     quality = merge_values("quality", ("image", "mask", "register"))
     workflow.connect(
@@ -148,18 +149,21 @@ def _add_figures(
             (fixed_to_moving, draw_registration, [("out", "fixed_to_moving")]),
             (draw_mask, figures, [("figures", "in1")]),
             (draw_registration, figures, [("figures", "in2")]),
+            (draw_mask, missing, [("missing_figures", "mask")]),
+            (draw_registration, missing, [("missing_figures", "registration")]),
             (read, warnings, [("warnings", "in1")]),
             (steps, warnings, [("warnings", "in2")]),
             (measure, warnings, [("warnings", "in3")]),
             (measure, quality, [("quality", "image")]),
             (steps, quality, [("quality", "register")]),
             (figures, sink, [("out", "figures")]),
+            (missing, sink, [("out", "missing_figures")]),
             (warnings, sink, [("out", "warnings")]),
             (quality, sink, [("out", "quality")]),
         ]
     )
+    workflow.connect(mask, "warnings", warnings, "in4")
     if not isinstance(mask.interface, ReadGivenMask):
-        workflow.connect(mask, "warnings", warnings, "in4")
         workflow.connect(mask, "quality", quality, "mask")
 
 

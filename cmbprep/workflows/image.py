@@ -71,6 +71,7 @@ def add_image_steps(
     )
     fixed_to_moving = merge_lists("fixed_to_moving", 1)
     figures = merge_lists("figures", 2)
+    missing = merge_values("missing_figures", ("image", "registration"))
     workflow.connect(
         [
             (read, draw_image, [("out_file", "before")]),
@@ -83,13 +84,16 @@ def add_image_steps(
             (draw_image, figures, [("figures", "in1")]),
             (draw_registration, figures, [("figures", "in2")]),
             (figures, sink, [("out", "figures")]),
+            (draw_image, missing, [("missing_figures", "image")]),
+            (draw_registration, missing, [("missing_figures", "registration")]),
+            (missing, sink, [("out", "missing_figures")]),
         ]
     )
     warnings, quality = _add_records(
         workflow, read=read, register=register, mask=mask, correct=correct, title=title
     )
+    workflow.connect(mask, "warnings", warnings, "in3")
     if given_mask is None:
-        workflow.connect(mask, "warnings", warnings, "in3")
         workflow.connect(mask, "quality", quality, "mask")
     workflow.connect(warnings, "out", sink, "warnings")
     workflow.connect(quality, "out", sink, "quality")

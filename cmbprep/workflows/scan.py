@@ -281,6 +281,7 @@ def init_lesions_wf(
             (warnings, ds_lesions, [("out", "warnings")]),
             (quality, ds_lesions, [("out", "quality")]),
             (draw, ds_lesions, [("figures", "figures")]),
+            (draw, ds_lesions, [("missing_figures", "missing_figures")]),
             (detect, ds_lesions, [("probseg", "probseg"), ("mask", "mask"), ("dseg", "dseg")]),
             (place, ds_lesions, [("table", "table"), ("atlas", "atlas")]),
             (place, ds_lesions, [("template_mask", "template_mask")]),

@@ -105,6 +105,15 @@ def test_otsu_lies_between_two_classes():
     assert 15 < otsu_threshold(values) < 50
 
 
+def test_values_that_differ_by_less_than_their_precision_are_one_class():
+    for value in (77.0, 1e4, 1e19):
+        values = np.full(100, value, np.float32)
+        values[::3] = np.nextafter(values[0], np.float32(0), dtype=np.float32)
+        values[::7] = np.nextafter(values[1], np.float32(np.inf), dtype=np.float32)
+        assert 0 < 0.8 * otsu_threshold(values) < values.min(), "all of it is head"
+        assert head_mask(values.reshape(10, 10, 1) ** 2, np.ones(3)).all()
+
+
 def test_head_mask_holds_the_brain_and_no_air():
     shape = (48, 56, 50)
     affine = headphantom.grid_affine(shape, (4.0, 4.0, 4.0))

@@ -76,6 +76,42 @@ def test_a_mask_on_the_same_grid_is_taken_as_it_is(tmp_path: Path) -> None:
     assert np.array_equal(voxels(found.brain_mask) > 0, inside)
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.004, 0.04])
+def test_a_mask_near_the_grid_is_taken_as_it_is(
+    tmp_path: Path, shift: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmbprep.interfaces.given.apply_transforms", None)  # not resampled
+    inside = head() > 500
+    affine = np.diag([2.5, 2.5, 2.5, 1.0])
+    image = save(tmp_path / "image.nii.gz", head(), affine)
+    affine[0, 3] = shift
+    mask = save(tmp_path / "mask.nii.gz", inside[..., None], affine, dtype=np.uint8)
+    found = ReadGivenMask(in_file=str(mask), like=str(image)).run(cwd=str(tmp_path)).outputs
+    assert np.array_equal(voxels(found.brain_mask) > 0, inside)
+    assert np.array_equal(nib.load(found.brain_mask).affine, nib.load(image).affine)
+
+
+def test_a_mask_in_metres_is_converted_with_a_warning(tmp_path: Path) -> None:
+    inside = head() > 500
+    image = save(tmp_path / "image.nii.gz", head())
+    mask = nib.Nifti1Image(inside.astype(np.uint8), np.diag([0.0025, 0.0025, 0.0025, 1]))
+    mask.header.set_xyzt_units("meter")
+    nib.save(mask, tmp_path / "mask.nii.gz")
+    node = ReadGivenMask(in_file=str(tmp_path / "mask.nii.gz"), like=str(image))
+    found = node.run(cwd=str(tmp_path)).outputs
+    assert np.array_equal(voxels(found.brain_mask) > 0, inside)
+    assert found.warnings == ["brain mask given: its header is in metres; it was converted to mm"]
+
+
+@pytest.mark.parametrize("node", [ReadGivenT1w, ReadGivenMask])
+def test_a_given_image_that_is_cut_short_is_named_with_a_remedy(tmp_path: Path, node: type) -> None:
+    path = save(tmp_path / "T1w.nii", head())
+    path.write_bytes(path.read_bytes()[:-100])
+    like = {"like": str(save(tmp_path / "image.nii.gz", head()))} if node is ReadGivenMask else {}
+    with pytest.raises(ScanError, match=r"T1w\.nii.*cut short.*--derivatives"):
+        node(in_file=str(path), **like).run(cwd=str(tmp_path))
+
+
 def test_a_stripped_image_on_another_grid_becomes_a_mask(tmp_path: Path) -> None:
     """FreeSurfer's ``brainmask.mgz`` is an image, on a conformed grid."""
     inside = head() > 500
