@@ -50,6 +50,7 @@ ENV PATH=/opt/cmbprep/bin:$PATH \
     MPLCONFIGDIR=/home/cmbprep/.config/matplotlib \
     NIPYPE_NO_ET=1 \
     NO_ET=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     TEMPLATEFLOW_AUTOUPDATE=off \
     TEMPLATEFLOW_HOME=/home/cmbprep/templateflow

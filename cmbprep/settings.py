@@ -6,12 +6,21 @@ values, so that a node's hash tells what its result depends on.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .derivatives import DerivativeFolder
-from .errors import UsageError
+from .errors import CmbprepError, UsageError
+from .places import (
+    check_current_folder,
+    check_folder,
+    check_outside,
+    check_temporary_folder,
+    resolve,
+)
+from .plugin_file import MAX_PROCESSES, MIN_MEMORY_GB
 
 __all__ = ["DEFAULT_TEMPLATE", "SCHEMES", "Settings", "available_cpus"]
 
@@ -61,6 +70,7 @@ class Settings:
     verbosity: int = 0
 
     def __post_init__(self) -> None:
+        check_current_folder()
         # Nodes run in folders of their own, so a relative path would lead elsewhere there.
         for name in ("bids_dir", "output_dir", "work_dir"):
             path = getattr(self, name)
@@ -86,65 +96,76 @@ class Settings:
 
     def _check_numbers(self) -> None:
         for name in ("nprocs", "omp_nthreads"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1")
-        if self.mem_gb is not None and self.mem_gb <= 0:
-            raise UsageError("--mem must be more than 0 GB")
+            if not 1 <= getattr(self, name) <= MAX_PROCESSES:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} must be at least 1 and at most {MAX_PROCESSES}"
+                )
+        # Comparisons with "nan" are false, so each says what is right.
+        if self.mem_gb is not None and not MIN_MEMORY_GB <= self.mem_gb < math.inf:
+            raise UsageError(
+                f"--mem must be a number of at least {MIN_MEMORY_GB:g} GB",
+                hint="give the memory in GB that may be used, for instance --mem 8",
+            )
         if self.white_matter_border is not None and not 0 < self.white_matter_border <= 50:
             raise UsageError("--white-matter-border must be more than 0 and at most 50 mm")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise UsageError("--threshold is a probability: more than 0 and less than 1")
 
     def _check_places(self) -> None:
-        raw, out = self.bids_dir.resolve(), self.output_dir.resolve()
+        raw, out = resolve(self.bids_dir), resolve(self.output_dir)
         if self.level == "participant" and not self.reports_only and not raw.is_dir():
             raise UsageError(
                 "there is no such folder",
                 path=self.bids_dir,
                 hint="give the top folder of a BIDS dataset as the first argument",
             )
-        if out == raw:
-            raise UsageError(
-                "the output would be written among the raw data",
-                path=self.output_dir,
-                hint="give another folder, for instance the dataset's derivatives/cmbprep",
-            )
-        if raw in out.parents and out.relative_to(raw).parts[0] != "derivatives":
-            raise UsageError(
-                "the output folder lies inside the raw dataset",
-                path=self.output_dir,
-                hint="give a folder outside it, or one in its derivatives/ folder",
-            )
-        if out in raw.parents and (out / "dataset_description.json").exists():
-            self._refuse_foreign_dataset(out)
-        if (out / "dataset_description.json").exists():
-            self._refuse_foreign_dataset(out)
-        place = out
-        while not place.exists():
-            place = place.parent
-        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-            raise UsageError(
-                "this folder cannot be written to",
-                path=place,
-                hint="check its permissions, or give another output folder",
-            )
+        check_outside(self.output_dir, raw, what="output")
+        self._refuse_foreign_dataset(out)
+        another = "check its permissions, or give another output folder"
+        check_folder(self.output_dir, hint=another)
+        if self.level == "participant":
+            check_folder(self.output_dir / "logs", hint=another)
+            self._check_work(raw)
+
+    def _check_work(self, raw: Path) -> None:
+        """Check the folders for intermediate and temporary files."""
+        check_temporary_folder()
+        if self.reports_only:
+            return
+        another = "check its permissions, or give another output folder"
+        check_folder(self.output_dir / ".work", hint=another)
+        if self.work_dir is not None:
+            check_outside(self.work_dir, raw, what="work")
+            check_folder(self.work_dir, hint="give another work folder with --work-dir")
 
     @staticmethod
     def _refuse_foreign_dataset(out: Path) -> None:
         from .outputs import read_json
 
-        description = read_json(out / "dataset_description.json")
-        makers = [
+        path = out / "dataset_description.json"
+        if not os.path.lexists(path):
+            return
+        try:
+            description = read_json(path)
+        except CmbprepError:
+            # Damaged. It is written anew if all else says that the folder is ours.
+            makers: object = None
+            damaged = True
+        else:
+            makers = description.get("GeneratedBy") if isinstance(description, dict) else None
+            damaged = False
+        names = [
             maker.get("Name")
-            for maker in description.get("GeneratedBy", [])
+            for maker in (makers if isinstance(makers, list) else [])
             if isinstance(maker, dict)
         ]
-        if "cmbprep" not in makers:
-            raise UsageError(
-                "the output folder already holds another dataset",
-                path=out,
-                hint="give an empty folder, or one that cmbprep has written",
-            )
+        if "cmbprep" in names or (damaged and _looks_like_ours(out)):
+            return
+        raise UsageError(
+            "the output folder already holds another dataset",
+            path=out,
+            hint="give an empty folder, or one that cmbprep has written",
+        )
 
     @property
     def _model(self) -> Path | None:
@@ -160,3 +181,13 @@ class Settings:
     def describe(self) -> str:
         """Give the settings as lines for the log."""
         return "\n".join(f"  {name} = {value}" for name, value in asdict(self).items())
+
+
+def _looks_like_ours(out: Path) -> bool:
+    """Tell whether a folder without a sound description was written by cmbprep."""
+    try:
+        ignored = (out / ".bidsignore").read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        ignored = []
+    marked = {".work/", "*_desc-computed_swi.*"} <= set(ignored)
+    return (out / "logs").is_dir() and (marked or any((out / "logs").glob("cmbprep-*.log")))

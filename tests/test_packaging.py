@@ -84,6 +84,21 @@ def test_no_heavy_module_is_loaded_for_an_answer(module: str, arguments: list[st
     assert answer.stdout.splitlines()[-1:] == ["LOADED"], answer.stdout + answer.stderr
 
 
+def test_telemetry_of_onnxruntime_is_off_whatever_is_set(repository: Path) -> None:
+    code = "import os, cmbprep; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    for given in ({}, {"ORT_DISABLE_TELEMETRY": "0"}):
+        environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+        answer = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment | given,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert answer.stdout == "1\n"
+    assert " ORT_DISABLE_TELEMETRY=1 " in (repository / "Dockerfile").read_text("utf-8")
+
+
 def test_every_pin_satisfies_what_the_project_asks_for(repository: Path) -> None:
     pins = _pins(repository)
     project = _pyproject(repository)["project"]

@@ -4,44 +4,48 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from cmbprep.errors import CmbprepError
 from cmbprep.settings import Settings
 
+from .guard import private_caches, run_guarded
 from .parser import parse_settings
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; give its exit status.
+    """Run the command; return its exit status.
 
     Returns
     -------
     int
         0: all done; 1: some scans failed, the others are complete; 2: the arguments or
-        the dataset are wrong, nothing was written.
+        the dataset are wrong, nothing was written. After a signal 128 and its number (130
+        for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP); 141 if nobody reads the output.
     """
-    try:
-        settings = parse_settings(argv)
-        if settings.level == "group":
-            return _run_group_level(settings)
-        from cmbprep.participant import run_participant_level
+    folders: list[Path] = []
 
-        return run_participant_level(settings)
-    except CmbprepError as error:
-        sys.stderr.write(f"cmbprep: {error}\n")
-        return error.exit_status
-    except KeyboardInterrupt:
-        sys.stderr.write("cmbprep: stopped; finished scans are complete, run again to go on\n")
-        return 130
+    def run() -> int:
+        settings = parse_settings(argv)
+        folders.extend((settings.output_dir, settings.work))
+        with private_caches():
+            if settings.level == "group":
+                return _run_group_level(settings)
+            from cmbprep.participant import run_participant_level
+
+            return run_participant_level(settings)
+
+    return run_guarded("cmbprep", run, folders=lambda: folders)
 
 
 def _run_group_level(settings: Settings) -> int:
     from cmbprep.group import run_group
+    from cmbprep.journal import open_terminal
 
+    open_terminal(verbosity=settings.verbosity)
     table = settings.bids_dir / "participants.tsv"
-    result = run_group(settings.output_dir, participants_tsv=table if table.exists() else None)
+    result = run_group(settings.output_dir, participants_tsv=table)
     for note in result.notes:
         sys.stderr.write(f"cmbprep: {note}\n")
     sys.stderr.write(

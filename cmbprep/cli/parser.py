@@ -10,17 +10,20 @@ from cmbprep import __version__
 from cmbprep.derivatives import parse_folders
 from cmbprep.settings import DEFAULT_TEMPLATE, SCHEMES, Settings, available_cpus
 
+from .arguments import ArgumentParser, read_labels
+
 __all__ = ["build_parser", "parse_settings"]
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Give the parser of the ``cmbprep`` command."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="cmbprep",
         description="Find cerebral microbleeds on T2*-weighted, GRE and SWI images of a BIDS "
         "dataset, place them in anatomical zones, and report. Research use, not a diagnosis.",
         epilog="Exit status: 0 all done; 1 some scans failed, the others are complete; "
-        "2 the arguments or the dataset are wrong, nothing written.",
+        "2 the arguments or the dataset are wrong, nothing written. Options may be written with "
+        "underscores, as --participant_label.",
     )
     parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="raw BIDS dataset")
     parser.add_argument(
@@ -179,14 +182,9 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
         From argparse: for ``--help`` and ``--version`` (0), for unknown arguments (2).
     """
     values = vars(build_parser().parse_args(argv))
-    values["participants"] = _labels(values["participants"], "sub-")
-    values["sessions"] = _labels(values["sessions"], "ses-")
+    values["participants"] = read_labels(values["participants"], "sub-", "--participant-label")
+    values["sessions"] = read_labels(values["sessions"], "ses-", "--session-label")
     values["derivatives"] = parse_folders(values["derivatives"])
     if values["nprocs"] is None:
         values["nprocs"] = available_cpus()
     return Settings(**values)
-
-
-def _labels(given: Sequence[str], prefix: str) -> tuple[str, ...]:
-    """Labels without their prefix, each once, in the order given."""
-    return tuple(dict.fromkeys(label.removeprefix(prefix) for label in given))

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmbprep import __version__
-from cmbprep.errors import CmbprepError
+
+from .guard import private_caches, run_guarded
 
 __all__ = ["build_parser", "main"]
 
@@ -63,14 +64,14 @@ def _run_demo(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a sub-command; give its exit status."""
-    arguments = build_parser().parse_args(argv)
-    try:
-        status = arguments.run(arguments)
-    except CmbprepError as error:
-        sys.stderr.write(f"cmbprep-tools: {error}\n")
-        return error.exit_status
-    return int(status)
+    """Run a sub-command; return its exit status, as ``cmbprep`` does."""
+
+    def run() -> int:
+        arguments = build_parser().parse_args(argv)
+        with private_caches():
+            return int(arguments.run(arguments))
+
+    return run_guarded("cmbprep-tools", run)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from .. import __version__
 from ..errors import UsageError
 from ..lesions import COLUMNS
 from ..outputs import write_image, write_json, write_text
+from ..processes import process_pool
 from .people import Person, draw_people
 from .protocols import DEFAULT_PROTOCOLS, Protocol, get_protocol
 
@@ -131,10 +132,7 @@ def _in_turn(tasks: list[_Task], nprocs: int) -> Iterator[_Task]:
         for task in tasks:
             yield _simulate_person(task)
         return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(min(nprocs, len(tasks)), mp_context=get_context("spawn")) as pool:
+    with process_pool(min(nprocs, len(tasks))) as pool:
         yield from pool.map(_simulate_person, tasks)
 
 

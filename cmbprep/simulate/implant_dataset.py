@@ -100,7 +100,7 @@ def _copy_anatomy(unit: Unit, root: Path, folder: Path) -> None:
 
 
 def _implant_scan(scan: Scan, root: Path, folder: Path, seed: list[int]) -> None:
-    from ..images import read_scan_image
+    from ..images import read_scan_image, require_echo_grid
     from .implant import draw_deposits, implant, plausible_places
 
     first = read_scan_image(scan.source, role="magnitude").image
@@ -113,6 +113,7 @@ def _implant_scan(scan: Scan, root: Path, folder: Path, seed: list[int]) -> None
     strength = _number(scan.metadata.get("MagneticFieldStrength"), ASSUMED_FIELD)
     for echo in scan.echoes:
         image = read_scan_image(echo.magnitude, role="magnitude").image
+        require_echo_grid(image, echo.magnitude, first, scan.source)
         echo_time = echo.echo_time or ASSUMED_ECHO_TIME
         result = implant(
             np.asarray(image.dataobj, dtype=np.float32),
@@ -155,7 +156,7 @@ def _load(path: Path) -> Any:
 def _write_echo(
     scan: Scan, echo: Echo, image: nib.Nifti1Image, result: Implanted, root: Path, folder: Path
 ) -> None:
-    from ..images import phase_to_radians, read_scan_image
+    from ..images import phase_to_radians, read_scan_image, require_phase_grid
 
     sidecar = {**scan.metadata}
     if echo.echo_time is not None:
@@ -163,6 +164,7 @@ def _write_echo(
     _write(root, folder, echo.magnitude, result.image.astype(np.float32), image.affine, sidecar)
     if echo.phase is not None:
         phase = read_scan_image(echo.phase, role="phase").image
+        require_phase_grid(phase, echo.phase, image)
         radians = phase_to_radians(np.asarray(phase.dataobj), echo.phase_units) + result.phase
         wrapped = np.angle(np.exp(1j * radians)).astype(np.float32)
         _write(root, folder, echo.phase, wrapped, phase.affine, {**sidecar, "Units": "rad"})

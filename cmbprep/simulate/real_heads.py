@@ -47,10 +47,10 @@ def find_heads(dataset: Path) -> list[Path]:
 @lru_cache(maxsize=1)
 def load_real_head(path: Path) -> TemplateHead:
     """Read a T1w image and make a head of it; the last one is kept."""
-    import nibabel as nib
+    from ..images import open_image
 
     try:
-        return real_head(nib.squeeze_image(nib.load(path)))
+        return real_head(open_image(path)[0])
     except CmbprepError as error:
         raise UsageError(
             f"no head can be made of it ({error.message})", path=path, hint=error.hint

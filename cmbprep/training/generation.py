@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cmbprep.processes import process_pool
+
 from .scans import TrainingScan, simulate_scans
 
 __all__ = ["FAMILIES", "Task", "generate", "plan_tasks", "training_scans"]
@@ -108,14 +110,11 @@ def generate(
         Called after each with the number of tasks done, that of all, the name, and the seconds of
         a processor that it took.
     """
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
     left = [task for task in tasks if not (task.dest / f"{task.stem}.done").exists()]
     # ITK and BLAS would each take all cores in every process.
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(nprocs, mp_context=get_context("spawn")) as pool:
+    with process_pool(nprocs) as pool:
         made = zip(left, pool.map(_make, left), strict=True)
         for done, (task, seconds) in enumerate(made, start=1):
             if progress is not None:

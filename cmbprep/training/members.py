@@ -9,11 +9,11 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from cmbprep.processes import process_pool
 
 from .network import CandidateNetwork, Ensemble
 from .options import FitOptions
@@ -92,7 +92,7 @@ def fit_members(
     left = [member for member in members if _read(member) is None]
     if left:
         workers = min(nprocs, len(left))
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with process_pool(workers) as pool:
             list(pool.map(_fit, left, [log] * len(left)))
     networks = []
     for member in members:

@@ -1,15 +1,20 @@
 """The process that deforms: what it gives, and what becomes of it when something goes wrong."""
 
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from cmbprep.algorithms.ants_process import AntsProcess
+from cmbprep.algorithms.ants_process import AntsProcess, _pickle
 from cmbprep.algorithms.ants_stages import Fit, Stage
 from cmbprep.algorithms.grids import Grid
 from cmbprep.algorithms.transforms import LinearMap, map_points
@@ -69,13 +74,74 @@ def test_what_antsregistration_refuses_is_an_error_of_the_scan_and_the_process_g
 
 
 @pytest.mark.parametrize("when", ["before", "while"])
-def test_a_process_that_is_killed_is_said_to_have_been(when):
+def test_a_process_that_is_killed_once_is_started_again(when):
     with AntsProcess() as process:
+        expected = process.run(FIT)[1].displacement
+        first = process._process.pid
         if when == "before":
             process._process.kill()
             process._process.wait()
         else:
-            os.kill(process._process.pid, signal.SIGSTOP)
+            os.kill(first, signal.SIGSTOP)
             threading.Timer(0.5, process._process.kill).start()
-        with pytest.raises(ScanError, match=r"killed.*--nprocs"):
-            process.run(FIT)
+        np.testing.assert_array_equal(process.run(FIT)[1].displacement, expected)
+        assert process._process.pid != first
+
+
+def test_a_process_that_is_killed_again_is_said_to_have_been(monkeypatch):
+    start = AntsProcess._start
+
+    def start_dead(self):
+        start(self)
+        self._process.kill()
+
+    monkeypatch.setattr(AntsProcess, "_start", start_dead)
+    with AntsProcess() as process, pytest.raises(ScanError, match=r"killed.*--nprocs"):
+        process.run(FIT)
+
+
+def test_it_ends_with_the_process_that_started_it():
+    """Also while it is at work, when it does not read its input."""
+    code = (
+        "import time\n"
+        "from cmbprep.algorithms.ants_process import AntsProcess\n"
+        "with AntsProcess() as process:\n"
+        "    print(process._process.pid, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    wait_until(lambda: Path(f"/proc/{child}/comm").exists())
+    time.sleep(1.0)  # it has asked the kernel by then
+    os.kill(child, signal.SIGSTOP)  # it can do nothing about it any more
+    parent.kill()
+    parent.communicate()
+    wait_until(lambda: not is_alive(child))
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition):
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+class OddError(Exception):
+    """Cannot be made again from what is pickled."""
+
+    def __init__(self, one, two):
+        super().__init__(one)
+        self.two = two
+
+
+def test_an_error_that_cannot_be_pickled_keeps_its_text():
+    error = pickle.loads(_pickle(OddError("some words", 2)))
+    assert str(error) == "OddError: some words"
+    assert str(pickle.loads(_pickle(ScanError("x", hint="y")))) == "x. What to do: y."
