@@ -34,6 +34,7 @@ from .lesions import HEMISPHERES, ZONES, Lesion
 __all__ = [
     "BOMBS",
     "BURDEN_SCALES",
+    "CEREBELLUM",
     "MARS",
     "SCHEMES",
     "BurdenScale",
@@ -50,6 +51,8 @@ __all__ = [
 RIGHT_OFFSET = 100
 #: Label of the ventricles in every scheme's atlas.
 VENTRICLE_INDEX = 200
+#: Name of the cerebellum in every scheme: neither lobar nor deep.
+CEREBELLUM = "cerebellum"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,14 +335,16 @@ class Pattern(StrEnum):
     UNDETERMINED = "undetermined"
 
 
-def pattern(lesions: Iterable[Lesion]) -> Pattern:
-    """Tell the pattern that a person's microbleeds make.
+def pattern(lesions: Iterable[Lesion], uncertain: Iterable[Lesion] = ()) -> Pattern:
+    """Classify the pattern of a person's microbleeds.
 
     Parameters
     ----------
     lesions
         Rows of one or more lesion tables of one person. Diamagnetic ones are mimics and are
         left out; the choice of ratings (definite alone, or possible too) is the caller's.
+    uncertain
+        Rows that may belong to them or not, such as those without a rating.
 
     Returns
     -------
@@ -347,29 +352,74 @@ def pattern(lesions: Iterable[Lesion]) -> Pattern:
         ``strictly deep`` means in the deep zone, the brainstem or both. Cerebellar microbleeds
         count neither as lobar nor as deep, as in the Boston criteria version 2.0 (Charidimou A
         et al., Lancet Neurol 2022;21:714-725), and do not change the pattern of the others; see
-        :func:`has_cerebellar`. ``undetermined`` means that there are lesions but none has a
-        zone.
+        :func:`has_cerebellar`. ``undetermined`` means that the pattern depends on lesions whose
+        zone is not known, or on the uncertain ones: only ``mixed`` is certain beside them.
+    """
+    certain = _sides(_counted(lesions))
+    known = _pattern_of(certain)
+    if known is Pattern.MIXED:
+        return known
+    if None in certain:
+        return Pattern.UNDETERMINED
+    # Every pattern that one more lesion would make must be the same one.
+    more = _sides(_counted(uncertain))
+    if all(side is not None and _pattern_of(certain | {side}) is known for side in more):
+        return known
+    return Pattern.UNDETERMINED
+
+
+def _sides(lesions: Iterable[Lesion]) -> frozenset[str | None]:
+    return frozenset(_side(lesion) for lesion in lesions)
+
+
+def _side(lesion: Lesion) -> str | None:
+    """Return ``lobar``, ``deep`` or ``cerebellar``; None where it is not known."""
+    if lesion.zone != "infratentorial":
+        return lesion.zone
+    if lesion.region is None:
+        return None
+    return "cerebellar" if lesion.region == CEREBELLUM else "deep"
+
+
+def _pattern_of(sides: frozenset[str | None]) -> Pattern:
+    known = sides - {None}
+    if {"lobar", "deep"} <= known:
+        return Pattern.MIXED
+    for side, found in (
+        ("lobar", Pattern.LOBAR),
+        ("deep", Pattern.DEEP),
+        ("cerebellar", Pattern.CEREBELLAR),
+    ):
+        if side in known:
+            return found
+    return Pattern.NONE
+
+
+def has_cerebellar(lesions: Iterable[Lesion], uncertain: Iterable[Lesion] = ()) -> bool | None:
+    """Determine whether a microbleed lies in the cerebellum (diamagnetic ones left out).
+
+    Parameters
+    ----------
+    lesions
+        Rows of one or more lesion tables of one person.
+    uncertain
+        Rows that may belong to them or not, such as those without a rating.
+
+    Returns
+    -------
+    bool or None
+        None where it is not known: no lesion is known to lie there, and one may.
     """
     counted = _counted(lesions)
-    if not counted:
-        return Pattern.NONE
-    lobar = any(lesion.zone == "lobar" for lesion in counted)
-    deep = any(
-        lesion.zone == "deep" or (lesion.zone == "infratentorial" and lesion.region != "cerebellum")
-        for lesion in counted
-    )
-    if lobar and deep:
-        return Pattern.MIXED
-    if lobar:
-        return Pattern.LOBAR
-    if deep:
-        return Pattern.DEEP
-    return Pattern.CEREBELLAR if has_cerebellar(counted) else Pattern.UNDETERMINED
+    if any(lesion.region == CEREBELLUM for lesion in counted):
+        return True
+    return None if any(map(_may_be_cerebellar, (*counted, *_counted(uncertain)))) else False
 
 
-def has_cerebellar(lesions: Iterable[Lesion]) -> bool:
-    """Tell whether a microbleed lies in the cerebellum (diamagnetic ones left out)."""
-    return any(lesion.region == "cerebellum" for lesion in _counted(lesions))
+def _may_be_cerebellar(lesion: Lesion) -> bool:
+    if lesion.region is not None:
+        return lesion.region == CEREBELLUM
+    return lesion.zone == "infratentorial" or not lesion.placed
 
 
 def _counted(lesions: Iterable[Lesion]) -> list[Lesion]:
@@ -412,7 +462,7 @@ class BurdenScale:
             raise ValueError(f"burden scale {self.name}: limits do not rise")
 
     def classify(self, count: int) -> str:
-        """Give the class of a number of microbleeds.
+        """Return the class of a number of microbleeds.
 
         Raises
         ------
@@ -423,6 +473,19 @@ class BurdenScale:
             raise ValueError(f"a number of microbleeds cannot be {count}")
         at = max(i for i, limit in enumerate(self.lower) if limit <= count)
         return self.classes[at]
+
+    def classify_range(self, least: int, most: int) -> str | None:
+        """Return the class of a number that lies in a range; None if the range has several.
+
+        Raises
+        ------
+        ValueError
+            If the numbers are negative or not in order.
+        """
+        if least > most:
+            raise ValueError(f"a number of microbleeds cannot be from {least} to {most}")
+        found = self.classify(least)
+        return found if found == self.classify(most) else None
 
 
 #: Burden scales by name. They describe a count; none of them is advice on treatment.

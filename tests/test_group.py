@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,9 +16,11 @@ import pytest
 
 from cmbprep.errors import UsageError
 from cmbprep.group import run_group
+from cmbprep.group.frequency import write_frequency_maps
 from cmbprep.group.participants import Participants
 from cmbprep.group.protocols import find_outliers, group_by_protocol, wilson_interval
-from cmbprep.group.tables import ScanTable
+from cmbprep.group.tables import LesionTable, ScanTable
+from cmbprep.lesions import ZONES, Lesion
 from cmbprep.reports.results import collect_results
 from tests.reports.outputtree import (
     TEMPLATE,
@@ -196,30 +202,324 @@ def test_a_microbleed_beside_a_diamagnetic_spot_keeps_all_its_voxels(tree: Tree)
     assert np.array_equal(data, mask)
 
 
-def test_map_is_skipped_with_a_reason_when_grids_differ(tree: Tree) -> None:
-    tree.add("sub-1_T2starw", [make_lesion(1)])
-    tree.add("sub-2_T2starw", mask=np.zeros((5, 5, 5), np.uint8))
+def test_masks_on_another_grid_than_most_are_left_out_of_the_map(tree: Tree) -> None:
+    here = make_lesion(1)
+    moved = TEMPLATE_AFFINE.copy()
+    moved[0, 3] += 2
+    tree.add("sub-1_T2starw", mask=np.ones((5, 5, 5), np.uint8))
+    tree.add("sub-2_T2starw", [here])
+    tree.add("sub-3_T2starw", [here], mask=paint([here]), mask_affine=moved)
+    tree.add("sub-4_T2starw")
     result = run_group(tree.finish(), participants_tsv=None)
-    assert result.maps == ()
-    assert any("another grid" in note for note in result.notes)
+    (path,) = result.maps
+    assert nib.load(path).shape == TEMPLATE_SHAPE
+    assert nib.load(path).get_fdata()[voxel_of(here)] == pytest.approx(1 / 2)
+    (note,) = result.notes
+    assert note.startswith("2 scans are not in the frequency map")
+    assert "another grid than 2 in the map" in note
+    assert note.endswith(": sub-1_T2starw, sub-3_T2starw")
     assert "another grid" in Page(result.page.read_text()).text
 
 
-def test_map_is_skipped_when_the_affine_differs(tree: Tree) -> None:
-    moved = TEMPLATE_AFFINE.copy()
-    moved[0, 3] += 2
-    tree.add("sub-1_T2starw", [make_lesion(1)])
-    tree.add("sub-2_T2starw", mask=np.zeros(TEMPLATE_SHAPE, np.uint8), mask_affine=moved)
-    assert run_group(tree.finish(), participants_tsv=None).maps == ()
-
-
-def test_truncated_mask_is_no_crash(tree: Tree) -> None:
-    files = tree.add("sub-1_T2starw", [make_lesion(1)])
-    mask = files.path("template_mask")
-    mask.write_bytes(mask.read_bytes()[:200])
+def test_grids_may_differ_by_rounding(tree: Tree) -> None:
+    here = make_lesion(1)
+    rounded = TEMPLATE_AFFINE.copy()
+    rounded[0, 3] += 0.004
+    tree.add("sub-1_T2starw", [here])
+    tree.add("sub-2_T2starw", [here], mask_affine=rounded)
     result = run_group(tree.finish(), participants_tsv=None)
+    assert result.notes == ()
+    assert nib.load(result.maps[0]).get_fdata()[voxel_of(here)] == 1
+
+
+def with_field(offset: int, value: Any) -> Callable[[bytes], bytes]:
+    """Make a function that overwrites a field of the header of a mask."""
+
+    def change(content: bytes) -> bytes:
+        raw, new = bytearray(gzip.decompress(content)), np.asarray(value).tobytes()
+        raw[offset : offset + len(new)] = new
+        return gzip.compress(bytes(raw))
+
+    return change
+
+
+DATA_TYPE, OFFSET, SHAPE = 70, 108, 42
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda content: content[:0],
+    "no gzip": gzip.decompress,
+    "cut short": lambda content: content[: len(content) // 2],
+    "cut before its checksum": lambda content: content[:-6],
+    "changed byte": lambda content: content[:-5] + bytes([content[-5] ^ 255]) + content[-4:],
+    "fewer voxels": lambda content: gzip.compress(gzip.decompress(content)[:-10]),
+    "more voxels": lambda content: gzip.compress(gzip.decompress(content) + bytes(10)),
+    "no header": lambda content: gzip.compress(bytes(len(gzip.decompress(content)))),
+    "no voxel set": lambda content: gzip.compress(
+        gzip.decompress(content)[:352] + bytes(len(gzip.decompress(content)) - 352)
+    ),
+    "unknown type": with_field(DATA_TYPE, np.int16(77)),
+    "complex": with_field(DATA_TYPE, np.array([32, 64], np.int16)),
+    "wider type": with_field(DATA_TYPE, np.array([8, 32], np.int16)),
+    "offset beyond the end": with_field(OFFSET, np.float32(1e7)),
+    "shape of a giant": with_field(SHAPE, np.full(3, 30000, np.int16)),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_mask_costs_its_scan_and_not_the_map(tree: Tree, kind: str) -> None:
+    here, there = make_lesion(1), make_lesion(2)
+    mask = tree.add("sub-1_T2starw", [here, there]).path("template_mask")
+    tree.add("sub-2_T2starw", [here])
+    tree.add("sub-3_T2starw")
+    mask.write_bytes(DAMAGES[kind](mask.read_bytes()))
+    subjects = collect_results(tree.finish())
+    scans = [replace(scan, problem=None) for subject in subjects for scan in subject.scans]
+    (made,), (note,) = write_frequency_maps(tree.root, scans)
+    assert made.data[voxel_of(here)] == pytest.approx(1 / 2)
+    assert made.data[voxel_of(there)] == 0
+    assert (made.n_scans, made.n_sessions) == (2, 2)
+    assert "cannot be read" in note
+    assert "sub-1_T2starw" in note
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("extension", [0, 32])
+def test_masks_in_either_byte_order_and_with_extensions_are_read(
+    tree: Tree, order: str, extension: int
+) -> None:
+    here = make_lesion(1)
+    path = tree.add("sub-1_T2starw", [here]).path("template_mask")
+    image = nib.Nifti1Image(paint([here]).astype(f"{order}f4"), TEMPLATE_AFFINE)
+    header = nib.Nifti1Header(endianness=order)
+    image = nib.Nifti1Image(np.asarray(image.dataobj), TEMPLATE_AFFINE, header)
+    if extension:
+        image.header.extensions.append(nib.nifti1.Nifti1Extension(6, b"a comment in the header"))
+    path.write_bytes(gzip.compress(image.to_bytes()))
+    (scan,) = collect_results(tree.finish())[0].scans
+    (made,), notes = write_frequency_maps(tree.root, [scan])
+    assert notes == ()
+    assert made.data[voxel_of(here)] == 1
+    assert np.count_nonzero(made.data) == 1
+
+
+def test_without_a_usable_mask_there_is_no_map_and_no_old_one(tree: Tree) -> None:
+    mask = tree.add("sub-1_T2starw", [make_lesion(1)]).path("template_mask")
+    root = tree.finish()
+    (path,) = run_group(root, participants_tsv=None).maps
+    mask.write_bytes(mask.read_bytes()[:100])
+    result = run_group(root, participants_tsv=None)
     assert result.maps == ()
     assert any("cannot be read" in note for note in result.notes)
+    assert any("there is no frequency map" in note for note in result.notes)
+    assert list(root.glob("space-*")) == []
+    assert path.name not in result.page.read_text()
+
+
+UNPLACED = dict.fromkeys(
+    (
+        "x_mni",
+        "y_mni",
+        "z_mni",
+        "zone",
+        "region",
+        "hemisphere",
+        "region_fraction",
+        "boundary_distance_mm",
+    )
+)
+
+
+def test_a_failed_registration_does_not_vote_with_zeros(tree: Tree) -> None:
+    here = make_lesion(1)
+    empty = np.zeros(TEMPLATE_SHAPE, np.uint8)
+    tree.add("sub-1_T2starw", [make_lesion(1, **UNPLACED)], mask=empty)
+    tree.add("sub-2_T2starw", [here])
+    failed = tree.add("sub-3_T2starw", mask=empty)
+    tree.add("sub-4_T2starw")
+    content = json.loads(failed.sidecar.read_text())
+    content["Cmbprep"]["Quality"] = {"zone_route": "none", "zone_verdict": "failed"}
+    failed.sidecar.write_text(json.dumps(content))
+    result = run_group(tree.finish(), participants_tsv=None)
+    assert nib.load(result.maps[0]).get_fdata()[voxel_of(here)] == pytest.approx(1 / 2)
+    (note,) = result.notes
+    assert note.endswith("(not registered to the template): sub-1_T2starw, sub-3_T2starw")
+
+
+def only_row(tree: Tree, lesions: list[Lesion]) -> dict[str, str]:
+    tree.add("sub-1_T2starw", lesions)
+    (row,) = read(run_group(tree.finish(), participants_tsv=None).scans)
+    return row
+
+
+def columns(row: dict[str, str], names: str) -> list[str]:
+    return [row[name] for name in names.split()]
+
+
+ZONE_COUNTS = (
+    "n_lobar n_deep n_infratentorial n_definite_lobar n_definite_deep n_definite_infratentorial "
+    "n_region_frontal n_region_cerebellum"
+)
+
+
+def test_without_zones_nothing_is_known_of_zones(tree: Tree) -> None:
+    row = only_row(tree, [make_lesion(1, **UNPLACED), make_lesion(2, **UNPLACED)])
+    assert set(columns(row, ZONE_COUNTS)) == {"n/a"}
+    known = "n_total n_definite n_possible n_zone_unknown volume_mm3 volume_definite_mm3"
+    assert columns(row, known) == ["2", "2", "0", "2", "30", "30"]
+    assert columns(row, "pattern pattern_with_possible cerebellar burden_count burden_caa") == [
+        "undetermined",
+        "undetermined",
+        "n/a",
+        "2-4",
+        "n/a",
+    ]
+
+
+def test_an_unplaced_possible_lesion_leaves_the_definite_counts(tree: Tree) -> None:
+    row = only_row(tree, [make_lesion(1), make_lesion(2, rating="possible", **UNPLACED)])
+    assert columns(row, ZONE_COUNTS) == ["n/a", "n/a", "n/a", "1", "0", "0", "n/a", "n/a"]
+    assert columns(row, "pattern pattern_with_possible cerebellar") == [
+        "strictly lobar",
+        "undetermined",
+        "false",
+    ]
+    assert columns(row, "burden_caa burden_caa_with_possible") == ["0-1", "n/a"]
+
+
+def test_an_unplaced_mimic_is_in_no_count_and_harms_none(tree: Tree) -> None:
+    mimic = make_lesion(2, susceptibility="diamagnetic", **UNPLACED)
+    row = only_row(tree, [make_lesion(1), mimic])
+    assert columns(row, ZONE_COUNTS) == ["1", "0", "0", "1", "0", "0", "1", "0"]
+    assert columns(row, "pattern n_zone_unknown n_diamagnetic") == ["strictly lobar", "0", "1"]
+
+
+@pytest.mark.parametrize("region", ["ventricle", None])
+def test_a_place_in_no_zone_leaves_the_counts_and_not_the_pattern(
+    tree: Tree, region: str | None
+) -> None:
+    row = only_row(tree, [make_lesion(1), make_lesion(2, zone=None, region=region)])
+    assert columns(row, ZONE_COUNTS) == ["1", "0", "0", "1", "0", "0", "1", "0"]
+    assert columns(row, "n_zone_unknown pattern cerebellar burden_caa") == [
+        "1",
+        "undetermined",
+        "false",
+        "n/a",  # one lobar microbleed, or two
+    ]
+
+
+def test_burden_of_lobar_ones_is_known_where_it_cannot_change(tree: Tree) -> None:
+    lobar = [make_lesion(index) for index in range(1, 6)]
+    row = only_row(tree, [*lobar, make_lesion(6, **UNPLACED)])
+    assert columns(row, "n_lobar burden_caa pattern") == ["n/a", ">=5", "undetermined"]
+
+
+def test_without_a_rating_numbers_of_definite_ones_are_unknown(tree: Tree) -> None:
+    row = only_row(tree, [make_lesion(1), make_lesion(2, rating=None)])
+    assert columns(row, "n_total n_definite n_possible n_lobar n_definite_lobar") == [
+        "2",
+        "n/a",
+        "n/a",
+        "2",
+        "n/a",
+    ]
+    assert columns(row, "n_definite_deep volume_mm3 volume_definite_mm3") == ["0", "30", "n/a"]
+    assert columns(row, "pattern burden_count burden_count_with_possible burden_prevention") == [
+        "strictly lobar",
+        "n/a",
+        "2-4",
+        "1-4",
+    ]
+
+
+def test_boundaries_are_counted_where_each_lesion_tells(tree: Tree) -> None:
+    assert only_row(tree, [make_lesion(1, boundary=True)])["n_boundary"] == "1"
+    assert only_row(tree, [make_lesion(1), make_lesion(2, boundary=None)])["n_boundary"] == "n/a"
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda text: text[:0], "the table is empty"),
+        (lambda text: text.splitlines()[0].replace("\t", ";") + "\n", "semicolons"),
+        (lambda text: text.splitlines()[0] + "\n", "0 rows and its label image has 2 labels"),
+        (lambda text: text[: text.rindex("\n2\t") + 1], "1 row and its label image has 2 labels"),
+        (lambda text: text.replace("frontal", "frontel"), "did you mean 'frontal'"),
+        (lambda text: text.replace("lobar", "deep"), "frontal is in the zone lobar"),
+        (lambda text: text.replace("rating", "class"), "no column rating"),
+        (lambda text: text.replace("definite", "certain"), "rating 'certain'"),
+    ],
+)
+def test_a_damaged_table_is_no_result(tree: Tree, damage: Any, reason: str) -> None:
+    files = tree.add("sub-1_T2starw", [make_lesion(1), make_lesion(2)])
+    tree.add("sub-2_T2starw", [make_lesion(1)])
+    table = files.path("table")
+    table.write_text(damage(table.read_text()))
+    result = run_group(tree.finish(), participants_tsv=None)
+    rows = {row["scan"]: row for row in read(result.scans)}
+    lost = rows["sub-1_T2starw"]
+    assert lost["status"] == "failed"
+    assert reason in lost["reason"]
+    assert set(columns(lost, ZONE_COUNTS)) | {lost[name] for name in COUNTS} == {"n/a"}
+    assert set(columns(lost, "pattern cerebellar burden_count n_zone_unknown")) == {"n/a"}
+    assert rows["sub-2_T2starw"]["n_total"] == "1"
+    assert {row["scan"] for row in read(result.lesions)} == {"sub-2_T2starw"}
+    assert (result.n_complete, result.n_failed) == (1, 1)
+    assert reason in Page(result.page.read_text()).text
+    assert nib.load(result.maps[0]).get_fdata().max() == 1
+
+
+def test_withdrawn_scans_are_listed_and_in_no_number(tree: Tree) -> None:
+    tree.add("sub-1_T2starw", [make_lesion(1)])
+    tree.add("sub-2_T2starw")
+    (one, two) = collect_results(tree.finish())
+    (scan,) = one.scans
+    reason = "its source is no longer in the dataset"
+    gone = replace(one, scans=(replace(scan, withdrawn=reason),))
+    table = ScanTable.build([gone, two], Participants())
+    first, second = table.rows
+    assert (first.status, first.reason, first.tally) == ("withdrawn", reason, None)
+    assert table.column("n_total") == [None, 0]
+    assert second.status in dict(table.columns[table_index(table, "status")].levels or {})
+    assert "withdrawn" in dict(table.columns[table_index(table, "status")].levels or {})
+    (protocol,) = group_by_protocol(table)
+    assert protocol.prevalence()[:2] == (0, 1)
+    assert LesionTable.build([gone, two]).values == ()
+
+
+def table_index(table: ScanTable, name: str) -> int:
+    return [column.name for column in table.columns].index(name)
+
+
+def test_warnings_stand_in_the_table_in_words(tree: Tree) -> None:
+    rows = {row["scan"]: row for row in read(run_group(cohort(tree), participants_tsv=None).scans)}
+    assert rows["sub-1_ses-a_T2starw"]["warnings"] == "look; look again"
+    assert rows["sub-2_T2starw"]["n_warnings"] == "0"
+    assert rows["sub-2_T2starw"]["warnings"] == "n/a"
+    header = list(rows["sub-2_T2starw"])
+    assert header.index("warnings") == header.index("n_warnings") + 1
+
+
+def test_failures_stand_before_the_numbers(tree: Tree) -> None:
+    tree.refuse("0", "sub-0_part-phase_T2starw.nii.gz", "a phase image")
+    text = " ".join(run_group(cohort(tree), participants_tsv=None).page.read_text().split())
+    order = [text.index(part) for part in ("it broke badly", "a phase image", "By protocol</h2>")]
+    assert order == sorted(order)
+
+
+def test_page_names_what_is_not_known(tree: Tree) -> None:
+    tree.add("sub-1_T2starw", [make_lesion(1, **UNPLACED)])
+    tree.add("sub-2_T2starw", [make_lesion(1), make_lesion(2, zone="deep", region="thalamus")])
+    tree.add("sub-3_T2starw", [make_lesion(1, rating=None)])
+    root = tree.finish()
+    page = Page(run_group(root, participants_tsv=None).page.read_text())
+    assert "In 1 scan, microbleeds could not be compared with the zone atlas" in page.text
+    assert "listed without a rating" in page.text
+    table = ScanTable.build(collect_results(root), Participants())
+    (protocol,) = group_by_protocol(table)
+    # One lobar for sure, one that may be anywhere, and one lobar that may be definite.
+    assert [protocol.zone(zone) for zone in ZONES] == [(1, 3), (1, 2), (0, 1)]
+    assert protocol.prevalence()[:2] == (2, 2), "of sub-3 it is not known"
+    assert protocol.counts() == [1, 2]
+    assert "1 or more" in page.text
 
 
 def test_nothing_to_join_is_a_usage_error(tmp_path: Path) -> None:
@@ -263,7 +563,7 @@ def test_protocols_are_kept_apart(tree: Tree) -> None:
     ]
     maker = next(item for item in protocols if item.scanner == "Maker One")
     assert maker.prevalence()[:2] == (1, 1)
-    assert maker.zone("deep") == 0, "possible and diamagnetic ones are not definite"
+    assert maker.zone("deep") == (0, 0), "possible and diamagnetic ones are not definite"
 
 
 def test_one_scan_a_participant_counts(tree: Tree) -> None:

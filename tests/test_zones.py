@@ -18,6 +18,7 @@ from cmbprep.templates import load_template
 from cmbprep.zones import (
     BOMBS,
     BURDEN_SCALES,
+    CEREBELLUM,
     MARS,
     RIGHT_OFFSET,
     SCHEMES,
@@ -165,7 +166,18 @@ STEM, CEREBELLAR = at("infratentorial", "brainstem"), at("infratentorial", "cere
         ([LOBAR, CEREBELLAR], Pattern.LOBAR),
         ([STEM, CEREBELLAR], Pattern.DEEP),
         ([at(None)], Pattern.UNDETERMINED),
-        ([at(None), LOBAR], Pattern.LOBAR),
+        # A lesion without a zone, for whatever reason, could be anywhere.
+        ([at(None), LOBAR], Pattern.UNDETERMINED),
+        ([at(None), DEEP], Pattern.UNDETERMINED),
+        ([at(None), CEREBELLAR], Pattern.UNDETERMINED),
+        ([at(None, "ventricle"), LOBAR], Pattern.UNDETERMINED),
+        ([at(None, "ventricle")], Pattern.UNDETERMINED),
+        ([at(None), LOBAR, STEM], Pattern.MIXED),
+        ([at(None, susceptibility="diamagnetic"), LOBAR], Pattern.LOBAR),
+        # Brainstem or cerebellum.
+        ([at("infratentorial")], Pattern.UNDETERMINED),
+        ([at("infratentorial"), LOBAR], Pattern.UNDETERMINED),
+        ([at("infratentorial"), LOBAR, DEEP], Pattern.MIXED),
         ([at("deep", "basal ganglia", "diamagnetic")], Pattern.NONE),
         ([LOBAR, at("deep", "basal ganglia", "diamagnetic")], Pattern.LOBAR),
     ],
@@ -175,10 +187,50 @@ def test_pattern(lesions: list[Lesion], expected: Pattern) -> None:
     assert pattern(iter(lesions[::-1])) is expected
 
 
-def test_cerebellar_is_noted_apart() -> None:
-    assert has_cerebellar([LOBAR, CEREBELLAR])
-    assert not has_cerebellar([LOBAR, STEM])
-    assert not has_cerebellar([at("infratentorial", "cerebellum", "diamagnetic")])
+@pytest.mark.parametrize(
+    ("lesions", "uncertain", "expected"),
+    [
+        ([LOBAR], [LOBAR, CEREBELLAR], Pattern.LOBAR),
+        ([LOBAR], [DEEP], Pattern.UNDETERMINED),
+        ([CEREBELLAR], [CEREBELLAR], Pattern.CEREBELLAR),
+        ([CEREBELLAR], [LOBAR], Pattern.UNDETERMINED),
+        ([], [LOBAR], Pattern.UNDETERMINED),
+        ([LOBAR], [at(None)], Pattern.UNDETERMINED),
+        ([LOBAR, DEEP], [at(None), STEM], Pattern.MIXED),
+        ([], [at("deep", "thalamus", "diamagnetic")], Pattern.NONE),
+    ],
+)
+def test_pattern_with_lesions_that_may_not_count(
+    lesions: list[Lesion], uncertain: list[Lesion], expected: Pattern
+) -> None:
+    assert pattern(lesions, uncertain) is expected
+
+
+@pytest.mark.parametrize(
+    ("lesions", "uncertain", "expected"),
+    [
+        ([LOBAR, CEREBELLAR], [], True),
+        ([at(None), CEREBELLAR], [], True),
+        ([LOBAR, STEM], [], False),
+        ([at("infratentorial", "cerebellum", "diamagnetic")], [], False),
+        ([], [], False),
+        ([LOBAR, at(None)], [], None),
+        ([LOBAR, at("infratentorial")], [], None),
+        ([LOBAR, at(None, "ventricle")], [], False),
+        ([LOBAR], [CEREBELLAR], None),
+        ([LOBAR], [at(None)], None),
+        ([LOBAR], [STEM], False),
+        ([CEREBELLAR], [at(None)], True),
+    ],
+)
+def test_cerebellar_is_noted_apart(
+    lesions: list[Lesion], uncertain: list[Lesion], expected: bool | None
+) -> None:
+    assert has_cerebellar(lesions, uncertain) is expected
+
+
+def test_cerebellum_is_a_region_of_every_scheme() -> None:
+    assert all(CEREBELLUM in scheme.region_names for scheme in SCHEMES.values())
 
 
 @pytest.mark.parametrize(
@@ -195,6 +247,18 @@ def test_burden_classes(scale: str, expected: dict[int, str]) -> None:
     assert {count: BURDEN_SCALES[scale].classify(count) for count in expected} == expected
     with pytest.raises(ValueError, match="cannot be -1"):
         BURDEN_SCALES[scale].classify(-1)
+
+
+def test_burden_class_of_a_range() -> None:
+    caa = BURDEN_SCALES["caa"]
+    assert [caa.classify_range(*numbers) for numbers in ((0, 1), (2, 4), (1, 2), (5, 90))] == [
+        "0-1",
+        "2-4",
+        None,
+        ">=5",
+    ]
+    with pytest.raises(ValueError, match="from 3 to 2"):
+        caa.classify_range(3, 2)
 
 
 def test_burden_scale_checks_itself() -> None:

@@ -7,13 +7,16 @@ preprocessed image.
 
 from __future__ import annotations
 
-import csv
-import json
+import logging
 from pathlib import Path
 
+from ..errors import CmbprepError
+from ..textfiles import read_object, read_table
 from .files import DERIVATIVE_ENTITIES, ScanFiles, parse_name
 
 __all__ = ["SCAN_SPLITS", "find_dataset", "read_sites", "scan_groups"]
+
+logger = logging.getLogger(__name__)
 
 #: Splits whose groups are whole scans.
 SCAN_SPLITS = ("protocol", "sequence", "field", "site")
@@ -39,10 +42,16 @@ def read_sites(dataset: Path | None) -> dict[str, str]:
     """Give the site of each subject (label without ``sub-``) as participants.tsv tells it."""
     if dataset is None or not (dataset / "participants.tsv").is_file():
         return {}
-    with open(dataset / "participants.tsv", newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
+    try:
+        table = read_table(dataset / "participants.tsv")
+    except CmbprepError as error:
+        # A split is lost, not the evaluation.
+        logger.warning("sites are unknown: %s", error)
+        return {}
+    for warning in table.warnings:
+        logger.warning("%s", warning)
     sites = {}
-    for row in rows:
+    for row in table.rows:
         site = next((row[name] for name in _SITE_COLUMNS if row.get(name)), None)
         if site and site != UNKNOWN and row.get("participant_id"):
             sites[row["participant_id"].removeprefix("sub-")] = site
@@ -108,9 +117,7 @@ def _sidecar(image: Path, dataset: Path | None) -> dict[str, object]:
     merged: dict[str, object] = {}
     for path in (*sources, image.parent / f"{stem}.json"):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            merged |= read_object(path).content
+        except CmbprepError:
             continue  # a split is lost, not the evaluation
-        if isinstance(content, dict):
-            merged |= content
     return merged

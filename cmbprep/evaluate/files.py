@@ -17,16 +17,25 @@ name or folder says ``sub-`` is taken (or those that a pattern picks), one a sca
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-from ..errors import UsageError
+from ..errors import CmbprepError, UsageError
+from ..outputs import BLOCK
+from ..textfiles import read_object
 
-__all__ = ["ScanFiles", "ScanKey", "find_scans", "parse_name", "without_parts"]
+__all__ = [
+    "ScanFiles",
+    "ScanKey",
+    "find_scans",
+    "is_own_result",
+    "parse_name",
+    "without_parts",
+]
 
 #: Entities that tell derivatives of one scan apart, and so do not name the scan.
 DERIVATIVE_ENTITIES = frozenset(
@@ -179,17 +188,29 @@ def _sources(paths: Iterable[Path]) -> frozenset[tuple[ScanKey, str]]:
     """Read the scans that sidecars name under ``Sources`` (paths or BIDS URIs)."""
     found = set()
     for path in paths:
-        extension = next(ext for ext in _EXTENSIONS if path.name.endswith(ext))
-        sidecar = path.with_name(path.name.removesuffix(extension) + ".json")
-        try:
-            content = json.loads(sidecar.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue  # without a sidecar, entities alone pair the scans
-        named = content.get("Sources") if isinstance(content, dict) else None
+        content = _read_sidecar(path)
+        # Without a sidecar, entities alone pair the scans.
+        named = content.get("Sources")
         for source in named if isinstance(named, list) else ():
             entities, suffix, _ = parse_name(Path(str(source).rpartition(":")[2]))
             found.add((without_parts(entities), suffix))
     return frozenset(found)
+
+
+def is_own_result(path: Path) -> bool:
+    """Return whether a lesion table or labelled image was written by the participant level."""
+    block = _read_sidecar(path).get(BLOCK)
+    return isinstance(block, dict) and block.get("Stage") == "lesions"
+
+
+def _read_sidecar(path: Path) -> Mapping[str, Any]:
+    """Read the sidecar of a table or image; empty where there is none that can be read."""
+    extension = next(ext for ext in _EXTENSIONS if path.name.endswith(ext))
+    sidecar = path.with_name(path.name.removesuffix(extension) + ".json")
+    try:
+        return read_object(sidecar).content
+    except CmbprepError:
+        return {}
 
 
 def _add(roles: dict[str, Path], role: str, path: Path, folder: Path) -> None:

@@ -1,8 +1,13 @@
-"""From the files of a scan to its lesions."""
+"""From the files of a scan to its lesions.
+
+Nothing that is damaged is read as far as it goes: a table or image that is cut short would give
+fewer lesions, and an empty table none. Results of cmbprep are held to all that their own files
+say (:func:`cmbprep.lesions.read_lesions`); tables of other tools must be whole and consistent.
+"""
 
 from __future__ import annotations
 
-import csv
+import logging
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError
-from .files import ScanFiles
+from ..algorithms.grid_match import GRID_TOLERANCE, grid_gap
+from ..errors import CmbprepError, ScanError, UsageError
+from ..lesions import COLUMNS, read_lesions
+from ..tsv import read_tsv
+from .files import ScanFiles, is_own_result
 from .lesionset import LesionSet, Mark
 from .matching import label_components
 
@@ -25,9 +33,13 @@ __all__ = [
     "with_hidden",
 ]
 
+logger = logging.getLogger(__name__)
+
 #: What tables call a microbleed in their column ``kind``.
 MICROBLEED_KINDS = ("microbleed", "CMB", "cmb")
 
+_HINT = "give the centre of each lesion in scanner coordinates, mm, RAS+, tab-separated"
+_REMAKE = "run the participant level again for this scan, or restore the file from a backup"
 _MISSING = (None, "", "n/a", "nan", "NaN", "None")
 _NUMBERS = ("volume_mm3", "diameter_mm", "probability")
 _TEXTS = ("zone", "region", "rating", "susceptibility", "kind")
@@ -58,6 +70,13 @@ def read_lesion_set(
     roles = files.roles
     if "table" in roles:
         lesions = _from_table(roles["table"], roles.get("dseg"))
+    elif "dseg" in roles and is_own_result(roles["dseg"]):
+        # The image alone would count mimics, and knows no ratings.
+        raise UsageError(
+            "the lesion table of this result is missing",
+            path=roles["dseg"].with_name(roles["dseg"].name.partition(".")[0] + ".tsv"),
+            hint=_REMAKE,
+        )
     elif "dseg" in roles:
         labels, affine = _read_labels(roles["dseg"])
         lesions = _from_labels(labels, affine, "labelled image")
@@ -69,7 +88,7 @@ def read_lesion_set(
     else:
         return _from_values(roles["any"], connectivity, threshold)
     if "table" not in roles and "probseg" in roles:
-        lesions = _with_probabilities(lesions, *_read_map(roles["probseg"]))
+        lesions = _with_probabilities(lesions, *_read_map(roles["probseg"]), roles["probseg"])
     return _at_least(lesions, threshold)
 
 
@@ -114,10 +133,22 @@ def read_image(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     import nibabel
     from nibabel.filebasedimages import ImageFileError
 
+    from ..images import open_image
+
+    image: Any
     try:
-        image = nibabel.load(path)
-        data = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
-        affine = np.asarray(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
+        if path.name.endswith((".nii", ".nii.gz")):
+            image, warnings = open_image(path)
+            for warning in warnings:
+                logger.warning("%s: %s", path, warning)
+        else:
+            image = nibabel.load(path)
+        data = np.asanyarray(image.dataobj)
+        affine = np.asarray(image.affine, dtype=np.float64)
+    except ScanError as error:
+        raise UsageError(
+            f"the image cannot be read ({error.message})", path=path, hint=error.hint
+        ) from error
     except (
         OSError,
         EOFError,
@@ -160,27 +191,20 @@ def read_marks(path: Path) -> tuple[Mark, ...]:
     Raises
     ------
     UsageError
-        With the line, if a value is not of its column's kind.
+        With the line, if a row is not whole or a value is not of its column's kind.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, delimiter="\t")
-            columns, rows = list(reader.fieldnames or ()), list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"the table cannot be read ({error})", path=path) from error
-    if missing := [name for name in "xyz" if name not in columns]:
-        raise UsageError(
-            f"the table has no column {', '.join(missing)}",
-            path=path,
-            hint="give the centre of each lesion in scanner coordinates, mm, RAS+, tab-separated",
-        )
+        hint = _REMAKE if is_own_result(path) else _HINT
+        table = read_tsv(path, "xyz", unquote=True, hint=hint)
+    except CmbprepError as error:
+        raise _usage_error(error) from error
     marks = []
-    for number, row in enumerate(rows, start=1):
+    for number, (line, row) in enumerate(table.dicts(), start=1):
         try:
             marks.append(_mark(row, number))
         except ValueError as error:
             raise UsageError(
-                f"line {number + 1} is not a row of a lesion table ({error})", path=path
+                f"line {line} is not a row of a lesion table ({error})", path=path
             ) from error
     if len({mark.index for mark in marks}) != len(marks):
         raise UsageError("two rows of the table have the same index", path=path)
@@ -208,12 +232,32 @@ def _truth_value(text: str) -> bool:
     return lower in ("true", "1")
 
 
+def _usage_error(error: CmbprepError) -> UsageError:
+    return UsageError(error.message, path=error.path, hint=error.hint)
+
+
+def _check_own(table: Path, labels: set[int] | None) -> None:
+    """Check a table that has all columns of ours as strictly as our own reports do.
+
+    Whether every row has a label is known of our own results only: a truth may list what has
+    no voxels.
+    """
+    own = is_own_result(table)
+    try:
+        if own or set(COLUMNS) <= set(read_tsv(table).header):
+            read_lesions(table, labels=labels if own else None)
+    except CmbprepError as error:
+        raise _usage_error(error) from error
+
+
 def _from_table(table: Path, image: Path | None) -> LesionSet:
     marks = read_marks(table)
     if image is None:
+        _check_own(table, None)
         return LesionSet(marks=marks, origin="table")
     labels, affine = _read_labels(image)
     measured = {mark.index: mark for mark in marks_of_labels(labels, affine)}
+    _check_own(table, set(measured))
     if unknown := sorted(set(measured) - {mark.index for mark in marks}):
         raise UsageError(f"label {unknown[0]} has no row in {table.name}", path=image)
     marks = tuple(
@@ -227,9 +271,12 @@ def _from_table(table: Path, image: Path | None) -> LesionSet:
 
 def _read_labels(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     data, affine = read_image(path)
-    whole = data.dtype.kind in "iu"
+    whole = data.dtype.kind in "biu"
+    # Compared before they are converted: a larger number would become another label.
+    if data.size and (data.min() < -1e-3 or data.max() > np.iinfo(np.int32).max):
+        raise UsageError("a labelled image has whole numbers from 0", path=path)
     labels = data.astype(np.int32) if whole else np.rint(data).astype(np.int32)
-    if data.size and (labels.min() < 0 or (not whole and np.abs(data - labels).max() > 1e-3)):
+    if data.size and not whole and np.abs(data - labels).max() > 1e-3:
         raise UsageError("a labelled image has whole numbers from 0", path=path)
     return labels, affine
 
@@ -263,13 +310,22 @@ def _from_map(
 
 
 def _with_probabilities(
-    lesions: LesionSet, probability: NDArray[np.float64], affine: NDArray[np.float64]
+    lesions: LesionSet,
+    probability: NDArray[np.float64],
+    affine: NDArray[np.float64],
+    path: Path | None = None,
 ) -> LesionSet:
     from scipy import ndimage
 
     assert lesions.labels is not None and lesions.affine is not None
-    same = probability.shape == lesions.labels.shape and np.allclose(affine, lesions.affine)
-    if not same or not lesions.marks:
+    gap = grid_gap(probability.shape, affine, lesions.labels.shape, lesions.affine)
+    if gap.voxels > GRID_TOLERANCE:
+        raise UsageError(
+            f"the probability map is not on the grid of its lesions: {gap}",
+            path=path,
+            hint="make both again from the same image, or leave the map out",
+        )
+    if not lesions.marks:
         return lesions
     largest = ndimage.maximum(probability, lesions.labels, [m.index for m in lesions.marks])
     marks = tuple(

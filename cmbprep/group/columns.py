@@ -1,7 +1,8 @@
-"""Columns of the table of scans: what each holds, and how it is had from a row.
+"""Columns of the table of scans: what each holds, and how it is computed from a row.
 
 The table and its data dictionary are both written from these declarations. A scan without
-a result has ``n/a`` where counts stand, never a zero.
+a result has ``n/a`` where counts stand, never a zero; so has a count that is not known, because
+a lesion lacks what decides whether it belongs to it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from cmbprep.lesions import RATINGS, ZONES
-from cmbprep.reports.tally import SCALES, Tally, volume_of
+from cmbprep.reports.tally import SCALES, Tally
 from cmbprep.reports.text import flatten, quality_title
 from cmbprep.zones import BURDEN_SCALES, SCHEMES, Pattern
 
@@ -34,7 +35,7 @@ ACQUISITION = {
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: its name, its entry in the data dictionary, and how a row's value is had."""
+    """A column: its name, its entry in the data dictionary, and how a row's value is computed."""
 
     name: str
     description: str
@@ -110,6 +111,8 @@ def _identity_columns(rows: Sequence[Row]) -> Iterator[Column]:
             "failed": "The scan could not be processed; counts are n/a.",
             "incomplete": "The run ended before the scan was done; counts are n/a.",
             "refused": "The file is no scan that can be used; counts are n/a.",
+            "withdrawn": "The scan is no longer in the dataset; counts are n/a, and the scan is "
+            "in no other table, summary or map.",
         },
     )
     yield Column(name="reason", description="Why there is no result.", value=lambda row: row.reason)
@@ -133,6 +136,15 @@ def _of_tally(function: Callable[[Tally], Any]) -> Callable[[Row], Any]:
     return value
 
 
+def _volume_definite(tally: Tally) -> float | None:
+    volume = tally.volume_definite
+    return None if volume is None else round(volume, 2)
+
+
+#: When a count by zone or region is not known.
+_UNKNOWN = "n/a where a microbleed was not compared with the zone atlas"
+
+
 def _count_columns() -> Iterator[Column]:
     yield Column(
         name="n_total",
@@ -142,30 +154,31 @@ def _count_columns() -> Iterator[Column]:
     for rating in RATINGS:
         yield Column(
             name=f"n_{rating}",
-            description=f"{rating.capitalize()} microbleeds.",
+            description=f"{rating.capitalize()} microbleeds; n/a where one has no rating.",
             value=_of_tally(partial(Tally.count, rating=rating)),
         )
     for zone in ZONES:
         yield Column(
             name=f"n_{zone}",
-            description=f"Microbleeds in the zone {zone}, definite and possible.",
+            description=f"Microbleeds in the zone {zone}, definite and possible; {_UNKNOWN}.",
             value=_of_tally(partial(Tally.count, zone=zone)),
         )
     for zone in ZONES:
         yield Column(
             name=f"n_definite_{zone}",
-            description=f"Definite microbleeds in the zone {zone}.",
+            description=f"Definite microbleeds in the zone {zone}; {_UNKNOWN}.",
             value=_of_tally(partial(Tally.count, zone=zone, rating="definite")),
         )
     yield Column(
         name="n_zone_unknown",
-        description="Microbleeds that could not be given a zone.",
+        description="Microbleeds without a zone: in a ventricle, outside the brain, or not "
+        "compared with the zone atlas because the registration failed.",
         value=_of_tally(lambda tally: sum(item.zone is None for item in tally.counted)),
     )
     yield Column(
         name="n_boundary",
         description="Microbleeds so near to another zone that theirs could be wrong.",
-        value=_of_tally(lambda tally: sum(bool(item.boundary) for item in tally.counted)),
+        value=_of_tally(lambda tally: tally.near_boundary),
     )
     yield Column(
         name="n_diamagnetic",
@@ -180,8 +193,9 @@ def _count_columns() -> Iterator[Column]:
     )
     yield Column(
         name="volume_definite_mm3",
-        description="Total volume of the definite microbleeds, blooming included.",
-        value=_of_tally(lambda tally: round(volume_of(tally.definite), 2)),
+        description="Total volume of the definite microbleeds, blooming included; n/a where a "
+        "microbleed has no rating.",
+        value=_of_tally(_volume_definite),
         units="mm^3",
     )
 
@@ -197,13 +211,13 @@ def _region_columns(rows: Sequence[Row]) -> Iterator[Column]:
         yield Column(
             name=f"n_region_{region.replace(' ', '_').replace('-', '_')}",
             description=f"Microbleeds in the region {region} ({', '.join(sorted(schemes))}), "
-            "definite and possible.",
+            f"definite and possible; {_UNKNOWN}.",
             value=partial(_in_region, region=region, schemes=frozenset(schemes)),
         )
 
 
 def _in_region(row: Row, *, region: str, schemes: frozenset[str]) -> int | None:
-    """Count a region's microbleeds; n/a for a scan whose scheme has no such region."""
+    """Count the microbleeds of a region; None for a scan whose scheme has no such region."""
     tally = row.tally
     return tally.count(region=region) if tally is not None and _scheme(row) in schemes else None
 
@@ -221,7 +235,7 @@ def _class_columns() -> Iterator[Column]:
         Pattern.DEEP.value: "Deep ones, in the brainstem or both only.",
         Pattern.MIXED.value: "Both.",
         Pattern.CEREBELLAR.value: "In the cerebellum only, which is neither lobar nor deep.",
-        Pattern.UNDETERMINED.value: "None has a zone.",
+        Pattern.UNDETERMINED.value: "It depends on microbleeds whose zone or rating is not known.",
     }
     for name, which, give in (
         ("pattern", "definite microbleeds", lambda tally: tally.pattern.value),
@@ -239,7 +253,8 @@ def _class_columns() -> Iterator[Column]:
         )
     yield Column(
         name="cerebellar",
-        description="Whether a definite microbleed lies in the cerebellum.",
+        description="Whether a definite microbleed lies in the cerebellum; n/a where none is "
+        "known to and the place or rating of one is not known.",
         value=_of_tally(lambda tally: tally.cerebellar),
         levels={"true": "It does.", "false": "None does."},
     )
@@ -250,7 +265,8 @@ def _class_columns() -> Iterator[Column]:
         ):
             yield Column(
                 name=f"burden_{scale}{ending}",
-                description=f"Class of the number of {BURDEN_SCALES[scale].counts}, {which}. "
+                description=f"Class of the number of {BURDEN_SCALES[scale].counts}, {which}; "
+                "n/a where microbleeds without a zone or rating could change it. "
                 f"{BURDEN_SCALES[scale].source}",
                 value=_of_tally(partial(Tally.burden, scale=scale, definite=definite)),
             )
@@ -349,6 +365,11 @@ def _provenance_columns() -> Iterator[Column]:
         value=_n_warnings,
     )
     yield Column(
+        name="warnings",
+        description="These doubts, separated by semicolons.",
+        value=lambda row: "; ".join(_warnings(row)),
+    )
+    yield Column(
         name="cmbprep_version",
         description="Version of the program that made the result.",
         value=lambda row: (
@@ -359,13 +380,18 @@ def _provenance_columns() -> Iterator[Column]:
     )
 
 
-def _n_warnings(row: Row) -> int | None:
+def _warnings(row: Row) -> tuple[str, ...]:
+    """Return the warnings on a scan and on its T1w image, each once."""
     if row.scan is None:
-        return None
+        return ()
     own = list(row.scan.doubts)
     if row.anatomy is not None:
-        own += list(row.anatomy.block.get("Warnings", ()))
-    return len(dict.fromkeys(own))
+        own += map(str, row.anatomy.block.get("Warnings", ()))
+    return tuple(dict.fromkeys(own))
+
+
+def _n_warnings(row: Row) -> int | None:
+    return None if row.scan is None else len(_warnings(row))
 
 
 def _quality_columns(rows: Sequence[Row]) -> Iterator[Column]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import csv
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from cmbprep.errors import CmbprepError
+from cmbprep.textfiles import Table, read_table
 
 __all__ = ["Participants", "read_participants"]
 
 MISSING = "n/a"
+KEY = "participant_id"
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class Participants:
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def value(self, subject: str, column: str) -> str | None:
-        """Give a participant's value; None where it is missing."""
+        """Return a participant's value; None where it is missing."""
         value = self.rows.get(subject, {}).get(column, MISSING)
         return None if value in ("", MISSING) else value
 
@@ -32,28 +37,62 @@ def read_participants(path: Path | None) -> tuple[Participants, tuple[str, ...]]
     Returns
     -------
     participants
-        Empty where there is no usable table.
+        Empty where there is no usable table. Where several rows of a participant disagree,
+        the values in question are missing.
     notes
-        Why it was left out, in a sentence.
+        What was corrected, is in doubt, or was left out, in sentences.
     """
-    if path is None or not path.exists():
+    if path is None or not os.path.lexists(path):
         return Participants(), ()
     try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, delimiter="\t")
-            names = [name for name in reader.fieldnames or () if name]
-            if "participant_id" not in names:
-                return Participants(), (
-                    f"{path.name} has no column participant_id and is left out",
-                )
-            rows: dict[str, dict[str, str]] = {}
-            for row in reader:
-                label = (row["participant_id"] or "").strip().removeprefix("sub-")
-                # The first row of a participant counts; BIDS allows one.
-                rows.setdefault(label, {name: (row.get(name) or "").strip() for name in names})
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        return Participants(), (
-            f"{path.name} cannot be read and is left out ({type(error).__name__})",
-        )
-    columns = tuple(dict.fromkeys(name for name in names if name != "participant_id"))
-    return Participants(columns, rows), ()
+        table = read_table(path)
+    except CmbprepError as error:
+        hint = f"; what to do: {error.hint}" if error.hint else ""
+        return Participants(), (f"{path.name} is left out: {error.message}{hint}",)
+    if KEY not in table.columns:
+        return Participants(), (*table.warnings, _without_key(path.name, table.columns))
+    columns = tuple(name for name in table.columns if name != KEY)
+    rows, notes = _by_label(table, columns, path.name)
+    return Participants(columns, rows), (*table.warnings, *notes)
+
+
+def _without_key(file: str, columns: Sequence[str]) -> str:
+    meant = [name for name in columns if name.lower().startswith(("participant", "subject", "sub"))]
+    remedy = f"rename {meant[0]} to {KEY}" if meant else f"add it; there are {', '.join(columns)}"
+    return f"{file} has no column {KEY} and is left out; what to do: {remedy}"
+
+
+def _by_label(
+    table: Table, columns: Sequence[str], file: str
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Sort the rows by participant, and say which participants have several or none."""
+    found: dict[str, list[dict[str, str]]] = {}
+    nameless = 0
+    for row in table.rows:
+        label = row[KEY].removeprefix("sub-")
+        if label in ("", MISSING):
+            nameless += 1
+        else:
+            found.setdefault(label, []).append(row)
+    rows, notes = {}, []
+    for label, own in found.items():
+        known = {name: {row[name] for row in own} - {"", MISSING} for name in columns}
+        # A missing value contradicts nothing.
+        rows[label] = {
+            name: next(iter(values)) if len(values) == 1 else MISSING
+            for name, values in known.items()
+        }
+        if len(own) > 1:
+            conflicts = [name for name, values in known.items() if len(values) > 1]
+            notes.append(_of_duplicate(file, label, conflicts))
+    if nameless:
+        notes.append(f"{file}: {nameless} rows without {KEY} are left out")
+    return rows, notes
+
+
+def _of_duplicate(file: str, label: str, conflicts: Iterable[str]) -> str:
+    several = f"{file} has several rows of sub-{label}"
+    names = ", ".join(conflicts)
+    if not names:
+        return f"{several}, which agree"
+    return f"{several}, which disagree; unknown for this participant: {names}"

@@ -70,20 +70,34 @@ class ProtocolGroup:
         return tuple(first.values())
 
     def counts(self, *, definite: bool = True) -> list[int]:
-        """Count microbleeds in the first scan of each participant."""
-        tallies = [row.tally for row in self.participants]
-        return [len(t.definite if definite else t.counted) for t in tallies if t is not None]
+        """Count microbleeds in the first scan of each participant, where the count is known."""
+        rating = "definite" if definite else None
+        counts = [row.tally.count(rating=rating) for row in self.participants if row.tally]
+        return [count for count in counts if count is not None]
 
     def prevalence(self, *, definite: bool = True) -> tuple[int, int, float, float]:
-        """Give participants with a microbleed, participants, and the 95 % interval."""
-        counts = self.counts(definite=definite)
-        positive = sum(count > 0 for count in counts)
-        return (positive, len(counts), *wilson_interval(positive, len(counts)))
+        """Return participants with a microbleed, participants, and the 95 % interval.
 
-    def zone(self, name: str) -> int:
-        """Count definite microbleeds in a zone, over the first scans of the participants."""
-        tallies = [row.tally for row in self.participants]
-        return sum(t.count(zone=name, rating="definite") for t in tallies if t is not None)
+        A participant of whom it is not known whether there is one is in neither number.
+        """
+        rating = "definite" if definite else None
+        bounds = [row.tally.bounds(rating=rating) for row in self.participants if row.tally]
+        positive = sum(least > 0 for least, _ in bounds)
+        total = positive + sum(most == 0 for _, most in bounds)
+        return (positive, total, *wilson_interval(positive, total))
+
+    def zone(self, name: str) -> tuple[int, int]:
+        """Count definite microbleeds in a zone, over the first scans of the participants.
+
+        Returns
+        -------
+        least, most
+            They differ where the zone or rating of a microbleed is not known.
+        """
+        bounds = [
+            row.tally.bounds(zone=name, rating="definite") for row in self.participants if row.tally
+        ]
+        return sum(least for least, _ in bounds), sum(most for _, most in bounds)
 
 
 def wilson_interval(positive: int, total: int, z: float = Z95) -> tuple[float, float]:

@@ -37,7 +37,7 @@ class Row:
 
     @property
     def status(self) -> str:
-        """``complete``, ``failed``, ``incomplete`` or ``refused``."""
+        """``complete``, ``failed``, ``incomplete``, ``withdrawn`` or ``refused``."""
         return "refused" if self.scan is None else self.scan.status
 
     @property

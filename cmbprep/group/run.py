@@ -26,7 +26,7 @@ class GroupResult:
         The two tables and the page.
     maps
         Frequency maps, one a template; empty where none could be made.
-    n_scans, n_complete, n_failed, n_refused
+    n_scans, n_complete, n_failed, n_refused, n_withdrawn
         Rows of the table of scans by status; begun scans that were never finished count as
         failed.
     notes
@@ -41,6 +41,7 @@ class GroupResult:
     n_complete: int
     n_failed: int
     n_refused: int
+    n_withdrawn: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -86,6 +87,7 @@ def run_group(root: Path, *, participants_tsv: Path | None) -> GroupResult:
         n_complete=scans.count("complete"),
         n_failed=scans.count("failed") + scans.count("incomplete"),
         n_refused=scans.count("refused"),
+        n_withdrawn=scans.count("withdrawn"),
         notes=(*notes, *map_notes),
     )
     write_json(root / "group_cmb.json", scans.dictionary())

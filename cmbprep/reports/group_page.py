@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -11,10 +13,10 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.errors import CmbprepError
 from cmbprep.group.protocols import ProtocolGroup, find_outliers, group_by_protocol
 from cmbprep.lesions import ZONES
 
+from .guarded import draw_all
 from .page import render_page
 from .palette import plain
 from .text import format_value
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["render_group_page"]
 
+logger = logging.getLogger("cmbprep")
+
+#: Statuses without a result, in the order in which they are listed.
+LOST = ("failed", "incomplete", "refused", "withdrawn")
 #: Histograms drawn; smaller protocols are in the table alone.
 MAX_HISTOGRAMS = 9
 #: Columns of the table of scans on the page; the file has them all.
@@ -60,7 +66,7 @@ class ProtocolView:
     definite: str
     any_rating: str
     median: str
-    zones: tuple[tuple[str, int, float], ...]
+    zones: tuple[tuple[str, str, float], ...]
 
 
 def render_group_page(
@@ -85,6 +91,7 @@ def render_group_page(
         The page; the same results give the same bytes.
     """
     protocols = group_by_protocol(table)
+    drawn, missing = _draw(protocols, maps)
     reports = {row.subject: _report_link(root, row.subject) for row in table.rows}
     tallies = [row.tally for row in table.rows if row.tally is not None]
     return render_page(
@@ -94,18 +101,22 @@ def render_group_page(
         n_complete=table.count("complete"),
         n_failed=table.count("failed") + table.count("incomplete"),
         n_refused=table.count("refused"),
+        n_withdrawn=table.count("withdrawn"),
         n_definite=sum(len(tally.definite) for tally in tallies),
-        n_possible=sum(len(tally.counted) - len(tally.definite) for tally in tallies),
+        n_possible=sum(tally.bounds(rating="possible")[0] for tally in tallies),
+        n_unrated=sum(len(tally.unrated) for tally in tallies),
+        n_unplaced=sum(bool(tally.unplaced) for tally in tallies),
         n_mimics=sum(len(tally.mimics) for tally in tallies),
         versions=_distinct(table, "cmbprep_version"),
         schemes=_distinct(table, "scheme"),
         detectors=_detectors(table),
         protocols=[_protocol_view(item) for item in protocols],
-        histograms=_histograms(protocols),
+        histograms=drawn.get("histograms"),
         hidden_histograms=max(0, len(protocols) - MAX_HISTOGRAMS),
-        maps=[(item, _map_figure(item)) for item in maps],
+        maps=[(item, drawn.get(item.path.name)) for item in maps],
+        missing_figures=missing,
         outliers=find_outliers(table, protocols),
-        lost=[row for row in table.rows if row.status != "complete"],
+        lost=_lost(table.rows),
         columns=COLUMNS,
         rows=_table_rows(table),
         reports=reports,
@@ -133,10 +144,16 @@ def _report_link(root: Path, subject: str) -> str | None:
     return quote(name) if (root / name).exists() else None
 
 
+def _lost(rows: Sequence[Row]) -> list[Row]:
+    """Return the scans without a result, failures first."""
+    lost = [row for row in rows if row.status != "complete"]
+    return sorted(lost, key=lambda row: LOST.index(row.status) if row.status in LOST else len(LOST))
+
+
 def _protocol_view(protocol: ProtocolGroup) -> ProtocolView:
     counts = protocol.counts()
-    zones = [(zone, protocol.zone(zone)) for zone in ZONES]
-    total = sum(number for _, number in zones)
+    zones = [(zone, *protocol.zone(zone)) for zone in ZONES]
+    total = sum(least for _, least, _ in zones)
     return ProtocolView(
         title=protocol.title,
         scans=len(protocol.rows),
@@ -145,9 +162,17 @@ def _protocol_view(protocol: ProtocolGroup) -> ProtocolView:
         any_rating=_prevalence(protocol, definite=False),
         median=_positive_median(counts),
         zones=tuple(
-            (zone, number, 100 * number / total if total else 0.0) for zone, number in zones
+            (zone, _at_least(least, most), 100 * least / total if total else 0.0)
+            for zone, least, most in zones
         ),
     )
+
+
+def _at_least(least: int, most: int) -> str:
+    """Write a sum of counts of which some may not be known."""
+    if least == most:
+        return str(least)
+    return f"{least} or more" if least else "n/a"
 
 
 def _prevalence(protocol: ProtocolGroup, *, definite: bool) -> str:
@@ -165,41 +190,48 @@ def _positive_median(counts: Sequence[int]) -> str:
     return f"{np.median(positive):g} (max. {max(positive)})"
 
 
-def _histograms(protocols: Sequence[ProtocolGroup]) -> Markup | None:
+def _draw(
+    protocols: Sequence[ProtocolGroup], maps: Sequence[FrequencyMap]
+) -> tuple[dict[str, Markup], dict[str, str]]:
+    """Draw the figures of the page; what cannot be drawn is named with the reason."""
     from markupsafe import Markup
 
+    figures = {item.path.name: partial(_draw_map, item) for item in maps if item.data.any()}
+    if protocols:
+        figures["histograms"] = partial(_draw_histograms, protocols[:MAX_HISTOGRAMS])
+    # Figures made here, their text escaped by the canvas.
+    return draw_all(figures, lambda _, svg: Markup(svg))  # noqa: S704
+
+
+def _draw_histograms(protocols: Sequence[ProtocolGroup]) -> str:
     from .group_figures import count_figure
 
-    groups = [(item.physics, item.place, item.counts()) for item in protocols[:MAX_HISTOGRAMS]]
-    # A figure made here, its text escaped by the canvas.
-    return Markup(count_figure(groups)) if groups else None  # noqa: S704
+    return count_figure([(item.physics, item.place, item.counts()) for item in protocols])
 
 
-def _map_figure(item: FrequencyMap) -> Markup | None:
-    from markupsafe import Markup
-
+def _draw_map(item: FrequencyMap) -> str:
     from .group_figures import frequency_figure
 
-    if not item.data.any():
-        return None
-    return Markup(frequency_figure(item.data, item.affine, _background(item)))  # noqa: S704
+    return frequency_figure(item.data, item.affine, _background(item))
 
 
 def _background(item: FrequencyMap) -> NDArray[np.float32] | None:
     """Bring the template onto the map's grid; None where it is not available offline."""
     import nibabel as nib
 
-    from cmbprep.algorithms.grids import Grid, resample_to_grid
+    from cmbprep.algorithms.grids import Grid, resample_to_grid, same_grid
     from cmbprep.templates import load_template
 
     try:
         image = nib.Nifti1Image.from_filename(load_template(item.template, offline=True).t1w)
         data, shape = np.asarray(image.dataobj, np.float32), item.data.shape
-        if data.shape == shape and np.allclose(image.affine, item.affine, atol=1e-3):
+        if same_grid(data.shape, image.affine, shape, item.affine):
             return data
         grid = Grid((shape[0], shape[1], shape[2]), item.affine)
         return resample_to_grid(data, image.affine, grid)
-    except (CmbprepError, OSError, ImportError):
+    # Whatever a damaged template makes the readers raise: the map is shown without it.
+    except Exception:
+        logger.debug("the template %s cannot be shown", item.template, exc_info=True)
         return None
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 __all__ = ["read_voxel_size"]
 
-#: Length of a NIfTI-1 header, bytes.
+#: Length of a NIfTI-1 header, bytes, and what a header of a single file ends with.
 HEADER_SIZE = 348
+MAGIC = b"n+1\0"
 
 
 def read_voxel_size(path: Path) -> tuple[float, float, float] | None:
@@ -21,11 +22,16 @@ def read_voxel_size(path: Path) -> tuple[float, float, float] | None:
     import nibabel as nib
 
     try:
+        # Opening a pipe would wait for a writer that never comes.
+        if not path.is_file():
+            return None
         with gzip.open(path, "rb") as stream:
             block = stream.read(HEADER_SIZE)
+        if len(block) < HEADER_SIZE or not block.endswith(MAGIC):
+            return None
         header = nib.Nifti1Header(block, check=False)
         sizes = [float(size) for size in header["pixdim"][1:4]]
-    except (OSError, EOFError, zlib.error, nib.wrapstruct.WrapStructError):
+    except (OSError, EOFError, zlib.error, ValueError, nib.wrapstruct.WrapStructError):
         return None
     if not all(0 < size < 1000 for size in sizes):
         return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbprep.lesions import RATINGS, ZONES, Lesion
+from cmbprep.lesions import MISSING, RATINGS, ZONES, Lesion
 from cmbprep.outputs import StageRecord, write_text
 
 from .lesion_figures import describe_lesion
@@ -31,12 +31,13 @@ STAGE_TITLES = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with what stands under it."""
+    """A figure with what stands under it, or why it is missing."""
 
     anchor: str
     title: str
     caption: str
-    svg: Markup
+    svg: Markup | None
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,14 @@ class LesionView:
     """A row of the lesion table with its figure."""
 
     anchor: str
+    number: str
     title: str
     details: str
     zone: str
     mimic: bool
     cells: tuple[Cell, ...]
     figure: Markup | None
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def _render(root: Path, result: SubjectResult) -> str:
         scans=scans,
         anatomies=anatomies,
         refused=result.refused,
+        superseded=result.superseded,
         methods=methods_text(records),
         versions=versions,
         schemes=sorted({record.files.names.scheme for record in records}),
@@ -145,23 +149,24 @@ def _scan_view(root: Path, result: ScanResult, anchor: str) -> ScanView:
     spec = load_spec()
     folder = root / result.unit.partition("_")[0] / "figures"
     names = {"src": result.src, "suffix": result.suffix}
+    shelf = _Shelf.of(folder, result.records)
     overview = None
     if tally and result.lesions:
-        svg = embed_figure(folder / spec["overview"]["figure"].format(**names))
-        if svg is not None:
-            caption = spec["overview"]["caption"]
-            overview = Figure(f"{anchor}-overview", "All lesions", caption, svg)
+        overview = shelf.figure(spec["overview"], names, anchor)
+    figures = _figures(shelf, spec["scan_figures"], names, anchor)
+    lesions = _lesion_views(shelf, result, anchor) if tally else ()
+    shown = (overview, *figures) if overview else figures
     return ScanView(
         anchor=anchor,
         result=result,
         tally=tally,
         acquisition=_acquisition(result),
-        flags=_flags(result, tally),
+        flags=(*_flags(result, tally), *_missing_figures(shown, lesions)),
         counts=_counts(tally) if tally else (),
         burden=_burden(tally) if tally else (),
         overview=overview,
-        lesions=_lesion_views(folder, result, anchor) if tally else (),
-        figures=_figures(folder, spec["scan_figures"], names, anchor),
+        lesions=lesions,
+        figures=figures,
         quality=_quality(result.records),
         files=_files(root, result.records),
         parameters=_parameters(result.records),
@@ -170,29 +175,94 @@ def _scan_view(root: Path, result: ScanResult, anchor: str) -> ScanView:
 
 def _anatomy_view(root: Path, record: StageRecord, anchor: str) -> AnatomyView:
     names = record.files.names
-    folder = root / f"sub-{names.subject}" / "figures"
+    shelf = _Shelf.of(root / f"sub-{names.subject}" / "figures", [record])
+    figures = _figures(shelf, load_spec()["anatomy_figures"], {"src": names.src}, anchor)
+    warnings = (sentence(str(text)) for text in record.block.get("Warnings", ()))
     return AnatomyView(
         anchor=anchor,
         name=f"{names.src}_T1w",
-        figures=_figures(folder, load_spec()["anatomy_figures"], {"src": names.src}, anchor),
+        figures=figures,
         quality=_quality([record]),
-        warnings=tuple(sentence(str(text)) for text in record.block.get("Warnings", ())),
+        warnings=(*warnings, *_missing_figures(figures)),
         files=_files(root, [record]),
         parameters=_parameters([record]),
     )
 
 
+@dataclass(frozen=True)
+class _Shelf:
+    """Where the figures of a scan or T1w image are, and what its stages say of them.
+
+    Parameters
+    ----------
+    folder
+        The folder of the figures.
+    given
+        Figures of what another program has made: there is nothing to be drawn.
+    stages
+        The finished stages.
+    missing
+        File name -> why the figure could not be drawn.
+    """
+
+    folder: Path
+    stages: frozenset[str]
+    given: frozenset[str]
+    missing: Mapping[str, str]
+
+    @classmethod
+    def of(cls, folder: Path, records: Sequence[StageRecord]) -> _Shelf:
+        missing: dict[str, str] = {}
+        given = set()
+        for record in records:
+            told = record.block.get("MissingFigures")
+            if isinstance(told, Mapping):
+                missing |= {str(name): str(reason) for name, reason in told.items()}
+            parameters = record.block.get("Parameters")
+            if isinstance(parameters, Mapping) and parameters.get("bias_correction") == "given":
+                given.add("bias")
+        stages = frozenset(record.files.stage for record in records)
+        return cls(folder, stages, frozenset(given), missing)
+
+    def take(self, name: str) -> tuple[Markup | None, str]:
+        """Return a figure for the page, or why it is missing."""
+        if name in self.missing:
+            # A file that is there all the same is one of an earlier run.
+            return None, f"the figure {name} is missing: {self.missing[name].rstrip('.')}"
+        return embed_figure(self.folder / name)
+
+    def expects(self, entry: Mapping[str, str]) -> bool:
+        """Tell whether a figure of the specification belongs to what was done."""
+        return entry["stage"] in self.stages and entry.get("key") not in self.given
+
+    def figure(self, entry: Mapping[str, str], names: Mapping[str, str], anchor: str) -> Figure:
+        """Return a figure of the specification with its title and caption."""
+        svg, missing = self.take(entry["figure"].format(**names))
+        key = f"{anchor}-{entry['key']}"
+        return Figure(key, entry["title"], entry["caption"], svg, missing)
+
+
 def _figures(
-    folder: Path, specs: Sequence[Mapping[str, str]], names: Mapping[str, str], anchor: str
+    shelf: _Shelf, specs: Sequence[Mapping[str, str]], names: Mapping[str, str], anchor: str
 ) -> tuple[Figure, ...]:
-    """Gather the figures that are there, in the order of the specification."""
-    found = []
-    for entry in specs:
-        svg = embed_figure(folder / entry["figure"].format(**names))
-        if svg is not None:
-            key = f"{anchor}-{entry['key']}"
-            found.append(Figure(key, entry["title"], entry["caption"], svg))
-    return tuple(found)
+    """Gather the figures that are to be expected, in the order of the specification."""
+    return tuple(shelf.figure(entry, names, anchor) for entry in specs if shelf.expects(entry))
+
+
+def _missing_figures(
+    figures: Sequence[Figure], lesions: Sequence[LesionView] = ()
+) -> tuple[str, ...]:
+    """Name the figures that are missing, if there are any."""
+    names = [figure.title for figure in figures if figure.missing]
+    lost = [lesion.number for lesion in lesions if lesion.missing]
+    if len(lost) > 8:
+        names.append(f"{len(lost)} lesions")
+    elif lost:
+        names.append(f"lesion{'' if len(lost) == 1 else 's'} {', '.join(lost)}")
+    if not names:
+        return ()
+    listed = ", ".join(names)
+    return (f"Missing figures (the results do not depend on them): {listed}",)
 
 
 def _acquisition(result: ScanResult) -> tuple[tuple[str, str], ...]:
@@ -250,6 +320,16 @@ def _flags(result: ScanResult, tally: Tally | None) -> tuple[str, ...]:
             f"{_plural(len(unknown), 'lesion has', 'lesions have')} no zone "
             f"(no. {', '.join(unknown)})"
         )
+    if tally.unplaced:
+        flags.append(
+            f"{_plural(len(tally.unplaced), 'lesion was', 'lesions were')} not compared with the "
+            "zone atlas: counts by zone and region are not known and are n/a"
+        )
+    if tally.unrated:
+        flags.append(
+            f"{_plural(len(tally.unrated), 'lesion has', 'lesions have')} no rating: numbers of "
+            "definite and possible ones are not known and are n/a"
+        )
     if tally.mimics:
         flags.append(
             f"{_plural(len(tally.mimics), 'spot is', 'spots are')} diamagnetic, as calcium is: "
@@ -266,12 +346,18 @@ def _counts(tally: Tally) -> tuple[tuple[str, ...], ...]:
     """Count by zone and rating: zone, definite, possible, all, volume."""
     rows = []
     for zone in tally.zones:
-        chosen = tally.select(zone=zone)
-        ratings = [sum(item.rating == rating for item in chosen) for rating in RATINGS]
-        rows.append((zone, *map(str, (*ratings, len(chosen))), f"{volume_of(chosen):.1f}"))
-    totals = [tally.count(rating=rating) for rating in RATINGS]
-    rows.append(("all", *map(str, (*totals, len(tally.counted))), f"{tally.volume:.1f}"))
+        counts = [tally.count(zone=zone, rating=rating) for rating in (*RATINGS, None)]
+        known = counts[-1] is not None
+        volume = f"{volume_of(tally.select(zone=zone)):.1f}" if known else MISSING
+        rows.append((zone, *map(_known, counts), volume))
+    totals = [tally.count(rating=rating) for rating in (*RATINGS, None)]
+    rows.append(("all", *map(_known, totals), f"{tally.volume:.1f}"))
     return tuple(rows)
+
+
+def _known(value: int | str | None) -> str:
+    """Write a count or a class; a value that is not known is never written as zero."""
+    return MISSING if value is None else str(value)
 
 
 def _burden(tally: Tally) -> tuple[tuple[str, str, str, str], ...]:
@@ -281,29 +367,32 @@ def _burden(tally: Tally) -> tuple[tuple[str, str, str, str], ...]:
     return tuple(
         (
             BURDEN_SCALES[scale].counts,
-            tally.burden(scale),
-            tally.burden(scale, definite=False),
+            _known(tally.burden(scale)),
+            _known(tally.burden(scale, definite=False)),
             BURDEN_SCALES[scale].source,
         )
         for scale in SCALES
     )
 
 
-def _lesion_views(folder: Path, result: ScanResult, anchor: str) -> tuple[LesionView, ...]:
+def _lesion_views(shelf: _Shelf, result: ScanResult, anchor: str) -> tuple[LesionView, ...]:
     pattern = load_spec()["lesion"]["figure"]
     views = []
     for lesion in result.lesions:
         number = lesion_number(lesion)
         name = pattern.format(src=result.src, suffix=result.suffix, number=number)
+        svg, missing = shelf.take(name)
         views.append(
             LesionView(
                 anchor=f"{anchor}-lesion-{lesion.index}",
+                number=str(lesion.index),
                 title=describe_lesion(lesion),
                 details=_lesion_details(lesion),
                 zone=lesion.zone or UNKNOWN_ZONE,
                 mimic=lesion.susceptibility == "diamagnetic",
                 cells=tuple(_lesion_cells(lesion)),
-                figure=embed_figure(folder / name),
+                figure=svg,
+                missing=missing,
             )
         )
     return tuple(views)

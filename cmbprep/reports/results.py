@@ -1,27 +1,32 @@
 """What an output dataset says of each scan: one object that all pages and tables start from.
 
 Only the output dataset is read: the sidecars that close each stage, the lesion tables,
-and the records under ``logs/`` of what was found, refused and failed.
+and the records under ``logs/`` of what was found, refused, withdrawn and failed. The last
+run's record of a scan says which results belong to it, by sidecar and fingerprint. Results
+with another fingerprint are of other input or settings and are not used; damaged files
+make a scan one without a result and stop nothing.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cmbprep.errors import CmbprepError
-from cmbprep.lesions import Lesion, read_lesions
-from cmbprep.outputs import StageRecord, find_records, read_json
+from cmbprep.journal import entries_of
+from cmbprep.lesions import Lesion
+from cmbprep.outputs import StageRecord, find_records, output_stem, read_json, read_record
 
 from .headers import read_voxel_size
 
 __all__ = ["Refused", "ScanResult", "SubjectResult", "collect_results", "lesion_number"]
 
-STATUSES = ("complete", "failed", "incomplete")
+logger = logging.getLogger("cmbprep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,10 @@ class ScanResult:
         Rows of the lesion table.
     error
         Record of a failure: ``step``, ``message``, ``traceback``; None where there is none.
+    problem
+        What is missing or damaged of a scan that did not fail; None if all is there.
+    withdrawn
+        Why earlier results of this scan count no more; None for a scan of the dataset.
     sources
         Names of the raw files.
     warnings
@@ -58,22 +67,31 @@ class ScanResult:
     detection: StageRecord | None = None
     lesions: tuple[Lesion, ...] = ()
     error: Mapping[str, str] | None = None
+    problem: str | None = None
+    withdrawn: str | None = None
     sources: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
     def status(self) -> str:
-        """``complete``, ``failed`` or ``incomplete`` (begun, and never finished)."""
+        """``complete``, ``failed``, ``incomplete`` (a stage is missing) or ``withdrawn``."""
+        if self.withdrawn is not None:
+            return "withdrawn"
         if self.error is not None:
             return "failed"
-        return "complete" if self.detection is not None else "incomplete"
+        whole = self.problem is None and len(self.records) == 2
+        return "complete" if whole else "incomplete"
 
     @property
     def reason(self) -> str | None:
         """Why there is no result, in one sentence."""
+        if self.withdrawn is not None:
+            return self.withdrawn
         if self.error is not None:
             return self.error.get("message", "").rstrip(".") or "the run ended with an error"
-        return None if self.status == "complete" else "the run ended before the scan was done"
+        if self.status == "complete":
+            return None
+        return self.problem or "the run ended before the scan was done"
 
     @cached_property
     def entities(self) -> Mapping[str, str]:
@@ -123,12 +141,21 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectResult:
-    """All that is known of one participant, over the sessions."""
+    """All that is known of one participant, over the sessions.
+
+    Parameters
+    ----------
+    anatomies
+        The T1w images that the scans were processed with.
+    superseded
+        Sidecars of results that count no more: names in the participant's folder.
+    """
 
     subject: str
     scans: tuple[ScanResult, ...] = ()
     anatomies: tuple[StageRecord, ...] = ()
     refused: tuple[Refused, ...] = ()
+    superseded: tuple[str, ...] = ()
 
 
 def parse_entities(name: str) -> dict[str, str]:
@@ -163,14 +190,16 @@ def collect_results(root: Path, *, subject: str | None = None) -> list[SubjectRe
     label = subject or "*"
     for place in (f"sub-{label}_inputs.json", f"sub-{label}_ses-*_inputs.json"):
         for path in sorted((root / "logs").glob(place)):
-            _add_inputs(drafts, read_json(path))
-    for record in find_records(root, "anatomy", subject=subject):
-        _draft(drafts, record.files.names.subject).anatomies.append(record)
-    for stage in ("preproc", "lesions"):
+            try:
+                _add_inputs(drafts, root, read_json(path))
+            except CmbprepError as error:
+                # What there is of the unit's scans is found by its results below.
+                logger.warning("%s", error)
+    for stage in ("anatomy", "preproc", "lesions"):
         for record in find_records(root, stage, subject=subject):
-            _add_record(drafts, stage, record)
+            _draft(drafts, record.files.names.subject).add_record(record)
     for path in sorted((root / "logs").glob(f"sub-{label}_*_error.json")):
-        _add_error(drafts, read_json(path))
+        _add_error(drafts, path)
     return [drafts[key].freeze() for key in sorted(drafts)]
 
 
@@ -180,69 +209,176 @@ class _Draft:
 
     subject: str
     scans: dict[str, dict[str, Any]] = field(default_factory=dict)
-    anatomies: list[StageRecord] = field(default_factory=list)
+    anatomies: dict[Path, StageRecord] = field(default_factory=dict)
     refused: dict[tuple[str, str], Refused] = field(default_factory=dict)
+    #: Units whose record says which results belong to each scan.
+    settled: set[str] = field(default_factory=set)
+    #: Sidecars that a record refers to, and those that nothing refers to.
+    used: set[Path] = field(default_factory=set)
+    superseded: set[str] = field(default_factory=set)
 
     def scan(self, name: str) -> dict[str, Any]:
-        """Give the parts of a scan, which are made on first sight."""
+        """Return the parts of a scan, which are made on first sight."""
         if name not in self.scans:
             stem, _, suffix = name.rpartition("_")
-            entities = parse_entities(name)
-            unit = f"sub-{self.subject}" + (f"_ses-{entities['ses']}" if "ses" in entities else "")
-            self.scans[name] = {"name": name, "src": stem, "suffix": suffix, "unit": unit}
+            self.scans[name] = {
+                "name": name,
+                "src": stem,
+                "suffix": suffix,
+                "unit": _unit_of(name, self.subject),
+            }
         return self.scans[name]
+
+    def add_planned(self, root: Path, entry: Mapping[str, Any]) -> None:
+        """Add a scan with the results that its record names, if they are there and whole."""
+        parts = self.scan(str(entry["name"]))
+        problems = []
+        for stage, wanted in entry["stages"].items():
+            try:
+                record = _planned_record(root, stage, wanted)
+            except CmbprepError as error:
+                problems.append(f"{stage}: {error}")
+                continue
+            self.used.add(record.files.sidecar)
+            if stage == "anatomy":
+                self.anatomies[record.files.sidecar] = record
+            else:
+                _add_stage(parts, stage, record)
+        if problems:
+            parts["problem"] = "; ".join(problems)
+
+    def add_record(self, record: StageRecord) -> None:
+        """Add a result that was found by its name alone, where no record tells more."""
+        sidecar, names = record.files.sidecar, record.files.names
+        if sidecar in self.used:
+            return
+        unit = f"sub-{names.subject}" + (f"_ses-{names.session}" if names.session else "")
+        if unit in self.settled:
+            self.superseded.add(sidecar.name)
+            return
+        if record.files.stage == "anatomy":
+            self.anatomies[sidecar] = record
+            return
+        name = str(record.block.get("Scan", f"{names.src}_{names.suffix}"))
+        parts = self.scan(name)
+        key = "preproc" if record.files.stage == "preproc" else "detection"
+        if key in parts and names.src != _expected_stem(name):
+            self.superseded.add(sidecar.name)
+            return
+        if key in parts:
+            self.superseded.add(parts[key].files.sidecar.name)
+        _add_stage(parts, record.files.stage, record)
 
     def freeze(self) -> SubjectResult:
         return SubjectResult(
             subject=self.subject,
             scans=tuple(ScanResult(**self.scans[name]) for name in sorted(self.scans)),
-            anatomies=tuple(self.anatomies),
+            anatomies=tuple(self.anatomies[key] for key in sorted(self.anatomies)),
             refused=tuple(self.refused[key] for key in sorted(self.refused)),
+            superseded=tuple(sorted(self.superseded)),
         )
+
+
+def _unit_of(name: str, subject: str) -> str:
+    entities = parse_entities(name)
+    return f"sub-{subject}" + (f"_ses-{entities['ses']}" if "ses" in entities else "")
+
+
+def _expected_stem(name: str) -> str | None:
+    """Return the stem that outputs of a scan have, if its suffix is one of a scan."""
+    try:
+        return output_stem(parse_entities(name), name.rpartition("_")[2])
+    except KeyError:
+        return None
 
 
 def _draft(drafts: dict[str, _Draft], subject: str) -> _Draft:
     return drafts.setdefault(subject, _Draft(subject))
 
 
-def _add_inputs(drafts: dict[str, _Draft], content: Mapping[str, Any]) -> None:
-    unit = str(content.get("unit", ""))
-    draft = _draft(drafts, parse_entities(unit).get("sub", unit))
-    for scan in content.get("scans", ()):
-        parts = draft.scan(str(scan["name"]))
-        parts["sources"] = tuple(map(str, scan.get("files", ())))
-        parts["warnings"] = tuple(map(str, scan.get("warnings", ())))
-    for entry in content.get("refused", ()):
-        values = {key: str(entry.get(key, "")) for key in ("path", "reason", "hint")}
-        draft.refused[values["path"], unit] = Refused(unit=unit, **values)
+def _planned_record(root: Path, stage: str, wanted: Any) -> StageRecord:
+    """Read the result of a stage that a record names.
+
+    Raises
+    ------
+    CmbprepError
+        If it is not there, is damaged, or was made from other input or parameters.
+    """
+    place = str(wanted.get("sidecar", "")) if isinstance(wanted, dict) else ""
+    parts = PurePosixPath(place).parts
+    if not parts or not parts[0].startswith("sub-") or ".." in parts:
+        raise CmbprepError("the record of the run is damaged")
+    sidecar = root.joinpath(*parts)
+    if not sidecar.exists():
+        raise CmbprepError("the run ended before this stage was done")
+    record = read_record(root, sidecar)
+    if record is None or record.files.stage != stage:
+        raise CmbprepError(f"{sidecar.name} is not the sidecar of this stage")
+    if record.block.get("Fingerprint") != wanted.get("fingerprint"):
+        raise CmbprepError(
+            "the result that is there was made from other input, parameters or version"
+        )
+    if broken := record.broken_file():
+        raise CmbprepError(broken)
+    return record
 
 
-def _add_record(drafts: dict[str, _Draft], stage: str, record: StageRecord) -> None:
-    names = record.files.names
-    draft = _draft(drafts, names.subject)
-    # The scan's own name: its outputs may be called otherwise, to tell them apart.
-    parts = draft.scan(str(record.block.get("Scan", f"{names.src}_{names.suffix}")))
-    parts["src"] = names.src
+def _add_stage(parts: dict[str, Any], stage: str, record: StageRecord) -> None:
+    """Add a finished stage to the parts of a scan, with its lesions."""
+    # The outputs may be called otherwise than the scan, to tell them apart.
+    parts["src"] = record.files.names.src
     if stage == "preproc":
         parts["preproc"] = record
         return
-    table = record.files.path("table")
-    try:
-        parts["lesions"] = tuple(read_lesions(table))
-    except (OSError, CmbprepError) as error:
-        # A result that cannot be read is no result, and above all no count of zero.
-        message = f"the lesion table {table.name} cannot be read ({_without_folder(error)})"
-        parts["error"] = {"step": "report", "message": message, "traceback": ""}
     parts["detection"] = record
+    try:
+        parts["lesions"] = tuple(record.lesions())
+    except CmbprepError as error:
+        # A result that cannot be read is no result, and above all no count of zero.
+        table = record.files.path("table").name
+        message = f"the lesion table {table} is not used: {error.message}"
+        parts["error"] = {"step": "report", "message": message, "traceback": ""}
 
 
-def _without_folder(error: Exception) -> str:
-    return error.message if isinstance(error, CmbprepError) else type(error).__name__
+def _add_inputs(drafts: dict[str, _Draft], root: Path, content: Mapping[str, Any]) -> None:
+    unit = str(content.get("unit", ""))
+    subject = parse_entities(unit).get("sub", unit)
+    draft = _draft(drafts, subject)
+    entries = [
+        entry for entry in entries_of(content, "scans") if _unit_of(entry["name"], subject) == unit
+    ]
+    if all(isinstance(entry.get("stages"), dict) for entry in entries) and "withdrawn" in content:
+        draft.settled.add(unit)
+    for entry in entries:
+        parts = draft.scan(entry["name"])
+        parts["sources"] = _texts(entry.get("files"))
+        parts["warnings"] = _texts(entry.get("warnings"))
+        if isinstance(entry.get("stages"), dict):
+            draft.add_planned(root, entry)
+    for entry in entries_of(content, "withdrawn"):
+        draft.scan(entry["name"])["withdrawn"] = str(entry.get("reason") or "withdrawn")
+    refused = content.get("refused", ())
+    for item in refused if isinstance(refused, list) else ():
+        if isinstance(item, dict):
+            values = {key: str(item.get(key, "")) for key in ("path", "reason", "hint")}
+            draft.refused[values["path"], unit] = Refused(unit=unit, **values)
 
 
-def _add_error(drafts: dict[str, _Draft], content: Mapping[str, Any]) -> None:
-    name = str(content.get("scan", ""))
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
+
+
+def _add_error(drafts: dict[str, _Draft], path: Path) -> None:
+    """Add the record of a failure; one that is damaged still says that the scan failed."""
+    name = path.name.removesuffix("_error.json")
+    try:
+        content = read_json(path)
+    except CmbprepError as error:
+        content = {"message": f"the scan failed, and the record of it is damaged ({error})"}
     draft = _draft(drafts, parse_entities(name).get("sub", ""))
+    unit = _unit_of(name, draft.subject)
+    if unit in draft.settled and name not in draft.scans:
+        return  # a scan that is no longer in the dataset
     draft.scan(name)["error"] = {
         key: str(content.get(key) or "") for key in ("step", "message", "traceback")
     }

@@ -158,12 +158,13 @@ def real_head(image: Any, mask: Any) -> TrainingHead:
 
     from ..algorithms.bias import clean_intensities
     from ..algorithms.brain_extraction import network_grid
-    from ..algorithms.grids import resample_to_grid
+    from ..algorithms.grids import GRID_TOLERANCE, grid_gap, resample_to_grid
 
     image = nib.squeeze_image(image)
     mask = nib.squeeze_image(mask)
-    if image.shape != mask.shape or not np.allclose(image.affine, mask.affine, atol=1e-3):
-        raise ValueError("the mask is not on the grid of its image")
+    gap = grid_gap(mask.shape, mask.affine, image.shape, image.affine)
+    if gap.voxels > GRID_TOLERANCE:
+        raise ValueError(f"the mask is not on the grid of its image: {gap}")
     data = clean_intensities(image)
     brain = np.asarray(mask.dataobj, dtype=np.float32) > 0.5
     grid = network_grid(image.shape, image.affine)

@@ -14,19 +14,22 @@ The table has one row for each lesion that somebody has looked at, with the colu
 
 A scan that is named counts as looked at: every listed lesion needs a verdict, and what the
 detector weighed but did not list counts as nothing unless somebody added it.
+
+A damaged or inconsistent table is an error that names it: read as far as it goes, it would turn
+microbleeds into examples of none.
 """
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError
+from ..errors import CmbprepError, UsageError
 from ..outputs import StageRecord, find_records
+from ..tsv import Table, listing, parse_integer, parse_number, read_tsv
 
 __all__ = ["RATINGS_FILE", "VERDICTS", "RatedCandidates", "read_ratings"]
 
@@ -97,8 +100,15 @@ def read_ratings(folders: list[Path]) -> RatedCandidates:
                     hint="write the path of the table as it lies below the results",
                 )
             record = records[name]
-            columns, table = _candidates(record)
-            target, missed = _judge(columns, table, rows, folder / name)
+            own, table = _candidates(record)
+            if columns and own != columns:
+                raise UsageError(
+                    "this table of candidates has other columns than those of the other scans",
+                    path=record.files.path("candidates"),
+                    hint="process all scans with the same version of the program",
+                )
+            columns = own
+            target, missed = _judge(columns, table, rows, record)
             person = names.setdefault((number, record.files.names.subject), len(names))
             tables.append(table)
             targets.append(target)
@@ -136,17 +146,11 @@ def _table(record: StageRecord, folder: Path) -> Path:
 
 def _by_scan(folder: Path) -> dict[str, list[dict[str, str]]]:
     path = folder / RATINGS_FILE
-    try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t"))
-    except OSError as error:
-        raise UsageError(
-            f"the ratings cannot be read: {error.strerror}",
-            path=path,
-            hint=f"put the table {RATINGS_FILE} into the folder of the results",
-        ) from error
+    ratings = _read(
+        path, ("table", "verdict"), f"put the table {RATINGS_FILE} into the folder of the results"
+    )
     found: dict[str, list[dict[str, str]]] = {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in ratings.dicts():
         if row.get("verdict") not in VERDICTS or not row.get("table"):
             raise UsageError(
                 f"line {line}: a row needs a table, and a verdict that is one of "
@@ -162,25 +166,57 @@ def _by_scan(folder: Path) -> dict[str, list[dict[str, str]]]:
 
 def _candidates(record: StageRecord) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     path = record.files.path("candidates")
+    hint = "run cmbprep with --detector learned: only this detector writes them"
+    # The last column is a number, so only the line break shows that it is whole.
+    table = _read(path, ("index", "x", "y", "z", "lesion", "odds"), hint, closed=True)
+    columns = tuple(name for name in table.header if name not in ("index", "name"))
+    picked = list(table.positions(columns).values())
+    numbers = np.zeros((len(table.rows), len(columns)))
+    for at, (line, cells) in enumerate(table.rows):
+        try:
+            if parse_integer(cells[table.header.index("index")]) != at + 1:
+                raise ValueError("the indices do not count from 1")
+            numbers[at] = [parse_number(cells[i]) for i in picked]
+        except ValueError as error:
+            raise UsageError(
+                f"line {line} is not a row of a table of candidates ({error})",
+                path=path,
+                hint="run the participant level again for this scan",
+            ) from error
+    return columns, numbers
+
+
+def _read(path: Path, required: tuple[str, ...], hint: str, *, closed: bool = False) -> Table:
     try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            header, *rows = list(csv.reader(stream, delimiter="\t"))
-    except OSError as error:
+        return read_tsv(path, required, hint=hint, closed=closed)
+    except CmbprepError as error:
+        raise UsageError(error.message, path=error.path, hint=error.hint) from error
+
+
+def _listed(record: StageRecord, candidates: set[int]) -> set[int]:
+    """Return the indices in the lesion table, compared with those of the candidates."""
+    try:
+        listed = {lesion.index for lesion in record.lesions()}
+    except CmbprepError as error:
+        raise UsageError(error.message, path=error.path, hint=error.hint) from error
+    if listed != candidates:
         raise UsageError(
-            f"the candidates of this scan cannot be read: {error.strerror}",
-            path=path,
-            hint="run cmbprep with --detector learned: only this detector writes them",
-        ) from error
-    columns = tuple(name for name in header if name not in ("index", "name"))
-    picked = [header.index(name) for name in columns]
-    table = np.array([[row[i] for i in picked] for row in rows], float)
-    return columns, table.reshape(-1, len(columns))
+            f"lesion {listing(map(str, sorted(listed ^ candidates)))} is in only one of the "
+            "lesion table and the table of candidates",
+            path=record.files.path("candidates"),
+            hint="run the participant level again for this scan",
+        )
+    return listed
 
 
 def _judge(
-    columns: tuple[str, ...], table: NDArray[np.float64], rows: list[dict[str, str]], path: Path
+    columns: tuple[str, ...],
+    table: NDArray[np.float64],
+    rows: list[dict[str, str]],
+    record: StageRecord,
 ) -> tuple[NDArray[np.bool_], int]:
     """Whether each candidate is a microbleed, and how many microbleeds have no candidate."""
+    path = record.files.path("table")
     lesion = table[:, columns.index("lesion")].astype(int)
     points = table[:, [columns.index(name) for name in "xyz"]]
     odds = table[:, columns.index("odds")]
@@ -199,8 +235,14 @@ def _judge(
             else:
                 missed += 1
             continue
-        verdicts[_index(row, path)] = row["verdict"]
-    listed = set(lesion[lesion > 0].tolist())
+        index = _index(row, path)
+        if verdicts.setdefault(index, row["verdict"]) != row["verdict"]:
+            raise UsageError(
+                f"lesion {index} is accepted and rejected",
+                path=path,
+                hint=f"keep one of the two rows of {RATINGS_FILE}",
+            )
+    listed = _listed(record, set(lesion[lesion > 0].tolist()))
     for index in sorted(listed | set(verdicts)):
         if index not in verdicts or index not in listed:
             word = "has no verdict" if index in listed else "is no listed lesion with a candidate"
@@ -217,7 +259,7 @@ def _judge(
 
 def _numbers(row: dict[str, str], path: Path) -> NDArray[np.float64]:
     try:
-        return np.array([float(row[name]) for name in "xyz"])
+        return np.array([parse_number(row[name]) for name in "xyz"])
     except (KeyError, ValueError, TypeError) as error:
         raise UsageError(
             "an added microbleed has no position",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -226,6 +227,16 @@ def test_foreign_table(tmp_path):
         ("x\ty\tz\tprobability\n1\t2\t3\t1.5\n", "outside 0..1"),
         ("index\tx\ty\tz\n1\t1\t2\t3\n1\t4\t5\t6\n", "same index"),
         ("x\ty\tz\tvisible\n1\t2\t3\tperhaps\n", "neither true nor false"),
+        ("", "empty"),
+        ("\n\n", "empty"),
+        ("x;y;z\n1;2;3\n", "semicolons"),
+        ("x,y,z\n", "commas"),
+        ("x\ty\tz\tprobability\n1\t2\t3\t0.5\n4\t5\t6\n", "line 3 has 3 cells"),
+        ("x\ty\tz\n1\t2\t3\t4\n", "line 2 has 4 cells"),
+        ("x\ty\tz\tX\n1\t2\t3\t4\n", "'x' and 'X'"),
+        ("X\ty\tz\n1\t2\t3\n", "no column x .*'X'"),
+        ("x\ty\tz\nnan\t2\t3\n", "x is missing"),
+        ("x\ty\tz\n1\t2\t3\0\n", "not text"),
     ],
 )
 def test_wrong_tables_are_named(tmp_path, text, message):
@@ -233,6 +244,86 @@ def test_wrong_tables_are_named(tmp_path, text, message):
     with pytest.raises(UsageError, match=message) as caught:
         read_marks(tmp_path / "t.tsv")
     assert "t.tsv" in str(caught.value)
+
+
+def test_tables_as_r_and_spreadsheets_write_them(tmp_path):
+    write(tmp_path / "t.tsv", '\ufeff"x"\t"y"\t"z"\t"kind"\r\n1\t2\t3\t"a ""b"""\r\n\r\n')
+    (mark,) = read_marks(tmp_path / "t.tsv")
+    assert (mark.centre, mark.kind) == ((1, 2, 3), 'a "b"')
+    # One mark is text, and does not swallow the rows up to the next one.
+    write(tmp_path / "t.tsv", 'x\ty\tz\tkind\n1\t2\t3\t"a\n4\t5\t6\tb"\n')
+    assert [mark.kind for mark in read_marks(tmp_path / "t.tsv")] == ['"a', 'b"']
+
+
+def own_result(folder, lesions):
+    """Write table, labelled image and sidecar as the participant level leaves them."""
+    table = folder / "sub-1_seg-CMB_dseg.tsv"
+    write(table, format_lesions(lesions))
+    save(folder / "sub-1_seg-CMB_dseg.nii.gz", cubes(np.int16, (1, 2)))
+    save(folder / "sub-1_label-CMB_mask.nii.gz", cubes())
+    write(folder / "sub-1_seg-CMB_dseg.json", json.dumps({"Cmbprep": {"Stage": "lesions"}}))
+    return table
+
+
+ROWS = [
+    Lesion(index=n, name=f"CMB-{n}", x=2.5, y=2.5, z=2.5, volume_mm3=8.0, diameter_mm=2.5,
+           probability=0.9, rating="definite", zone="deep", region="thalamus")
+    for n in (1, 2)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[:0], "empty"),
+        (lambda text: text.splitlines()[0] + "\n", "0 rows .* 2 labels"),
+        (lambda text: text[: text.rindex("2\tCMB")], "1 row .* 2 labels"),
+        (lambda text: text + text.splitlines()[1].replace("1\tCMB-1", "3\tCMB-3") + "\n",
+         "3 rows .* 2 labels"),
+        (lambda text: text.replace("rating", "grade"), "no column rating"),
+        (lambda text: text.replace("definite", "certain"), "rating 'certain'"),
+        (lambda text: text.replace("susceptibility", "Susceptibility"), "no column suscept"),
+        (lambda text: text[:-3], "susceptibility 'unkno'"),
+    ],
+)  # fmt: skip
+def test_a_damaged_result_of_ours_is_no_result_without_lesions(tmp_path, damage, message):
+    table = own_result(tmp_path, ROWS)
+    assert len(read_lesion_set(only(tmp_path)).marks) == 2
+    table.write_text(damage(table.read_text()))
+    with pytest.raises(UsageError, match=message) as caught:
+        read_lesion_set(only(tmp_path))
+    assert table.name in str(caught.value)
+
+
+def test_a_result_of_ours_without_its_table_is_not_read_from_its_image(tmp_path):
+    own_result(tmp_path, ROWS).unlink()
+    with pytest.raises(UsageError, match="lesion table of this result is missing") as caught:
+        read_lesion_set(only(tmp_path))
+    assert "sub-1_seg-CMB_dseg.tsv" in str(caught.value)
+    # The labelled image of another tool needs none.
+    (tmp_path / "sub-1_seg-CMB_dseg.json").write_text("{}")
+    assert len(read_lesion_set(only(tmp_path)).marks) == 2
+
+
+def test_a_truth_in_our_format_is_checked_and_may_list_what_has_no_voxels(tmp_path):
+    table = own_result(tmp_path, [*ROWS, replace(ROWS[0], index=3, name="CMB-3")])
+    (tmp_path / "sub-1_seg-CMB_dseg.json").unlink()
+    assert len(read_lesion_set(only(tmp_path)).marks) == 3
+    table.write_text(table.read_text().replace("deep", "deeep"))
+    with pytest.raises(UsageError, match="zone 'deeep'"):
+        read_lesion_set(only(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe broken", b"participant_id;site\nsub-1;a\n"])
+def test_damaged_participants_cost_a_split_and_not_the_evaluation(tmp_path, content):
+    (tmp_path / "participants.tsv").write_bytes(content)
+    assert read_sites(tmp_path) == {}
+
+
+def test_labels_beyond_32_bits_do_not_become_others(tmp_path):
+    save(tmp_path / "sub-1_seg-CMB_dseg.nii.gz", cubes(np.float64, (1, 2**32 + 1)))
+    with pytest.raises(UsageError, match="whole numbers"):
+        read_lesion_set(only(tmp_path))
 
 
 def test_wrong_images_are_named(tmp_path):
@@ -258,6 +349,32 @@ def test_wrong_images_are_named(tmp_path):
         with pytest.raises(UsageError, match=message) as caught:
             read_lesion_set(scan)
         assert scan.name in str(caught.value)
+
+
+@pytest.mark.parametrize(("shift", "same"), [(1e-3, True), (0.3, False)])
+def test_a_probability_map_on_another_grid_than_its_mask_is_named(tmp_path, shift, same):
+    affine = np.eye(4)
+    save(tmp_path / "sub-1_label-CMB_mask.nii.gz", cubes(), affine.copy())
+    affine[0, 3] = shift
+    probability = cubes(np.float32, (0.9, 0.25))
+    save(tmp_path / "sub-1_label-CMB_probseg.nii.gz", probability, affine)
+    if same:
+        marks = read_lesion_set(only(tmp_path)).marks
+        assert sorted(mark.probability for mark in marks) == pytest.approx([0.25, 0.9])
+        return
+    with pytest.raises(UsageError, match=r"not on the grid.*0\.3 mm"):
+        read_lesion_set(only(tmp_path))
+
+
+def test_a_mask_whose_voxels_begin_in_its_header_is_corrected(tmp_path, caplog):
+    """nibabel takes an offset of 0 as it is, and reads the header as lesions."""
+    path = tmp_path / "sub-1_label-CMB_mask.nii"
+    save(path, cubes())
+    content = bytearray(path.read_bytes())
+    content[108:112] = bytes(4)
+    path.write_bytes(content)
+    assert len(read_lesion_set(only(tmp_path)).marks) == 2
+    assert "read from byte 352" in caplog.text
 
 
 def test_trailing_dimensions_of_one_are_dropped(tmp_path):

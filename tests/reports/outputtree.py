@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from cmbprep.lesions import COLUMNS, Lesion, format_lesions
-from cmbprep.outputs import Names, StageFiles, write_image, write_json, write_text
+from cmbprep.outputs import Names, StageFiles, file_digest, write_image, write_json, write_text
 
 TEMPLATE = "MNI152NLin2009cAsym"
 TEMPLATE_AFFINE = np.array([[4.0, 0, 0, -96], [0, 4, 0, -132], [0, 0, 4, -78], [0, 0, 0, 1]])
@@ -105,7 +105,7 @@ class Tree:
             preproc.sidecar,
             {**acquisition, **block(preproc, name, quality or {"snr": 20.0}, warnings, None, echo)},
         )
-        write_image(detection.path("dseg"), image)
+        write_image(detection.path("dseg"), label_image(lesions, voxel))
         write_text(detection.path("table"), format_lesions(lesions))
         if mask is None:
             mask = paint(lesions)
@@ -114,10 +114,10 @@ class Tree:
             "detector": "classical",
             "detector_parameters": {"threshold": 0.35},
         }
-        write_json(
-            detection.sidecar,
-            {**COLUMNS, **acquisition, **block(detection, name, {}, (), parameters, echo)},
-        )
+        closing = block(detection, name, {}, (), parameters, echo)
+        closing["Cmbprep"]["Labels"] = [lesion.index for lesion in lesions]
+        closing["Cmbprep"]["LabelImage"] = file_digest(detection.path("dseg"))
+        write_json(detection.sidecar, {**COLUMNS, **acquisition, **closing})
         return detection
 
     def finish(self) -> Path:
@@ -165,11 +165,20 @@ def block(
     }
 
 
+def label_image(
+    lesions: Sequence[Lesion], voxel: tuple[float, float, float] = (0.9, 0.9, 3.0)
+) -> nib.Nifti1Image:
+    """One voxel for each row of the lesion table, diamagnetic ones too."""
+    labels = np.zeros((4, 4, 4), np.int16)
+    labels.flat[: len(lesions)] = [lesion.index for lesion in lesions]
+    return nib.Nifti1Image(labels, np.diag([*voxel, 1.0]))
+
+
 def paint(lesions: Sequence[Lesion]) -> np.ndarray:
     """One voxel a microbleed, in the template; diamagnetic lesions are left out."""
     mask = np.zeros(TEMPLATE_SHAPE, np.uint8)
     for lesion in lesions:
-        if lesion.susceptibility != "diamagnetic":
+        if lesion.susceptibility != "diamagnetic" and lesion.x_mni is not None:
             mask[voxel_of(lesion)] = 1
     return mask
 

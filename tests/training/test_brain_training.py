@@ -69,7 +69,11 @@ def test_a_real_head_keeps_its_brain(tmp_path):
     kept = load_head(path)
     assert np.allclose(kept.distance, made.distance, atol=0.05)
     assert kept.image is not None
-    with pytest.raises(ValueError, match="grid"):
+    near = affine.copy()
+    near[0, 3] += 0.01
+    made = real_head(image, nib.Nifti1Image(np.asarray(mask.dataobj), near))
+    assert np.allclose(made.distance, kept.distance, atol=0.05)
+    with pytest.raises(ValueError, match="not on the grid of its image: corners up to"):
         real_head(image, nib.Nifti1Image(np.asarray(mask.dataobj), np.eye(4)))
 
 

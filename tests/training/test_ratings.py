@@ -7,8 +7,10 @@ import pytest
 from cmbprep.cli.tools import main
 from cmbprep.detectors.learned import CANDIDATES, LearnedDetector
 from cmbprep.errors import UsageError
-from cmbprep.outputs import BLOCK, Names, StageFiles
+from cmbprep.lesions import format_lesions
+from cmbprep.outputs import BLOCK, Names, StageFiles, write_image
 from cmbprep.training.ratings import read_ratings
+from tests.reports.outputtree import label_image, make_lesion
 
 COLUMNS = tuple(CANDIDATES)
 
@@ -38,6 +40,10 @@ def write_scan(root, subject, rows, sha256="net"):
         writer.writerow(["index", "name", *COLUMNS])
         for number, row in enumerate(rows, start=1):
             writer.writerow([number, "x", *(row.get(name, 0) for name in COLUMNS)])
+    listed = sorted({row["lesion"] for row in rows if row.get("lesion")})
+    lesions = [make_lesion(index) for index in listed]
+    files.path("table").write_text(format_lesions(lesions))
+    write_image(files.path("dseg"), label_image(lesions))
     return str(files.path("table").relative_to(root))
 
 
@@ -104,6 +110,52 @@ def test_a_scan_without_anything_counts_and_others_do_not(tmp_path):
 def test_what_cannot_be_is_named(tmp_path, row, message):
     table = write_scan(tmp_path, "01", [candidate(0, lesion=1)])
     write_ratings(tmp_path, [{"table": table, **row}])
+    with pytest.raises(UsageError, match=message):
+        read_ratings([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("candidates", lambda text: text[:0], "the table is empty"),
+        ("candidates", lambda text: text.replace("\t", ";"), "semicolons"),
+        ("candidates", lambda text: text.replace("odds", "odd"), "no column odds"),
+        ("candidates", lambda text: text.removesuffix("\n"), "cut short"),
+        ("candidates", lambda text: text[: text.rindex("\t")] + "\n", "line 3 has"),
+        ("candidates", lambda text: text[: text.rindex("2\tx")], "lesion 2 is in only one"),
+        ("candidates", lambda text: text.replace("\t20\t", "\ttwenty\t"), "line 3"),
+        ("candidates", lambda text: text.replace("\n2\t", "\n3\t"), "count from 1"),
+        ("table", lambda text: text[:0], "the table is empty"),
+        ("table", lambda text: text.splitlines()[0] + "\n", "0 rows .* 2 labels"),
+        ("table", lambda text: text.replace("definite", "certain"), "line 2"),
+    ],
+)
+def test_damaged_tables_are_no_ratings_of_nothing(tmp_path, file, damage, message):
+    table = write_scan(tmp_path, "01", [candidate(0, lesion=1), candidate(20, lesion=2)])
+    verdicts = [{"table": table, "verdict": "accepted", "index": index} for index in (1, 2)]
+    write_ratings(tmp_path, verdicts)
+    assert read_ratings([tmp_path]).target.tolist() == [True, True]
+    name = {"table": "seg-CMB", "candidates": "seg-candidates"}[file]
+    path = tmp_path / "sub-01" / "anat" / f"sub-01_{name}_dseg.tsv"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(UsageError, match=message) as caught:
+        read_ratings([tmp_path])
+    assert path.name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "the table is empty"),
+        ("table;verdict;index\n", "semicolons"),
+        ("table\tverdict\tindex\n{0}\taccepted\n", "line 2 has 2 cells"),
+        ("table\tverdict\tindex\n", "table of ratings is empty"),
+        ("table\tverdict\tindex\n{0}\taccepted\t1\n{0}\trejected\t1\n", "accepted and rejected"),
+    ],
+)
+def test_damaged_ratings_are_named(tmp_path, content, message):
+    table = write_scan(tmp_path, "01", [candidate(0, lesion=1)])
+    (tmp_path / "ratings.tsv").write_text(content.format(table))
     with pytest.raises(UsageError, match=message):
         read_ratings([tmp_path])
 
