@@ -109,25 +109,33 @@ def closing_sidecar(
     warnings: Sequence[str],
     scan: Scan | None = None,
     optional: Sequence[str] = (),
+    content: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Give the sidecar that closes a stage: metadata of BIDS, and cmbprep's own block.
 
     The block says which version, input and parameters made the stage (by which a later
     run knows whether to reuse it), how well it went, and what is doubtful about it.
+
+    Parameters
+    ----------
+    content
+        What was written: sizes of the files in bytes (``Files``), labels of the label image
+        (``Labels``) and its SHA-256 (``LabelImage``), figures that could not be drawn
+        (``MissingFigures``). Empty values are left out, but for the labels.
     """
-    content: dict[str, Any] = {}
+    sidecar: dict[str, Any] = {}
     if files.stage == "lesions":
         # The label image and the table share this sidecar, which is the data dictionary too.
-        content.update(COLUMNS)
+        sidecar.update(COLUMNS)
     else:
-        content["SkullStripped"] = False
+        sidecar["SkullStripped"] = False
     if scan is not None:
-        content.update(
+        sidecar.update(
             {key: scan.metadata[key] for key in ACQUISITION_KEYS if key in scan.metadata}
         )
-    content["Description"] = DESCRIPTIONS[files.stage]
-    content["Sources"] = list(sources)
-    content[BLOCK] = {
+    sidecar["Description"] = DESCRIPTIONS[files.stage]
+    sidecar["Sources"] = list(sources)
+    sidecar[BLOCK] = {
         "Version": __version__,
         "Stage": files.stage,
         "Fingerprint": fingerprint,
@@ -136,10 +144,13 @@ def closing_sidecar(
         "Quality": dict(quality),
         "Warnings": list(warnings),
     }
+    sidecar[BLOCK].update(
+        {key: value for key, value in (content or {}).items() if value or key == "Labels"}
+    )
     if optional:
-        content[BLOCK]["Optional"] = list(optional)
+        sidecar[BLOCK]["Optional"] = list(optional)
     if scan is not None:
-        content[BLOCK]["Scan"] = scan.name
-        content[BLOCK]["Sequence"] = scan.sequence
-        content[BLOCK]["EchoTimes"] = [echo.echo_time for echo in scan.echoes]
-    return content
+        sidecar[BLOCK]["Scan"] = scan.name
+        sidecar[BLOCK]["Sequence"] = scan.sequence
+        sidecar[BLOCK]["EchoTimes"] = [echo.echo_time for echo in scan.echoes]
+    return sidecar

@@ -12,25 +12,30 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import CmbprepError
 from .scans import join_entities
+from .textfiles import json_safe, read_object
 
 if TYPE_CHECKING:
     import nibabel as nib
 
+    from .lesions import Lesion
     from .scans import Anatomy, Scan
+
+logger = logging.getLogger("cmbprep")
 
 __all__ = [
     "Names",
@@ -39,8 +44,10 @@ __all__ = [
     "file_digest",
     "find_records",
     "fingerprint",
+    "output_stem",
     "plan_names",
     "read_json",
+    "read_record",
     "remove_leftovers",
     "write_atomically",
     "write_image",
@@ -58,6 +65,20 @@ OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "preproc": ("to_direct", "from_direct"),
     "lesions": ("swi", "candidates"),
 }
+
+
+#: Suffix of a source -> its mark in the entity ``acq`` of the names of its outputs. No mark
+#: is the end of another one, so that a name tells which source it belongs to.
+MARKS: Mapping[str, str] = {
+    "T2starw": "T2starw",
+    "MEGRE": "MEGRE",
+    "GRE": "singleGRE",
+    "swi": "swi",
+    "SWI": "SWI",
+}
+
+_LABEL = re.compile(r"[A-Za-z0-9+]+")
+_STEM = re.compile(r"[A-Za-z0-9+]+-[A-Za-z0-9+]+(?:_[A-Za-z0-9+]+-[A-Za-z0-9+]+)*")
 
 
 @cache
@@ -89,6 +110,12 @@ class Names:
         What the scan was registered to: ``T1w`` or the reference.
     scheme
         Name of the zone scheme.
+
+    Raises
+    ------
+    ValueError
+        If a value could lead out of the participant's folder: each must be a BIDS label,
+        and ``src`` must start with the participant and the session.
     """
 
     subject: str
@@ -100,6 +127,17 @@ class Names:
     target: str
     scheme: str
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name == "session" and value is None:
+                continue
+            pattern = _STEM if name == "src" else _LABEL
+            if not isinstance(value, str) or not pattern.fullmatch(value):
+                raise ValueError(f"{name} {value!r} cannot be part of a file name")
+        unit = f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
+        if self.src != unit and not self.src.startswith(f"{unit}_"):
+            raise ValueError(f"{self.src!r} does not belong to {unit}")
+
     @property
     def folder(self) -> Path:
         """Folder of the files, relative to the output dataset."""
@@ -108,7 +146,7 @@ class Names:
 
     def fill(self, pattern: str) -> Path:
         """Give the path of a file, relative to the output dataset."""
-        values = asdict(self)
+        values = dict(vars(self))
         # A rigid transform is an ITK text file, a deformation a field of displacements.
         values["xfm_extension"] = ".txt" if self.target == "T1w" else ".nii.gz"
         return self.folder / pattern.format(**values)
@@ -164,17 +202,18 @@ class StageFiles:
         if not self.sidecar.exists():
             return None, "not there yet"
         try:
-            block = read_json(self.sidecar).get(BLOCK, {})
+            record = read_record(self.root, self.sidecar)
         except CmbprepError as error:
             return None, str(error)
-        if block.get("Fingerprint") != wanted:
+        if record is None or record.files.stage != self.stage:
+            return None, f"{self.sidecar.name} belongs to other results"
+        if record.block.get("Fingerprint") != wanted:
             return None, "made from other input, parameters or version"
-        also = [key for key in self.optional if key in block.get("Optional", ())]
-        files = {key: self.path(key) for key in (*self.keys, *also)}
-        missing = [path.name for path in files.values() if not path.exists()]
-        if missing:
-            return None, f"{', '.join(missing)} missing"
-        return files, "input, parameters and version are the same"
+        if damage := record.damage():
+            return None, damage
+        if any(path != self.path(key) for key, path in record.paths.items()):
+            return None, "its files have other names"
+        return record.paths, "input, parameters and version are the same"
 
 
 @dataclass(frozen=True)
@@ -190,11 +229,146 @@ class StageRecord:
         block: Mapping[str, Any] = self.metadata[BLOCK]
         return block
 
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Key -> path of the files that the sidecar vouches for, itself left out."""
+        also = [key for key in self.files.optional if key in self.block.get("Optional", ())]
+        return {key: self.files.path(key) for key in (*self.files.keys, *also)}
+
+    def damage(self) -> str | None:
+        """Check that the files are whole, and the lesion table consistent.
+
+        Returns
+        -------
+        str or None
+            What is damaged first; None if nothing is.
+        """
+        found = self.broken_file()
+        if found is None and self.files.stage == "lesions":
+            try:
+                self.lesions()
+            except CmbprepError as error:
+                return str(error)
+        return found
+
+    def broken_file(self) -> str | None:
+        """Find a file that is not there or not of the size written; None if all are whole."""
+        sizes = self.block.get("Files", {})
+        for key, path in self.paths.items():
+            try:
+                size = path.stat().st_size
+            except OSError:
+                return f"{path.name} is missing"
+            # A table may be corrected by hand: whether it is whole is told by reading it.
+            if size == 0 or (key != "table" and sizes.get(key, size) != size):
+                return f"{path.name} is not whole ({size} bytes)"
+        return None
+
+    def lesions(self) -> list[Lesion]:
+        """Read the lesion table of the stage ``lesions``.
+
+        Raises
+        ------
+        CmbprepError
+            If the table is damaged, or does not agree with its label image, its sidecar or
+            the zone scheme.
+        """
+        from .lesions import read_lesions
+        from .zones import get_scheme
+
+        return read_lesions(
+            self.files.path("table"),
+            scheme=get_scheme(self.files.names.scheme),
+            labels=self._labels(),
+        )
+
+    def _labels(self) -> list[int]:
+        """Labels of the lesions in the label image, checked against the sidecar."""
+        image = self.files.path("dseg")
+        written = self.block.get("Labels")
+        try:
+            # Most images are as they were written: their labels need no reading of voxels.
+            if written is not None and file_digest(image) == self.block.get("LabelImage"):
+                return [int(label) for label in written]
+            labels = label_values(image)
+        except (OSError, EOFError, ValueError, TypeError) as error:
+            raise CmbprepError(
+                f"the label image cannot be read ({error})",
+                path=image.name,
+                hint="run the participant level again for this scan",
+            ) from error
+        if written is not None and labels != sorted(written):
+            raise CmbprepError(
+                f"the label image has {len(labels)} lesions and its sidecar {len(written)}",
+                path=image.name,
+                hint="run the participant level again for this scan",
+            )
+        return labels
+
+
+def label_values(path: Path) -> list[int]:
+    """Read the labels of a label image, background left out, in rising order.
+
+    Raises
+    ------
+    OSError, EOFError, ValueError
+        If the image cannot be read.
+    """
+    import zlib
+
+    import nibabel as nib
+    import numpy as np
+
+    try:
+        image: Any = nib.load(path)
+        values = np.unique(np.asarray(image.dataobj))
+    except (nib.filebasedimages.ImageFileError, zlib.error) as error:
+        raise ValueError(str(error)) from error
+    return [int(value) for value in values if value > 0]
+
+
+def read_record(root: Path, sidecar: Path) -> StageRecord | None:
+    """Read the sidecar that closes a stage; None for a sidecar of another kind.
+
+    Raises
+    ------
+    CmbprepError
+        If the sidecar is damaged, or is not at the place that its own names give.
+    """
+    metadata = read_json(sidecar)
+    block = metadata.get(BLOCK)
+    if not isinstance(block, dict) or "Stage" not in block:
+        return None
+    try:
+        files = StageFiles(root, block["Stage"], Names(**block["Names"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CmbprepError(
+            f"the record of the stage is damaged ({error})",
+            path=sidecar.name,
+            hint="run the participant level again for this scan",
+        ) from error
+    if files.sidecar != sidecar:
+        raise CmbprepError(
+            f"this is the sidecar of another file, {files.sidecar.name}",
+            path=sidecar.name,
+            hint="do not rename or copy derivatives; run the participant level again",
+        )
+    for key, kind in (("Parameters", dict), ("Quality", dict), ("Warnings", list), ("Files", dict)):
+        if not isinstance(block.get(key, kind()), kind):
+            raise CmbprepError(
+                f"the record of the stage is damaged ({key})",
+                path=sidecar.name,
+                hint="run the participant level again for this scan",
+            )
+    return StageRecord(files, metadata)
+
 
 def find_records(
     root: Path, stage: str, *, subject: str | None = None, session: str | None = None
 ) -> list[StageRecord]:
     """Find the finished stages in an output dataset, sorted by file name.
+
+    A damaged sidecar closes no stage and is passed over with a warning in the log.
 
     Parameters
     ----------
@@ -214,77 +388,56 @@ def find_records(
     records = []
     for pattern in (f"{folder}/anat/*{ending}", f"{folder}/ses-{session or '*'}/anat/*{ending}"):
         for path in root.glob(pattern):
-            metadata = read_json(path)
-            block = metadata.get(BLOCK)
-            if not isinstance(block, dict) or block.get("Stage") != stage:
+            try:
+                record = read_record(root, path)
+            except CmbprepError as error:
+                logger.warning("%s", error)
                 continue
-            files = StageFiles(root, stage, Names(**block["Names"]))
-            if session is None or files.names.session == session:
-                records.append(StageRecord(files, metadata))
+            if record is None or record.files.stage != stage:
+                continue
+            if session is None or record.files.names.session == session:
+                records.append(record)
     return sorted(records, key=lambda record: record.files.sidecar)
 
 
-def plan_names(
-    scans: tuple[Scan, ...],
-    *,
-    root: Path,
-    template: str,
-    reference: str,
-    scheme: str,
-    anatomy: Anatomy | None,
-) -> dict[str, Names]:
-    """Choose output names for the scans of a unit so that none overwrites another.
+def output_stem(entities: Mapping[str, str], suffix: str) -> str:
+    """Write the entities that the names of a scan's outputs start with.
 
     Derivative names carry no source suffix, so ``sub-1_T2starw`` and ``sub-1_swi`` would
-    both give ``sub-1_label-CMB_mask``. Such scans get their suffix into the entity ``acq``
-    (``sub-1_acq-swi_label-CMB_mask``), which BIDS allows on every kind of file here. The
-    same holds against what an earlier run with other filters has left in the output
-    dataset.
+    both give ``sub-1_label-CMB_mask``. Every suffix but ``T2starw`` is therefore put at the
+    end of the entity ``acq``, which BIDS allows on every kind of file here. The name depends
+    on its own source alone, and two sources never share one: a ``T2starw`` whose ``acq``
+    ends like such a mark gets a mark too.
 
-    Returns
-    -------
-    dict
-        Name of the scan -> names of its outputs.
+    Examples
+    --------
+    >>> output_stem({"sub": "1", "acq": "fast"}, "T2starw")
+    'sub-1_acq-fast'
+    >>> output_stem({"sub": "1"}, "swi"), output_stem({"sub": "1", "acq": "fast"}, "MEGRE")
+    ('sub-1_acq-swi', 'sub-1_acq-fastMEGRE')
+    >>> output_stem({"sub": "1", "acq": "swi"}, "T2starw")
+    'sub-1_acq-swiT2starw'
     """
-    names: dict[str, Names] = {}
-    taken = {scan.stem for scan in scans}
-    for scan in scans:
-        base = Names(
-            subject=scan.subject,
-            session=scan.session,
-            src=scan.stem,
-            suffix=scan.suffix,
-            template=template,
-            reference=reference,
-            target="T1w" if anatomy else reference,
-            scheme=scheme.upper(),
-        )
-        shared = sum(other.stem == scan.stem for other in scans) > 1
-        if shared or _owner(root, base) not in (None, scan.suffix):
-            base = _told_apart(base, scan, taken, root)
-        taken.add(base.src)
-        names[scan.name] = base
-    return names
+    acquisition = entities.get("acq", "")
+    if suffix == "T2starw" and not acquisition.endswith(tuple(MARKS.values())):
+        return join_entities(entities)
+    return join_entities({**entities, "acq": acquisition + MARKS[suffix]})
 
 
-def _told_apart(names: Names, scan: Scan, taken: set[str], root: Path) -> Names:
-    """Put the suffix into ``acq``, with a number behind it if even that is taken."""
-    acquisition = scan.entities.get("acq", "")
-    for number in count(1):
-        label = f"{acquisition}{scan.suffix}{number if number > 1 else ''}"
-        stem = join_entities({**scan.entities, "acq": label})
-        chosen = replace(names, src=stem)
-        if stem not in taken and _owner(root, chosen) in (None, scan.suffix):
-            return chosen
-    raise AssertionError("numbers do not end")
-
-
-def _owner(root: Path, names: Names) -> str | None:
-    """Suffix of the source that already has outputs under this name, if any."""
-    for record in find_records(root, "preproc", subject=names.subject, session=names.session):
-        if record.files.names.src == names.src:
-            return record.files.names.suffix
-    return None
+def plan_names(
+    scan: Scan, *, template: str, reference: str, scheme: str, anatomy: Anatomy | None
+) -> Names:
+    """Choose the names of a scan's outputs (see :func:`output_stem`)."""
+    return Names(
+        subject=scan.subject,
+        session=scan.session,
+        src=output_stem(scan.entities, scan.suffix),
+        suffix=scan.suffix,
+        template=template,
+        reference=reference,
+        target="T1w" if anatomy else reference,
+        scheme=scheme.upper(),
+    )
 
 
 def fingerprint(stage: str, *, inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> str:
@@ -314,22 +467,33 @@ def file_digest(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; a file that holds none raises an error that names it."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise CmbprepError(f"cannot be read as JSON ({error})", path=path) from error
-    if not isinstance(content, dict):
-        raise CmbprepError("holds no JSON object", path=path)
-    return content
+    """Read a JSON object that this program has written.
+
+    Its syntax must be right: an output that needs a repair is damaged. A value that is not a
+    finite number in double precision is None.
+
+    Raises
+    ------
+    CmbprepError
+        Whatever is wrong with the file.
+    """
+    return read_object(path, repair=False).content
 
 
 @contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``path`` that takes its place when the block ends well.
 
     A reader, or a run that was killed, thus finds the old file or the new one, never a
     part of one; two jobs that write the same file do not mix.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    flush
+        Whether the content is on the disk before the file gets its name, so that a power
+        cut leaves no file of zeros. Intermediate files can do without.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -343,9 +507,22 @@ def write_atomically(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
+        if flush:
+            _flush(temporary)
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        # What went wrong is told by the exception on its way, not by one from here.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file's content is on the disk; a full disk is noticed here at the latest."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove_leftovers(folder: Path, label: str) -> None:
@@ -362,19 +539,25 @@ def remove_leftovers(folder: Path, label: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str, *, flush: bool = True) -> Path:
     """Write a UTF-8 text file atomically."""
-    with write_atomically(path) as temporary:
+    with write_atomically(path, flush=flush) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write a JSON file atomically, in the order given."""
-    return write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """Write strict JSON in UTF-8 atomically, in the order given.
+
+    Values that it cannot hold are written as null, with a warning that names them.
+    """
+    clean, dropped = json_safe(content)
+    if dropped:
+        logger.warning("%s: unknown, as JSON cannot hold it: %.500s", path, ", ".join(dropped))
+    return write_text(path, json.dumps(clean, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_image(path: Path, image: nib.Nifti1Image) -> Path:
+def write_image(path: Path, image: nib.Nifti1Image, *, flush: bool = True) -> Path:
     """Write a ``.nii.gz`` atomically; the same image gives the same bytes.
 
     The gzip header's time and file name are left empty, unlike nibabel's own writer. The
@@ -382,7 +565,7 @@ def write_image(path: Path, image: nib.Nifti1Image) -> Path:
     """
     image.header.set_xyzt_units("mm", "sec")
     with (
-        write_atomically(path) as temporary,
+        write_atomically(path, flush=flush) as temporary,
         open(temporary, "wb") as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0, compresslevel=6) as stream,
     ):

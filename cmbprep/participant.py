@@ -5,18 +5,32 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .dataset import prepare_dataset
-from .errors import ResourceError, UsageError
-from .journal import clear_error, open_log, write_error, write_inputs
-from .outputs import find_records, read_json, remove_leftovers
+from .dataset import prepare_dataset, same_raw_dataset
+from .errors import CmbprepError, ResourceError, UsageError
+from .faults import explain
+from .inputs import NothingFoundError
+from .journal import (
+    Surroundings,
+    clear_error,
+    open_log,
+    open_terminal,
+    recorded_units,
+    write_error,
+    write_inputs,
+)
+from .locks import Lock, holder, try_lock
+from .outputs import find_records, read_record, remove_leftovers
 from .plan import Method, ScanPlan, SubjectPlan, plan_subject
-from .scans import Unit
+from .preflight import Preflight, next_anatomy, preflight
+from .scans import Scan, Unit
 from .settings import Settings
 from .templates import PACKAGED_ID, load_template
 from .zones import get_scheme
@@ -31,10 +45,12 @@ logger = logging.getLogger("cmbprep")
 #: Participants whose workflows are built and run together. It bounds the size of the
 #: graph, and with it nipype's time for each poll, on datasets of any size.
 BATCH = 32
+#: Seconds between two looks whether another run has finished with a participant.
+WAIT_SECONDS = 2.0
 
 
 def run_participant_level(settings: Settings) -> int:
-    """Process the scans that were asked for; give the exit status.
+    """Process the scans that were asked for; return the exit status.
 
     Raises
     ------
@@ -43,13 +59,22 @@ def run_participant_level(settings: Settings) -> int:
     """
     if settings.reports_only:
         return _rewrite_reports(settings)
+    open_terminal(verbosity=settings.verbosity)
     method = _choose_method(settings)
-    units = _find_units(settings)
+    try:
+        units = _find_units(settings)
+    except NothingFoundError as error:
+        if settings.dry_run:
+            _show_plan([error.units], settings, method)
+        raise
     by_subject = [list(group) for _, group in groupby(units, key=lambda unit: unit.subject)]
+    if settings.plugin_file is not None:
+        _check_plugin(settings)
     if settings.dry_run:
         return _show_plan(by_subject, settings, method)
     if not any(unit.scans for unit in units):
         raise UsageError(_nothing_found(units), path=settings.bids_dir, hint=_WHAT_IS_LOOKED_FOR)
+    same_raw = same_raw_dataset(settings.output_dir, settings.bids_dir)
     prepare_dataset(
         settings.output_dir,
         raw=settings.bids_dir,
@@ -58,12 +83,12 @@ def run_participant_level(settings: Settings) -> int:
     )
     log = open_log(settings.output_dir / "logs", verbosity=settings.verbosity)
     logger.debug("settings:\n%s", settings.describe())
-    failed = 0
-    for batch in _batches(by_subject, BATCH):
-        plans = [plan_subject(units, root=settings.output_dir, method=method) for units in batch]
-        failed += _run_batch(plans, settings, method)
+    run = _Run(settings, method)
+    failed = run.process_all(by_subject)
+    _withdraw_missing(units, run, same_raw=same_raw)
     missing = _report_missing(units, settings)
-    logger.info("the log is %s", log)
+    if log is not None:
+        logger.info("the log is %s", log)
     return 1 if failed or missing else 0
 
 
@@ -124,16 +149,55 @@ def _nothing_found(units: Sequence[Unit]) -> str:
     return f"there is no blood-sensitive scan that can be used ({reasons})"
 
 
+def _check_plugin(settings: Settings) -> None:
+    from .engine import read_plugin
+
+    read_plugin(settings.plugin_file, nprocs=settings.nprocs, mem_gb=settings.mem_gb)
+
+
 def _show_plan(by_subject: Iterable[Sequence[Unit]], settings: Settings, method: Method) -> int:
     for units in by_subject:
-        for line in plan_subject(units, root=settings.output_dir, method=method).describe():
-            sys.stdout.write(line + "\n")
-        for unit in units:
-            for refusal in unit.refused:
-                sys.stdout.write(f"skip {refusal.path.name} ({refusal.reason})\n")
-            if not unit.scans:
-                sys.stdout.write(f"skip {unit.label} (no blood-sensitive scan)\n")
+        try:
+            lines = list(_plan_lines(units, settings, method))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the others are shown
+            lines = [f"fail sub-{units[0].subject} ({_message(error, settings)})"]
+        for line in lines:
+            line = _shorten(line, settings)
+            # Names in other encodings are shown escaped.
+            sys.stdout.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
     return 0
+
+
+def _plan_lines(units: Sequence[Unit], settings: Settings, method: Method) -> Iterator[str]:
+    checked = preflight(units)
+    plan = plan_subject(
+        checked.units, root=settings.output_dir, method=method, problems=checked.problems
+    )
+    for unit in checked.units:
+        for scan in unit.scans:
+            files = ", ".join(_in_dataset(path, settings) for path in scan.files)
+            yield f"scan {scan.name}: {files}"
+            for warning in _input_warnings(scan, checked):
+                yield f"  warning: {warning}"
+    yield from plan.describe()
+    for unit in checked.units:
+        for refusal in unit.refused:
+            yield f"skip {_in_dataset(refusal.path, settings)} ({refusal.reason}; {refusal.hint})"
+        if not unit.scans and not unit.refused:
+            yield f"skip {unit.label} (no blood-sensitive scan)"
+
+
+def _in_dataset(path: Path, settings: Settings) -> str:
+    root = settings.bids_dir
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _input_warnings(scan: Scan, checked: Preflight) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*scan.warnings, *checked.warnings.get(scan.name, ()))))
+
+
+def _message(error: Exception, settings: Settings) -> str:
+    return explain(error, (settings.output_dir, settings.work))
 
 
 def _batches(items: Iterable[list[Unit]], size: int) -> Iterator[list[list[Unit]]]:
@@ -142,107 +206,341 @@ def _batches(items: Iterable[list[Unit]], size: int) -> Iterator[list[list[Unit]
         yield batch
 
 
-def _run_batch(plans: Sequence[SubjectPlan], settings: Settings, method: Method) -> int:
-    """Process a batch of participants; give the number of scans that failed."""
-    for plan in plans:
+@dataclass
+class _Run:
+    """One run of the participant level.
+
+    Parameters
+    ----------
+    told
+        Warnings that the terminal has shown already.
+    """
+
+    settings: Settings
+    method: Method
+    told: set[str] = field(default_factory=set)
+
+    @property
+    def surroundings(self) -> Surroundings:
+        return Surroundings(self.settings.bids_dir, filtered=self.settings.filter_file is not None)
+
+    @property
+    def lock_folder(self) -> Path:
+        # Of the output dataset, not of the work folder, which is often one of the machine's own.
+        return self.settings.output_dir / ".work" / "locks"
+
+    def process_all(self, by_subject: Sequence[list[Unit]]) -> int:
+        """Process all participants; return how many scans or reports failed.
+
+        A participant that another run works on is left until the others are done, and waited
+        for then: its results may be there already.
+        """
+        failed = 0
+        busy: list[list[Unit]] = []
+        for batch in _batches(by_subject, BATCH):
+            failed += self.process_free(batch, busy)
+        for units in busy:
+            with self.wait_for(units):
+                failed += self.process([units])
+        for folder in (self.lock_folder, self.lock_folder.parent):
+            with suppress(OSError):  # another run has its locks there
+                folder.rmdir()
+        return failed
+
+    def process_free(self, batch: Sequence[list[Unit]], busy: list[list[Unit]]) -> int:
+        """Process those of a batch that no other run works on; add the others to ``busy``."""
+        failed = 0
+        free = []
+        with ExitStack() as locks:
+            for units in batch:
+                try:
+                    lock = self.lock(units)
+                except OSError as error:
+                    self.fail_subject(units, error)
+                    failed += 1
+                    continue
+                if lock is None:
+                    busy.append(units)
+                else:
+                    locks.enter_context(lock)
+                    free.append(units)
+            return failed + self.process(free)
+
+    def lock(self, units: Sequence[Unit]) -> Lock | None:
+        return try_lock(self.lock_folder, [unit.label for unit in units])
+
+    def wait_for(self, units: Sequence[Unit]) -> Lock:
+        """Wait until no other run works on a participant."""
+        labels = [unit.label for unit in units]
+        said = False
+        while (lock := self.lock(units)) is None:
+            if not said:
+                who = holder(self.lock_folder, labels)
+                logger.warning("sub-%s is being worked on by %s: waiting", units[0].subject, who)
+                said = True
+            time.sleep(WAIT_SECONDS)
+        return lock
+
+    def process(self, batch: Sequence[Sequence[Unit]]) -> int:
+        """Process a batch of participants; return how many scans or reports failed."""
+        failed = 0
+        pending: dict[str, Preflight] = {}
+        for units in batch:
+            pending[units[0].subject] = preflight(units)
+        plans: dict[str, SubjectPlan] = {}
+        crashes: dict[str, Crash] = {}
+        while pending:
+            now: dict[str, SubjectPlan] = {}
+            for subject, checked in pending.items():
+                plan = self.plan(checked)
+                if plan is None:
+                    plans.pop(subject, None)
+                    failed += 1
+                else:
+                    now[subject] = plan
+            plans |= now
+            lost = self.compute(list(now.values()))
+            for scan in (scan for plan in now.values() for scan in plan.scans):
+                crashes.pop(scan.scan.name, None)
+            crashes |= lost
+            pending = {
+                subject: replaced
+                for subject, plan in now.items()
+                if (replaced := _with_other_anatomy(plan, pending[subject], lost)) is not None
+            }
+        for plan in plans.values():
+            failed += self.finish(plan, crashes)
+        return failed
+
+    def plan(self, checked: Preflight) -> SubjectPlan | None:
+        """Plan the work for one participant and record it; None if that is not possible."""
+        root, units = self.settings.output_dir, checked.units
+        try:
+            plan = plan_subject(units, root=root, method=self.method, problems=checked.problems)
+            for unit in units:
+                scans = [scan for scan in plan.scans if scan.scan in unit.scans]
+                for news in write_inputs(root, unit, scans, self.surroundings):
+                    self.tell(news)
+                remove_leftovers(root / f"sub-{unit.subject}", unit.label)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
+            self.fail_subject(units, error)
+            return None
         for line in plan.describe():
             logger.debug(line)
-        for unit in plan.units:
-            write_inputs(settings.output_dir, unit)
-            remove_leftovers(settings.output_dir / f"sub-{unit.subject}", unit.label)
-    todo = [plan for plan in plans if plan.todo]
-    crashes = _compute(todo, settings, method) if todo else {}
-    failed = 0
-    for plan in plans:
-        lost = _note_failures(plan, crashes, settings)
-        failed += len(lost)
-        _write_report(plan.subject, settings.output_dir)
-        done, total = len(plan.scans) - len(lost), len(plan.scans)
+        for unit in units:
+            if plan.todo:
+                for scan in unit.scans:
+                    for warning in _input_warnings(scan, checked):
+                        self.tell(f"{scan.name}: {warning}")
+            for refusal in unit.refused:
+                self.tell(
+                    f"{_in_dataset(refusal.path, self.settings)} is not used: {refusal.reason}"
+                )
+        return plan
+
+    def fail_subject(self, units: Sequence[Unit], error: Exception) -> None:
+        """Note that nothing can be done for a participant."""
+        message = self.shorten(_message(error, self.settings))
+        logger.error("sub-%s failed: %s", units[0].subject, message)
+        logger.debug("", exc_info=error)
+        for unit in units:
+            for scan in unit.scans:
+                with suppress(OSError):
+                    write_error(
+                        self.settings.output_dir,
+                        scan,
+                        step="planning",
+                        message=message,
+                        traceback="",
+                    )
+        self.write_report(units[0].subject)
+
+    def compute(self, plans: Sequence[SubjectPlan]) -> dict[str, Crash]:
+        """Build and run the workflows; return scan name -> its first crash."""
+        todo = [plan for plan in plans if plan.todo]
+        if not todo:
+            return {}
+        # The heavy libraries are loaded here, when there is something to compute.
+        from . import engine
+        from .progress import Progress
+        from .workflows.base import crashed_scans, init_cmbprep_wf, work_scope
+
+        settings = self.settings
+        plugin = engine.read_plugin(
+            settings.plugin_file, nprocs=settings.nprocs, mem_gb=settings.mem_gb
+        )
+        crash_dir = engine.configure(
+            work=settings.work,
+            log_dir=settings.output_dir / "logs",
+            stop_on_first_crash=settings.stop_on_first_crash,
+            verbosity=settings.verbosity,
+        )
+        failures: dict[str, Exception] = {}
+        workflow = init_cmbprep_wf(todo, settings=settings, method=self.method, failures=failures)
+        built = [plan for plan in todo if plan.subject not in failures]
+        lost: dict[str, Crash] = {}
+        if built:
+            progress = Progress(workflow)
+            crashes = engine.run(
+                workflow,
+                plugin,
+                crash_dir=crash_dir,
+                on_step=progress.step,
+                folders=(settings.output_dir,),
+            )
+            lost = crashed_scans(built, crashes, scope=work_scope(settings))
+            for crash in crashes:
+                # Those that cost a scan are told with the scan.
+                if crash not in lost.values():
+                    logger.warning("%s failed: %s", crash.node, self.shorten(crash.message))
+        for plan in todo:
+            error = failures.get(plan.subject)
+            if error is not None:
+                crash = engine.Crash(
+                    "workflow", _message(error, self.settings), _message(error, self.settings)
+                )
+                lost |= {scan.scan.name: crash for scan in plan.scans}
+        if not settings.keep_work:
+            folder = Path(workflow.base_dir) / workflow.name
+            _clear_work(built, lost, folder, crash_dir, scope=work_scope(settings))
+        return lost
+
+    def finish(self, plan: SubjectPlan, crashes: Mapping[str, Crash]) -> int:
+        """Note failures and write the report; return how many scans or reports failed."""
+        lost = 0
+        for scan in plan.scans:
+            try:
+                lost += self.note_failure(scan, crashes.get(scan.scan.name))
+            except OSError as error:
+                logger.error(
+                    "%s failed: %s", scan.scan.name, self.shorten(_message(error, self.settings))
+                )
+                lost += 1
+        self.tell_warnings(plan)
+        unwritten = not self.write_report(plan.subject)
+        total = len(plan.scans)
         if total:
-            again = "" if plan.todo else ", all there already"
-            logger.info("sub-%s: %d of %d scans complete%s", plan.subject, done, total, again)
-    return failed
+            again = "" if plan.todo else ", all there already" if not lost else ""
+            logger.info(
+                "sub-%s: %d of %d scans complete%s", plan.subject, total - lost, total, again
+            )
+        return lost + unwritten
+
+    def note_failure(self, plan: ScanPlan, crash: Crash | None) -> bool:
+        """Write the error record of a scan that lacks a stage, or clear it; tell which."""
+        root = self.settings.output_dir
+        reason = plan.problem or plan.incomplete()
+        if reason is None:
+            clear_error(root, plan.scan)
+            return False
+        if plan.problem is not None:
+            step, message = "reading", plan.problem
+        elif crash is not None:
+            step, message = crash.node.rpartition(".")[2], crash.message
+        else:
+            step, message = "unknown", f"results are not complete: {reason}"
+        message = self.shorten(message)
+        logger.error("%s failed: %s", plan.scan.name, message)
+        traceback = self.shorten(crash.traceback) if crash else ""
+        write_error(root, plan.scan, step=step, message=message, traceback=traceback)
+        return True
+
+    def tell_warnings(self, plan: SubjectPlan) -> None:
+        """Show the warnings of the stages that this run has made."""
+        for scan in plan.scans:
+            for stage in scan.stages if scan.todo else ():
+                if not stage.todo:
+                    continue
+                with suppress(CmbprepError):
+                    record = read_record(stage.files.root, stage.files.sidecar)
+                    if record is None or record.block.get("Fingerprint") != stage.fingerprint:
+                        continue
+                    for text in record.block.get("Warnings", ()):
+                        self.tell(f"{scan.scan.name}: {text}")
+                    for name, why in record.block.get("MissingFigures", {}).items():
+                        self.tell(f"{scan.scan.name}: the figure {name} is missing: {why}")
+
+    def tell(self, text: str) -> None:
+        """Show a warning once."""
+        if text not in self.told:
+            self.told.add(text)
+            logger.warning("%s", text)
+
+    def write_report(self, subject: str) -> bool:
+        """Write the report of a participant; return whether that was possible."""
+        try:
+            _write_report(subject, self.settings.output_dir)
+        except Exception as error:
+            logger.error(
+                "sub-%s: the report could not be written: %s",
+                subject,
+                _message(error, self.settings),
+            )
+            logger.debug("", exc_info=error)
+            return False
+        return True
+
+    def shorten(self, text: str) -> str:
+        return _shorten(text, self.settings)
 
 
-def _compute(plans: Sequence[SubjectPlan], settings: Settings, method: Method) -> dict[str, Crash]:
-    """Build and run the workflows; give scan name -> its first crash."""
-    # The heavy libraries are loaded here, when there is something to compute.
-    from . import engine
-    from .progress import Progress
-    from .workflows.base import crashed_scans, init_cmbprep_wf
+def _shorten(text: str, settings: Settings) -> str:
+    """Name files within the datasets, wherever those are mounted."""
+    prefixes = {f"{settings.bids_dir}/": ""}
+    prefixes |= {f"{item.path}/": f"{item.name}:" for item in settings.derivatives}
+    for prefix, short in prefixes.items():
+        text = text.replace(prefix, short)
+    return text
 
-    plugin = engine.read_plugin(
-        settings.plugin_file, nprocs=settings.nprocs, mem_gb=settings.mem_gb
+
+def _with_other_anatomy(
+    plan: SubjectPlan, checked: Preflight, crashes: Mapping[str, Crash]
+) -> Preflight | None:
+    """Replace the T1w images that scans were lost by; None if no scan was lost so."""
+    from .workflows.base import lost_by_anatomy
+
+    failed: dict[Path, str] = {}
+    for scan in plan.scans:
+        crash = crashes.get(scan.scan.name)
+        if crash is not None and scan.anatomy is not None and lost_by_anatomy(scan, crash):
+            failed[scan.anatomy.anatomy.path] = crash.message
+    if not failed:
+        return None
+    units = tuple(
+        next_anatomy(unit, failed[unit.anatomy.path])
+        if unit.anatomy is not None and unit.anatomy.path in failed
+        else unit
+        for unit in checked.units
     )
-    crash_dir = engine.configure(
-        work=settings.work,
-        log_dir=settings.output_dir / "logs",
-        stop_on_first_crash=settings.stop_on_first_crash,
-        verbosity=settings.verbosity,
-    )
-    workflow = init_cmbprep_wf(plans, settings=settings, method=method)
-    progress = Progress(workflow)
-    crashes = engine.run(workflow, plugin, crash_dir=crash_dir, on_step=progress.step)
-    lost = crashed_scans(plans, crashes)
-    if not settings.keep_work:
-        _clear_work(plans, lost, Path(workflow.base_dir) / workflow.name, crash_dir)
-    return lost
+    again = preflight(units)
+    return Preflight(again.units, checked.problems, checked.warnings)
 
 
 def _clear_work(
-    plans: Sequence[SubjectPlan], lost: dict[str, Crash], folder: Path, crash_dir: Path
+    plans: Sequence[SubjectPlan],
+    lost: dict[str, Crash],
+    folder: Path,
+    crash_dir: Path,
+    *,
+    scope: str,
 ) -> None:
     """Remove the intermediate files of participants that are complete.
 
     Those of the others stay, so that a run after a repair starts where this one failed.
     """
-    from .workflows.base import subject_wf_name
+    from .workflows.base import shared_folders, subject_wf_name
 
     for plan in plans:
         if not any(scan.scan.name in lost for scan in plan.scans):
-            shutil.rmtree(folder / subject_wf_name(plan), ignore_errors=True)
-    if not lost:
-        shutil.rmtree(folder / "bridge_wf", ignore_errors=True)
+            shutil.rmtree(folder / subject_wf_name(plan, scope=scope), ignore_errors=True)
+    for shared in shared_folders(folder):
+        shutil.rmtree(shared, ignore_errors=True)
     # The records of the crashes are in logs/ by now.
     shutil.rmtree(crash_dir, ignore_errors=True)
     # Killed runs leave empty folders for crashes behind.
     for empty in (*folder.parent.glob("crashes-*"), folder, folder.parent):
         with suppress(OSError):  # another job is at work in it, or something was lost
             empty.rmdir()
-
-
-def _note_failures(
-    plan: SubjectPlan, crashes: dict[str, Crash], settings: Settings
-) -> list[ScanPlan]:
-    """Write an error record for each scan without complete results; clear the others'."""
-    root = settings.output_dir
-    # Records and reports name files within the datasets, wherever those are mounted.
-    prefixes = {f"{settings.bids_dir}/": ""}
-    prefixes |= {f"{folder.path}/": f"{folder.name}:" for folder in settings.derivatives}
-    lost = []
-    for scan in plan.scans:
-        files, reason = scan.lesions.files.existing(scan.lesions.fingerprint)
-        if files is not None:
-            clear_error(root, scan.scan)
-            continue
-        lost.append(scan)
-        crash = crashes.get(scan.scan.name)
-        message = crash.message if crash else f"results are not complete: {reason}"
-        logger.error("%s failed: %s", scan.scan.name, message)
-        write_error(
-            root,
-            scan.scan,
-            step=crash.node.rpartition(".")[2] if crash else "unknown",
-            message=_shorten(message, prefixes),
-            traceback=_shorten(crash.traceback, prefixes) if crash else "",
-        )
-    return lost
-
-
-def _shorten(text: str, prefixes: Mapping[str, str]) -> str:
-    for prefix, short in prefixes.items():
-        text = text.replace(prefix, short)
-    return text
 
 
 def _write_report(subject: str, root: Path) -> None:
@@ -258,7 +556,10 @@ def _report_missing(units: Sequence[Unit], settings: Settings) -> int:
     without = sorted({unit.subject for unit in units} - with_scan)
     for subject in without:
         reasons = "; ".join(
-            refusal.reason for unit in units if unit.subject == subject for refusal in unit.refused
+            f"{refusal.reason}: {refusal.hint}"
+            for unit in units
+            if unit.subject == subject
+            for refusal in unit.refused
         )
         logger.warning(
             "sub-%s has no blood-sensitive scan that can be used%s",
@@ -268,15 +569,40 @@ def _report_missing(units: Sequence[Unit], settings: Settings) -> int:
     return len(set(without) & set(settings.participants))
 
 
+def _withdraw_missing(units: Sequence[Unit], run: _Run, *, same_raw: bool) -> None:
+    """Mark the results of participants and sessions that the dataset no longer has."""
+    settings = run.settings
+    present = {(unit.subject, unit.session) for unit in units}
+    gone = [
+        unit
+        for unit in recorded_units(settings.output_dir)
+        if unit not in present
+        and (not settings.participants or unit[0] in settings.participants)
+        and (not settings.sessions or unit[1] in settings.sessions)
+    ]
+    if gone and not same_raw:
+        run.tell(
+            f"the output folder has results of {len(gone)} participants or sessions that are "
+            "not in this dataset; they are kept, as they were made from another one"
+        )
+        return
+    for subject, session in gone:
+        empty = Unit(subject=subject, session=session, scans=())
+        lock = run.lock([empty])
+        if lock is None:
+            continue
+        with lock:
+            for news in write_inputs(settings.output_dir, empty, [], run.surroundings):
+                run.tell(news)
+            run.write_report(subject)
+
+
 def _rewrite_reports(settings: Settings) -> int:
     """Write the reports of what is in the output dataset."""
     root = settings.output_dir
     subjects = sorted(
         {record.files.names.subject for record in find_records(root, "lesions")}
-        | {
-            str(read_json(path)["unit"]).removeprefix("sub-").partition("_")[0]
-            for path in (root / "logs").glob("sub-*_inputs.json")
-        }
+        | {subject for subject, _ in recorded_units(root)}
     )
     chosen = [s for s in subjects if not settings.participants or s in settings.participants]
     if not chosen:

@@ -8,8 +8,9 @@ opens an image or loads a heavy library.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any
 
 from .outputs import Names, StageFiles, file_digest, fingerprint, plan_names
@@ -88,10 +89,10 @@ class StagePlan:
         """Whether the stage has to be computed."""
         return self.reused is None
 
-    def describe(self) -> str:
-        """Give a line for the log and for ``--dry-run``."""
+    def describe(self, name: str) -> str:
+        """Write a line for the log and for ``--dry-run``; ``name`` is that of the image."""
         verb = "run" if self.todo else "reuse"
-        return f"{verb} {self.files.stage} of {self.files.names.src} ({self.reason})"
+        return f"{verb} {self.files.stage} of {name} ({self.reason})"
 
 
 @dataclass(frozen=True)
@@ -104,17 +105,39 @@ class AnatomyPlan:
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """A scan, the T1w image that goes with it, and its stages."""
+    """A scan, the T1w image that goes with it, and its stages.
+
+    Parameters
+    ----------
+    problem
+        Why the scan cannot be processed, found before anything is computed; None if nothing
+        is wrong.
+    """
 
     scan: Scan
     anatomy: AnatomyPlan | None
     preproc: StagePlan
     lesions: StagePlan
+    problem: str | None = None
+
+    @property
+    def stages(self) -> tuple[StagePlan, ...]:
+        """Every stage that a complete scan has, that of its T1w image first."""
+        first = () if self.anatomy is None else (self.anatomy.stage,)
+        return (*first, self.preproc, self.lesions)
 
     @property
     def todo(self) -> bool:
         """Whether anything of the scan has to be computed."""
-        return self.preproc.todo or self.lesions.todo
+        return self.problem is None and any(stage.todo for stage in self.stages)
+
+    def incomplete(self) -> str | None:
+        """Look which stage is not there and closed now; None if all are."""
+        for stage in self.stages:
+            files, reason = stage.files.existing(stage.fingerprint)
+            if files is None:
+                return f"{stage.files.stage}: {reason}"
+        return None
 
 
 @dataclass(frozen=True)
@@ -126,6 +149,11 @@ class SubjectPlan:
     scans: tuple[ScanPlan, ...]
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """``sub-X`` or ``sub-X_ses-Y`` of each unit."""
+        return tuple(unit.label for unit in self.units)
+
+    @property
     def todo(self) -> bool:
         """Whether anything has to be computed."""
         return any(scan.todo for scan in self.scans)
@@ -133,31 +161,35 @@ class SubjectPlan:
     @property
     def anatomies(self) -> tuple[AnatomyPlan, ...]:
         """The T1w images that are to be processed, each once."""
-        found = {plan.anatomy.anatomy.path: plan.anatomy for plan in self.scans if plan.anatomy}
-        return tuple(
-            found[path]
-            for path in sorted(found)
-            if found[path].stage.todo
-            and any(
-                plan.preproc.todo or plan.lesions.todo
-                for plan in self.scans
-                if plan.anatomy is found[path]
-            )
-        )
+        found = {
+            plan.anatomy.anatomy.path: plan.anatomy
+            for plan in self.scans
+            if plan.anatomy and plan.todo and plan.anatomy.stage.todo
+        }
+        return tuple(found[path] for path in sorted(found))
 
     def describe(self) -> Iterable[str]:
-        """Give the lines for ``--dry-run``."""
+        """Write the lines for ``--dry-run``."""
         seen = set()
         for plan in self.scans:
-            stages = [plan.preproc, plan.lesions]
+            name = plan.scan.name
+            if plan.problem is not None:
+                yield f"fail {name} ({plan.problem})"
+                continue
             if plan.anatomy and plan.anatomy.anatomy.path not in seen:
                 seen.add(plan.anatomy.anatomy.path)
-                stages.insert(0, plan.anatomy.stage)
-            for stage in stages:
-                yield stage.describe()
+                yield plan.anatomy.stage.describe(plan.anatomy.anatomy.name)
+            yield plan.preproc.describe(name)
+            yield plan.lesions.describe(name)
 
 
-def plan_subject(units: Sequence[Unit], *, root: Path, method: Method) -> SubjectPlan:
+def plan_subject(
+    units: Sequence[Unit],
+    *,
+    root: Path,
+    method: Method,
+    problems: Mapping[str, str] = MappingProxyType({}),
+) -> SubjectPlan:
     """Plan the work for one participant.
 
     Parameters
@@ -168,6 +200,8 @@ def plan_subject(units: Sequence[Unit], *, root: Path, method: Method) -> Subjec
         The output dataset.
     method
         How scans are processed.
+    problems
+        Name of a scan that cannot be processed -> why.
     """
     anatomies: dict[Path, AnatomyPlan] = {}
     plans = []
@@ -175,18 +209,9 @@ def plan_subject(units: Sequence[Unit], *, root: Path, method: Method) -> Subjec
         if unit.anatomy is not None and unit.anatomy.path not in anatomies:
             anatomies[unit.anatomy.path] = _plan_anatomy(unit.anatomy, root=root, method=method)
         anatomy = anatomies[unit.anatomy.path] if unit.anatomy else None
-        names = plan_names(
-            unit.scans,
-            root=root,
-            template=method.template.id,
-            reference=method.reference.id,
-            scheme=method.scheme,
-            anatomy=unit.anatomy,
-        )
-        plans += [
-            _plan_scan(scan, names[scan.name], anatomy, root=root, method=method)
-            for scan in unit.scans
-        ]
+        for scan in unit.scans:
+            plan = _plan_scan(scan, anatomy, root=root, method=method)
+            plans.append(replace(plan, problem=problems.get(scan.name)))
     return SubjectPlan(units[0].subject, tuple(units), tuple(plans))
 
 
@@ -208,9 +233,14 @@ def _plan_anatomy(anatomy: Anatomy, *, root: Path, method: Method) -> AnatomyPla
     return AnatomyPlan(anatomy, _stage(StageFiles(root, "anatomy", names), wanted))
 
 
-def _plan_scan(
-    scan: Scan, names: Names, anatomy: AnatomyPlan | None, *, root: Path, method: Method
-) -> ScanPlan:
+def _plan_scan(scan: Scan, anatomy: AnatomyPlan | None, *, root: Path, method: Method) -> ScanPlan:
+    names = plan_names(
+        scan,
+        template=method.template.id,
+        reference=method.reference.id,
+        scheme=method.scheme,
+        anatomy=anatomy.anatomy if anatomy else None,
+    )
     inputs = {f"image {n}": _digest(echo.magnitude) for n, echo in enumerate(scan.echoes)}
     inputs["anatomy"] = anatomy.stage.fingerprint if anatomy else "none"
     if scan.brain_mask is not None:

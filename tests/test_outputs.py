@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +11,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cmbprep.errors import CmbprepError
 from cmbprep.outputs import (
     BLOCK,
+    MARKS,
     Names,
     StageFiles,
     file_digest,
@@ -21,12 +26,15 @@ from cmbprep.outputs import (
     output_table,
     plan_names,
     read_json,
+    read_record,
     remove_leftovers,
     write_atomically,
     write_image,
     write_json,
+    write_text,
 )
-from cmbprep.scans import Echo, Scan
+from cmbprep.scans import ENTITY_ORDER, SEQUENCES, Echo, Scan
+from tests.stages import finish
 
 NAMES = Names(
     subject="01",
@@ -49,18 +57,8 @@ def scan(suffix: str, **entities: str) -> Scan:
     )
 
 
-def plan(root: Path, *scans: Scan) -> dict[str, Names]:
-    return plan_names(scans, root=root, template="T", reference="T", scheme="mars", anatomy=None)
-
-
-def finish(files: StageFiles, mark: str) -> None:
-    """Write what a finished stage leaves behind."""
-    for key in files.keys:
-        path = files.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"content")
-    block = {"Fingerprint": mark, "Stage": files.stage, "Names": vars(files.names)}
-    write_json(files.sidecar, {BLOCK: block})
+def plan(scan: Scan) -> Names:
+    return plan_names(scan, template="T", reference="T", scheme="mars", anatomy=None)
 
 
 def test_names_follow_the_contract(tmp_path: Path) -> None:
@@ -128,28 +126,158 @@ def test_records_are_found_by_stage_subject_and_session(tmp_path: Path) -> None:
     assert [r.files.names.suffix for r in find_records(tmp_path, "anatomy")] == ["T1w"]
 
 
-def test_two_scans_with_the_same_entities_get_different_names(tmp_path: Path) -> None:
-    names = plan(tmp_path, scan("T2starw"), scan("swi"), scan("swi", run="1"))
-    assert {n.src for n in names.values()} == {
-        "sub-01_acq-T2starw",
-        "sub-01_acq-swi",
-        "sub-01_run-1",
-    }
+def test_a_name_depends_on_its_own_source_alone() -> None:
+    assert plan(scan("T2starw")).src == "sub-01"
+    assert plan(scan("T2starw", acq="highres", run="2")).src == "sub-01_acq-highres_run-2"
+    assert plan(scan("swi")).src == "sub-01_acq-swi"
+    assert plan(scan("swi", run="1")).src == "sub-01_acq-swi_run-1"
+    assert plan(scan("MEGRE", ses="a", acq="fast")).src == "sub-01_ses-a_acq-fastMEGRE"
 
 
-def test_a_later_run_with_another_filter_overwrites_nothing(tmp_path: Path) -> None:
-    first = plan(tmp_path, scan("swi"))["sub-01_swi"]
-    assert first.src == "sub-01"
-    finish(StageFiles(tmp_path, "preproc", first), "f")
-    assert plan(tmp_path, scan("swi"))["sub-01_swi"].src == "sub-01"
-    assert plan(tmp_path, scan("T2starw"))["sub-01_T2starw"].src == "sub-01_acq-T2starw"
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(sorted(SEQUENCES)),
+            st.lists(st.sampled_from(["", "a", "ME", "GRE", *MARKS.values()]), max_size=3),
+        ),
+        min_size=2,
+        max_size=12,
+        unique_by=lambda source: (source[0], "".join(source[1])),
+    )
+)
+def test_no_two_sources_share_a_name(sources: list[tuple[str, list[str]]]) -> None:
+    # Labels of acq that look like the marks of suffixes are where names could meet.
+    scans = [
+        scan(suffix, **({"acq": label} if (label := "".join(parts)) else {}))
+        for suffix, parts in sources
+    ]
+    stems = [plan(one).src for one in scans]
+    assert len(set(stems)) == len(stems)
 
 
-def test_telling_apart_does_not_run_into_another_scan(tmp_path: Path) -> None:
-    names = plan(tmp_path, scan("T2starw"), scan("swi"), scan("T2starw", acq="swi"))
-    assert len({n.src for n in names.values()}) == 3
-    assert names["sub-01_acq-swi_T2starw"].src == "sub-01_acq-swi"
-    assert names["sub-01_swi"].src == "sub-01_acq-swi2"
+def test_every_suffix_of_a_scan_has_a_mark_that_ends_no_other() -> None:
+    assert set(MARKS) == set(SEQUENCES)
+    for one in MARKS.values():
+        assert not any(other != one and other.endswith(one) for other in MARKS.values())
+        assert one.isalnum()
+    assert "acq" in ENTITY_ORDER
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"subject": "../../etc"},
+        {"subject": ""},
+        {"session": "a/b"},
+        {"src": "sub-01_ses-a/../../x"},
+        {"src": "sub-02_ses-a"},
+        {"src": "sub-01_ses-ab"},
+        {"suffix": "../T2starw"},
+        {"scheme": "MARS/.."},
+        {"template": "a b"},
+        {"subject": 1},
+    ],
+)
+def test_labels_that_could_lead_elsewhere_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"cannot be part|does not belong"):
+        replace(NAMES, **wrong)
+
+
+def test_a_record_whose_labels_lead_elsewhere_is_no_record(tmp_path: Path) -> None:
+    files = StageFiles(tmp_path, "preproc", NAMES)
+    finish(files, "f")
+    content = json.loads(files.sidecar.read_text())
+    content[BLOCK]["Names"]["src"] = "../../../etc/passwd"
+    files.sidecar.write_text(json.dumps(content))
+    with pytest.raises(CmbprepError, match="damaged"):
+        read_record(tmp_path, files.sidecar)
+    assert find_records(tmp_path, "preproc") == []
+
+
+def test_a_copied_sidecar_is_no_result(tmp_path: Path) -> None:
+    files = StageFiles(tmp_path, "preproc", NAMES)
+    finish(files, "f")
+    copy = files.sidecar.with_name("sub-01_ses-a_run-3_desc-preproc_T2starw.json")
+    copy.write_bytes(files.sidecar.read_bytes())
+    with pytest.raises(CmbprepError, match="another file"):
+        read_record(tmp_path, copy)
+    assert len(find_records(tmp_path, "preproc")) == 1
+
+
+@pytest.mark.parametrize("key", ["Names", "Quality", "Warnings", "Parameters", "Files", "Stage"])
+def test_a_record_of_wrong_types_stops_nothing(tmp_path: Path, key: str) -> None:
+    files = StageFiles(tmp_path, "preproc", NAMES)
+    finish(files, "f")
+    content = json.loads(files.sidecar.read_text())
+    content[BLOCK][key] = "nonsense"
+    files.sidecar.write_text(json.dumps(content))
+    assert find_records(tmp_path, "preproc") == []
+    assert files.existing("f")[0] is None
+
+
+@pytest.mark.parametrize("size", [0, 10])
+@pytest.mark.parametrize("key", ["mask", "dseg", "probseg", "template_mask", "atlas", "table"])
+def test_a_file_that_was_cut_short_is_made_again(tmp_path: Path, key: str, size: int) -> None:
+    files = StageFiles(tmp_path, "lesions", NAMES)
+    finish(files, "f")
+    path = files.path(key)
+    path.write_bytes(path.read_bytes()[:size])
+    found, reason = files.existing("f")
+    assert found is None
+    assert path.name in reason
+
+
+def test_a_table_without_one_of_its_rows_is_made_again(tmp_path: Path) -> None:
+    files = StageFiles(tmp_path, "lesions", NAMES)
+    finish(files, "f", lesions=3)
+    lines = files.path("table").read_text().splitlines(keepends=True)
+    files.path("table").write_text("".join(lines[:-1]))
+    found, reason = files.existing("f")
+    assert found is None
+    assert "2" in reason and "3" in reason
+
+
+def test_a_label_image_without_one_of_its_lesions_is_made_again(tmp_path: Path) -> None:
+    files = StageFiles(tmp_path, "lesions", NAMES)
+    finish(files, "f", lesions=3)
+    image = nib.load(files.path("dseg"))
+    data = np.asarray(image.dataobj).copy()
+    data[data == 3] = 0
+    write_image(files.path("dseg"), nib.Nifti1Image(data, image.affine))
+    content = json.loads(files.sidecar.read_text())
+    content[BLOCK]["Files"]["dseg"] = files.path("dseg").stat().st_size
+    files.sidecar.write_text(json.dumps(content))
+    found, reason = files.existing("f")
+    assert found is None
+    assert "label image has 2 lesions" in reason
+
+
+def test_a_corrected_value_in_a_table_is_kept(tmp_path: Path) -> None:
+    files = StageFiles(tmp_path, "lesions", NAMES)
+    finish(files, "f", lesions=2)
+    text = files.path("table").read_text()
+    files.path("table").write_text(text.replace("definite", "possible", 1))
+    assert files.existing("f")[0] is not None
+    (record,) = find_records(tmp_path, "lesions")
+    assert [lesion.rating for lesion in record.lesions()] == ["possible", "definite"]
+
+
+def test_files_are_on_the_disk_before_they_get_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[Path] = []
+    path = tmp_path / "a.json"
+
+    def note(handle: int) -> None:
+        assert os.fstat(handle).st_size > 0
+        assert not path.exists()
+        flushed.append(path)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_json(path, {"x": 1})
+    assert flushed == [path]
+    write_text(tmp_path / "b.txt", "x", flush=False)
+    assert flushed == [path]
 
 
 def test_only_the_leftovers_of_the_unit_are_removed(tmp_path: Path) -> None:
@@ -221,10 +349,10 @@ def test_an_optional_file_is_missed_only_where_it_was_written(tmp_path: Path) ->
     finish(files, "mark")
     found, _ = files.existing("mark")
     assert found is not None and "swi" not in found
-    block = {"Fingerprint": "mark", "Stage": "lesions", "Names": vars(NAMES), "Optional": ["swi"]}
-    write_json(files.sidecar, {BLOCK: block})
+    finish(files, "mark", optional=("swi",))
+    files.path("swi").unlink()
     found, reason = files.existing("mark")
     assert found is None and "swi" in reason
-    files.path("swi").touch()
+    finish(files, "mark", optional=("swi",))
     found, _ = files.existing("mark")
     assert found is not None and found["swi"] == files.path("swi")

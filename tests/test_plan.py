@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cmbprep.outputs import BLOCK, write_json
 from cmbprep.plan import Method, StagePlan, SubjectPlan, plan_subject
 from cmbprep.scans import Anatomy, Echo, Scan, Unit
 from cmbprep.templates import load_template
+from tests import stages
 
 
 @pytest.fixture
@@ -57,16 +57,7 @@ def units(raw: Path) -> list[Unit]:
 
 
 def finish(stage: StagePlan) -> None:
-    for key in stage.files.keys:
-        path = stage.files.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    block = {
-        "Stage": stage.files.stage,
-        "Fingerprint": stage.fingerprint,
-        "Names": vars(stage.files.names),
-    }
-    write_json(stage.files.sidecar, {BLOCK: block})
+    stages.finish(stage.files, stage.fingerprint)
 
 
 def finish_all(plan: SubjectPlan) -> None:
@@ -149,16 +140,33 @@ def test_a_changed_t1w_reruns_all_that_depends_on_it(
     assert len(todo(plan)) == 5
 
 
-def test_lost_anatomy_is_made_again_only_when_it_is_needed(
+def test_lost_anatomy_is_made_again_as_a_scan_is_complete_with_every_stage(
     units: list[Unit], tmp_path: Path, method: Method
 ) -> None:
     first = plan_subject(units, root=tmp_path / "out", method=method)
     finish_all(first)
+    assert [scan.incomplete() for scan in first.scans] == [None, None]
     first.anatomies[0].stage.files.sidecar.unlink()
-    assert not plan_subject(units, root=tmp_path / "out", method=method).todo
+    assert all("anatomy" in str(scan.incomplete()) for scan in first.scans)
+    plan = plan_subject(units, root=tmp_path / "out", method=method)
+    assert todo(plan) == ["anatomy a"]
     first.scans[1].lesions.files.path("table").unlink()
     plan = plan_subject(units, root=tmp_path / "out", method=method)
     assert todo(plan) == ["anatomy a", "lesions b"]
+
+
+def test_a_scan_with_a_problem_is_not_computed(
+    units: list[Unit], tmp_path: Path, method: Method
+) -> None:
+    problems = {"sub-01_ses-a_T2starw": "the file is empty"}
+    plan = plan_subject(units, root=tmp_path / "out", method=method, problems=problems)
+    assert [scan.todo for scan in plan.scans] == [False, True]
+    assert "fail sub-01_ses-a_T2starw (the file is empty)" in list(plan.describe())
+    assert len(plan.anatomies) == 1
+    problems["sub-01_ses-b_T2starw"] = "as well"
+    plan = plan_subject(units, root=tmp_path / "out", method=method, problems=problems)
+    assert not plan.todo
+    assert plan.anatomies == ()
 
 
 def test_an_input_that_cannot_be_read_does_not_stop_the_plan(

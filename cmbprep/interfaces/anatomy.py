@@ -54,7 +54,9 @@ class CorrectBias(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         given, cwd = self.inputs, Path(runtime.cwd)
         corrected = correct_bias(load_image(given.in_file), load_image(given.mask))
-        self._results["out_file"] = str(write_image(cwd / "corrected.nii.gz", corrected.image))
+        self._results["out_file"] = str(
+            write_image(cwd / "corrected.nii.gz", corrected.image, flush=False)
+        )
         self._results["field"] = hand_on(cwd / "field.nii", corrected.field)
         return runtime
 
@@ -107,7 +109,8 @@ class RegisterToReference(SimpleInterface):
             image, load_image(given.reference), load_image(given.reference_mask)
         )
         mask = refine_brain_mask(image, found.brain_prior)
-        self._results["brain_mask"] = str(write_image(cwd / "brain_mask.nii.gz", mask))
+        mask_path = write_image(cwd / "brain_mask.nii.gz", mask, flush=False)
+        self._results["brain_mask"] = str(mask_path)
         # A file is named for the image that it brings over; its map of points goes the
         # other way (see cmbprep.algorithms.transforms).
         self._results["to_reference"] = _save(found.to_image, cwd / "to_reference.nii.gz")
@@ -163,7 +166,8 @@ class RegisterToT1w(SimpleInterface):
             load_image(given.reference),
             load_image(given.reference_mask),
         )
-        self._results["brain_mask"] = str(write_image(cwd / "brain_mask.nii.gz", found.brain_mask))
+        mask_path = write_image(cwd / "brain_mask.nii.gz", found.brain_mask, flush=False)
+        self._results["brain_mask"] = str(mask_path)
         assert found.rigid is not None
         quality: dict[str, Any] = {"t1w_registration": _figures(found.rigid.quality)}
         self._results["to_t1w"] = _save(found.rigid.to_reference.inverse(), cwd / "to_t1w.txt")

@@ -47,7 +47,7 @@ class FindBrain(SimpleInterface):
         except ScanError:
             # Not the end: registration may find it yet, and the choice says so.
             return runtime
-        path = write_image(Path(runtime.cwd) / "brain_mask.nii.gz", found.mask)
+        path = write_image(Path(runtime.cwd) / "brain_mask.nii.gz", found.mask, flush=False)
         self._results["brain_mask"] = str(path)
         self._results["figures"] = {
             "volume_ml": found.volume_ml,
@@ -90,7 +90,7 @@ class ChooseMask(SimpleInterface):
             registered=used.get("verdict") == "ok",
         )
         self._results["brain_mask"] = str(
-            write_image(Path(runtime.cwd) / "brain_mask.nii.gz", choice.mask)
+            write_image(Path(runtime.cwd) / "brain_mask.nii.gz", choice.mask, flush=False)
         )
         quality: dict[str, Any] = {"brain_mask_source": choice.source}
         if found is not None:

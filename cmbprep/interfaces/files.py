@@ -24,7 +24,7 @@ def hand_on(path: Path, image: nib.Nifti1Image) -> str:
 
     Compressing a 1 mm image takes more than a second, and each reading of it nearly half of one.
     """
-    with write_atomically(path) as temporary:
+    with write_atomically(path, flush=False) as temporary:
         image.to_filename(temporary)
     return str(path)
 
@@ -36,7 +36,7 @@ def voxels(path: str, dtype: Any = np.float32) -> NDArray[Any]:
 
 def save_like(path: Path, data: NDArray[Any], like: nib.Nifti1Image) -> str:
     """Write voxels on the grid of another image, in their own data type."""
-    return str(write_image(path, image_like(data, like)))
+    return str(write_image(path, image_like(data, like), flush=False))
 
 
 def image_like(data: NDArray[Any], like: nib.Nifti1Image) -> nib.Nifti1Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,17 @@ from nipype.interfaces.base import (
 )
 from nipype.interfaces.io import add_traits
 
+from cmbprep.errors import CmbprepError
 from cmbprep.metadata import closing_sidecar, image_sidecar
-from cmbprep.outputs import Names, StageFiles, write_atomically, write_json
+from cmbprep.outputs import (
+    Names,
+    StageFiles,
+    file_digest,
+    label_values,
+    read_record,
+    write_atomically,
+    write_json,
+)
 from cmbprep.scans import Scan
 
 __all__ = ["SaveFiles", "SaveStage", "sidecar_path"]
@@ -34,6 +44,7 @@ class _SaveStageInput(DynamicTraitedSpec, BaseInterfaceInputSpec):
     quality = traits.Dict(desc="figures of merit")
     warnings = traits.List(traits.Str())
     figures = traits.List(traits.Str(), desc="SVG files for the report")
+    missing_figures = traits.Dict(desc="figure's file name -> why it could not be drawn")
     details = traits.Dict(desc="key -> what its image's sidecar says besides")
 
 
@@ -63,30 +74,29 @@ class SaveStage(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         given = self.inputs
         files = StageFiles(Path(given.root), given.stage, Names(**given.names))
+        older = _older_files(files)
         # An older sidecar would vouch for images that are replaced one by one.
         files.sidecar.unlink(missing_ok=True)
         details = given.details if isdefined(given.details) else {}
-        optional = []
+        written: dict[str, Path] = {}
         for key in self._keys:
             source = getattr(given, key)
             if not isdefined(source):
                 if key not in files.optional:
                     raise RuntimeError(f"the stage {given.stage} was given no {key}")
                 # One of an earlier run, with other input, would be taken for this one's.
-                files.path(key).unlink(missing_ok=True)
-                sidecar_path(files.path(key)).unlink(missing_ok=True)
+                older.add(files.path(key))
                 continue
-            if key in files.optional:
-                optional.append(key)
-            with write_atomically(files.path(key)) as temporary:
-                shutil.copyfile(source, temporary)
+            written[key] = _place(Path(source), files.path(key))
             sidecar = image_sidecar(files, key, given.sources)
             if sidecar is not None:
                 write_json(sidecar_path(files.path(key)), {**sidecar, **details.get(key, {})})
-        for figure in given.figures if isdefined(given.figures) else []:
-            place = files.root / f"sub-{files.names.subject}" / "figures" / Path(figure).name
-            with write_atomically(place) as temporary:
-                shutil.copyfile(figure, temporary)
+        for path in older - set(written.values()):
+            path.unlink(missing_ok=True)
+            sidecar_path(path).unlink(missing_ok=True)
+        figures = given.figures if isdefined(given.figures) else []
+        missing = given.missing_figures if isdefined(given.missing_figures) else {}
+        _place_figures(files, [Path(figure) for figure in figures], missing)
         scan = given.scan if isdefined(given.scan) else None
         assert scan is None or isinstance(scan, Scan)
         write_json(
@@ -99,11 +109,49 @@ class SaveStage(SimpleInterface):
                 quality=given.quality if isdefined(given.quality) else {},
                 warnings=given.warnings if isdefined(given.warnings) else [],
                 scan=scan,
-                optional=optional,
+                optional=[key for key in files.optional if key in written],
+                content={**_content(files, written), "MissingFigures": missing},
             ),
         )
         self._results["sidecar"] = str(files.sidecar)
         return runtime
+
+
+def _place(source: Path, target: Path) -> Path:
+    """Copy a file to its place in the output dataset."""
+    with write_atomically(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return target
+
+
+def _older_files(files: StageFiles) -> set[Path]:
+    """Find the files that an earlier run with another template, scheme or T1w image has left."""
+    try:
+        record = read_record(files.root, files.sidecar) if files.sidecar.exists() else None
+    except CmbprepError:
+        return set()
+    return set(record.paths.values()) if record is not None else set()
+
+
+def _place_figures(files: StageFiles, figures: list[Path], missing: Iterable[str]) -> None:
+    """Copy the figures of a stage, and remove older ones of what is no longer found or drawn."""
+    folder = files.root / f"sub-{files.names.subject}" / "figures"
+    placed = {_place(figure, folder / figure.name) for figure in figures}
+    for name in missing:
+        (folder / name).unlink(missing_ok=True)
+    if files.stage == "lesions":
+        pattern = f"{files.names.src}_desc-lesion[0-9]*_{files.names.suffix}.svg"
+        for path in set(folder.glob(pattern)) - placed:
+            path.unlink(missing_ok=True)
+
+
+def _content(files: StageFiles, written: dict[str, Path]) -> dict[str, Any]:
+    """Describe what was written, so that a later run can tell whether it is still whole."""
+    content: dict[str, Any] = {"Files": {key: p.stat().st_size for key, p in written.items()}}
+    if files.stage == "lesions":
+        content["Labels"] = label_values(written["dseg"])
+        content["LabelImage"] = file_digest(written["dseg"])
+    return content
 
 
 def sidecar_path(image: Path) -> Path:

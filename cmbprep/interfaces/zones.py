@@ -118,7 +118,9 @@ class DrawPersonZones(SimpleInterface):
                 hint="give FreeSurfer's or FastSurfer's aparc+aseg, or fMRIPrep's aparcaseg",
             ) from error
         image = nib.Nifti1Image(drawn.labels, grid.affine)
-        self._results["atlas"] = str(write_image(Path(runtime.cwd) / "zones.nii.gz", image))
+        self._results["atlas"] = str(
+            write_image(Path(runtime.cwd) / "zones.nii.gz", image, flush=False)
+        )
         self._results["quality"] = {"segmentation_in_brain_fraction": round(inside, 4)}
         named = ", ".join(map(str, drawn.unknown))
         self._results["warnings"] = (

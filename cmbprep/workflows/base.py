@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,15 +32,29 @@ from .scan import PREPROC_FIELDS, ZONE_FIELDS, init_lesions_wf, init_preproc_wf
 if TYPE_CHECKING:
     from cmbprep.engine import Crash
 
-__all__ = ["crashed_scans", "init_cmbprep_wf", "init_subject_wf", "subject_wf_name"]
+__all__ = [
+    "crashed_scans",
+    "init_cmbprep_wf",
+    "init_subject_wf",
+    "shared_folders",
+    "shared_name",
+    "subject_wf_name",
+    "work_scope",
+]
 
 BRIDGE_FIELDS = ("to_template", "from_template")
-#: Name of the node that draws the template's atlas with another border.
+#: Name of the node that draws the template's atlas with another border, and of the workflow
+#: between templates. Each run appends its own name (:func:`shared_name`).
 ATLAS_NODE = "draw_atlas"
+BRIDGE_WF = "bridge_wf"
 
 
 def init_cmbprep_wf(
-    plans: Sequence[SubjectPlan], *, settings: Settings, method: Method
+    plans: Sequence[SubjectPlan],
+    *,
+    settings: Settings,
+    method: Method,
+    failures: dict[str, Exception] | None = None,
 ) -> pe.Workflow:
     """Make the workflow of a batch of participants.
 
@@ -50,24 +66,31 @@ def init_cmbprep_wf(
         Where to work and with how many threads.
     method
         How scans are processed.
+    failures
+        Filled with participant -> error where a participant's workflow cannot be built; the
+        others are built all the same. Without it, the error is raised.
     """
     workflow = pe.Workflow(name="cmbprep_wf", base_dir=str(settings.work))
     atlas = None
     if method.moved_border and any(_needs_atlas(plan) for plan in plans):
         atlas = _atlas_node(method)
-    bridge = None
-    if method.template.id != method.reference.id:
-        bridge = init_bridge_wf(
-            reference=method.reference, template=method.template, root=str(settings.output_dir)
-        )
+    bridge = _bridge(settings, method)
     for plan in plans:
-        subject_wf = init_subject_wf(
-            plan,
-            method=method,
-            raw=settings.bids_dir,
-            derivatives=settings.derivatives,
-            threads=min(settings.omp_nthreads, THREADS),
-        )
+        try:
+            subject_wf = init_subject_wf(
+                plan,
+                scope=work_scope(settings),
+                method=method,
+                raw=settings.bids_dir,
+                derivatives=settings.derivatives,
+                threads=min(settings.omp_nthreads, THREADS),
+            )
+        except Exception as error:
+            # Whatever is wrong with one participant, the others go on.
+            if failures is None:
+                raise
+            failures[plan.subject] = error
+            continue
         if bridge is None:
             workflow.add_nodes([subject_wf])
         else:
@@ -85,9 +108,23 @@ def init_cmbprep_wf(
     return workflow
 
 
+def _bridge(settings: Settings, method: Method) -> pe.Workflow | None:
+    """Make the workflow between reference and output template; None if they are the same."""
+    if method.template.id == method.reference.id:
+        return None
+    return init_bridge_wf(
+        reference=method.reference,
+        template=method.template,
+        root=str(settings.output_dir),
+        name=shared_name(BRIDGE_WF),
+    )
+
+
 def _needs_atlas(plan: SubjectPlan) -> bool:
     """Tell whether some lesions are placed by the template's atlas."""
-    return any(scan.lesions.todo and _segmentation(scan) is None for scan in plan.scans)
+    return any(
+        scan.todo and scan.lesions.todo and _segmentation(scan) is None for scan in plan.scans
+    )
 
 
 def _segmentation(plan: ScanPlan) -> GivenFile | None:
@@ -106,7 +143,7 @@ def _atlas_node(method: Method) -> pe.Node:
         scheme=method.scheme,
         border_mm=method.zone_scheme.border_mm,
     )
-    return step(draw, ATLAS_NODE, "zone atlas with the border asked for", memory=1.5)
+    return step(draw, shared_name(ATLAS_NODE), "zone atlas with the border asked for", memory=1.5)
 
 
 def init_subject_wf(
@@ -115,6 +152,7 @@ def init_subject_wf(
     method: Method,
     raw: Path,
     threads: int,
+    scope: str,
     derivatives: Sequence[DerivativeFolder] = (),
 ) -> pe.Workflow:
     """Make the workflow of a participant: each T1w image once, then the scans.
@@ -129,34 +167,93 @@ def init_subject_wf(
         The raw dataset, to name sources by.
     threads
         Processors that a registration is given; its result does not depend on it.
+    scope
+        From :func:`work_scope`.
     derivatives
         Folders of other programs' results, to name sources by.
     """
     naming = _Naming(raw, tuple(derivatives))
-    workflow = pe.Workflow(name=subject_wf_name(plan))
+    workflow = pe.Workflow(name=subject_wf_name(plan, scope=scope))
     inputnode = buffer("inputnode", (*BRIDGE_FIELDS, "atlas"))
     workflow.add_nodes([inputnode])
     anatomies = {
         anatomy.anatomy.path: _anatomy(anatomy, method=method, naming=naming, threads=threads)
         for anatomy in plan.anatomies
     }
+    workflow.add_nodes(list(anatomies.values()))
     zones: dict[Path, pe.Node] = {}
     for scan in plan.scans:
-        if scan.todo:
+        if scan.todo and (scan.preproc.todo or scan.lesions.todo):
             _add_scan(
                 workflow, scan, anatomies, zones, method=method, naming=naming, threads=threads
             )
     return workflow
 
 
-def subject_wf_name(plan: SubjectPlan) -> str:
-    """Give the name of a participant's workflow, and of its folder in the work folder.
+def subject_wf_name(plan: SubjectPlan, *, scope: str) -> str:
+    """Return the name of a participant's workflow, and of its folder in the work folder.
 
     Jobs that work on different sessions of a participant at the same time get different
-    folders, and a job that is started again finds its own.
+    folders, as do studies that share a work folder. A job that is started again finds its own.
+
+    Parameters
+    ----------
+    plan
+        The participant.
+    scope
+        From :func:`work_scope`.
     """
-    labels = ",".join(unit.label for unit in plan.units)
-    return f"{_word(f'sub_{plan.subject}')}_{hashlib.sha256(labels.encode()).hexdigest()[:8]}_wf"
+    key = "\0".join((scope, *(unit.label for unit in plan.units)))
+    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{_word(f'sub_{plan.subject}')}_{digest}_wf"
+
+
+def work_scope(settings: Settings) -> str:
+    """Return what tells a study from others that use the same work folder.
+
+    Paths are not enough: in containers every study is mounted at the same ones.
+    """
+    parts = []
+    for folder in (settings.bids_dir, settings.output_dir):
+        real = folder.resolve()
+        parts += [str(real), str(real.stat().st_ino) if real.exists() else ""]
+    return "\0".join(parts)
+
+
+def shared_name(name: str) -> str:
+    """Return the name, in this run, of a node that all its participants share.
+
+    Runs at the same time must not share its folder, which lies beside the participants' ones.
+    """
+    return f"{name}_{_word(socket.gethostname())}_{os.getpid()}"
+
+
+def shared_folders(folder: Path) -> list[Path]:
+    """List the folders of shared nodes of this run, and of runs on this machine that were killed.
+
+    Parameters
+    ----------
+    folder
+        The folder of the whole workflow.
+    """
+    found = []
+    for kind in (ATLAS_NODE, BRIDGE_WF):
+        prefix = f"{kind}_{_word(socket.gethostname())}_"
+        for path in folder.glob(f"{prefix}*"):
+            pid = path.name.removeprefix(prefix)
+            if pid.isdecimal() and (int(pid) == os.getpid() or not _is_alive(int(pid))):
+                found.append(path)
+    return sorted(found)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _word(text: str) -> str:
@@ -416,11 +513,24 @@ def _lesions(plan: ScanPlan, method: Method, naming: _Naming) -> pe.Workflow:
     )
 
 
-def crashed_scans(plans: Sequence[SubjectPlan], crashes: Sequence[Crash]) -> dict[str, Crash]:
+def lost_by_anatomy(plan: ScanPlan, crash: Crash) -> bool:
+    """Tell whether a scan was lost by its T1w image, or by what other programs made of it.
+
+    A process that was killed, or a full disk, is no fault of the image.
+    """
+    if plan.anatomy is None or crash.transient:
+        return False
+    parts = set(crash.node.split("."))
+    return bool({f"{_word(plan.anatomy.anatomy.name)}_wf", _zones_name(plan.anatomy)} & parts)
+
+
+def crashed_scans(
+    plans: Sequence[SubjectPlan], crashes: Sequence[Crash], *, scope: str
+) -> dict[str, Crash]:
     """Tell which scans a run has lost: scan name -> the first crash that it depends on.
 
     A crash in a T1w image's workflow loses every scan that needed it; one in the bridge
-    between templates, or in the atlas that all share, loses all.
+    between templates, in the atlas that all share, or of the run itself, loses all.
     """
     lost: dict[str, Crash] = {}
     for plan in plans:
@@ -429,10 +539,10 @@ def crashed_scans(plans: Sequence[SubjectPlan], crashes: Sequence[Crash]) -> dic
             if scan.anatomy is not None:
                 stages.insert(0, f"{_word(scan.anatomy.anatomy.name)}_wf")
                 stages.append(_zones_name(scan.anatomy))
-            owner = subject_wf_name(plan)
+            owner = subject_wf_name(plan, scope=scope)
             for crash in crashes:
                 parts = crash.node.split(".")
-                shared = {"bridge_wf", ATLAS_NODE} & set(parts)
-                if shared or (owner in parts and set(stages) & set(parts)):
+                shared = any(part.startswith((BRIDGE_WF, ATLAS_NODE)) for part in parts)
+                if shared or len(parts) == 1 or (owner in parts and set(stages) & set(parts)):
                     lost.setdefault(scan.scan.name, crash)
     return lost

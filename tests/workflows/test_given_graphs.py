@@ -16,7 +16,7 @@ from cmbprep.plan import Method, plan_subject
 from cmbprep.scans import Unit
 from cmbprep.settings import Settings
 from cmbprep.templates import load_template
-from cmbprep.workflows.base import crashed_scans, init_cmbprep_wf
+from cmbprep.workflows.base import crashed_scans, init_cmbprep_wf, work_scope
 from tests.bidsdata import add_image, make_dataset, save
 from tests.test_derivatives import fmriprep, freesurfer
 
@@ -154,7 +154,8 @@ def test_zones_of_a_person_are_drawn_once_for_all_scans(
     plan = plan_subject(units_of(bids, tmp_path / "fp"), root=bids.parent / "out", method=method)
     owner = next(name.split(".")[0] for name in names if name.endswith("_zones"))
     crash = Crash(f"cmbprep_wf.{owner}.sub_01_T1w_zones", "m", "t")
-    assert len(crashed_scans([plan], [crash])) == 2
+    settings = Settings(bids_dir=bids, output_dir=bids.parent / "out", level="participant")
+    assert len(crashed_scans([plan], [crash], scope=work_scope(settings))) == 2
 
 
 def test_without_derivatives_the_graph_is_as_it_was(bids: Path, method: Method) -> None:
@@ -171,13 +172,13 @@ def test_another_border_has_the_atlas_drawn_once(bids: Path, method: Method) -> 
     moved = replace(method, border_mm=5.0)
     workflow = build(bids, moved)
     names = workflow.list_node_names()
-    assert sum(name.endswith("draw_atlas") for name in names) == 1
-    assert workflow.get_node("draw_atlas").inputs.border_mm == 5.0
+    (atlas,) = (name for name in names if name.startswith("draw_atlas"))
+    assert workflow.get_node(atlas).inputs.border_mm == 5.0
     assert inputs_of(workflow, "place")["atlas"][1] == "atlas"
     assert sink(workflow, "lesions").inputs.parameters["border_mm"] == 5.0
     # The scheme's own border, said aloud, is the packaged atlas.
     same = build(bids, replace(method, border_mm=10.0))
-    assert not any(name.endswith("draw_atlas") for name in same.list_node_names())
+    assert not any(name.startswith("draw_atlas") for name in same.list_node_names())
 
 
 def test_a_persons_zones_take_the_border_themselves(
@@ -186,7 +187,7 @@ def test_a_persons_zones_take_the_border_themselves(
     fmriprep(tmp_path / "fp")
     workflow = build(bids, replace(method, border_mm=5.0), tmp_path / "fp")
     names = workflow.list_node_names()
-    assert not any(name.endswith("draw_atlas") for name in names)
+    assert not any(name.startswith("draw_atlas") for name in names)
     (zones,) = (name for name in names if name.endswith("_zones"))
     assert workflow.get_node(zones).inputs.border_mm == 5.0
 
@@ -223,4 +224,4 @@ def test_what_was_given_is_part_of_the_fingerprints(
 def test_a_crash_of_the_shared_atlas_loses_all(bids: Path, method: Method) -> None:
     plan = plan_subject(units_of(bids), root=bids.parent / "out", method=method)
     crash = Crash("cmbprep_wf.draw_atlas", "m", "t")
-    assert set(crashed_scans([plan], [crash])) == {"sub-01_T2starw"}
+    assert set(crashed_scans([plan], [crash], scope="")) == {"sub-01_T2starw"}

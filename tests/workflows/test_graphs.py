@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +12,19 @@ import pytest
 from nipype.pipeline import engine as pe
 
 from cmbprep.engine import Crash
-from cmbprep.outputs import BLOCK, write_json
 from cmbprep.plan import Method, StagePlan, SubjectPlan, plan_subject
 from cmbprep.scans import Anatomy, Echo, Scan, Unit
 from cmbprep.settings import Settings
 from cmbprep.templates import Template, load_template
-from cmbprep.workflows.base import crashed_scans, init_cmbprep_wf, subject_wf_name
+from cmbprep.workflows.base import (
+    crashed_scans,
+    init_cmbprep_wf,
+    shared_folders,
+    shared_name,
+    subject_wf_name,
+    work_scope,
+)
+from tests import stages
 
 
 @pytest.fixture
@@ -52,16 +62,7 @@ def unit(bids: Path, *, t1w: bool) -> Unit:
 
 
 def finish(stage: StagePlan) -> None:
-    for key in stage.files.keys:
-        path = stage.files.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    block = {
-        "Stage": stage.files.stage,
-        "Fingerprint": stage.fingerprint,
-        "Names": vars(stage.files.names),
-    }
-    write_json(stage.files.sidecar, {BLOCK: block})
+    stages.finish(stage.files, stage.fingerprint)
 
 
 def build(
@@ -145,6 +146,13 @@ def test_what_is_there_is_not_in_the_graph(bids: Path, settings: Settings, metho
     assert [name.split(".")[1] for name in names if name.endswith("ds_lesions")] == [
         "sub_01_run_2_swi_lesions_wf"
     ]
+    # A T1w stage that is lost alone is made again, and nothing else.
+    finish(first.scans[1].lesions)
+    first.scans[0].anatomy.stage.files.sidecar.unlink()
+    plan = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
+    lone, _ = build(plan, settings, method)
+    sinks = [name.rpartition(".")[2] for name in lone.list_node_names() if ".ds_" in name]
+    assert sinks == ["ds_anatomy"]
     # The reused images come in as paths of the output dataset.
     (buffer,) = [name for name in names if name.endswith("sub_01_run_2_swi_preproc")]
     reused = workflow.get_node(buffer).inputs.preproc
@@ -172,13 +180,49 @@ def test_points_pass_the_transforms_in_the_right_order(
 
 def test_a_crash_is_laid_at_the_right_scans(bids: Path, settings: Settings, method: Method) -> None:
     plan = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
-    owner = f"cmbprep_wf.{subject_wf_name(plan)}"
+    scope = work_scope(settings)
+    owner = f"cmbprep_wf.{subject_wf_name(plan, scope=scope)}"
     one = Crash(f"{owner}.sub_01_run_2_swi_lesions_wf.detect", "m", "t")
-    assert set(crashed_scans([plan], [one])) == {"sub-01_run-2_swi"}
+    assert set(crashed_scans([plan], [one], scope=scope)) == {"sub-01_run-2_swi"}
     shared = Crash(f"{owner}.sub_01_T1w_wf.register", "m", "t")
-    assert set(crashed_scans([plan], [shared])) == {"sub-01_run-1_T2starw", "sub-01_run-2_swi"}
+    assert set(crashed_scans([plan], [shared], scope=scope)) == {
+        "sub-01_run-1_T2starw",
+        "sub-01_run-2_swi",
+    }
     foreign = Crash("cmbprep_wf.sub_02_0a_wf.sub_01_T1w_wf.register", "m", "t")
-    assert crashed_scans([plan], [foreign]) == {}
+    assert crashed_scans([plan], [foreign], scope=scope) == {}
+    for name in ("cmbprep_wf", f"cmbprep_wf.{shared_name('bridge_wf')}.register"):
+        assert len(crashed_scans([plan], [Crash(name, "m", "t")], scope=scope)) == 2
+
+
+def test_studies_that_share_a_work_folder_share_no_folder_of_a_node(
+    bids: Path, settings: Settings, method: Method, tmp_path: Path
+) -> None:
+    plan = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
+
+    def name(one: Settings) -> str:
+        return subject_wf_name(plan, scope=work_scope(one))
+
+    assert name(settings) == name(replace(settings, nprocs=2))
+    assert name(settings) != name(replace(settings, output_dir=tmp_path / "other"))
+    (tmp_path / "bids2").mkdir()
+    assert name(settings) != name(replace(settings, bids_dir=tmp_path / "bids2"))
+    # In a container, another dataset has the same path.
+    before = name(settings)
+    bids.rename(tmp_path / "moved")
+    shutil.copytree(tmp_path / "moved", bids)
+    assert name(settings) != before
+
+
+def test_folders_of_shared_nodes_belong_to_one_run(tmp_path: Path) -> None:
+    host, child = shared_name("bridge_wf").rpartition("_")[0], subprocess.Popen(["true"])
+    child.wait()
+    own, dead = tmp_path / shared_name("bridge_wf"), tmp_path / f"{host}_{child.pid}"
+    alive, elsewhere = tmp_path / f"{host}_{os.getppid()}", tmp_path / "bridge_wf_elsewhere_1"
+    atlas = tmp_path / shared_name("draw_atlas")
+    for folder in (own, dead, alive, elsewhere, atlas):
+        folder.mkdir()
+    assert shared_folders(tmp_path) == sorted([own, dead, atlas])
 
 
 def test_sessions_of_one_participant_work_in_different_folders(
@@ -191,7 +235,8 @@ def test_sessions_of_one_participant_work_in_different_folders(
             replace(scan, entities={**scan.entities, "ses": session}) for scan in base.scans
         )
         one = replace(base, session=session, scans=scans)
-        labels.add(subject_wf_name(plan_subject([one], root=settings.output_dir, method=method)))
+        plan = plan_subject([one], root=settings.output_dir, method=method)
+        labels.add(subject_wf_name(plan, scope=work_scope(settings)))
     assert len(labels) == 2
 
 
