@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +69,19 @@ def seed() -> int:
 def rng(seed: int) -> np.random.Generator:
     """Random numbers that start anew in every test."""
     return np.random.default_rng(seed)
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """Give each test the program's log as it is before a run has opened it."""
+    yield
+    logger = logging.getLogger("cmbprep")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        with suppress(OSError):
+            handler.close()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session", autouse=True)

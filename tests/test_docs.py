@@ -81,6 +81,27 @@ def test_every_output_file_is_explained() -> None:
     assert unexplained == []
 
 
+def test_names_of_outputs_are_those_that_are_written() -> None:
+    from cmbprep.filenames import parse_name
+    from cmbprep.outputs import MARKS, output_stem
+
+    rows = re.findall(r"^\| `(sub-[^`]+)` \| `(sub-[^`]+)` \|$", _read("docs/outputs.md"), re.M)
+    parsed = [(parse_name(Path(f"{source}.nii.gz")), stem) for source, stem in rows]
+    assert {name.suffix for name, _ in parsed} == set(MARKS) - {"SWI"}
+    for name, stem in parsed:
+        assert output_stem(name.entities, name.suffix) == stem
+
+
+def test_statuses_are_those_of_the_table_of_scans() -> None:
+    from cmbprep.group.columns import scan_columns
+    from cmbprep.group.participants import read_participants
+
+    participants, _ = read_participants(None)
+    (column,) = [one for one in scan_columns([], participants) if one.name == "status"]
+    table = _read("docs/outputs.md").partition("| status | meaning |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \| \S", table, re.MULTILINE) == list(column.levels or ())
+
+
 def test_every_key_of_a_network_is_explained() -> None:
     from cmbprep.detectors.network_contract import KEYS, NetworkContract
 
