@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,12 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A job in the background of a script, or under nohup, ignores these, and so would every process
+# that a test starts; tests send them to see how the program ends.
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA_VARIABLE = "CMBPREP_REAL_DATA"
