@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from .scans import GivenFile
 from .textfiles import read_object
 from .zones import Scheme, format_regions
 
-__all__ = ["given_uri", "prepare_dataset", "raw_uri", "same_raw_dataset"]
+__all__ = ["dataset_origin", "given_uri", "prepare_dataset", "raw_uri", "same_raw_dataset"]
 
 #: Files that BIDS has no place for yet.
 IGNORED = (
@@ -76,6 +77,27 @@ def same_raw_dataset(root: Path, raw: Path) -> bool:
     except CmbprepError:
         return False
     return isinstance(links, dict) and links.get("raw") == _relative(raw, root)
+
+
+def dataset_origin(root: Path, raw: Path) -> str:
+    """Return what a raw dataset is known by in the records of an output dataset.
+
+    It is made of the dataset's description and its place as seen from the output: results of
+    several datasets may lie in one output folder, and each dataset speaks for its own only.
+
+    Parameters
+    ----------
+    root
+        The output dataset.
+    raw
+        The raw dataset.
+    """
+    try:
+        description = (raw / "dataset_description.json").read_bytes()
+    except OSError:
+        description = b""
+    place = os.fsencode(_relative(raw, root))
+    return hashlib.sha256(description + b"\0" + place).hexdigest()[:16]
 
 
 def _relative(path: Path, root: Path) -> str:

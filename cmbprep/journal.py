@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from .plan import ScanPlan
 
 __all__ = [
+    "Recorded",
     "Surroundings",
     "clear_error",
     "entries_of",
@@ -130,15 +133,48 @@ class Surroundings:
     filtered
         Whether a filter narrows the selection: a scan that is not selected may then still be
         in the dataset.
+    origin
+        What the dataset is known by (:func:`cmbprep.dataset.dataset_origin`).
+    same_before
+        Whether results whose record names no dataset are of this one.
     """
 
     raw: Path
     filtered: bool = False
+    origin: str = ""
+    same_before: bool = True
+
+    def owns(self, entry: Mapping[str, Any]) -> bool:
+        """Tell whether the results of an earlier run were made from this dataset."""
+        made_from = entry.get("dataset")
+        return self.same_before if made_from is None else made_from == self.origin
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What recording a unit has changed.
+
+    Parameters
+    ----------
+    news
+        Sentences on results that count no more, each once over the runs.
+    foreign
+        Scans with results that were made from another dataset, and are kept.
+    """
+
+    news: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
 
 
 def write_inputs(
-    root: Path, unit: Unit, plans: Sequence[ScanPlan], surroundings: Surroundings
-) -> list[str]:
+    root: Path,
+    unit: Unit,
+    plans: Sequence[ScanPlan],
+    surroundings: Surroundings,
+    *,
+    warnings: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    dry_run: bool = False,
+) -> Recorded:
     """Record what was found for a unit, so that reports and tables need no raw data.
 
     The record names the sidecars and fingerprints that the results of each scan must have.
@@ -155,21 +191,26 @@ def write_inputs(
         The plans of the unit's scans.
     surroundings
         Where to look for the sources of other scans.
-
-    Returns
-    -------
-    list of str
-        Sentences on results that count no more, each once over the runs.
+    warnings
+        Name of a scan -> what is amiss with its input; what the scan says of itself without.
+    dry_run
+        Whether to say only what would be recorded.
     """
-    selected = [_scan_entry(plan, root, surroundings.raw) for plan in plans]
+    selected = [_scan_entry(plan, root, surroundings, warnings) for plan in plans]
     older = _older_scans(root, unit)
     for entry in selected:
         older.pop(str(entry["name"]), None)
     refused = {_within(item.path, surroundings.raw): item.reason for item in unit.refused}
-    withdrawn, kept, news = [], [], []
+    withdrawn, kept, news, foreign = [], [], [], []
     for name, entry in sorted(older.items()):
         has_results = entry.pop("records", False)
-        reason = _why_withdrawn(entry, refused, surroundings)
+        reason = None
+        if surroundings.owns(entry):
+            reason = _why_withdrawn(entry, refused, surroundings)
+        elif "withdrawn" in entry:
+            reason = str(entry.get("reason"))
+        else:
+            foreign.append(name)
         if reason is None:
             kept.append({**entry, "selected": False})
             continue
@@ -178,6 +219,9 @@ def write_inputs(
         withdrawn.append({"name": name, "reason": reason})
         if "withdrawn" not in entry:
             news.append(f"{name}: {reason}; its earlier results count no more")
+    result = Recorded(tuple(news), tuple(foreign))
+    if dry_run:
+        return result
     write_json(
         _inputs_path(root, unit.label),
         {
@@ -195,31 +239,44 @@ def write_inputs(
             "anatomy": None if unit.anatomy is None else {"name": unit.anatomy.path.name},
         },
     )
-    return news
+    return result
 
 
 def recorded_units(root: Path) -> list[tuple[str, str | None]]:
     """List participant and session of each unit that earlier runs have recorded, sorted."""
     found = set()
-    for path in (root / "logs").glob("sub-*_inputs.json"):
-        entities = dict(part.partition("-")[::2] for part in path.name.split("_")[:-1])
-        found.add((entities["sub"], entities.get("ses")))
+    for path in (root / "logs").glob("sub-*.json"):
+        match = _RECORD_NAME.match(path.name)
+        if match is not None and path.is_file():
+            found.add((match["sub"], match["ses"]))
     for record in find_records(root, "lesions"):
         found.add((record.files.names.subject, record.files.names.session))
     return sorted(found, key=lambda unit: (unit[0], unit[1] or ""))
+
+
+#: Records of a unit or of a scan that failed: participant, session, anything else.
+_RECORD_NAME = re.compile(
+    r"sub-(?P<sub>[A-Za-z0-9+]+)(?:_ses-(?P<ses>[A-Za-z0-9+]+))?_(?:.*_)?(?:inputs|error)\.json$"
+)
 
 
 def _inputs_path(root: Path, label: str) -> Path:
     return root / "logs" / f"{label}_inputs.json"
 
 
-def _scan_entry(plan: ScanPlan, root: Path, raw: Path) -> dict[str, Any]:
+def _scan_entry(
+    plan: ScanPlan,
+    root: Path,
+    surroundings: Surroundings,
+    warnings: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
     scan = plan.scan
     return {
         "name": scan.name,
+        "dataset": surroundings.origin,
         "files": [path.name for path in scan.files],
-        "sources": [_within(path, raw) for path in scan.files],
-        "warnings": list(scan.warnings),
+        "sources": [_within(path, surroundings.raw) for path in scan.files],
+        "warnings": list(warnings.get(scan.name, scan.warnings)),
         "stages": {
             stage.files.stage: {
                 "sidecar": stage.files.sidecar.relative_to(root).as_posix(),
@@ -250,14 +307,13 @@ def _older_scans(root: Path, unit: Unit) -> dict[str, dict[str, Any]]:
             names = record.files.names
             if names.session != unit.session:
                 continue
-            name = str(record.block.get("Scan", f"{names.src}_{names.suffix}"))
-            sources = record.metadata.get("Sources", ())
+            name = record.block.get("Scan", f"{names.src}_{names.suffix}")
             start = {"name": name, "files": [], "sources": [], "records": True}
             entry = found.setdefault(name, start)
             entry["sources"] += [
-                str(uri).removeprefix("bids:raw:")
-                for uri in sources
-                if str(uri).startswith("bids:raw:")
+                uri.removeprefix("bids:raw:")
+                for uri in record.metadata.get("Sources", ())
+                if uri.startswith("bids:raw:")
             ]
     try:
         content = read_json(_inputs_path(root, unit.label))
@@ -284,7 +340,8 @@ def _why_withdrawn(
     entry: Mapping[str, Any], refused: Mapping[str, str], surroundings: Surroundings
 ) -> str | None:
     """Say why an earlier scan counts no more; None if a filter alone has left it out."""
-    sources = [str(path) for path in entry.get("sources", ())]
+    listed = entry.get("sources")
+    sources = [str(path) for path in listed] if isinstance(listed, list) else []
     for path in sources:
         if path in refused:
             return f"{path} is refused now ({refused[path]})"

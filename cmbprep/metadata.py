@@ -120,7 +120,8 @@ def closing_sidecar(
     ----------
     content
         What was written: sizes of the files in bytes (``Files``), labels of the label image
-        (``Labels``) and its SHA-256 (``LabelImage``), figures that could not be drawn
+        (``Labels``) and its SHA-256 (``LabelImage``), place and volume of each lesion of the
+        table (``Lesions``), figures that could not be drawn
         (``MissingFigures``). Empty values are left out, but for the labels.
     """
     sidecar: dict[str, Any] = {}

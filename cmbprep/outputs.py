@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -45,6 +45,7 @@ __all__ = [
     "find_records",
     "fingerprint",
     "output_stem",
+    "place_and_size",
     "plan_names",
     "read_json",
     "read_record",
@@ -276,11 +277,19 @@ class StageRecord:
         from .lesions import read_lesions
         from .zones import get_scheme
 
-        return read_lesions(
-            self.files.path("table"),
-            scheme=get_scheme(self.files.names.scheme),
-            labels=self._labels(),
-        )
+        path = self.files.path("table")
+        scheme = get_scheme(self.files.names.scheme)
+        found = read_lesions(path, scheme=scheme, labels=self._labels())
+        for lesion in found:
+            written = self.block.get("Lesions", {}).get(str(lesion.index))
+            if written is not None and written != place_and_size(lesion):
+                raise CmbprepError(
+                    f"lesion {lesion.index} has another place or volume than the one in the "
+                    "label image: the table is of another scan, or was changed",
+                    path=path.name,
+                    hint="run the participant level again for this scan",
+                )
+        return found
 
     def _labels(self) -> list[int]:
         """Labels of the lesions in the label image, checked against the sidecar."""
@@ -306,6 +315,11 @@ class StageRecord:
         return labels
 
 
+def place_and_size(lesion: Lesion) -> list[float]:
+    """Return what ties a row of the table to its label: x, y, z (mm, RAS+) and volume (mm³)."""
+    return [round(value, 2) for value in (*lesion.centre, lesion.volume_mm3)]
+
+
 def label_values(path: Path) -> list[int]:
     """Read the labels of a label image, background left out, in rising order.
 
@@ -325,6 +339,36 @@ def label_values(path: Path) -> list[int]:
     except (nib.filebasedimages.ImageFileError, zlib.error) as error:
         raise ValueError(str(error)) from error
     return [int(value) for value in values if value > 0]
+
+
+def _is(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kind)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+#: Keys of the block in a closing sidecar -> whether a value is of their kind. What a record
+#: says is used in many places, none of which has to look again.
+_KINDS: Mapping[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("Parameters", "Quality", "MissingFigures"), _is(dict)),
+    **dict.fromkeys(("Version", "Fingerprint", "Scan", "Sequence", "LabelImage"), _is(str)),
+    **dict.fromkeys(("Warnings", "Optional"), _is_texts),
+    "Files": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    "Labels": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    "Lesions": lambda value: (
+        isinstance(value, dict)
+        and all(isinstance(row, list) and all(map(_is_number, row)) for row in value.values())
+    ),
+    "EchoTimes": lambda value: (
+        isinstance(value, list) and all(item is None or _is_number(item) for item in value)
+    ),
+}
 
 
 def read_record(root: Path, sidecar: Path) -> StageRecord | None:
@@ -353,13 +397,15 @@ def read_record(root: Path, sidecar: Path) -> StageRecord | None:
             path=sidecar.name,
             hint="do not rename or copy derivatives; run the participant level again",
         )
-    for key, kind in (("Parameters", dict), ("Quality", dict), ("Warnings", list), ("Files", dict)):
-        if not isinstance(block.get(key, kind()), kind):
-            raise CmbprepError(
-                f"the record of the stage is damaged ({key})",
-                path=sidecar.name,
-                hint="run the participant level again for this scan",
-            )
+    wrong = [key for key, holds in _KINDS.items() if key in block and not holds(block[key])]
+    if not _is_texts(metadata.get("Sources", [])):
+        wrong.append("Sources")
+    if wrong:
+        raise CmbprepError(
+            f"the record of the stage is damaged ({', '.join(wrong)})",
+            path=sidecar.name,
+            hint="run the participant level again for this scan",
+        )
     return StageRecord(files, metadata)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 import time
@@ -13,7 +14,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .dataset import prepare_dataset, same_raw_dataset
+from .dataset import dataset_origin, prepare_dataset, same_raw_dataset
 from .errors import CmbprepError, ResourceError, UsageError
 from .faults import explain
 from .inputs import NothingFoundError
@@ -61,20 +62,18 @@ def run_participant_level(settings: Settings) -> int:
         return _rewrite_reports(settings)
     open_terminal(verbosity=settings.verbosity)
     method = _choose_method(settings)
-    try:
-        units = _find_units(settings)
-    except NothingFoundError as error:
-        if settings.dry_run:
-            _show_plan([error.units], settings, method)
-        raise
+    units, nothing = _find_units(settings)
+    run = _Run(settings, method, _surroundings(settings))
     by_subject = [list(group) for _, group in groupby(units, key=lambda unit: unit.subject)]
     if settings.plugin_file is not None:
         _check_plugin(settings)
     if settings.dry_run:
-        return _show_plan(by_subject, settings, method)
-    if not any(unit.scans for unit in units):
-        raise UsageError(_nothing_found(units), path=settings.bids_dir, hint=_WHAT_IS_LOOKED_FOR)
-    same_raw = same_raw_dataset(settings.output_dir, settings.bids_dir)
+        _show_plan(by_subject, run)
+    # Results of scans that the dataset no longer has must be marked: that is something to do.
+    if nothing is not None and not _affected_units(units, run):
+        raise nothing
+    if settings.dry_run:
+        return 0
     prepare_dataset(
         settings.output_dir,
         raw=settings.bids_dir,
@@ -83,9 +82,8 @@ def run_participant_level(settings: Settings) -> int:
     )
     log = open_log(settings.output_dir / "logs", verbosity=settings.verbosity)
     logger.debug("settings:\n%s", settings.describe())
-    run = _Run(settings, method)
     failed = run.process_all(by_subject)
-    _withdraw_missing(units, run, same_raw=same_raw)
+    failed += _withdraw_missing(units, run)
     missing = _report_missing(units, settings)
     if log is not None:
         logger.info("the log is %s", log)
@@ -98,17 +96,51 @@ _WHAT_IS_LOOKED_FOR = (
 )
 
 
-def _find_units(settings: Settings) -> list[Unit]:
+def _find_units(settings: Settings) -> tuple[list[Unit], UsageError | None]:
+    """Find the units that were asked for, and what to say if none has a scan."""
     from .inputs import find_units
     from .selection import read_filter_file
 
-    return find_units(
+    asked = _asked(settings)
+    nothing: UsageError | None = None
+    units: list[Unit] = []
+    try:
+        if asked is None or asked:
+            units = find_units(
+                settings.bids_dir,
+                participants=asked,
+                sessions=settings.sessions or None,
+                filters=read_filter_file(settings.filter_file) if settings.filter_file else None,
+                validate=settings.validate,
+                derivatives=settings.derivatives,
+            )
+    except NothingFoundError as error:
+        units, nothing = list(error.units), error
+    if nothing is None and not any(unit.scans for unit in units):
+        nothing = UsageError(
+            _nothing_found(units), path=settings.bids_dir, hint=_WHAT_IS_LOOKED_FOR
+        )
+    return units, nothing
+
+
+def _asked(settings: Settings) -> list[str] | None:
+    """Participants to look for: those asked for, without those that only have results left."""
+    if not settings.participants:
+        return None
+    known = {subject for subject, _ in recorded_units(settings.output_dir)}
+    return [
+        label
+        for label in settings.participants
+        if label not in known or os.path.lexists(settings.bids_dir / f"sub-{label}")
+    ]
+
+
+def _surroundings(settings: Settings) -> Surroundings:
+    return Surroundings(
         settings.bids_dir,
-        participants=settings.participants or None,
-        sessions=settings.sessions or None,
-        filters=read_filter_file(settings.filter_file) if settings.filter_file else None,
-        validate=settings.validate,
-        derivatives=settings.derivatives,
+        filtered=settings.filter_file is not None,
+        origin=dataset_origin(settings.output_dir, settings.bids_dir),
+        same_before=same_raw_dataset(settings.output_dir, settings.bids_dir),
     )
 
 
@@ -155,23 +187,39 @@ def _check_plugin(settings: Settings) -> None:
     read_plugin(settings.plugin_file, nprocs=settings.nprocs, mem_gb=settings.mem_gb)
 
 
-def _show_plan(by_subject: Iterable[Sequence[Unit]], settings: Settings, method: Method) -> int:
+def _show_plan(by_subject: Iterable[Sequence[Unit]], run: _Run) -> None:
+    settings = run.settings
+    shown: list[Unit] = []
     for units in by_subject:
+        shown += units
         try:
-            lines = list(_plan_lines(units, settings, method))
+            lines = list(_plan_lines(units, run))
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the others are shown
             lines = [f"fail sub-{units[0].subject} ({_message(error, settings)})"]
-        for line in lines:
-            line = _shorten(line, settings)
-            # Names in other encodings are shown escaped.
-            sys.stdout.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
-    return 0
+        _show(lines, settings)
+    for unit in _missing_units(shown, run):
+        with suppress(CmbprepError):
+            _show(_withdrawn_lines(unit, [], run), settings)
 
 
-def _plan_lines(units: Sequence[Unit], settings: Settings, method: Method) -> Iterator[str]:
-    checked = preflight(units)
+def _show(lines: Iterable[str], settings: Settings) -> None:
+    for line in lines:
+        # Names in other encodings are shown escaped.
+        text = _shorten(line, settings).encode("utf-8", "backslashreplace").decode()
+        sys.stdout.write(f"{text}\n")
+
+
+def _withdrawn_lines(unit: Unit, scans: Sequence[ScanPlan], run: _Run) -> Iterator[str]:
+    recorded = write_inputs(run.settings.output_dir, unit, scans, run.surroundings, dry_run=True)
+    for news in recorded.news:
+        yield f"withdraw {news}"
+
+
+def _plan_lines(units: Sequence[Unit], run: _Run) -> Iterator[str]:
+    settings = run.settings
+    checked = preflight(units, thorough=True)
     plan = plan_subject(
-        checked.units, root=settings.output_dir, method=method, problems=checked.problems
+        checked.units, root=settings.output_dir, method=run.method, problems=checked.problems
     )
     for unit in checked.units:
         for scan in unit.scans:
@@ -185,6 +233,7 @@ def _plan_lines(units: Sequence[Unit], settings: Settings, method: Method) -> It
             yield f"skip {_in_dataset(refusal.path, settings)} ({refusal.reason}; {refusal.hint})"
         if not unit.scans and not unit.refused:
             yield f"skip {unit.label} (no blood-sensitive scan)"
+        yield from _withdrawn_lines(unit, plan.scans_of(unit), run)
 
 
 def _in_dataset(path: Path, settings: Settings) -> str:
@@ -218,11 +267,8 @@ class _Run:
 
     settings: Settings
     method: Method
+    surroundings: Surroundings
     told: set[str] = field(default_factory=set)
-
-    @property
-    def surroundings(self) -> Surroundings:
-        return Surroundings(self.settings.bids_dir, filtered=self.settings.filter_file is not None)
 
     @property
     def lock_folder(self) -> Path:
@@ -318,8 +364,11 @@ class _Run:
         try:
             plan = plan_subject(units, root=root, method=self.method, problems=checked.problems)
             for unit in units:
-                scans = [scan for scan in plan.scans if scan.scan in unit.scans]
-                for news in write_inputs(root, unit, scans, self.surroundings):
+                warnings = {scan.name: _input_warnings(scan, checked) for scan in unit.scans}
+                recorded = write_inputs(
+                    root, unit, plan.scans_of(unit), self.surroundings, warnings=warnings
+                )
+                for news in recorded.news:
                     self.tell(news)
                 remove_leftovers(root / f"sub-{unit.subject}", unit.label)
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
@@ -467,18 +516,7 @@ class _Run:
             logger.warning("%s", text)
 
     def write_report(self, subject: str) -> bool:
-        """Write the report of a participant; return whether that was possible."""
-        try:
-            _write_report(subject, self.settings.output_dir)
-        except Exception as error:
-            logger.error(
-                "sub-%s: the report could not be written: %s",
-                subject,
-                _message(error, self.settings),
-            )
-            logger.debug("", exc_info=error)
-            return False
-        return True
+        return _write_report(subject, self.settings)
 
     def shorten(self, text: str) -> str:
         return _shorten(text, self.settings)
@@ -543,11 +581,19 @@ def _clear_work(
             empty.rmdir()
 
 
-def _write_report(subject: str, root: Path) -> None:
+def _write_report(subject: str, settings: Settings) -> bool:
+    """Write the report of a participant; return whether that was possible."""
     from .reports.individual import write_subject_report
 
-    path = write_subject_report(root, subject)
+    try:
+        path = write_subject_report(settings.output_dir, subject)
+    except Exception as error:
+        why = _message(error, settings)
+        logger.error("sub-%s: the report could not be written: %s", subject, why)
+        logger.debug("", exc_info=error)
+        return False
     logger.info("sub-%s: the report is %s", subject, path)
+    return True
 
 
 def _report_missing(units: Sequence[Unit], settings: Settings) -> int:
@@ -569,32 +615,60 @@ def _report_missing(units: Sequence[Unit], settings: Settings) -> int:
     return len(set(without) & set(settings.participants))
 
 
-def _withdraw_missing(units: Sequence[Unit], run: _Run, *, same_raw: bool) -> None:
-    """Mark the results of participants and sessions that the dataset no longer has."""
+def _missing_units(units: Sequence[Unit], run: _Run) -> list[Unit]:
+    """List participants and sessions with results that were to be found and were not."""
     settings = run.settings
     present = {(unit.subject, unit.session) for unit in units}
-    gone = [
-        unit
-        for unit in recorded_units(settings.output_dir)
-        if unit not in present
-        and (not settings.participants or unit[0] in settings.participants)
-        and (not settings.sessions or unit[1] in settings.sessions)
+    return [
+        Unit(subject=subject, session=session, scans=())
+        for subject, session in recorded_units(settings.output_dir)
+        if (subject, session) not in present
+        and (not settings.participants or subject in settings.participants)
+        and (not settings.sessions or session in settings.sessions)
     ]
-    if gone and not same_raw:
-        run.tell(
-            f"the output folder has results of {len(gone)} participants or sessions that are "
-            "not in this dataset; they are kept, as they were made from another one"
-        )
-        return
-    for subject, session in gone:
-        empty = Unit(subject=subject, session=session, scans=())
-        lock = run.lock([empty])
+
+
+def _affected_units(units: Sequence[Unit], run: _Run) -> bool:
+    """Tell whether a run without any scan has results to withdraw."""
+    empty = [unit for unit in units if not unit.scans]
+    for unit in (*empty, *_missing_units(units, run)):
+        with suppress(CmbprepError):
+            if write_inputs(run.settings.output_dir, unit, [], run.surroundings, dry_run=True).news:
+                return True
+    return False
+
+
+def _withdraw_missing(units: Sequence[Unit], run: _Run) -> int:
+    """Mark the results of participants and sessions that the dataset no longer has.
+
+    Returns
+    -------
+    int
+        How many could not be marked, or were asked for and are gone.
+    """
+    settings, failed, foreign = run.settings, 0, 0
+    for unit in _missing_units(units, run):
+        lock = run.lock([unit])
         if lock is None:
             continue
         with lock:
-            for news in write_inputs(settings.output_dir, empty, [], run.surroundings):
+            try:
+                recorded = write_inputs(settings.output_dir, unit, [], run.surroundings)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
+                run.fail_subject([unit], error)
+                failed += 1
+                continue
+            for news in recorded.news:
                 run.tell(news)
-            run.write_report(subject)
+            foreign += bool(recorded.foreign)
+            failed += bool(recorded.news) and unit.subject in settings.participants
+            run.write_report(unit.subject)
+    if foreign:
+        run.tell(
+            f"the output folder has results of {foreign} participants or sessions that are not "
+            "in this dataset; they are kept, as they were made from another one"
+        )
+    return failed
 
 
 def _rewrite_reports(settings: Settings) -> int:
@@ -604,14 +678,19 @@ def _rewrite_reports(settings: Settings) -> int:
         {record.files.names.subject for record in find_records(root, "lesions")}
         | {subject for subject, _ in recorded_units(root)}
     )
-    chosen = [s for s in subjects if not settings.participants or s in settings.participants]
-    if not chosen:
+    unknown = sorted(set(settings.participants) - set(subjects))
+    if unknown or not subjects:
         raise UsageError(
-            "there are no results to report on",
+            f"there are no results of sub-{unknown[0]}"
+            if unknown
+            else "there are no results to report on",
             path=root,
             hint="run the participant level first, without --reports-only",
         )
+    chosen = [s for s in subjects if not settings.participants or s in settings.participants]
+    if settings.dry_run:
+        _show([f"write sub-{subject}.html" for subject in chosen], settings)
+        return 0
     open_log(root / "logs", verbosity=settings.verbosity)
-    for subject in chosen:
-        _write_report(subject, root)
-    return 0
+    written = [_write_report(subject, settings) for subject in chosen]
+    return 0 if all(written) else 1

@@ -168,6 +168,10 @@ class SubjectPlan:
         }
         return tuple(found[path] for path in sorted(found))
 
+    def scans_of(self, unit: Unit) -> list[ScanPlan]:
+        """Return the plans of a unit's scans."""
+        return [plan for plan in self.scans if plan.scan in unit.scans]
+
     def describe(self) -> Iterable[str]:
         """Write the lines for ``--dry-run``."""
         seen = set()

@@ -1,6 +1,6 @@
 """Checks of all images before anything is computed, with the same verdicts in a dry run.
 
-Only headers are read. What is wrong with the voxels is found when a scan is read.
+A run reads headers only: what is wrong with the voxels it finds when it reads the scan.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ class Preflight:
     warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def preflight(units: Sequence[Unit]) -> Preflight:
+def preflight(units: Sequence[Unit], *, thorough: bool = False) -> Preflight:
     """Check the headers of a participant's images.
 
     Parameters
     ----------
     units
         The units of one participant.
+    thorough
+        Whether to read the voxels as well, as a dry run does to give the verdicts of the run.
     """
     problems: dict[str, str] = {}
     warnings: dict[str, tuple[str, ...]] = {}
@@ -47,6 +49,8 @@ def preflight(units: Sequence[Unit]) -> Preflight:
         for scan in unit.scans:
             try:
                 warnings[scan.name] = _check_scan(scan)
+                if thorough:
+                    _read_scan(scan)
             except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
                 problems[scan.name] = _reason(error)
     return Preflight(tuple(_with_sound_anatomy(unit) for unit in units), problems, warnings)
@@ -56,6 +60,13 @@ def _check_scan(scan: Scan) -> tuple[str, ...]:
     from .images import check_files
 
     return check_files([e.magnitude for e in scan.echoes], [e.phase for e in scan.echoes])
+
+
+def _read_scan(scan: Scan) -> None:
+    from .images import read_scan_image
+
+    for echo in scan.echoes:
+        read_scan_image(echo.magnitude, role="magnitude")
 
 
 def _with_sound_anatomy(unit: Unit) -> Unit:

@@ -10,7 +10,15 @@ import nibabel as nib
 import numpy as np
 
 from cmbprep.lesions import Lesion, format_lesions
-from cmbprep.outputs import BLOCK, StageFiles, file_digest, write_image, write_json, write_text
+from cmbprep.outputs import (
+    BLOCK,
+    StageFiles,
+    file_digest,
+    place_and_size,
+    write_image,
+    write_json,
+    write_text,
+)
 
 __all__ = ["finish", "lesion_rows"]
 
@@ -67,6 +75,9 @@ def finish(
         write_text(written["table"], format_lesions(lesion_rows(lesions)))
         content["Labels"] = list(range(1, lesions + 1))
         content["LabelImage"] = file_digest(written["dseg"])
+        content["Lesions"] = {
+            str(lesion.index): place_and_size(lesion) for lesion in lesion_rows(lesions)
+        }
     content["Files"] = {key: path.stat().st_size for key, path in written.items()}
     if optional:
         content["Optional"] = list(optional)

@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cmbprep.cli.main import main
 from cmbprep.errors import UsageError
 from cmbprep.group import run_group
 from cmbprep.group.frequency import write_frequency_maps
@@ -614,3 +615,12 @@ def test_masks_of_any_kind_and_odd_size_are_read(tree: Tree, kind: type) -> None
     tree.add("sub-2_T2starw", [make_lesion(1)], mask=second)
     (path,) = run_group(tree.finish(), participants_tsv=None).maps
     np.testing.assert_allclose(nib.load(path).get_fdata(), (first + second) / 2)
+
+
+def test_a_dry_run_writes_nothing(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    tree.add("sub-1_T2starw")
+    root = tree.finish()
+    before = sorted(root.rglob("*"))
+    assert main([str(root / "bids"), str(root), "group", "--dry-run"]) == 0
+    assert "1 scans" in capsys.readouterr().out
+    assert sorted(root.rglob("*")) == before

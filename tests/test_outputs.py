@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmbprep.errors import CmbprepError
+from cmbprep.lesions import format_lesions
 from cmbprep.outputs import (
     BLOCK,
     MARKS,
@@ -34,7 +35,7 @@ from cmbprep.outputs import (
     write_text,
 )
 from cmbprep.scans import ENTITY_ORDER, SEQUENCES, Echo, Scan
-from tests.stages import finish
+from tests.stages import finish, lesion_rows
 
 NAMES = Names(
     subject="01",
@@ -204,15 +205,51 @@ def test_a_copied_sidecar_is_no_result(tmp_path: Path) -> None:
     assert len(find_records(tmp_path, "preproc")) == 1
 
 
-@pytest.mark.parametrize("key", ["Names", "Quality", "Warnings", "Parameters", "Files", "Stage"])
-def test_a_record_of_wrong_types_stops_nothing(tmp_path: Path, key: str) -> None:
-    files = StageFiles(tmp_path, "preproc", NAMES)
-    finish(files, "f")
+@pytest.mark.parametrize("value", ["nonsense", 5, True, None, ["a", 1], {"a": "b"}])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "Names",
+        "Quality",
+        "Warnings",
+        "Parameters",
+        "Files",
+        "Stage",
+        "Optional",
+        "Labels",
+        "Lesions",
+        "EchoTimes",
+        "Fingerprint",
+        "Scan",
+        "Sources",
+        "MissingFigures",
+    ],
+)
+def test_a_record_of_wrong_types_stops_nothing(tmp_path: Path, key: str, value: object) -> None:
+    files = StageFiles(tmp_path, "lesions", NAMES)
+    finish(files, "f", lesions=2)
     content = json.loads(files.sidecar.read_text())
-    content[BLOCK][key] = "nonsense"
+    place = content if key == "Sources" else content[BLOCK]
+    place[key] = value
     files.sidecar.write_text(json.dumps(content))
-    assert find_records(tmp_path, "preproc") == []
-    assert files.existing("f")[0] is None
+    for record in find_records(tmp_path, "lesions"):
+        record.damage()
+    files.existing("f")
+    sound = isinstance(value, dict) and key in ("Quality", "Parameters", "MissingFigures")
+    sound = sound or (isinstance(value, str) and key in ("Scan", "Fingerprint"))
+    assert (find_records(tmp_path, "lesions") != []) == sound
+
+
+@pytest.mark.parametrize("column", ["x", "y", "z", "volume_mm3"])
+def test_a_table_of_another_scan_is_not_believed(tmp_path: Path, column: str) -> None:
+    files = StageFiles(tmp_path, "lesions", NAMES)
+    finish(files, "f", lesions=2)
+    one, other = lesion_rows(2)
+    other = replace(other, **{column: getattr(other, column) + 0.5})
+    files.path("table").write_text(format_lesions([one, other]))
+    found, reason = files.existing("f")
+    assert found is None
+    assert "lesion 2 has another place or volume" in reason
 
 
 @pytest.mark.parametrize("size", [0, 10])

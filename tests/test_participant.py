@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import nibabel as nib
 import pytest
 
 from cmbprep import participant
@@ -283,6 +284,99 @@ def test_another_dataset_with_the_same_output_withdraws_nothing(
     assert start(bids_dir=other) == 0
     assert {r.status for r in results(out).values()} == {"complete"}
     assert "not in this dataset" in capsys.readouterr().err
+
+
+def test_a_lone_scan_that_is_gone_is_withdrawn(
+    start: Start, bids: Path, out: Path, work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start() == 0
+    for path in (bids / "sub-01" / "anat").iterdir():
+        path.unlink()
+    assert start(participants=("01",), dry_run=True) == 0
+    assert "withdraw sub-01_T2starw" in capsys.readouterr().out
+    assert results(out)["sub-01_T2starw"].status == "complete"
+    assert start(participants=("01",)) == 1
+    assert results(out)["sub-01_T2starw"].status == "withdrawn"
+    # There is nothing more to do, and nothing is written.
+    with pytest.raises(UsageError, match="no blood-sensitive scan"):
+        start(participants=("01",))
+
+
+def test_a_participant_that_is_asked_for_and_gone_is_withdrawn(
+    start: Start, bids: Path, out: Path, work: Work
+) -> None:
+    assert start() == 0
+    remove(bids, "01")
+    assert start(participants=("01",)) == 1
+    assert results(out)["sub-01_T2starw"].status == "withdrawn"
+    with pytest.raises(UsageError):
+        start(participants=("77",))
+
+
+def test_a_dataset_without_any_scan_left_withdraws_all(
+    start: Start, bids: Path, out: Path, work: Work
+) -> None:
+    assert start() == 0
+    for path in bids.glob("sub-*/anat/*"):
+        path.unlink()
+    assert start() == 1 or {r.status for r in results(out).values()} == {"withdrawn"}
+    assert {r.status for r in results(out).values()} == {"withdrawn"}
+
+
+def test_a_scan_that_is_refused_now_is_withdrawn(
+    start: Start, bids: Path, out: Path, work: Work
+) -> None:
+    assert start() == 0
+    (bids / "sub-01/anat/sub-01_T2starw.json").write_text("{")
+    assert start(participants=("01",)) == 1
+    assert results(out)["sub-01_T2starw"].status == "withdrawn"
+    assert "refused now" in str(results(out)["sub-01_T2starw"].reason)
+
+
+def test_a_broken_record_of_one_unit_does_not_keep_others_from_being_withdrawn(
+    start: Start, bids: Path, out: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert start() == 0
+    add_image(bids, "sub-03/anat/sub-03_T2starw.nii.gz")
+    remove(bids, "01")
+    remove(bids, "02")
+    write = participant.write_inputs
+
+    def fail_once(root: Path, unit: participant.Unit, *rest: object, **more: object) -> object:
+        if unit.subject == "01":
+            raise RuntimeError("broken")
+        return write(root, unit, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(participant, "write_inputs", fail_once)
+    assert start() == 1
+    assert results(out)["sub-02_T2starw"].status == "withdrawn"
+
+
+def test_a_dry_run_of_reports_writes_nothing(
+    start: Start, out: Path, work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start() == 0
+    (out / "sub-01.html").write_text("old")
+    before = sorted(out.rglob("*"))
+    assert start(reports_only=True, dry_run=True) == 0
+    assert "write sub-01.html" in capsys.readouterr().out
+    assert (out / "sub-01.html").read_text() == "old"
+    assert sorted(out.rglob("*")) == before
+    with pytest.raises(UsageError, match="sub-77"):
+        start(reports_only=True, participants=("77",))
+
+
+def test_warnings_of_a_header_are_recorded_even_if_the_scan_fails(
+    start: Start, bids: Path, out: Path, work: Work
+) -> None:
+    path = bids / "sub-01/anat/sub-01_T2starw.nii.gz"
+    image = nib.load(path)
+    image.header.set_xyzt_units("unknown", "unknown")
+    nib.save(image, path)
+    work.failing.add("sub-01_T2starw")
+    assert start() == 1
+    assert "unit of length" in warnings_of(out, "01")
+    assert any("unit of length" in text for text in results(out)["sub-01_T2starw"].doubts)
 
 
 # --- two runs -----------------------------------------------------------------------------

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from cmbprep.journal import Surroundings, recorded_units, write_error, write_inputs
+from cmbprep.journal import (
+    Recorded,
+    Surroundings,
+    recorded_units,
+    write_error,
+    write_inputs,
+)
 from cmbprep.outputs import BLOCK, StageFiles, find_records
 from cmbprep.plan import Method, SubjectPlan, plan_subject
 from cmbprep.reports.individual import write_subject_report
@@ -50,6 +56,9 @@ def unit(*scans: Scan, **more: object) -> Unit:
 class Runs:
     """Runs of the participant level in which every stage succeeds at once."""
 
+    origin = "this dataset"
+    recorded: Recorded
+
     def __init__(self, root: Path, raw: Path, method: Method) -> None:
         self.root, self.raw, self.method = root, raw, method
 
@@ -58,8 +67,9 @@ class Runs:
         return plan_subject([unit], root=self.root, method=method)
 
     def record(self, unit: Unit, plan: SubjectPlan, *, filtered: bool = False) -> list[str]:
-        surroundings = Surroundings(self.raw, filtered=filtered)
-        return write_inputs(self.root, unit, plan.scans, surroundings)
+        surroundings = Surroundings(self.raw, filtered=filtered, origin=self.origin)
+        self.recorded = write_inputs(self.root, unit, plan.scans, surroundings)
+        return list(self.recorded.news)
 
     def __call__(
         self, unit: Unit, *, lesions: int = 2, filtered: bool = False, **changes: object
@@ -371,3 +381,75 @@ def test_the_report_names_results_that_are_not_used(run: Runs, root: Path, raw: 
     page = write_subject_report(root, "01").read_text()
     assert "Older results" in page and "sub-01_run-1_seg-CMB_dseg.json" in page
     assert "no longer in the dataset" in page
+
+
+def test_results_of_another_dataset_are_kept(run: Runs, root: Path, raw: Path) -> None:
+    run(unit(scan(raw)))
+    scan(raw).source.unlink()
+    run.origin = "another dataset"
+    for _ in range(2):  # the first such run must not make the second one forget
+        assert run(unit(scan(raw, "swi"))) == []
+        assert run.recorded.foreign == ("sub-01_T2starw",)
+        assert [r.status for r in scans_of(root).values()] == ["complete", "complete"]
+    run.origin = "this dataset"
+    assert len(run(unit(scan(raw, "swi")))) == 1
+    assert scans_of(root)["sub-01_T2starw"].status == "withdrawn"
+
+
+@pytest.mark.parametrize("scans", [[], None, [{"no": "name"}]])
+def test_a_result_that_the_record_does_not_name_is_not_silently_dropped(
+    run: Runs, root: Path, raw: Path, scans: object
+) -> None:
+    run(unit(scan(raw)))
+    path = root / "logs" / "sub-01_inputs.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "scans": scans}))
+    (result,) = scans_of(root).values()
+    assert result.status == "incomplete"
+    assert "does not name this scan" in str(result.reason)
+    assert result.lesions == ()
+
+
+def test_a_record_cannot_give_a_scan_the_result_of_another(
+    run: Runs, root: Path, raw: Path
+) -> None:
+    run(unit(scan(raw), scan(raw, "swi")))
+    path = root / "logs" / "sub-01_inputs.json"
+    content = json.loads(path.read_text())
+    content["scans"][1]["stages"] = content["scans"][0]["stages"]
+    path.write_text(json.dumps(content))
+    results = scans_of(root)
+    assert results["sub-01_swi"].status == "incomplete"
+    assert "another scan" in str(results["sub-01_swi"].reason)
+    assert results["sub-01_T2starw"].status == "complete"
+
+
+def test_a_lost_record_is_said(
+    run: Runs, root: Path, raw: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(unit(scan(raw)))
+    assert [r.status for r in scans_of(root).values()] == ["complete"]
+    assert "no sound record" not in caplog.text
+    (root / "logs" / "sub-01_inputs.json").unlink()
+    assert [r.status for r in scans_of(root).values()] == ["complete"]
+    assert "sub-01: there is no sound record of the last run" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name", ["sub-_inputs.json", "sub-a b_inputs.json", "sub-77_inputs.json/x"]
+)
+def test_names_in_logs_that_are_no_records_are_passed_over(
+    run: Runs, root: Path, raw: Path, name: str
+) -> None:
+    run(unit(scan(raw)))
+    path = root / "logs" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    assert recorded_units(root) == [("01", None)]
+    assert set(scans_of(root)) == {"sub-01_T2starw"}
+
+
+def test_a_failure_of_a_unit_without_a_record_is_known(run: Runs, root: Path, raw: Path) -> None:
+    write_error(root, scan(raw, ses="b"), step="planning", message="m", traceback="")
+    assert recorded_units(root) == [("01", "b")]
+    write_inputs(root, replace(unit(), session="b"), [], Surroundings(raw))
+    assert [s.scans for s in collect_results(root)] == [()]

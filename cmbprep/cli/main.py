@@ -44,6 +44,12 @@ def _run_group_level(settings: Settings) -> int:
     from cmbprep.journal import open_terminal
 
     open_terminal(verbosity=settings.verbosity)
+    if settings.dry_run:
+        from cmbprep.reports.results import collect_results
+
+        scans = sum(len(subject.scans) for subject in collect_results(settings.output_dir))
+        sys.stdout.write(f"write the tables and the page of the group: {scans} scans\n")
+        return 0
     table = settings.bids_dir / "participants.tsv"
     result = run_group(settings.output_dir, participants_tsv=table)
     for note in result.notes:

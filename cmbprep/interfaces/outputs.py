@@ -18,12 +18,14 @@ from nipype.interfaces.base import (
 from nipype.interfaces.io import add_traits
 
 from cmbprep.errors import CmbprepError
+from cmbprep.lesions import read_lesions
 from cmbprep.metadata import closing_sidecar, image_sidecar
 from cmbprep.outputs import (
     Names,
     StageFiles,
     file_digest,
     label_values,
+    place_and_size,
     read_record,
     write_atomically,
     write_json,
@@ -151,6 +153,9 @@ def _content(files: StageFiles, written: dict[str, Path]) -> dict[str, Any]:
     if files.stage == "lesions":
         content["Labels"] = label_values(written["dseg"])
         content["LabelImage"] = file_digest(written["dseg"])
+        content["Lesions"] = {
+            str(lesion.index): place_and_size(lesion) for lesion in read_lesions(written["table"])
+        }
     return content
 
 

@@ -198,6 +198,13 @@ def collect_results(root: Path, *, subject: str | None = None) -> list[SubjectRe
     for stage in ("anatomy", "preproc", "lesions"):
         for record in find_records(root, stage, subject=subject):
             _draft(drafts, record.files.names.subject).add_record(record)
+    for draft in drafts.values():
+        if draft.unrecorded:
+            logger.warning(
+                "%s: there is no sound record of the last run in logs/; all results that are "
+                "there are used",
+                ", ".join(sorted(draft.unrecorded)),
+            )
     for path in sorted((root / "logs").glob(f"sub-{label}_*_error.json")):
         _add_error(drafts, path)
     return [drafts[key].freeze() for key in sorted(drafts)]
@@ -216,6 +223,8 @@ class _Draft:
     #: Sidecars that a record refers to, and those that nothing refers to.
     used: set[Path] = field(default_factory=set)
     superseded: set[str] = field(default_factory=set)
+    #: Units whose results are used as they are found.
+    unrecorded: set[str] = field(default_factory=set)
 
     def scan(self, name: str) -> dict[str, Any]:
         """Return the parts of a scan, which are made on first sight."""
@@ -236,6 +245,7 @@ class _Draft:
         for stage, wanted in entry["stages"].items():
             try:
                 record = _planned_record(root, stage, wanted)
+                self._check_owner(record, str(entry["name"]))
             except CmbprepError as error:
                 problems.append(f"{stage}: {error}")
                 continue
@@ -247,19 +257,32 @@ class _Draft:
         if problems:
             parts["problem"] = "; ".join(problems)
 
+    def _check_owner(self, record: StageRecord, name: str) -> None:
+        """Refuse a result that the record of a run gives to another scan than its own."""
+        own = record.files.stage == "anatomy" or record.block.get("Scan", name) == name
+        if record.files.names.subject != self.subject or not own:
+            raise CmbprepError(f"{record.files.sidecar.name} is the result of another scan")
+
     def add_record(self, record: StageRecord) -> None:
         """Add a result that was found by its name alone, where no record tells more."""
         sidecar, names = record.files.sidecar, record.files.names
         if sidecar in self.used:
             return
         unit = f"sub-{names.subject}" + (f"_ses-{names.session}" if names.session else "")
+        name = record.block.get("Scan", f"{names.src}_{names.suffix}")
         if unit in self.settled:
             self.superseded.add(sidecar.name)
+            if record.files.stage != "anatomy" and name not in self.scans:
+                # Not withdrawn, and yet unknown to the last run: its record was changed.
+                self.scan(name)["problem"] = (
+                    "there are results, but the record of the last run does not name this scan; "
+                    "run the participant level again"
+                )
             return
+        self.unrecorded.add(unit)
         if record.files.stage == "anatomy":
             self.anatomies[sidecar] = record
             return
-        name = str(record.block.get("Scan", f"{names.src}_{names.suffix}"))
         parts = self.scan(name)
         key = "preproc" if record.files.stage == "preproc" else "detection"
         if key in parts and names.src != _expected_stem(name):
@@ -342,7 +365,9 @@ def _add_stage(parts: dict[str, Any], stage: str, record: StageRecord) -> None:
 
 def _add_inputs(drafts: dict[str, _Draft], root: Path, content: Mapping[str, Any]) -> None:
     unit = str(content.get("unit", ""))
-    subject = parse_entities(unit).get("sub", unit)
+    subject = parse_entities(unit).get("sub", "")
+    if not re.fullmatch(r"[A-Za-z0-9+]+", subject):
+        raise CmbprepError(f"the record names the unit {unit!r}, which is none")
     draft = _draft(drafts, subject)
     entries = [
         entry for entry in entries_of(content, "scans") if _unit_of(entry["name"], subject) == unit
@@ -371,6 +396,8 @@ def _texts(value: Any) -> tuple[str, ...]:
 def _add_error(drafts: dict[str, _Draft], path: Path) -> None:
     """Add the record of a failure; one that is damaged still says that the scan failed."""
     name = path.name.removesuffix("_error.json")
+    if not parse_entities(name).get("sub"):
+        return
     try:
         content = read_json(path)
     except CmbprepError as error:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from cmbprep.interfaces.outputs import SaveStage
+from cmbprep.lesions import format_lesions
 from cmbprep.outputs import BLOCK, Names, StageFiles, file_digest, write_image
+from tests.stages import lesion_rows
 
 NAMES = Names(
     subject="01",
@@ -46,6 +48,9 @@ def _save(
             labels = np.zeros((4, 4, 4), np.int16)
             labels[0, 0, :3] = 1, 0, 3
             write_image(source, nib.Nifti1Image(labels, np.eye(4)))
+        if key == "table":
+            rows = lesion_rows(3)
+            source.write_text(format_lesions([rows[0], rows[2]]))
         given[key] = str(source)
     node = SaveStage(
         keys=keys,
@@ -93,6 +98,7 @@ def test_the_sidecar_says_what_was_written(tmp_path: Path) -> None:
     assert block["Files"] == {key: files.path(key).stat().st_size for key in files.keys}
     assert block["Labels"] == [1, 3]
     assert block["LabelImage"] == file_digest(files.path("dseg"))
+    assert block["Lesions"] == {"1": [1.0, 0.0, 0.0, 10.0], "3": [3.0, 0.0, 0.0, 10.0]}
     assert block["MissingFigures"] == missing
     assert not stale.exists()
 
