@@ -126,7 +126,12 @@ _THICKNESS = Quantity(
 #: Key -> what it may be, for gradient echo, susceptibility-weighted and T1-weighted images.
 QUANTITIES: Mapping[str, Quantity] = {
     "MagneticFieldStrength": Quantity(
-        unit=_TESLA, low=0.05, high=12.0, guessed=(_GAUSS, _MILLITESLA)
+        unit=_TESLA,
+        low=0.05,
+        high=12.0,
+        guessed=(_GAUSS, _MILLITESLA),
+        # A bare 64 or 128 is rather the frequency in megahertz than a field in millitesla.
+        guess_low=0.2,
     ),
     "EchoTime": Quantity(
         unit=_SECOND,

@@ -152,6 +152,13 @@ def test_participants_are_joined(tree: Tree, tmp_path: Path) -> None:
     assert rows["sub-2_T2starw"]["participants_age"] == "n/a"
     assert rows["sub-2_T2starw"]["participants_site"] == "B"
     assert rows["sub-5_acq-x_swi"]["participants_site"] == "n/a"
+    (note,) = (n for n in run_group(tree.root, participants_tsv=table).notes if "has no row" in n)
+    assert note.startswith("participants.tsv has no row of 3 of the 5 participants")
+    table.write_text("participant_id\tage\n001\t71\n")
+    result = run_group(tree.root, participants_tsv=table)
+    (note,) = (note for note in result.notes if "no column could be joined" in note)
+    assert "it has 001, the results have sub-1" in note
+    assert "it has 001" in result.page.read_text()
 
 
 @pytest.mark.parametrize("content", [b"name\tage\nx\t1\n", b"\xff\xfe\x00broken", b""])

@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
-from cmbprep import participant
+from cmbprep import runner, withdrawal
 from cmbprep.engine import Crash
 from cmbprep.errors import UsageError
 from cmbprep.locks import try_lock
@@ -80,7 +80,7 @@ class Work:
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     work = Work()
-    monkeypatch.setattr(participant._Run, "compute", lambda _, plans: work(plans))
+    monkeypatch.setattr(runner.Run, "compute", lambda _, plans: work(plans))
     return work
 
 
@@ -179,14 +179,14 @@ def test_a_killed_process_is_no_reason_to_leave_the_t1w_image(
 def test_a_participant_that_cannot_be_planned_stops_no_other(
     start: Start, out: Path, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan_subject = participant.plan_subject
+    plan_subject = runner.plan_subject
 
-    def refuse(units: Sequence[participant.Unit], **more: object) -> SubjectPlan:
+    def refuse(units: Sequence[runner.Unit], **more: object) -> SubjectPlan:
         if units[0].subject == "01":
             raise RuntimeError("nobody has thought of this")
         return plan_subject(units, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(participant, "plan_subject", refuse)
+    monkeypatch.setattr(runner, "plan_subject", refuse)
     assert start() == 1
     found = results(out)
     assert found["sub-02_T2starw"].status == "complete"
@@ -340,14 +340,14 @@ def test_a_broken_record_of_one_unit_does_not_keep_others_from_being_withdrawn(
     add_image(bids, "sub-03/anat/sub-03_T2starw.nii.gz")
     remove(bids, "01")
     remove(bids, "02")
-    write = participant.write_inputs
+    write = withdrawal.write_inputs
 
-    def fail_once(root: Path, unit: participant.Unit, *rest: object, **more: object) -> object:
+    def fail_once(root: Path, unit: runner.Unit, *rest: object, **more: object) -> object:
         if unit.subject == "01":
             raise RuntimeError("broken")
         return write(root, unit, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(participant, "write_inputs", fail_once)
+    monkeypatch.setattr(withdrawal, "write_inputs", fail_once)
     assert start() == 1
     assert results(out)["sub-02_T2starw"].status == "withdrawn"
 
@@ -392,7 +392,7 @@ def test_a_busy_participant_is_waited_for(
     lock = try_lock(out / ".work" / "locks", ["sub-01"])
     assert lock is not None
     order: list[str] = []
-    monkeypatch.setattr(participant.time, "sleep", lambda _: (order.append("wait"), lock.release()))
+    monkeypatch.setattr(runner.time, "sleep", lambda _: (order.append("wait"), lock.release()))
     assert start() == 0
     assert order == ["wait"]
     # The free one first, then the one that was busy.
@@ -406,7 +406,7 @@ def test_locks_are_free_after_a_failure(
     def stop(run: object, plans: object) -> dict[str, Crash]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(participant._Run, "compute", stop)
+    monkeypatch.setattr(runner.Run, "compute", stop)
     with pytest.raises(KeyboardInterrupt):
         start()
     assert try_lock(out / ".work" / "locks", ["sub-01", "sub-02"]) is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cmbprep.group.participants import Participants, read_participants
+from cmbprep.group.participants import Participants, missing_participants, read_participants
 
 
 def read(tmp_path: Path, content: str | bytes) -> tuple[Participants, tuple[str, ...]]:
@@ -103,3 +103,40 @@ def test_a_table_that_is_not_here(tmp_path: Path) -> None:
     path.mkdir()
     found, (note,) = read_participants(path)
     assert found == Participants() and "a folder" in note
+
+
+@pytest.mark.parametrize(
+    ("ids", "example"),
+    [
+        (("1", "2"), "it has 1, the results have sub-01"),
+        (("SUB-01", "SUB-02"), "it has SUB-01, the results have sub-01"),
+        (("sub-1", "sub-2"), "it has sub-1, the results have sub-01"),
+        (("sub_01",), "it has sub_01, the results have sub-01"),
+    ],
+)
+def test_a_table_of_nobody_is_named_with_both_examples(
+    tmp_path: Path, ids: tuple[str, ...], example: str
+) -> None:
+    rows = "".join(f"{name}\t71\n" for name in ids)
+    table, _ = read(tmp_path, f"participant_id\tage\n{rows}")
+    (note,) = missing_participants(table, ["02", "01"], "participants.tsv")
+    assert note.startswith("participants.tsv has no row of any participant")
+    assert example in note and "no column could be joined" in note
+
+
+def test_how_many_are_not_in_the_table(tmp_path: Path) -> None:
+    table, _ = read(tmp_path, "participant_id\tage\nsub-01\t71\n02\t60\nsub-99\t5\n")
+    assert missing_participants(table, ["01", "02"], "participants.tsv") == ()
+    labels = ["01", "02", "03", "04", "05", "06"]
+    (note,) = missing_participants(table, labels, "participants.tsv")
+    assert note == (
+        "participants.tsv has no row of 4 of the 6 participants of these results "
+        "(sub-03, sub-04, sub-05 and 1 more); its columns are n/a for them"
+    )
+
+
+def test_a_table_without_rows_and_one_that_is_not_there(tmp_path: Path) -> None:
+    table, _ = read(tmp_path, "participant_id\tage\n")
+    (note,) = missing_participants(table, ["01"], "participants.tsv")
+    assert "no row of any participant" in note
+    assert missing_participants(Participants(), ["01"], "participants.tsv") == ()

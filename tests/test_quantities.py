@@ -49,7 +49,8 @@ def test_plausible_values_are_kept_exactly(key: str, value: Any) -> None:
         (FIELD, 30000, 3.0, "gauss"),
         (FIELD, 15000, 1.5, "gauss"),
         (FIELD, 70000, 7.0, "gauss"),
-        (FIELD, 64, 0.064, "millitesla"),
+        (FIELD, 1500, 1.5, "millitesla"),
+        (FIELD, "64 mT", 0.064, "0.064 tesla"),
         (FIELD, "3T", 3.0, "3 tesla"),
         (FIELD, "3 T", 3.0, "3 tesla"),
         (FIELD, "1.5 Tesla", 1.5, "1.5 tesla"),
@@ -99,7 +100,7 @@ def test_values_with_one_reading_are_corrected(
 @pytest.mark.parametrize(
     ("key", "given"),
     [
-        *((FIELD, value) for value in (0, -3, 1500, 3000, 25, 1e9, 0.001)),
+        *((FIELD, value) for value in (0, -3, 64, 128, 123.25, 2100, 3000, 25, 1e9, 0.001)),
         *((FIELD, value) for value in ("", "n/a", "high", "3 K", "1,500", "3 T?", "nan", "inf")),
         *((FIELD, value) for value in (True, False, [], [1.5, 3], [[3]], {"value": 3}, [None])),
         *((FIELD, value) for value in (math.nan, math.inf, 10**400, "9" * 400)),

@@ -11,10 +11,10 @@ import numpy as np
 
 from ..errors import UsageError
 from .context import find_dataset, read_sites, scan_groups
-from .files import ScanFiles, find_scans
+from .files import FoundScans, ScanFiles, find_scans_and_gaps
 from .lesionset import LesionSet
 from .matching import Rule
-from .pairing import pair_scans
+from .pairing import Pairing, pair_scans
 from .reading import read_lesion_set, read_mimics, with_hidden
 from .scoring import ScanResult, score_scan
 
@@ -23,6 +23,7 @@ __all__ = ["Collection", "Request", "ScanRecord", "collect"]
 EVALUATED = "evaluated"
 NO_PREDICTION = "no prediction"
 NO_TRUTH = "no truth"
+NO_RESULT = "no result"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,40 +98,99 @@ def collect(request: Request, progress: Callable[[int, int], None] | None = None
     UsageError
         If a folder or file is wrong, or no scan has both truth and prediction.
     """
-    truth = find_scans(request.truth, request.truth_pattern, request.subjects)
-    predicted = find_scans(request.output, request.prediction_pattern, request.subjects)
-    pairing = pair_scans(truth, predicted)
-    if not pairing.pairs:
-        raise UsageError(
-            f"no scan of the truth ({truth[0].name}, ...) has a prediction "
-            f"({predicted[0].name}, ...)",
-            path=request.output,
-            hint="give both the same BIDS entities",
-        )
+    truth = find_scans_and_gaps(request.truth, request.truth_pattern, request.subjects)
+    predicted = find_scans_and_gaps(request.output, request.prediction_pattern, request.subjects)
+    # Scans without a result take part, so that no other result is taken for theirs.
+    pairing = pair_scans([*truth.scans, *truth.gaps], [*predicted.scans, *predicted.gaps])
+    work = _work(pairing, predicted)
+    if not any(files and not files.gap for _, files, _ in work):
+        raise _nothing_paired(request, truth, predicted, work)
     dataset = request.raw or find_dataset(request.truth)
     sites = read_sites(dataset)
-    work: list[tuple[ScanFiles, ScanFiles | None, str | None]] = [*pairing.pairs]
-    work += [(scan, None, None) for scan in pairing.truth_only]
     results, records = [], []
     for number, (true_files, files, how) in enumerate(
         sorted(work, key=lambda w: (w[0].name, w[1].name if w[1] else ""))
     ):
         if progress:
             progress(number, len(work))
-        if files is None and request.missing == "leave-out":
-            records.append(ScanRecord(scan=true_files.name, status=NO_PREDICTION, counted=False))
+        if (files is None or files.gap) and request.missing == "leave-out":
+            name = _name(true_files, files)
+            records.append(
+                ScanRecord(scan=name, status=NO_PREDICTION, counted=False, note=_gap(files))
+            )
             continue
         groups = scan_groups(true_files, files, dataset=dataset, output=request.output, sites=sites)
         result, record = _score(request, true_files, files, how, groups)
         results.append(result)
         records.append(record)
-    records += [
-        ScanRecord(scan=scan.name, status=NO_TRUTH, counted=False)
-        for scan in pairing.predicted_only
-    ]
+    records += _unpaired(pairing, predicted, {id(files) for _, files, _ in work})
     if progress:
         progress(len(work), len(work))
     return Collection(tuple(results), tuple(sorted(records, key=lambda r: (r.scan, r.status))))
+
+
+#: Truth, prediction (None, or one that says why it has no result), how they were paired.
+_Work = tuple[ScanFiles, ScanFiles | None, str | None]
+
+
+def _work(pairing: Pairing, predicted: FoundScans) -> list[_Work]:
+    """List the scans with a truth, each with its prediction or why there is none."""
+    work: list[_Work] = [pair for pair in pairing.pairs if not pair[0].gap]
+    alone = [scan for scan in pairing.truth_only if not scan.gap]
+    # Refused files and superseded results explain a gap; they do not take part in pairing.
+    known = pair_scans(alone, list(predicted.others))
+    reasons = {id(scan): other for scan, other, _ in reversed(known.pairs)}
+    return work + [(scan, reasons.get(id(scan)), None) for scan in alone]
+
+
+def _unpaired(pairing: Pairing, predicted: FoundScans, used: set[int]) -> list[ScanRecord]:
+    """Record the scans without a truth: with a result, without one, or superseded."""
+    records = []
+    without_truth: list[tuple[ScanFiles, str | None]]
+    without_truth = [(scan, None) for scan in pairing.predicted_only]
+    without_truth += [(scan, true.gap) for true, scan, _ in pairing.pairs if true.gap]
+    for scan, gap_of_truth in without_truth:
+        status = NO_RESULT if scan.gap else NO_TRUTH
+        note = _gap(scan) or (f"truth without a result, {gap_of_truth}" if gap_of_truth else None)
+        records.append(ScanRecord(scan=scan.name, status=status, counted=False, note=note))
+    records += [
+        ScanRecord(
+            scan=scan.name,
+            status=NO_TRUTH,
+            counted=False,
+            note=f"truth without a result, {scan.gap}",
+        )
+        for scan in pairing.truth_only
+        if scan.gap
+    ]
+    records += [
+        ScanRecord(scan=scan.name, status=NO_RESULT, counted=False, note=_gap(scan))
+        for scan in predicted.others
+        if id(scan) not in used and not str(scan.gap).startswith("refused")
+    ]
+    return records
+
+
+def _gap(files: ScanFiles | None) -> str | None:
+    return None if files is None or not files.gap else f"without a result, {files.gap}"
+
+
+def _nothing_paired(
+    request: Request, truth: FoundScans, predicted: FoundScans, work: list[_Work]
+) -> UsageError:
+    gaps = [files for _, files, _ in work if files is not None]
+    if gaps:
+        return UsageError(
+            f"no scan of the truth has a result ({gaps[0].name}: {gaps[0].gap})",
+            path=request.output,
+            hint="run the participant level again",
+        )
+    return UsageError(
+        f"no scan of the truth ({truth.scans[0].name}, ...) has a prediction "
+        f"({predicted.scans[0].name}, ...)",
+        path=request.output,
+        hint="give both the same BIDS entities",
+    )
 
 
 def _score(
@@ -144,7 +204,7 @@ def _score(
     mimics, hidden = read_mimics(true_files)
     truth = with_hidden(read_lesion_set(true_files, connectivity=rule.connectivity), hidden)
     predicted = None
-    if files is not None:
+    if files is not None and not files.gap:
         predicted = _counted(
             read_lesion_set(files, connectivity=rule.connectivity, threshold=request.threshold),
             request,
@@ -168,10 +228,10 @@ def _score(
         scan=result.scan,
         status=EVALUATED if predicted is not None else NO_PREDICTION,
         counted=True,
-        paired_by=how,
+        paired_by=how if predicted is not None else None,
         truth_from=truth.origin,
         predicted_from=None if predicted is None else predicted.origin,
-        note=_note(truth, predicted),
+        note=_gap(files) or _note(truth, predicted),
     )
     return result, record
 

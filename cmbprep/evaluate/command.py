@@ -347,7 +347,7 @@ def _summary(
             f"{sum(r.predicted_count for r in results)} predicted lesions."
         ),
     ]
-    for status in ("no prediction", "no truth"):
+    for status in ("no prediction", "no truth", "no result"):
         scans = [record for record in collection.records if record.status == status]
         if scans:
             counted = "counted as nothing found" if scans[0].counted else "not counted"

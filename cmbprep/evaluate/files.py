@@ -12,6 +12,9 @@ Files are recognised by their BIDS entities and suffix, wherever in the folder t
 
 A folder without any such name may hold other tools' files: then every image or table whose
 name or folder says ``sub-`` is taken (or those that a pattern picks), one a scan.
+
+In an output dataset of cmbprep its records decide which scans have a result
+(:mod:`cmbprep.reports.usable`): files of the others are not read.
 """
 
 from __future__ import annotations
@@ -29,9 +32,11 @@ from ..outputs import BLOCK
 from ..textfiles import read_object
 
 __all__ = [
+    "FoundScans",
     "ScanFiles",
     "ScanKey",
     "find_scans",
+    "find_scans_and_gaps",
     "is_own_result",
     "parse_name",
     "without_parts",
@@ -54,18 +59,40 @@ class ScanFiles:
     ``roles`` maps ``table``, ``dseg``, ``mask``, ``probseg``, ``mimic_table``, ``mimic_dseg``
     or ``any`` (an image whose values tell what it is) to a path. ``name`` is the source's
     name without its suffix, ``sub-01_acq-fast`` for instance. ``sources`` are the scans that
-    the sidecars name: entities (without echo and part) and suffix of each.
+    the sidecars name: entities (without echo and part) and suffix of each. ``gap`` says why
+    the scan has no result; None for one that has.
     """
 
     key: ScanKey
     name: str
     roles: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
     sources: frozenset[tuple[ScanKey, str]] = frozenset()
+    gap: str | None = None
 
     @property
     def entities(self) -> dict[str, str]:
         """The entities that name the scan."""
         return dict(self.key)
+
+
+@dataclass(frozen=True)
+class FoundScans:
+    """What a folder says of scans, each in the order of their names.
+
+    Parameters
+    ----------
+    scans
+        Scans with a result.
+    gaps
+        Scans of a cmbprep output that have none.
+    others
+        Files of such an output that were refused, or belong to a superseded result. Their
+        names may be those of scans with a result elsewhere, so they have no say in pairing.
+    """
+
+    scans: tuple[ScanFiles, ...]
+    gaps: tuple[ScanFiles, ...] = ()
+    others: tuple[ScanFiles, ...] = ()
 
 
 def parse_name(path: Path) -> tuple[dict[str, str], str, str]:
@@ -123,40 +150,166 @@ def find_scans(
     UsageError
         If the folder does not exist, no file fits, or two files fit the same place.
     """
+    return list(find_scans_and_gaps(folder, pattern, subjects).scans)
+
+
+def find_scans_and_gaps(
+    folder: Path, pattern: str | None = None, subjects: Iterable[str] | None = None
+) -> FoundScans:
+    """Find the scans that a folder describes, and those that its records name without a result.
+
+    See :func:`find_scans` for parameters and errors.
+    """
     if not folder.is_dir():
         raise UsageError("there is no such folder", path=folder)
     wanted = None if subjects is None else {label.removeprefix("sub-") for label in subjects}
     files = [path for path in _walk(folder) if path.name.endswith(_EXTENSIONS)]
+    outputs = _Outputs(folder, files)
     if pattern is not None:
         named = [(p, _any_role(p)) for p in files if fnmatch.fnmatch(p.name, pattern)]
     else:
         named = [(p, role) for p in files if (role := _bids_role(p, folder))]
         # Without any table, mask or map under a BIDS name, all that is there may be one.
         if not any(not role.startswith("mimic") for _, role in named):
-            named += [(p, _any_role(p)) for p in files if not _role(*parse_name(p))]
+            named += [
+                (p, _any_role(p))
+                for p in files
+                if not _role(*parse_name(p)) and outputs.of(p) is None
+            ]
     roles: dict[ScanKey, dict[str, Path]] = {}
     names: dict[ScanKey, str] = {}
+    without: dict[ScanKey, ScanFiles] = {}
     for path, role in named:
         entities, _, _ = parse_name(path.relative_to(folder))
         if "sub" not in entities or (wanted is not None and entities["sub"] not in wanted):
             continue
-        source = {k: v for k, v in entities.items() if k not in DERIVATIVE_ENTITIES}
-        key = tuple(sorted(source.items()))
-        names.setdefault(key, "_".join(f"{k}-{v}" for k, v in source.items()))
+        key, name = _scan_of(entities)
+        if reason := outputs.gap(path, key):
+            without.setdefault(key, ScanFiles(key, name, gap=reason))
+            continue
+        names.setdefault(key, name)
         _add(roles.setdefault(key, {}), role, path, folder)
     scans = [
         ScanFiles(key, names[key], roles[key], _sources(roles[key].values()))
         for key in sorted(roles, key=lambda key: names[key])
     ]
     found = [scan for scan in scans if any(not r.startswith("mimic") for r in scan.roles)]
+    result = outputs.complete(found, list(without.values()), wanted)
     if not found:
-        raise UsageError(
-            "no lesion table, mask or probability map of any scan is in this folder",
+        raise _nothing_found(folder, result.gaps)
+    return result
+
+
+def _scan_of(entities: Mapping[str, str]) -> tuple[ScanKey, str]:
+    """Return the key and the name of the scan that a file belongs to."""
+    source = {k: v for k, v in entities.items() if k not in DERIVATIVE_ENTITIES}
+    return tuple(sorted(source.items())), "_".join(f"{k}-{v}" for k, v in source.items())
+
+
+def _nothing_found(folder: Path, gaps: tuple[ScanFiles, ...]) -> UsageError:
+    if gaps:
+        named = "; ".join(f"{scan.name}: {scan.gap}" for scan in gaps[:3])
+        more = f"; and {len(gaps) - 3} others" if len(gaps) > 3 else ""
+        return UsageError(
+            f"no scan of this output of cmbprep has a result ({named}{more})",
             path=folder,
-            hint="give files BIDS names with sub- (sub-01_label-CMB_mask.nii.gz), or say with "
-            "--truth-pattern / --prediction-pattern which files to read",
+            hint="run the participant level again",
         )
-    return found
+    return UsageError(
+        "no lesion table, mask or probability map of any scan is in this folder",
+        path=folder,
+        hint="give files BIDS names with sub- (sub-01_label-CMB_mask.nii.gz), or say with "
+        "--truth-pattern / --prediction-pattern which files to read",
+    )
+
+
+class _Outputs:
+    """The output datasets of cmbprep that a folder is, holds or lies in, and their records."""
+
+    def __init__(self, folder: Path, files: Iterable[Path]) -> None:
+        from ..reports.usable import find_output
+
+        self._folder = folder.resolve()
+        # Datasets are looked for at and above each folder that has files. Links within the
+        # dataset are not followed: what they lead to may lie in a store outside.
+        folders = {folder, *(path.parent for path in files)}
+        self._tops = {
+            item: find_output(self._folder / item.relative_to(folder)) for item in folders
+        }
+        self._records: dict[Path, _Recorded] = {}
+        for top in sorted({top for top in self._tops.values() if top is not None}):
+            self._records[top] = _Recorded(top)
+
+    def of(self, path: Path) -> _Recorded | None:
+        """Return the records that a file falls under; None for a file of another program."""
+        top = self._tops[path.parent]
+        return None if top is None else self._records[top]
+
+    def gap(self, path: Path, key: ScanKey) -> str | None:
+        """Say why a file does not count as a result; None if it does."""
+        records = self.of(path)
+        return None if records is None else records.gap(key)
+
+    def complete(
+        self,
+        scans: list[ScanFiles],
+        without: list[ScanFiles],
+        wanted: set[str] | None,
+    ) -> FoundScans:
+        """Add the scans that are known by records alone."""
+        seen = {scan.key for scan in scans}
+        gaps: dict[ScanKey, ScanFiles] = {}
+        others = {scan.key: scan for scan in without if scan.key not in seen}
+        for top, records in self._records.items():
+            for group, known in ((gaps, records.gaps), (others, records.refused)):
+                for scan in known:
+                    chosen = wanted is None or scan.entities["sub"] in wanted
+                    if chosen and scan.key not in seen and self._covers(top, scan):
+                        group.setdefault(scan.key, scan)
+        others = {key: scan for key, scan in others.items() if key not in gaps}
+        return FoundScans(tuple(scans), _by_name(gaps), _by_name(others))
+
+    def _covers(self, top: Path, scan: ScanFiles) -> bool:
+        """Whether the place of a scan's results lies in the folder that was asked for."""
+        place = top / f"sub-{scan.entities['sub']}"
+        if "ses" in scan.entities:
+            place = place / f"ses-{scan.entities['ses']}"
+        return place.is_relative_to(self._folder) or self._folder.is_relative_to(place)
+
+
+class _Recorded:
+    """What the records of an output dataset say of scans."""
+
+    def __init__(self, top: Path) -> None:
+        from ..reports.usable import usable_results
+
+        self._known = usable_results(top)
+        self._stems = {_scan_of(parse_name(Path(stem))[0])[0]: stem for stem in self._all()}
+        self._complete = {_scan_of(parse_name(Path(s))[0])[0] for s in self._known.complete}
+        self.gaps = self._scans(self._known.unusable)
+        self.refused = self._scans(self._known.refused)
+
+    def _all(self) -> list[str]:
+        return [*self._known.superseded, *self._known.unusable, *self._known.complete]
+
+    @staticmethod
+    def _scans(reasons: Mapping[str, str]) -> list[ScanFiles]:
+        found = []
+        for stem, reason in reasons.items():
+            entities, _, _ = parse_name(Path(stem))
+            if "sub" in entities:
+                found.append(ScanFiles(*_scan_of(entities), gap=reason))
+        return found
+
+    def gap(self, key: ScanKey) -> str | None:
+        """Say why the scan of a key has no result; None if it has one."""
+        if key in self._complete:
+            return None
+        return self._known.reason(self._stems.get(key, ""))
+
+
+def _by_name(scans: Mapping[ScanKey, ScanFiles]) -> tuple[ScanFiles, ...]:
+    return tuple(sorted(scans.values(), key=lambda scan: scan.name))
 
 
 def _walk(folder: Path) -> list[Path]:

@@ -83,7 +83,7 @@ def _heading(evaluation: Evaluation, collection: Collection, source: dict[str, o
         f"true lesions: {sum(r.truth_count for r in results)}",
         f"predicted lesions: {sum(r.predicted_count for r in results)}",
     ]
-    for status in ("no prediction", "no truth"):
+    for status in ("no prediction", "no truth", "no result"):
         count = sum(1 for record in collection.records if record.status == status)
         if count:
             parts.append(f"scans with {status}: {count}")

@@ -99,6 +99,9 @@ def _figures(evaluation: Evaluation) -> Table:
 
 def _scans(evaluation: Evaluation, collection: Collection) -> Table:
     results = {result.scan: result for result in evaluation.results}
+    states = ["evaluated", "no prediction", "no truth"]
+    if any(record.status == "no result" for record in collection.records):
+        states.append("no result: neither a truth nor a result that counts")
     rows = []
     for record in collection.records:
         result = results.get(record.scan) if record.counted else None
@@ -134,7 +137,7 @@ def _scans(evaluation: Evaluation, collection: Collection) -> Table:
         "Every scan of the truth and of the prediction, and what became of it.",
         {
             "scan": "Entities of the scan.",
-            "status": "evaluated; no prediction; no truth.",
+            "status": "; ".join(states) + ".",
             "counted": "Whether the scan takes part in the figures.",
             "protocol": "ProtocolName of the sidecar, or the acq entity.",
             "sequence": "Suffix of the raw scan.",

@@ -10,7 +10,7 @@ from pathlib import Path
 from cmbprep.errors import CmbprepError
 from cmbprep.textfiles import Table, read_table
 
-__all__ = ["Participants", "read_participants"]
+__all__ = ["Participants", "missing_participants", "read_participants"]
 
 MISSING = "n/a"
 KEY = "participant_id"
@@ -22,6 +22,8 @@ class Participants:
 
     columns: tuple[str, ...] = ()
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
+    #: Label -> how the table writes it.
+    written: dict[str, str] = field(default_factory=dict, compare=False)
 
     def value(self, subject: str, column: str) -> str | None:
         """Return a participant's value; None where it is missing."""
@@ -53,7 +55,49 @@ def read_participants(path: Path | None) -> tuple[Participants, tuple[str, ...]]
         return Participants(), (*table.warnings, _without_key(path.name, table.columns))
     columns = tuple(name for name in table.columns if name != KEY)
     rows, notes = _by_label(table, columns, path.name)
-    return Participants(columns, rows), (*table.warnings, *notes)
+    written = {row[KEY].removeprefix("sub-"): row[KEY] for row in reversed(table.rows)}
+    return Participants(columns, rows, written), (*table.warnings, *notes)
+
+
+def missing_participants(
+    participants: Participants, subjects: Iterable[str], file: str
+) -> tuple[str, ...]:
+    """Say which participants of the results are not in the table.
+
+    Parameters
+    ----------
+    participants
+        The table; an empty one gives no notes, because others say why it is empty.
+    subjects
+        Labels of the participants that have results.
+    file
+        Name of the table, for the notes.
+    """
+    labels = sorted(set(subjects))
+    missing = [label for label in labels if label not in participants.rows]
+    if not participants.columns or not missing:
+        return ()
+    if len(missing) == len(labels):
+        note = (
+            f"{file} has no row of any participant of these results"
+            f"{_examples(participants, labels[0])}, so that no column could be joined; what to "
+            f"do: write {KEY} exactly as the folders of the participants are named"
+        )
+    else:
+        named = ", ".join(f"sub-{label}" for label in missing[:3])
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        note = (
+            f"{file} has no row of {len(missing)} of the {len(labels)} participants of these "
+            f"results ({named}{more}); its columns are n/a for them"
+        )
+    return (note,)
+
+
+def _examples(participants: Participants, label: str) -> str:
+    if not participants.rows:
+        return ""
+    first = next(iter(participants.rows))
+    return f" (it has {participants.written.get(first, first)}, the results have sub-{label})"
 
 
 def _without_key(file: str, columns: Sequence[str]) -> str:

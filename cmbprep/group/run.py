@@ -10,7 +10,7 @@ from cmbprep.outputs import write_json, write_text
 from cmbprep.reports.results import collect_results
 
 from .frequency import FrequencyMap, write_frequency_maps
-from .participants import read_participants
+from .participants import missing_participants, read_participants
 from .tables import LesionTable, ScanTable
 
 __all__ = ["GroupResult", "run_group"]
@@ -75,6 +75,9 @@ def run_group(root: Path, *, participants_tsv: Path | None) -> GroupResult:
             hint="run the participant level first, with the same output folder",
         )
     participants, notes = read_participants(participants_tsv)
+    if participants_tsv is not None:
+        labels = [item.subject for item in subjects]
+        notes += missing_participants(participants, labels, participants_tsv.name)
     scans = ScanTable.build(subjects, participants)
     lesions = LesionTable.build(subjects)
     maps, map_notes = write_frequency_maps(root, [s for item in subjects for s in item.scans])

@@ -7,6 +7,7 @@ it, another one each time, so that its veins and sulci are met at many resolutio
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +19,13 @@ from numpy.typing import NDArray
 
 from ..algorithms.grids import resample_to_grid, respaced_grid
 from ..detectors.base import DetectorInput
-from ..outputs import find_records
+from ..reports.usable import usable_results
 from ..simulate.implant import draw_deposits, implant, plausible_places
 from .scans import KnownSpot, TrainingScan
 
 __all__ = ["RealBackground", "implant_scan", "load_backgrounds", "shown_coarser"]
+
+logger = logging.getLogger("cmbprep")
 
 #: Bleeds put into a scan, of these diameters (mm, of the deposit).
 BLEEDS = 14
@@ -54,12 +57,21 @@ class RealBackground:
 
 
 def load_backgrounds(output_dir: Path, subjects: list[str]) -> list[RealBackground]:
-    """Read the preprocessed scans of some subjects from results of cmbprep."""
+    """Read the preprocessed scans of some participants from results of cmbprep.
+
+    Scans that are withdrawn, failed or incomplete are left out with a warning.
+    """
     import nibabel as nib
 
     found = []
     for subject in subjects:
-        for record in find_records(output_dir, "preproc", subject=subject):
+        known = usable_results(output_dir, subject=subject)
+        for stem, reason in sorted(known.unusable.items()):
+            logger.warning("%s is not used for training: %s", stem, reason)
+        records = [scan.preproc for scan in known.complete.values()]
+        if not records:
+            logger.warning("sub-%s has no scan with a result to train on", subject)
+        for record in sorted(records, key=lambda record: record.files.sidecar):
             image: Any = nib.load(record.files.path("preproc"))
             data = np.asarray(image.dataobj, np.float32)
             outline: Any = nib.load(record.files.path("brain_mask"))

@@ -15,12 +15,15 @@ The table has one row for each lesion that somebody has looked at, with the colu
 A scan that is named counts as looked at: every listed lesion needs a verdict, and what the
 detector weighed but did not list counts as nothing unless somebody added it.
 
-A damaged or inconsistent table is an error that names it: read as far as it goes, it would turn
+A scan that is withdrawn, failed, incomplete or superseded is left out with a warning. A damaged
+or inconsistent table is an error that names it: read as far as it goes, it would turn
 microbleeds into examples of none.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +31,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CmbprepError, UsageError
-from ..outputs import StageRecord, find_records
+from ..outputs import StageRecord
+from ..reports.usable import usable_results
 from ..tsv import Table, listing, parse_integer, parse_number, read_tsv
 
 __all__ = ["RATINGS_FILE", "VERDICTS", "RatedCandidates", "read_ratings"]
 
+logger = logging.getLogger("cmbprep")
+
 RATINGS_FILE = "ratings.tsv"
+_TABLE_ENDING = "_seg-CMB_dseg.tsv"
 VERDICTS = ("accepted", "rejected", "added", "none")
 #: A candidate this near to an added microbleed is that microbleed, mm.
 NEAR_MM = 5.0
@@ -88,18 +95,7 @@ def read_ratings(folders: list[Path]) -> RatedCandidates:
     scans = beyond = 0
     names: dict[tuple[int, str], int] = {}
     for number, folder in enumerate(folders):
-        rated = _by_scan(folder)
-        records = {
-            str(_table(record, folder)): record for record in find_records(folder, "lesions")
-        }
-        for name, rows in rated.items():
-            if name not in records:
-                raise UsageError(
-                    f"{RATINGS_FILE} names {name}, which is no lesion table of these results",
-                    path=folder / RATINGS_FILE,
-                    hint="write the path of the table as it lies below the results",
-                )
-            record = records[name]
+        for record, rows in _rated_scans(folder):
             own, table = _candidates(record)
             if columns and own != columns:
                 raise UsageError(
@@ -117,6 +113,12 @@ def read_ratings(folders: list[Path]) -> RatedCandidates:
             beyond += missed
             parameters = record.block.get("Parameters", {})
             networks.add(_network(parameters))
+    if not tables:
+        raise UsageError(
+            "none of the scans that were rated has a result to train on",
+            path=folders[0] / RATINGS_FILE if folders else None,
+            hint="run the participant level again, or rate other scans",
+        )
     return RatedCandidates(
         columns=columns,
         table=np.concatenate(tables),
@@ -127,6 +129,28 @@ def read_ratings(folders: list[Path]) -> RatedCandidates:
         beyond=beyond,
         networks=frozenset(networks),
     )
+
+
+def _rated_scans(folder: Path) -> Iterator[tuple[StageRecord, list[dict[str, str]]]]:
+    """Yield the record and the ratings of each rated scan that has a result."""
+    rated = _by_scan(folder)
+    known = usable_results(folder)
+    found = [scan.detection for scan in known.complete.values()]
+    # A lesion table that cannot be read is no reason to go on without its scan.
+    records = {str(_table(record, folder)): record for record in (*found, *known.unreadable)}
+    without = {**known.refused, **known.superseded, **known.unusable}
+    for name, rows in rated.items():
+        if name in records:
+            yield records[name], rows
+            continue
+        stem = Path(name).name.removesuffix(_TABLE_ENDING)
+        if stem not in without or not name.endswith(_TABLE_ENDING):
+            raise UsageError(
+                f"{RATINGS_FILE} names {name}, which is no lesion table of these results",
+                path=folder / RATINGS_FILE,
+                hint="write the path of the table as it lies below the results",
+            )
+        logger.warning("the ratings of %s are not used: %s", name, without[stem])
 
 
 def _network(parameters: object) -> str:

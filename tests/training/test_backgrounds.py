@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
+import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.affines import voxel_sizes
 
-from cmbprep.training.backgrounds import FINE_MM, RealBackground, shown_coarser
+from cmbprep.outputs import write_image
+from cmbprep.training.backgrounds import (
+    FINE_MM,
+    RealBackground,
+    load_backgrounds,
+    shown_coarser,
+)
+from tests.reports.outputtree import Tree
 
 
 def background(spacing: tuple[float, float, float]) -> RealBackground:
@@ -59,3 +69,29 @@ def test_coarse_scan_stays_and_no_number_is_drawn() -> None:
     rng = np.random.default_rng(5)
     assert shown_coarser(own, rng) is own
     assert rng.random() == np.random.default_rng(5).random()
+
+
+def test_results_that_count_no_more_are_no_backgrounds(tmp_path, caplog) -> None:
+    tree = Tree(tmp_path)
+    for name in ("sub-1_T2starw", "sub-1_acq-b_T2starw", "sub-1_acq-c_T2starw", "sub-2_T2starw"):
+        files = tree.add(name)
+        mask = nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4))
+        write_image(
+            files.path("probseg").parent / f"{files.names.src}_desc-brain_mask.nii.gz", mask
+        )
+    root = tree.finish()
+    assert [item.name for item in load_backgrounds(root, ["1", "2"])] == ["1", "1", "1", "2"]
+    assert "training" not in caplog.text
+    record = root / "logs" / "sub-1_inputs.json"
+    content = json.loads(record.read_text())
+    content["withdrawn"] = [{"name": "sub-1_acq-b_T2starw", "reason": "it left the dataset"}]
+    content["scans"] = [s for s in content["scans"] if "acq-b" not in s["name"]]
+    record.write_text(json.dumps(content))
+    (root / "logs" / "sub-1_acq-c_T2starw_error.json").write_text('{"message": "no memory"}')
+    (root / "logs" / "sub-2_T2starw_error.json").write_text('{"message": "no memory"}')
+    with caplog.at_level("WARNING", logger="cmbprep"):
+        found = load_backgrounds(root, ["1", "2"])
+    assert [item.name for item in found] == ["1"]
+    assert "sub-1_acq-b is not used for training: withdrawn (it left the dataset)" in caplog.text
+    assert "sub-1_acq-c is not used for training: failed (no memory)" in caplog.text
+    assert "sub-2 has no scan with a result" in caplog.text

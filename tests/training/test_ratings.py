@@ -35,6 +35,8 @@ def write_scan(root, subject, rows, sha256="net"):
         "Parameters": {"detector": {"sha256": sha256}},
     }
     files.sidecar.write_text(json.dumps({BLOCK: block}))
+    before = StageFiles(root, "preproc", names)
+    before.sidecar.write_text(json.dumps({BLOCK: {"Stage": "preproc", "Names": vars(names)}}))
     with open(files.path("candidates"), "w", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         writer.writerow(["index", "name", *COLUMNS])
@@ -194,3 +196,82 @@ def test_the_command_writes_a_model_that_the_detector_takes(tmp_path, capsys):
     card = json.loads((tmp_path / "model" / "site.json").read_text())
     assert card["ratings"]["scans"] == 12
     assert set(card["held_out"]) >= {"before", "after"}
+
+
+def withdraw(root):
+    (root / "logs" / "sub-01_inputs.json").write_text(
+        json.dumps(
+            {
+                "unit": "sub-01",
+                "scans": [],
+                "withdrawn": [{"name": "sub-01_T2starw", "reason": "it left the dataset"}],
+            }
+        )
+    )
+
+
+def fail(root):
+    (root / "logs" / "sub-01_T2starw_error.json").write_text(
+        json.dumps({"message": "the registration failed"})
+    )
+
+
+def leave_unfinished(root):
+    (root / "sub-01" / "anat" / "sub-01_desc-preproc_T2starw.json").unlink()
+
+
+def forget(root):
+    # The record of the last run does not name the scan of the results that are there.
+    (root / "logs" / "sub-01_inputs.json").write_text(
+        json.dumps({"unit": "sub-01", "scans": [], "withdrawn": []})
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (withdraw, "withdrawn (it left the dataset)"),
+        (fail, "failed (the registration failed)"),
+        (leave_unfinished, "incomplete ("),
+        (forget, "incomplete ("),
+    ],
+)
+def test_ratings_of_results_that_count_no_more_are_left_out(tmp_path, caplog, change, reason):
+    (tmp_path / "logs").mkdir()
+    old = write_scan(tmp_path, "01", [candidate(0, lesion=1)])
+    sound = write_scan(tmp_path, "02", [candidate(0, lesion=1), candidate(20)])
+    write_ratings(
+        tmp_path, [{"table": name, "verdict": "accepted", "index": 1} for name in (old, sound)]
+    )
+    assert read_ratings([tmp_path]).scans == 2
+    change(tmp_path)
+    with caplog.at_level("WARNING", logger="cmbprep"):
+        rated = read_ratings([tmp_path])
+    assert (rated.scans, rated.people, rated.target.tolist()) == (1, 1, [True, False])
+    assert f"the ratings of {old} are not used: {reason}" in caplog.text
+
+    write_ratings(tmp_path, [{"table": old, "verdict": "accepted", "index": 1}])
+    with pytest.raises(UsageError, match="none of the scans"):
+        read_ratings([tmp_path])
+
+
+def test_ratings_of_a_superseded_result_are_left_out(tmp_path, caplog):
+    old = write_scan(tmp_path, "01", [candidate(0, lesion=1)])
+    # The last run has given the outputs of the same scan another name.
+    for path in sorted((tmp_path / "sub-01" / "anat").iterdir()):
+        copy = path.with_name(path.name.replace("sub-01", "sub-01_acq-T2starw", 1))
+        copy.write_bytes(path.read_bytes())
+    for path in (tmp_path / "sub-01" / "anat").glob("*.json"):
+        content = json.loads(path.read_text())
+        content[BLOCK]["Scan"] = "sub-01_acq-T2starw_T2starw"
+        if path.name.startswith("sub-01_acq"):
+            content[BLOCK]["Names"]["src"] = "sub-01_acq-T2starw"
+        path.write_text(json.dumps(content))
+    new = old.replace("sub-01_seg", "sub-01_acq-T2starw_seg")
+    write_ratings(
+        tmp_path, [{"table": name, "verdict": "accepted", "index": 1} for name in (old, new)]
+    )
+    with caplog.at_level("WARNING", logger="cmbprep"):
+        rated = read_ratings([tmp_path])
+    assert rated.scans == 1
+    assert caplog.text.count("are not used: superseded") == 1
