@@ -247,7 +247,7 @@ class _Draft:
                 record = _planned_record(root, stage, wanted)
                 self._check_owner(record, str(entry["name"]))
             except CmbprepError as error:
-                problems.append(f"{stage}: {error}")
+                problems.append(f"{stage}: {str(error).rstrip('.')}")
                 continue
             self.used.add(record.files.sidecar)
             if stage == "anatomy":
