@@ -25,6 +25,8 @@ MEMORY_HINT = (
 )
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+#: Part of a disk that is free again after a failed write, from which on it is not called full.
+_ROOM_AGAIN = 0.2
 #: Error number -> what to do about it.
 _HINTS = {
     errno.EACCES: "check the permissions of the file and its folder",
@@ -158,6 +160,9 @@ def _explain_full_disk(fault: _SystemFault, folders: Sequence[Path]) -> str:
             f"{_megabytes(room.free)} MB free). What to do: remove files that are not needed and "
             "run it again; finished scans are kept."
         )
+    if room.free > _ROOM_AGAIN * room.size:
+        # What did not fit has been removed by now.
+        return f"{name} ran full ({_megabytes(room.size)} MB in all). What to do: {remedy}"
     return (
         f"{name} is full ({_megabytes(room.free)} MB free of {_megabytes(room.size)}). "
         f"What to do: {remedy}"

@@ -251,9 +251,9 @@ class Run:
             )
             lost = crashed_scans(built, crashes, scope=work_scope(settings))
             for crash in crashes:
-                # Those that cost a scan are told with the scan.
-                if crash not in lost.values():
-                    logger.warning("%s failed: %s", crash.node, self.shorten(crash.message))
+                # The failed step is on the terminal, and the first that cost a scan with it.
+                level = logging.DEBUG if lost else logging.WARNING
+                logger.log(level, "%s failed: %s", crash.node, self.shorten(crash.message))
         for plan in todo:
             error = failures.get(plan.subject)
             if error is not None:
