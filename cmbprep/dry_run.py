@@ -27,8 +27,15 @@ __all__ = ["show_lines", "show_plan"]
 logger = logging.getLogger("cmbprep")
 
 
-def show_plan(by_subject: Iterable[Sequence[Unit]], run: Run) -> None:
-    """Print what would be computed, reused, refused and withdrawn, participant by participant."""
+def show_plan(by_subject: Iterable[Sequence[Unit]], run: Run) -> bool:
+    """Print what would be computed, reused, refused and withdrawn, participant by participant.
+
+    Returns
+    -------
+    bool
+        Whether every scan can be processed.
+    """
+    sound = True
     settings = run.settings
     shown: list[Unit] = []
     for units in by_subject:
@@ -37,10 +44,12 @@ def show_plan(by_subject: Iterable[Sequence[Unit]], run: Run) -> None:
             lines = list(_plan_lines(units, run))
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the others are shown
             lines = [f"fail sub-{units[0].subject} ({explain_error(error, settings)})"]
+        sound = sound and not any(line.startswith("fail ") for line in lines)
         show_lines(lines, settings)
     for unit in missing_units(shown, run):
         with suppress(CmbprepError):
             show_lines(_withdrawn_lines(unit, [], run), settings)
+    return sound
 
 
 def show_lines(lines: Iterable[str], settings: Settings) -> None:

@@ -58,10 +58,14 @@ class Crash:
     """What is wrong and what to do, in one line (:func:`cmbprep.faults.explain`)."""
     traceback: str
 
-    @property
-    def transient(self) -> bool:
-        """Whether the machine has failed (memory, disk), so that the input may be sound."""
-        return is_machine_fault(self.traceback)
+    transient: bool = False
+    """Whether the machine has failed (memory, disk), so that the input may be sound."""
+
+    @classmethod
+    def of(cls, node: str, traceback: str, folders: Sequence[Path]) -> Crash:
+        """Make a crash from the text of a traceback."""
+        fault = is_machine_fault(traceback, folders)
+        return cls(node, explain(traceback, folders), traceback, fault)
 
 
 def _run_node(node: pe.Node, updatehash: bool, taskid: int) -> dict[str, Any]:
@@ -95,7 +99,7 @@ class _CrashKeeper:
     def _report_crash(self, node: pe.Node, result: Mapping[str, Any] | None = None) -> str:
         lines = (result or {}).get("traceback") or format_exception(*sys.exc_info())
         text = lines if isinstance(lines, str) else "".join(lines)
-        self.crashes.append(Crash(node.fullname, explain(text, self.folders), text))
+        self.crashes.append(Crash.of(node.fullname, text, self.folders))
         return ""
 
     def _postrun_check(self) -> None:
@@ -417,4 +421,4 @@ def _read_crash(path: Path, folders: Sequence[Path]) -> Crash:
         text = f"{path.name} cannot be read: {explain(error, folders)}"
         return Crash(name, text, text)
     text = lines if isinstance(lines, str) else "".join(lines)
-    return Crash(node, explain(text, folders), text)
+    return Crash.of(node, text, folders)

@@ -98,24 +98,35 @@ def explain(error: BaseException | str, folders: Sequence[Path] = ()) -> str:
             f"a file is nested too deeply to be read ({message}). What to do: look for a JSON or "
             "YAML file with many brackets in each other."
         )
-    gone = _removed_folder(faults, folders)
+    gone = _removed(faults, folders)
     if gone is not None:
         return (
-            f"{gone}: this folder was removed while the program used it. What to do: run it "
-            "again, finished scans are kept."
+            f"{gone}: this was removed while the program used it. What to do: run it again, "
+            "finished scans are kept."
         )
     if faults and _is_system_error(error, message):
         return _explain_system(faults[-1])
     return message
 
 
-def is_machine_fault(text: str) -> bool:
-    """Tell whether the text of a traceback blames the machine: memory, disk or a lost process."""
+def is_machine_fault(text: str, folders: Sequence[Path] = ()) -> bool:
+    """Tell whether the text of a traceback blames the machine: memory, disk or a lost process.
+
+    Parameters
+    ----------
+    text
+        The traceback.
+    folders
+        Folders that the program was writing to; a file that is missing there was removed.
+    """
     if MEMORY_HINT in text or _MEMORY_WORDS.search(text) or _FULL_WORDS.search(text):
         return True
     # A file that is not there or may not be read can be one of the input.
     of_input = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR}
-    return any(fault.number not in of_input for fault in _system_faults(text, text))
+    faults = _system_faults(text, text)
+    if _removed(faults, folders) is not None:
+        return True
+    return any(fault.number not in of_input for fault in faults)
 
 
 def _system_faults(error: BaseException | str, text: str) -> list[_SystemFault]:
@@ -227,14 +238,17 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.0f}" if size >= 1e7 or size == 0 else f"{size / 1e6:.1f}"
 
 
-def _removed_folder(faults: Sequence[_SystemFault], folders: Sequence[Path]) -> Path | None:
-    """Return the folder of the program that has gone, if a missing file lay in it."""
+def _removed(faults: Sequence[_SystemFault], folders: Sequence[Path]) -> Path | None:
+    """Return the folder of the program, or the file in one, that has gone."""
     for fault in faults:
         if fault.number != errno.ENOENT or not fault.path:
             continue
-        for folder in folders:
-            if Path(fault.path).is_relative_to(folder) and not os.path.isdir(folder):  # noqa: PTH112
+        around = [folder for folder in folders if Path(fault.path).is_relative_to(folder)]
+        for folder in sorted(around):
+            if not os.path.isdir(folder):  # noqa: PTH112 - never raises
                 return folder
+        if around:
+            return Path(fault.path)
     return None
 
 

@@ -50,6 +50,7 @@ __all__ = [
     "read_json",
     "read_record",
     "remove_leftovers",
+    "sidecar_path",
     "write_atomically",
     "write_image",
     "write_json",
@@ -263,6 +264,10 @@ class StageRecord:
             # A table may be corrected by hand: whether it is whole is told by reading it.
             if size == 0 or (key != "table" and sizes.get(key, size) != size):
                 return f"{path.name} is not whole ({size} bytes)"
+            sidecar = sidecar_path(path)
+            wanted = sizes.get(f"{key}.json")
+            if wanted is not None and _size_of(sidecar) != wanted:
+                return f"{sidecar.name} is not whole"
         return None
 
     def lesions(self) -> list[Lesion]:
@@ -313,6 +318,18 @@ class StageRecord:
                 hint="run the participant level again for this scan",
             )
         return labels
+
+
+def sidecar_path(image: Path) -> Path:
+    """Return the path of an image's JSON file."""
+    return image.with_name(image.name.partition(".")[0] + ".json")
+
+
+def _size_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def place_and_size(lesion: Lesion) -> list[float]:

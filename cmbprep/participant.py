@@ -48,13 +48,12 @@ def run_participant_level(settings: Settings) -> int:
     by_subject = [list(group) for _, group in groupby(units, key=lambda unit: unit.subject)]
     if settings.plugin_file is not None:
         _check_plugin(settings)
-    if settings.dry_run:
-        show_plan(by_subject, run)
+    sound = show_plan(by_subject, run) if settings.dry_run else True
     # Results of scans that the dataset no longer has must be marked: that is something to do.
     if nothing is not None and not affects_results(units, run):
         raise nothing
     if settings.dry_run:
-        return 0
+        return 0 if sound else 1
     prepare_dataset(
         settings.output_dir,
         raw=settings.bids_dir,
@@ -72,8 +71,7 @@ def run_participant_level(settings: Settings) -> int:
 
 
 _WHAT_IS_LOOKED_FOR = (
-    "scans are looked for in anat/ (T2starw, MEGRE, swi) and swi/; give a --bids-filter-file "
-    "if yours have other entities, and see the page on input in the documentation"
+    "scans are looked for in anat/ and swi/, with the suffixes T2starw, MEGRE, GRE, swi and SWI"
 )
 
 
@@ -98,9 +96,9 @@ def _find_units(settings: Settings) -> tuple[list[Unit], UsageError | None]:
     except NothingFoundError as error:
         units, nothing = list(error.units), error
     if nothing is None and not any(unit.scans for unit in units):
-        nothing = UsageError(
-            _nothing_found(units), path=settings.bids_dir, hint=_WHAT_IS_LOOKED_FOR
-        )
+        refused = [refusal for unit in units for refusal in unit.refused]
+        hint = refused[0].hint if refused else _WHAT_IS_LOOKED_FOR
+        nothing = UsageError(_nothing_found(units), path=settings.bids_dir, hint=hint)
     return units, nothing
 
 

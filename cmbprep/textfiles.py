@@ -264,9 +264,8 @@ def read_object(path: Path, *, repair: bool = True) -> ReadObject:
         safe = False
         notes.append(note)
     if not isinstance(content, dict):
-        raise CmbprepError(
-            "it is not a JSON object", path=path, hint='write it like {"EchoTime": 0.02}'
-        )
+        hint = 'write it like {"EchoTime": 0.02}' if repair else "restore it, or make it again"
+        raise CmbprepError("it is not a JSON object", path=path, hint=hint)
     if count_levels(content) > MAX_DEPTH:
         raise _too_deep(path)
     clean: dict[str, Any] = content

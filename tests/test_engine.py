@@ -369,7 +369,7 @@ def test_a_run_that_breaks_off_is_a_crash_of_the_workflow(
     plugin = engine.read_plugin(None, nprocs=1, mem_gb=None)
     (crash,) = engine.run(workflow, plugin, crash_dir=tmp_path)
     assert crash.node == "wf"
-    assert "is full" in crash.message
+    assert "full" in crash.message and "the disk of" in crash.message
 
 
 def test_a_plugin_that_does_not_exist_is_an_error_not_a_result(run: Any, tmp_path: Path) -> None:

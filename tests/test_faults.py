@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cmbprep.errors import ScanError
-from cmbprep.faults import explain, mount_point
+from cmbprep.faults import explain, is_machine_fault, mount_point
 
 
 def text_of(error: BaseException) -> str:
@@ -32,7 +32,8 @@ def test_a_full_disk_is_named_with_its_mount_point_and_room(tmp_path: Path) -> N
     for given in both(error):
         said = explain(given, [Path("/")])
         assert said.startswith(f"the disk of {tmp_path} (mounted at {mount_point(tmp_path)})")
-        assert f"of {stat.f_blocks * stat.f_frsize / 1e6:.0f})" in said
+        # Here the disk has room again, as after a write that has failed.
+        assert f"ran full ({stat.f_blocks * stat.f_frsize / 1e6:.0f} MB in all)" in said
         assert "free some space and run it again; finished scans are kept" in said
 
 
@@ -127,9 +128,10 @@ def test_other_errors_of_the_system_name_file_and_remedy(number: int, words: str
 def test_a_work_folder_that_was_removed_is_named(tmp_path: Path) -> None:
     gone = tmp_path / "work"
     for given in both(FileNotFoundError(errno.ENOENT, "No such file", str(gone / "n" / "r.pklz"))):
-        assert explain(given, [tmp_path, gone]).startswith(f"{gone}: this folder was removed")
-        # A file that is missing in a folder that is there is just that.
-        assert "removed" not in explain(given, [tmp_path])
+        assert explain(given, [tmp_path, gone]).startswith(f"{gone}: this was removed")
+        # The folder of the program is there, but not its file.
+        assert explain(given, [tmp_path]).startswith(f"{gone}/n/r.pklz: this was removed")
+        assert "removed" not in explain(given, [Path("/elsewhere")])
 
 
 def test_errors_of_our_own_keep_their_words() -> None:
@@ -152,3 +154,16 @@ def test_names_that_are_bytes_or_numbers_are_no_trouble() -> None:
     assert "x.nii" in explain(OSError(errno.EACCES, "Permission denied", b"x.nii"))
     assert explain(OSError(errno.EACCES, "Permission denied", 3)).startswith("permission denied")
     assert explain(OSError("said without a number")) == "OSError: said without a number"
+
+
+def test_a_file_that_was_removed_from_a_folder_of_the_run_is_no_fault_of_the_input(
+    tmp_path: Path,
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    gone = f"FileNotFoundError: [Errno 2] No such file or directory: '{work}/node/result.pklz'"
+    assert is_machine_fault(gone, [work])
+    assert not is_machine_fault(gone, [tmp_path / "elsewhere"])
+    assert explain(gone, [work]).startswith(f"{work}/node/result.pklz: this was removed while")
+    work.rmdir()
+    assert explain(gone, [work]).startswith(f"{work}: this was removed while")

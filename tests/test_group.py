@@ -20,6 +20,7 @@ from cmbprep.group import run_group
 from cmbprep.group.frequency import write_frequency_maps
 from cmbprep.group.participants import Participants
 from cmbprep.group.protocols import find_outliers, group_by_protocol, wilson_interval
+from cmbprep.group.rows import make_rows
 from cmbprep.group.tables import LesionTable, ScanTable
 from cmbprep.lesions import ZONES, Lesion
 from cmbprep.reports.results import collect_results
@@ -631,3 +632,26 @@ def test_a_dry_run_writes_nothing(tree: Tree, capsys: pytest.CaptureFixture[str]
     assert main([str(root / "bids"), str(root), "group", "--dry-run"]) == 0
     assert "1 scans" in capsys.readouterr().out
     assert sorted(root.rglob("*")) == before
+
+
+def test_options_without_effect_are_named(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    tree.add("sub-1_T2starw")
+    root = tree.finish()
+    words = [str(root / "bids"), str(root), "group"]
+    assert main([*words, "--participant-label", "1", "--threshold", "0.5"]) == 0
+    told = capsys.readouterr().err
+    assert "--participant-label has no effect" in told and "--threshold has no effect" in told
+    assert main(words) == 0
+    assert "no effect" not in capsys.readouterr().err
+
+
+def test_a_scan_that_is_refused_now_has_one_row(tree: Tree) -> None:
+    tree.add("sub-1_T2starw")
+    root = tree.finish()
+    path = root / "logs" / "sub-1_inputs.json"
+    record = json.loads(path.read_text())
+    record["scans"], record["withdrawn"] = [], [{"name": "sub-1_T2starw", "reason": "refused now"}]
+    record["refused"] = [{"path": "sub-1/anat/sub-1_T2starw.nii.gz", "reason": "r", "hint": "h"}]
+    path.write_text(json.dumps(record))
+    rows = make_rows(collect_results(root))
+    assert [(row.name, row.status) for row in rows] == [("sub-1_T2starw", "withdrawn")]

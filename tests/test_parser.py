@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cmbprep.cli.main import main
-from cmbprep.cli.parser import parse_settings
+from cmbprep.cli.parser import build_parser, parse_settings
 from cmbprep.errors import UsageError
 
 
@@ -179,3 +179,11 @@ def test_help_and_errors_load_no_heavy_library() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stderr.strip().splitlines()[-1] == "[]"
     assert "--participant_label" in run.stdout
+
+
+@pytest.mark.parametrize("words", [["", "OUT", "participant"], ["BIDS", " ", "participant"]])
+def test_an_empty_path_is_none(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        build_parser().parse_args(words)
+    assert caught.value.code == 2
+    assert "the path is empty" in capsys.readouterr().err

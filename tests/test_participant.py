@@ -73,8 +73,7 @@ class Work:
         return lost
 
     def crash(self, node: str, message: str) -> Crash:
-        kind = "MemoryError" if self.transient else "ValueError"
-        return Crash(node, message, f"Traceback:\n{kind}: {message}")
+        return Crash(node, message, f"Traceback: {message}", self.transient)
 
 
 @pytest.fixture
@@ -222,7 +221,7 @@ def test_a_dry_run_gives_the_verdicts_of_the_run(
 ) -> None:
     (bids / "sub-01/anat/sub-01_T2starw.nii.gz").write_bytes(b"")
     (bids / "sub-02/anat/sub-02_T2starw.json").write_text('{"EchoTime": 20}')
-    assert start(dry_run=True) == 0
+    assert start(dry_run=True) == 1
     assert not out.exists()
     plan = capsys.readouterr().out
     assert "fail sub-01_T2starw" in plan

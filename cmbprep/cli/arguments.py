@@ -155,6 +155,8 @@ def _explain_unknown(message: str, options: Sequence[str]) -> str | None:
     if not message.startswith("unrecognized arguments: "):
         return None
     unknown = message.partition(": ")[2].split()
+    if any(argument in options for argument in unknown):
+        return "what follows -- is no option; write options before it"
     for argument in unknown:
         if not argument.startswith("-"):
             continue
@@ -172,5 +174,5 @@ def _explain_unknown(message: str, options: Sequence[str]) -> str | None:
 def _nearest(text: str, known: Sequence[str]) -> str | None:
     key: Callable[[str], Any] = str.lower
     lower = {key(name): name for name in known}
-    close = difflib.get_close_matches(text.lower(), list(lower), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(text.lower(), list(lower), n=1, cutoff=0.75)
     return lower[close[0]] if close else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,10 @@ def _run_group_level(settings: Settings) -> int:
     from cmbprep.journal import open_terminal
 
     open_terminal(verbosity=settings.verbosity)
+    for option in settings.without_effect:
+        logging.getLogger("cmbprep").warning(
+            "%s has no effect at the group level, which joins all results of OUTPUT_DIR", option
+        )
     if settings.dry_run:
         from cmbprep.reports.results import collect_results
 

@@ -25,9 +25,9 @@ def build_parser() -> argparse.ArgumentParser:
         "2 the arguments or the dataset are wrong, nothing written. Options may be written with "
         "underscores, as --participant_label.",
     )
-    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="raw BIDS dataset")
+    parser.add_argument("bids_dir", type=_path, metavar="BIDS_DIR", help="raw BIDS dataset")
     parser.add_argument(
-        "output_dir", type=Path, metavar="OUTPUT_DIR", help="where the derivatives go"
+        "output_dir", type=_path, metavar="OUTPUT_DIR", help="where the derivatives go"
     )
     parser.add_argument(
         "level",
@@ -42,6 +42,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_method_arguments(parser)
     _add_running_arguments(parser)
     return parser
+
+
+def _path(text: str) -> Path:
+    """Read a path; an empty one, as of a variable that is not set, is none."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty; check that its variable is set")
+    return Path(text)
 
 
 def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +74,7 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--bids-filter-file",
         dest="filter_file",
-        type=Path,
+        type=_path,
         metavar="F",
         help="JSON file with BIDS entities that the scans must have, as for fMRIPrep",
     )
@@ -147,7 +154,7 @@ def _add_running_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-w",
         "--work-dir",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="folder for intermediate files (default: OUTPUT_DIR/.work)",
     )
@@ -156,7 +163,7 @@ def _add_running_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--plugin-file",
-        type=Path,
+        type=_path,
         metavar="F",
         help="JSON or YAML file with a nipype plugin and its arguments, for clusters",
     )

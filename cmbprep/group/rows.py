@@ -71,8 +71,12 @@ def _rows(subjects: Sequence[SubjectResult]) -> Iterator[Row]:
         anatomies = {f"{item.files.names.src}_T1w": item for item in subject.anatomies}
         for scan in subject.scans:
             yield Row(subject=subject.subject, scan=scan, anatomy=_anatomy(scan, anatomies))
+        # A scan with earlier results that is refused now has a row already, with the reason.
+        withdrawn = {scan.name for scan in subject.scans if scan.status == "withdrawn"}
         for refused in subject.refused:
-            yield Row(subject=subject.subject, refused=refused)
+            row = Row(subject=subject.subject, refused=refused)
+            if row.name not in withdrawn:
+                yield row
 
 
 def _anatomy(scan: ScanResult, anatomies: Mapping[str, StageRecord]) -> StageRecord | None:

@@ -27,12 +27,13 @@ from cmbprep.outputs import (
     label_values,
     place_and_size,
     read_record,
+    sidecar_path,
     write_atomically,
     write_json,
 )
 from cmbprep.scans import Scan
 
-__all__ = ["SaveFiles", "SaveStage", "sidecar_path"]
+__all__ = ["SaveFiles", "SaveStage"]
 
 
 class _SaveStageInput(DynamicTraitedSpec, BaseInterfaceInputSpec):
@@ -149,7 +150,11 @@ def _place_figures(files: StageFiles, figures: list[Path], missing: Iterable[str
 
 def _content(files: StageFiles, written: dict[str, Path]) -> dict[str, Any]:
     """Describe what was written, so that a later run can tell whether it is still whole."""
-    content: dict[str, Any] = {"Files": {key: p.stat().st_size for key, p in written.items()}}
+    sizes = {key: path.stat().st_size for key, path in written.items()}
+    for key, path in written.items():
+        if image_sidecar(files, key, ()) is not None:
+            sizes[f"{key}.json"] = sidecar_path(path).stat().st_size
+    content: dict[str, Any] = {"Files": sizes}
     if files.stage == "lesions":
         content["Labels"] = label_values(written["dseg"])
         content["LabelImage"] = file_digest(written["dseg"])
@@ -157,11 +162,6 @@ def _content(files: StageFiles, written: dict[str, Path]) -> dict[str, Any]:
             str(lesion.index): place_and_size(lesion) for lesion in read_lesions(written["table"])
         }
     return content
-
-
-def sidecar_path(image: Path) -> Path:
-    """Give the path of an image's JSON file."""
-    return image.with_name(image.name.partition(".")[0] + ".json")
 
 
 class _SaveFilesInput(DynamicTraitedSpec, BaseInterfaceInputSpec):

@@ -13,8 +13,8 @@ from nipype.pipeline import engine as pe
 
 from cmbprep import __version__
 from cmbprep.interfaces.anatomy import RegisterTemplates
-from cmbprep.interfaces.outputs import SaveFiles, sidecar_path
-from cmbprep.outputs import BLOCK, file_digest, fingerprint, read_json
+from cmbprep.interfaces.outputs import SaveFiles
+from cmbprep.outputs import BLOCK, file_digest, fingerprint, read_json, sidecar_path
 from cmbprep.templates import Template
 
 from .nodes import buffer, step

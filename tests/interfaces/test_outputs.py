@@ -12,7 +12,15 @@ import pytest
 
 from cmbprep.interfaces.outputs import SaveStage
 from cmbprep.lesions import format_lesions
-from cmbprep.outputs import BLOCK, Names, StageFiles, file_digest, write_image
+from cmbprep.outputs import (
+    BLOCK,
+    Names,
+    StageFiles,
+    file_digest,
+    find_records,
+    sidecar_path,
+    write_image,
+)
 from tests.stages import lesion_rows
 
 NAMES = Names(
@@ -95,7 +103,15 @@ def test_the_sidecar_says_what_was_written(tmp_path: Path) -> None:
     stale.write_text("<svg/>")
     files = _save(tmp_path / "out", tmp_path, swi=False, missing_figures=missing)
     block = json.loads(files.sidecar.read_text())[BLOCK]
-    assert block["Files"] == {key: files.path(key).stat().st_size for key in files.keys}
+    sizes = {key: files.path(key).stat().st_size for key in files.keys}
+    for key in files.keys:
+        if key not in ("table", "dseg"):  # these two share the sidecar that closes the stage
+            sizes[f"{key}.json"] = sidecar_path(files.path(key)).stat().st_size
+    assert block["Files"] == sizes
+    assert files.existing("mark")[0] is not None
+    sidecar_path(files.path("mask")).write_text("")
+    (record,) = find_records(files.root, "lesions")
+    assert record.broken_file() == "sub-01_label-CMB_mask.json is not whole"
     assert block["Labels"] == [1, 3]
     assert block["LabelImage"] == file_digest(files.path("dseg"))
     assert block["Lesions"] == {"1": [1.0, 0.0, 0.0, 10.0], "3": [3.0, 0.0, 0.0, 10.0]}
