@@ -155,9 +155,9 @@ _ANATOMY: dict[int, Any] = {}
 
 def _anatomy(image: nib.Nifti1Image) -> Any:
     """Register a T1w image as the program does, once."""
-    from cmbprep.algorithms.masking import refine_brain_mask
-    from cmbprep.algorithms.registration import register_to_template
-    from cmbprep.algorithms.scan_registration import AnatomicalImage
+    from cmbprep.brain.refine import refine_brain_mask
+    from cmbprep.registration.fit import register_to_template
+    from cmbprep.registration.scan import AnatomicalImage
     from cmbprep.templates import load_template
 
     if id(image) not in _ANATOMY:
@@ -171,7 +171,7 @@ def _anatomy(image: nib.Nifti1Image) -> Any:
 
 def _corrected(image: nib.Nifti1Image) -> nib.Nifti1Image:
     """Correct the bias; what it refuses goes on as it is, to be refused by what follows."""
-    from cmbprep.algorithms.bias import correct_bias
+    from cmbprep.brain.bias import correct_bias
     from cmbprep.errors import ScanError
 
     try:
@@ -181,9 +181,9 @@ def _corrected(image: nib.Nifti1Image) -> nib.Nifti1Image:
 
 
 def _row(person: TruePerson, case: str, name: str, scan: Any, t1w: Any) -> Row:
-    from cmbprep.algorithms.scan_registration import register_scan
-    from cmbprep.algorithms.transforms import map_points
     from cmbprep.errors import ScanError
+    from cmbprep.registration.scan import register_scan
+    from cmbprep.spatial.transforms import map_points
     from cmbprep.templates import load_template
 
     template = load_template()

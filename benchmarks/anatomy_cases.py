@@ -86,14 +86,13 @@ def simulated_person(seed: int, cache: Path) -> TruePerson:
 
 
 def _simulate(seed: int) -> dict[str, NDArray[Any]]:
-    from cmbprep.simulate import scanner, sources, vessels
-    from cmbprep.simulate.dataset import _t1w_geometry
-    from cmbprep.simulate.geometry import plan_geometry
-    from cmbprep.simulate.head import build_head
-    from cmbprep.simulate.people import draw_people
-    from cmbprep.simulate.protocols import get_protocol
-    from cmbprep.simulate.template_head import load_template_head
-    from cmbprep.simulate.truth import tell_truth
+    from cmbprep.lab.simulate import scanner, sources, vessels
+    from cmbprep.lab.simulate.dataset import _t1w_geometry
+    from cmbprep.lab.simulate.field import plan_geometry
+    from cmbprep.lab.simulate.head import build_head
+    from cmbprep.lab.simulate.heads import load_template_head
+    from cmbprep.lab.simulate.protocols import draw_people, get_protocol
+    from cmbprep.lab.simulate.truth import tell_truth
 
     streams = [np.random.default_rng([seed, 2, 0, k]) for k in range(6)]
     person = draw_people(1, seed, ("demo",), 1)[0]
@@ -146,7 +145,7 @@ def probes(scan: TrueScan, seed: int) -> NDArray[np.int16]:
 
     Centres are voxels; a ball is the voxels whose centres lie within its radius.
     """
-    from cmbprep.zones import MARS
+    from cmbprep.zones.schemes import MARS
 
     rng = np.random.default_rng([seed, 5])
     affine = scan.image.affine
@@ -237,8 +236,8 @@ def smooth_warp(
     amplitude
         Standard deviation of each component, mm.
     """
-    from cmbprep.algorithms.grids import working_grid
-    from cmbprep.algorithms.transforms import DisplacementMap
+    from cmbprep.spatial.grids import working_grid
+    from cmbprep.spatial.transforms import DisplacementMap
 
     grid = working_grid(shape, affine, 5.0)
     rng = np.random.default_rng([seed, 6])

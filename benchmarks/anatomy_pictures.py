@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def _load(path: Path) -> nib.Nifti1Image:
-    from cmbprep.algorithms.bias import correct_bias
+    from cmbprep.brain.bias import correct_bias
 
     image = nib.squeeze_image(nib.load(path))
     image = nib.Nifti1Image(np.asarray(image.dataobj, dtype=np.float32), image.affine)
@@ -52,9 +52,9 @@ def _load(path: Path) -> nib.Nifti1Image:
 
 
 def _subject(folder: Path, dest: Path) -> None:
-    from cmbprep.algorithms.masking import refine_brain_mask
-    from cmbprep.algorithms.registration import register_to_template
-    from cmbprep.algorithms.scan_registration import AnatomicalImage, register_scan
+    from cmbprep.brain.refine import refine_brain_mask
+    from cmbprep.registration.fit import register_to_template
+    from cmbprep.registration.scan import AnatomicalImage, register_scan
     from cmbprep.templates import load_template
 
     template = load_template()
@@ -80,10 +80,10 @@ def draw(path: Path, image: nib.Nifti1Image, brain: nib.Nifti1Image, chain: Any)
     """Draw sections of an image with the borders of the zones."""
     from PIL import Image
 
-    from cmbprep.algorithms.carrying import carry_atlas
-    from cmbprep.algorithms.grids import resample_to_grid, respaced_grid
+    from cmbprep.spatial.grids import resample_to_grid, respaced_grid
+    from cmbprep.spatial.propagate import carry_atlas
     from cmbprep.templates import load_template
-    from cmbprep.zones import MARS
+    from cmbprep.zones.schemes import MARS
 
     image, brain = nib.as_closest_canonical(image), nib.as_closest_canonical(brain)
     grid = respaced_grid(image.shape, image.affine, (PIXEL,) * 3)

@@ -61,8 +61,8 @@ def _rows(arguments: argparse.Namespace) -> Iterator[Row]:
 
 
 def _recoloured_rows(name: str, head: nib.Nifti1Image, own: Any, targets: Any) -> Iterator[Row]:
-    from cmbprep.algorithms.bias import correct_bias
-    from cmbprep.algorithms.transforms import map_points
+    from cmbprep.brain.bias import correct_bias
+    from cmbprep.spatial.transforms import map_points
 
     truth = map_points(targets, (own.to_image,))
     thin = _recoloured(head, own)
@@ -84,7 +84,7 @@ def _recoloured_rows(name: str, head: nib.Nifti1Image, own: Any, targets: Any) -
 
 def _registered(image: nib.Nifti1Image) -> list[Any]:
     """Register to the template without redrawing it, and with."""
-    from cmbprep.algorithms import registration
+    from cmbprep.registration import fit as registration
 
     redrawn, found = registration.REDRAWN, []
     try:
@@ -106,10 +106,10 @@ def _recoloured(head: nib.Nifti1Image, own: Any) -> nib.Nifti1Image:
 
 
 def _ventricle_contrast(image: nib.Nifti1Image, found: Any) -> float:
-    from cmbprep.algorithms.grids import resample_to_grid, working_grid
-    from cmbprep.algorithms.transforms import apply_transforms
+    from cmbprep.spatial.grids import resample_to_grid, working_grid
+    from cmbprep.spatial.transforms import apply_transforms
     from cmbprep.templates import load_template
-    from cmbprep.zones import VENTRICLE_INDEX
+    from cmbprep.zones.schemes import VENTRICLE_INDEX
 
     path = load_template().atlas("mars")
     assert path is not None

@@ -57,7 +57,7 @@ def _paths(dataset: Path, suffix: str) -> dict[str, Path]:
 
 
 def _image(path: Path) -> nib.Nifti1Image:
-    from cmbprep.algorithms.bias import correct_bias
+    from cmbprep.brain.bias import correct_bias
 
     image = nib.squeeze_image(nib.load(path))
     data = np.asarray(image.dataobj, dtype=np.float32)
@@ -73,8 +73,8 @@ def _template() -> tuple[Any, Any]:
 
 def _rigid_rows(arguments: argparse.Namespace) -> Iterator[Row]:
     """Scan to T1w of the same person, headers and grids disturbed."""
-    from cmbprep.algorithms.masking import refine_brain_mask
-    from cmbprep.algorithms.registration import register_rigid, register_to_template
+    from cmbprep.brain.refine import refine_brain_mask
+    from cmbprep.registration.fit import register_rigid, register_to_template
 
     scans, heads = _paths(arguments.real, "T2starw"), _paths(arguments.real, "T1w")
     for name in sorted(set(scans) & set(heads)):
@@ -116,9 +116,9 @@ def _disturbed(scan: nib.Nifti1Image, points: Any) -> Iterator[tuple[str, nib.Ni
 
 def _warp_rows(arguments: argparse.Namespace) -> Iterator[Row]:
     """A head and its warped twin, both registered to the template."""
-    from cmbprep.algorithms.grids import Grid
-    from cmbprep.algorithms.registration import register_to_template
-    from cmbprep.algorithms.transforms import LinearMap, apply_transforms, map_points
+    from cmbprep.registration.fit import register_to_template
+    from cmbprep.spatial.grids import Grid
+    from cmbprep.spatial.transforms import LinearMap, apply_transforms, map_points
 
     reference, mask = _template()
     inside = np.argwhere(np.asarray(mask.dataobj) > 0)[::997]

@@ -42,11 +42,11 @@ def zones(arguments: argparse.Namespace) -> str:
 
 
 def _person_rows(person: TruePerson) -> Iterator[Row]:
-    from cmbprep.algorithms.bias import correct_bias
-    from cmbprep.algorithms.masking import refine_brain_mask
-    from cmbprep.algorithms.registration import register_to_template
-    from cmbprep.algorithms.scan_registration import AnatomicalImage, register_scan
-    from cmbprep.algorithms.transforms import map_points
+    from cmbprep.brain.bias import correct_bias
+    from cmbprep.brain.refine import refine_brain_mask
+    from cmbprep.registration.fit import register_to_template
+    from cmbprep.registration.scan import AnatomicalImage, register_scan
+    from cmbprep.spatial.transforms import map_points
     from cmbprep.templates import load_template
 
     template = load_template()
@@ -105,11 +105,11 @@ def _numbers(error: Any) -> str:
 
 def _compared(scan: TrueScan, labels: Any, placed: Any, chain: Any) -> Iterator[Row]:
     """Compare each label's place with its true one."""
-    from cmbprep.algorithms.carrying import carry_atlas
-    from cmbprep.algorithms.grids import Grid
-    from cmbprep.algorithms.zones import assign_zones
+    from cmbprep.spatial.grids import Grid
+    from cmbprep.spatial.propagate import carry_atlas
     from cmbprep.templates import load_template
-    from cmbprep.zones import MARS
+    from cmbprep.zones.assign import assign_zones
+    from cmbprep.zones.schemes import MARS
 
     affine = scan.image.affine
     grid = Grid(labels.shape, affine)

@@ -13,7 +13,7 @@ import csv
 import os
 from pathlib import Path
 
-from cmbprep.outputs import find_records
+from cmbprep.outputs.stages import find_records
 
 COLUMNS = ("name", "image", "mask", "role", "power", "thickness", "weight", "exclude")
 

@@ -19,8 +19,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from cmbprep.algorithms.brain_extraction import extract_brain
-from cmbprep.brain_model import load_brain_model
+from cmbprep.brain.network import extract_brain, load_brain_model
 from cmbprep.errors import ScanError
 
 #: Thickness of the slabs, mm, and where they lie between the brain's lowest and highest slice.
@@ -140,7 +139,7 @@ def misheadered(image, truth):
 
 def draw(image, truth, mask):
     """Five sections, 1 mm a pixel, with the reference's outline in blue and ours in orange."""
-    from cmbprep.algorithms.grids import Grid, resample_to_grid
+    from cmbprep.spatial.grids import Grid, resample_to_grid
 
     canonical = [
         nib.as_closest_canonical(nib.Nifti1Image(np.asarray(each, np.float32), image.affine))

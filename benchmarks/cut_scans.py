@@ -22,8 +22,8 @@ from detection import open_detector
 from nibabel.affines import voxel_sizes
 
 from cmbprep.detectors.base import DetectorInput
-from cmbprep.training.generation import FAMILIES, Task, training_scans
-from cmbprep.training.scans import TrainingScan
+from cmbprep.lab.training.generation import FAMILIES, Task, training_scans
+from cmbprep.lab.training.scans import TrainingScan
 
 SLAB_MM = 30.0
 NEAR_MM = 2.0

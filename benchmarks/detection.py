@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from cmbprep.evaluate.lesionset import Mark
-    from cmbprep.evaluate.scoring import ScanResult
+    from cmbprep.lab.evaluate.matching import Mark
+    from cmbprep.lab.evaluate.scoring import ScanResult
 
 RATES = (0.5, 1.0, 2.0, 4.0, 8.0)
 SIZES_MM = ((2.0, 3.0), (3.0, 4.0), (4.0, 6.0), (6.0, 12.0))
@@ -232,9 +232,8 @@ def score(truth: tuple, found: tuple, *, scan: str) -> ScanResult:
     Bleeds that cannot be seen, or whose void is smaller than 2 mm, are neither missed nor, if
     something is found there, a false positive.
     """
-    from cmbprep.evaluate.lesionset import LesionSet, Mark
-    from cmbprep.evaluate.matching import Rule
-    from cmbprep.evaluate.scoring import score_scan
+    from cmbprep.lab.evaluate.matching import LesionSet, Mark, Rule
+    from cmbprep.lab.evaluate.scoring import score_scan
 
     bleeds = tuple(
         Mark(
@@ -275,8 +274,12 @@ def mistaken(result: ScanResult) -> list[tuple[Mark, float]]:
 
 def _print_curve(name: str, results: Sequence[ScanResult]) -> None:
     """Print the sensitivities with intervals: matched again at every threshold."""
-    from cmbprep.evaluate.curves import pool_steps, sensitivity_at
-    from cmbprep.evaluate.intervals import percentile_interval, subject_weights
+    from cmbprep.lab.evaluate.statistics import (
+        percentile_interval,
+        pool_steps,
+        sensitivity_at,
+        subject_weights,
+    )
 
     curve = pool_steps([result.steps for result in results if result.steps is not None])
     lesions = np.array([result.truth_count for result in results], float)

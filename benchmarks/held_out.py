@@ -151,7 +151,7 @@ def make_table(folder: Path, names: list[str]) -> str:
 
 def evaluate(results: Path, truth: Path, figures: Path) -> dict[str, Any]:
     """Give the figures of ``cmbprep-tools evaluate``."""
-    from cmbprep.cli.tools import main as tools
+    from cmbprep.lab.cli import main as tools
 
     words = ["evaluate", str(results), str(truth), "--min-diameter", str(MIN_DIAMETER_MM)]
     if tools([*words, "--json", str(figures)]):
@@ -209,8 +209,8 @@ def _table(groups: dict[str, dict[str, Any]], names: tuple[str, ...] = tuple(SHO
 
 def detect_all(arguments: argparse.Namespace) -> None:
     """Run a detector on all scans of a folder; write its tables and those of the truth."""
-    from cmbprep.simulate.protocols import get_protocol
-    from cmbprep.training.scans import detector_inputs
+    from cmbprep.lab.simulate.protocols import get_protocol
+    from cmbprep.lab.training.scans import detector_inputs
 
     detector = open_detector(arguments.detector, arguments.model, arguments.threshold)
     name = arguments.name or arguments.detector

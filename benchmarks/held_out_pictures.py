@@ -22,12 +22,11 @@ from detection_pictures import Shown, draw
 from held_out import MIN_DIAMETER_MM, PROTOCOLS, scan_label
 
 from cmbprep.detectors.base import DetectorInput
-from cmbprep.evaluate.collect import Request, collect
-from cmbprep.evaluate.lesionset import Mark
-from cmbprep.evaluate.matching import Rule
-from cmbprep.evaluate.reading import read_marks
-from cmbprep.simulate.protocols import get_protocol
-from cmbprep.training.scans import detector_inputs
+from cmbprep.lab.evaluate.collect import Request, collect
+from cmbprep.lab.evaluate.matching import Mark, Rule
+from cmbprep.lab.evaluate.reading import read_marks
+from cmbprep.lab.simulate.protocols import get_protocol
+from cmbprep.lab.training.scans import detector_inputs
 
 
 def main() -> int:

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cmbprep.algorithms.candidates import relative_intensity, voxel_spacing
-from cmbprep.simulate.implant import Implanted, draw_deposits, implant, plausible_places
+from cmbprep.detectors.candidates import relative_intensity, voxel_spacing
+from cmbprep.lab.simulate.implant import Implanted, draw_deposits, implant, plausible_places
 
 REPORT_SEEDS = range(9000, 9006)
 #: Bleeds implanted into one scan, as far as there is room.

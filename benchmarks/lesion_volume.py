@@ -4,7 +4,7 @@
 
 People are those that detectors are fitted to (seeds of the role ``train``), so that what is set by
 these figures has seen nothing of the test. Prints the ratio of volumes by thickness of the slices,
-magnitude and processed SWI apart, and by how much the gain of :mod:`cmbprep.algorithms.void_size`
+magnitude and processed SWI apart, and by how much the gain of :mod:`cmbprep.detectors.segmentation`
 would have to change so that the ratio does not depend on the thickness.
 """
 
@@ -64,7 +64,7 @@ def pairs(number: int) -> Iterator[tuple[float, float, float, float]]:
     One for each bleed of one person.
     """
     from cmbprep.detectors.learned import LearnedDetector
-    from cmbprep.training.generation import FAMILIES, Task, training_scans
+    from cmbprep.lab.training.generation import FAMILIES, Task, training_scans
 
     detector = LearnedDetector()
     rng = np.random.default_rng([FAMILIES["train"][0], number])

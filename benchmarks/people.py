@@ -30,12 +30,12 @@ def scan_person(seed: int, names: Sequence[str]) -> Iterator[dict[str, NDArray[A
     """
     from scipy import ndimage
 
-    from cmbprep.simulate import scanner, sources, vessels
-    from cmbprep.simulate.geometry import plan_geometry
-    from cmbprep.simulate.head import build_head
-    from cmbprep.simulate.protocols import get_protocol
-    from cmbprep.simulate.template_head import load_template_head
-    from cmbprep.simulate.truth import tell_truth
+    from cmbprep.lab.simulate import scanner, sources, vessels
+    from cmbprep.lab.simulate.field import plan_geometry
+    from cmbprep.lab.simulate.head import build_head
+    from cmbprep.lab.simulate.heads import load_template_head
+    from cmbprep.lab.simulate.protocols import get_protocol
+    from cmbprep.lab.simulate.truth import tell_truth
 
     streams = [np.random.default_rng([seed, 2, 0, k]) for k in range(4)]
     head = build_head(load_template_head(), streams[0], age=AGE, atrophy=0.35, lesion_load=0.3)

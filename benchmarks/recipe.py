@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmbprep.settings import available_cpus
+from cmbprep.config import available_cpus
 
 PROTOCOLS = ("clinical-2d-1.5t", "clinical-2d-3t", "ukb-swi")
 SEED = 9300
@@ -30,7 +30,7 @@ MIN_DIAMETER_MM = 2
 MATCH_MM = 5
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "validation" / "recipe-table.md"
 
-PROGRAMS = {"cmbprep": "cmbprep", "cmbprep-tools": "cmbprep.cli.tools"}
+PROGRAMS = {"cmbprep": "cmbprep", "cmbprep-tools": "cmbprep.lab.cli"}
 SOME_FAILED = 1
 
 FIGURES = {

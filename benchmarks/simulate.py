@@ -17,12 +17,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from cmbprep.simulate import scanner, sources, vessels
-from cmbprep.simulate.geometry import plan_geometry
-from cmbprep.simulate.head import build_head
-from cmbprep.simulate.protocols import Protocol, get_protocol
-from cmbprep.simulate.template_head import load_template_head
-from cmbprep.simulate.truth import tell_truth
+from cmbprep.lab.simulate import scanner, sources, vessels
+from cmbprep.lab.simulate.field import plan_geometry
+from cmbprep.lab.simulate.head import build_head
+from cmbprep.lab.simulate.heads import load_template_head
+from cmbprep.lab.simulate.protocols import Protocol, get_protocol
+from cmbprep.lab.simulate.truth import tell_truth
 
 LARGE = Protocol(
     name="benchmark",

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cmbprep.simulate import scanner, sources, vessels
-from cmbprep.simulate.geometry import Geometry, plan_geometry
-from cmbprep.simulate.head import Head, build_head
-from cmbprep.simulate.protocols import Protocol, get_protocol
-from cmbprep.simulate.swi import high_pass_phase, swi
-from cmbprep.simulate.template_head import load_template_head
-from cmbprep.simulate.truth import tell_truth
+from cmbprep.lab.simulate import scanner, sources, vessels
+from cmbprep.lab.simulate.field import Geometry, plan_geometry
+from cmbprep.lab.simulate.head import Head, build_head
+from cmbprep.lab.simulate.heads import load_template_head
+from cmbprep.lab.simulate.protocols import Protocol, get_protocol
+from cmbprep.lab.simulate.scanner import high_pass_phase, swi
+from cmbprep.lab.simulate.truth import tell_truth
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -13,13 +13,14 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.simulate.geometry import Geometry
-from cmbprep.simulate.head import Deformation, Head
-from cmbprep.simulate.protocols import Protocol
-from cmbprep.simulate.scanner import Effect, acquire
-from cmbprep.simulate.sources import Source, draw_microbleed
-from cmbprep.simulate.tissue import TISSUES
-from cmbprep.simulate.voids import is_visible, outline_void
+from cmbprep.lab.simulate.deformation import Deformation
+from cmbprep.lab.simulate.field import Geometry
+from cmbprep.lab.simulate.head import Head
+from cmbprep.lab.simulate.protocols import Protocol
+from cmbprep.lab.simulate.scanner import Effect, acquire
+from cmbprep.lab.simulate.sources import Source, draw_microbleed
+from cmbprep.lab.simulate.tissue import TISSUES
+from cmbprep.lab.simulate.voids import is_visible, outline_void
 
 NUMBER = 80
 LOSSES = (0.2, 0.3, 0.4, 0.5, 0.6)

@@ -29,7 +29,7 @@ IMAGES = ("anat/{0}_T1w", "anat/{0}_T2starw", "anat/{0}_FLAIR", "func/{0}_task-r
 FIND = """
 import resource, sys
 from pathlib import Path
-from cmbprep.inputs import find_units
+from cmbprep.bids.units import find_units
 units = find_units(Path(sys.argv[1]), participants=sys.argv[2:] or None)
 print(len(units), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """

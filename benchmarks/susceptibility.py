@@ -6,7 +6,7 @@ found, and what it cost. Everything is simulated; masks are the true ones. Every
 has its phase turned round, as scanners of the other convention give it.
 
 ``--fit`` prints the weights of a logistic regression for
-``cmbprep.algorithms.susceptibility.PER_T`` and ``PER_CHI`` instead; the shipped ones were
+``cmbprep.phase.susceptibility.PER_T`` and ``PER_CHI`` instead; the shipped ones were
 fitted with ``--seeds 9100 9101 9102 9103 9104``, and the figures in the documentation come
 from ``--seeds 9150 9151 9152 9153 9154``. ``--cost`` measures time and memory alone.
 """

@@ -37,9 +37,9 @@ from nipype.pipeline.plugins.base import DistributedPluginBase
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 from nipype.utils.filemanip import loadcrash
 
-from .faults import MEMORY_HINT, explain, is_machine_fault
-from .plugin_file import Plugin, read_plugin
-from .processes import kill_children, raise_if_stopped, signals_blocked, start_worker
+from cmbprep.running.faults import MEMORY_HINT, explain, is_machine_fault
+from cmbprep.running.plugin_file import Plugin, read_plugin
+from cmbprep.running.processes import kill_children, raise_if_stopped, signals_blocked, start_worker
 
 __all__ = ["Crash", "LostWorkerMultiProcPlugin", "Plugin", "configure", "read_plugin", "run"]
 
@@ -55,7 +55,7 @@ class Crash:
     node: str
     """Full name, the workflows before it separated by dots."""
     message: str
-    """What is wrong and what to do, in one line (:func:`cmbprep.faults.explain`)."""
+    """What is wrong and what to do, in one line (:func:`cmbprep.running.faults.explain`)."""
     traceback: str
 
     transient: bool = False

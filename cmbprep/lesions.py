@@ -14,16 +14,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from .errors import CmbprepError
-from .tsv import MISSING, listing, nearest, parse_integer, parse_number, read_tsv
-
-if TYPE_CHECKING:
-    from .zones import Scheme
+from cmbprep.errors import CmbprepError
+from cmbprep.files.tsv import MISSING, listing, nearest, parse_integer, parse_number, read_tsv
 
 __all__ = ["COLUMNS", "MISSING", "Lesion", "format_lesions", "read_lesions"]
 
@@ -140,6 +137,25 @@ _DECIMALS = {
 }
 
 
+class NamedRegion(Protocol):
+    """A region as far as a table of lesions needs to know it."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class RatingScheme(Protocol):
+    """What a table of lesions is checked against (:class:`cmbprep.zones.schemes.Scheme`)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def regions(self) -> Sequence[NamedRegion]: ...
+
+    def zone_of(self, region_name: str) -> str | None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lesion:
     """One microbleed, or a candidate for one: a row of the lesion table.
@@ -230,7 +246,7 @@ def format_lesions(lesions: Iterable[Lesion]) -> str:
 
 
 def read_lesions(
-    path: Path, *, scheme: Scheme | None = None, labels: Collection[int] | None = None
+    path: Path, *, scheme: RatingScheme | None = None, labels: Collection[int] | None = None
 ) -> list[Lesion]:
     """Read a lesion table that :func:`format_lesions` wrote, and check all that can be checked.
 
@@ -287,7 +303,7 @@ def read_lesions(
     return lesions
 
 
-def _check_place(lesion: Lesion, scheme: Scheme | None) -> None:
+def _check_place(lesion: Lesion, scheme: RatingScheme | None) -> None:
     known = [value is not None for value in (lesion.x_mni, lesion.y_mni, lesion.z_mni)]
     if any(known) and not all(known):
         raise ValueError("one of x_mni, y_mni, z_mni is missing")

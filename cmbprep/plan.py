@@ -13,10 +13,11 @@ from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
 
-from .outputs import Names, StageFiles, file_digest, fingerprint, plan_names
-from .scans import Anatomy, Scan, Unit
-from .templates import Template
-from .zones import Scheme, get_scheme
+from cmbprep.bids.model import Anatomy, Scan, Unit
+from cmbprep.outputs.files import file_digest
+from cmbprep.outputs.stages import Names, StageFiles, fingerprint, plan_names
+from cmbprep.templates import Template
+from cmbprep.zones.schemes import Scheme, get_scheme
 
 __all__ = ["AnatomyPlan", "Method", "ScanPlan", "StagePlan", "SubjectPlan", "plan_subject"]
 

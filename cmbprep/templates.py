@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from .errors import ResourceError
+from cmbprep.errors import ResourceError
 
 __all__ = ["PACKAGED_ID", "Template", "load_template"]
 
@@ -53,7 +53,7 @@ class Template:
     tissues
         Tissue (``GM``, ``WM``, ``CSF``) -> probability map in this space, at any resolution.
     parcellation
-        What the atlases are drawn from (:class:`cmbprep.algorithms.parcellation.Parcellation`,
+        What the atlases are drawn from (:class:`cmbprep.zones.parcellation.Parcellation`,
         packed), on the grid of the T1w head; ``None`` where there are no atlases.
 
     Raises

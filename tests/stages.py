@@ -10,15 +10,8 @@ import nibabel as nib
 import numpy as np
 
 from cmbprep.lesions import Lesion, format_lesions
-from cmbprep.outputs import (
-    BLOCK,
-    StageFiles,
-    file_digest,
-    place_and_size,
-    write_image,
-    write_json,
-    write_text,
-)
+from cmbprep.outputs.files import file_digest, write_image, write_json, write_text
+from cmbprep.outputs.stages import BLOCK, StageFiles, place_and_size
 
 __all__ = ["finish", "lesion_rows"]
 

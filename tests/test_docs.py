@@ -82,8 +82,8 @@ def test_every_output_file_is_explained() -> None:
 
 
 def test_names_of_outputs_are_those_that_are_written() -> None:
-    from cmbprep.filenames import parse_name
-    from cmbprep.outputs import MARKS, output_stem
+    from cmbprep.bids.model import parse_name
+    from cmbprep.outputs.stages import MARKS, output_stem
 
     rows = re.findall(r"^\| `(sub-[^`]+)` \| `(sub-[^`]+)` \|$", _read("docs/outputs.md"), re.M)
     parsed = [(parse_name(Path(f"{source}.nii.gz")), stem) for source, stem in rows]
@@ -103,7 +103,7 @@ def test_statuses_are_those_of_the_table_of_scans() -> None:
 
 
 def test_every_key_of_a_network_is_explained() -> None:
-    from cmbprep.detectors.network_contract import KEYS, NetworkContract
+    from cmbprep.detectors.contract import KEYS, NetworkContract
 
     rows = re.findall(
         r"^\| `cmbprep\.(\w+)` \| (\S[^|]*) \|", _read("docs/plugins.md"), re.MULTILINE

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from cmbprep.cli import tools
 from cmbprep.cli.main import main
 from cmbprep.cli.parser import build_parser, parse_settings
+from cmbprep.lab import cli as tools
 from tests.bidsdata import add_image, make_dataset
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -141,7 +141,7 @@ def test_scripts_have_a_test_of_their_own() -> None:
 
 
 def _site_model(path: Path) -> Path:
-    from cmbprep.detectors.last_stage import LastStage, SiteModel
+    from cmbprep.detectors.calibration import LastStage, SiteModel
     from cmbprep.detectors.learned import LearnedDetector
 
     model = SiteModel(LearnedDetector().sha256, LastStage(1.0, 0.0), {})
@@ -283,7 +283,7 @@ def test_json_is_valid(block: Block) -> None:
 
 
 def test_the_plugin_file_of_the_cluster_page_is_accepted(tmp_path: Path) -> None:
-    from cmbprep.plugin_file import read_plugin
+    from cmbprep.running.plugin_file import read_plugin
 
     (block,) = [block for block in _of("json") if block.page.name == "cluster.md"]
     path = tmp_path / "plugin.json"

@@ -11,7 +11,7 @@ import pytest
 
 from cmbprep.errors import CmbprepError
 from cmbprep.lesions import COLUMNS, Lesion, format_lesions, read_lesions
-from cmbprep.zones import BOMBS, MARS
+from cmbprep.zones.schemes import BOMBS, MARS
 
 
 def lesion(**changes: object) -> Lesion:

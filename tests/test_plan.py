@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cmbprep.bids.model import Anatomy, Echo, Scan, Unit
 from cmbprep.plan import Method, StagePlan, SubjectPlan, plan_subject
-from cmbprep.scans import Anatomy, Echo, Scan, Unit
 from cmbprep.templates import load_template
 from tests import stages
 

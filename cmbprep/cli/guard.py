@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cmbprep.errors import CmbprepError
-from cmbprep.faults import explain
-from cmbprep.processes import STOPPED, Stopped, ending_signals, kill_children
+from cmbprep.running.faults import explain
+from cmbprep.running.processes import STOPPED, Stopped, ending_signals, kill_children
 
 __all__ = ["private_caches", "run_guarded"]
 

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cmbprep.settings import Settings
-
-from .guard import private_caches, run_guarded
-from .parser import parse_settings
+from cmbprep.cli.guard import private_caches, run_guarded
+from cmbprep.cli.parser import parse_settings
+from cmbprep.config import Settings
 
 __all__ = ["main"]
 
@@ -33,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with private_caches():
             if settings.level == "group":
                 return _run_group_level(settings)
-            from cmbprep.participant import run_participant_level
+            from cmbprep.participant.level import run_participant_level
 
             return run_participant_level(settings)
 
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_group_level(settings: Settings) -> int:
     from cmbprep.group import run_group
-    from cmbprep.journal import open_terminal
+    from cmbprep.outputs.logs import open_terminal
 
     open_terminal(verbosity=settings.verbosity)
     for option in settings.without_effect:

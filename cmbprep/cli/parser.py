@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmbprep import __version__
-from cmbprep.derivatives import parse_folders
-from cmbprep.settings import DEFAULT_TEMPLATE, SCHEMES, Settings, available_cpus
-
-from .arguments import ArgumentParser, read_labels
+from cmbprep.bids.derivatives import parse_folders
+from cmbprep.cli.arguments import ArgumentParser, read_labels
+from cmbprep.config import DEFAULT_TEMPLATE, SCHEMES, Settings, available_cpus
 
 __all__ = ["build_parser", "parse_settings"]
 

@@ -11,8 +11,14 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from ..errors import UsageError
-from .base import CandidateTable, DetectedLesion, Detection, Detector, DetectorInput
+from cmbprep.detectors.base import (
+    CandidateTable,
+    DetectedLesion,
+    Detection,
+    Detector,
+    DetectorInput,
+)
+from cmbprep.errors import UsageError
 
 __all__ = [
     "DETECTORS",
@@ -54,11 +60,11 @@ def get_detector(name_or_path: str | Path, threshold: float | None = None) -> De
             hint="give --threshold a value such as 0.5, or leave it out",
         )
     if Path(name).suffix.lower() == ".onnx":
-        from .network import NetworkDetector
+        from cmbprep.detectors.network import NetworkDetector
 
         return NetworkDetector(name, threshold=threshold)
     if Path(name).suffix.lower() == ".json":
-        from .learned import LearnedDetector
+        from cmbprep.detectors.learned import LearnedDetector
 
         return LearnedDetector(threshold, site=Path(name))
     if name not in DETECTORS:

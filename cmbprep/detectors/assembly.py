@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..algorithms.segmentation import Region
-from ..algorithms.void_size import ball_diameter, void_volume
-from .base import DetectedLesion, Detection, DetectorInput
+from cmbprep.detectors.base import DetectedLesion, Detection, DetectorInput
+from cmbprep.detectors.segmentation import Region, ball_diameter, void_volume
 
 __all__ = ["assemble", "scan_warnings"]
 

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..lesions import RATINGS, SUSCEPTIBILITIES
+from cmbprep.lesions import RATINGS, SUSCEPTIBILITIES
 
 __all__ = [
     "SEQUENCES",

@@ -7,13 +7,13 @@
 3. A network tells nothing, microbleed and calcification apart. What it says of a bleed is averaged
    with what the classical model says (:func:`blended`), which knows less and errs
    elsewhere; and calibrated to a probability, for the number of bleeds that the scan seems to hold
-   (:mod:`.prevalence`).
-   A site may have fitted this last stage to its own ratings (:mod:`.last_stage`).
+   (:mod:`cmbprep.detectors.calibration`).
+   A site may have fitted this last stage to its own ratings (:mod:`cmbprep.detectors.calibration`).
 4. Each lesion is segmented, and where there is phase its field says whether it is
    paramagnetic (:mod:`cmbprep.detectors.susceptibility`).
 
 The axes are brought into one order first, so that it does not matter how a scan is stored.
-Weights and card are in :mod:`cmbprep.models`; :mod:`cmbprep.training` makes them.
+Weights and card are in :mod:`cmbprep.models`; :mod:`cmbprep.lab.training` makes them.
 """
 
 from __future__ import annotations
@@ -31,18 +31,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ..algorithms.candidate_features import FEATURES
-from ..algorithms.patches import Patches
-from ..algorithms.segmentation import segment_lesions
-from ..errors import UsageError
-from .assembly import assemble, scan_warnings
-from .base import CandidateTable, Detection, DetectorInput
-from .classical import CLASSICAL, ClassicalDetector
-from .familiarity import character, unlike
-from .last_stage import LastStage, read_site_model
-from .prevalence import Prevalence, one_a_place
-from .susceptibility import marked
-from .views import COLUMNS, MEANINGS, ScanViews, view_scan, with_rows
+from cmbprep.detectors.assembly import assemble, scan_warnings
+from cmbprep.detectors.base import CandidateTable, Detection, DetectorInput
+from cmbprep.detectors.calibration import LastStage, Prevalence, one_a_place, read_site_model
+from cmbprep.detectors.classical import CLASSICAL, ClassicalDetector
+from cmbprep.detectors.domain import character, unlike
+from cmbprep.detectors.features import FEATURES
+from cmbprep.detectors.patches import Patches
+from cmbprep.detectors.segmentation import segment_lesions
+from cmbprep.detectors.susceptibility import marked
+from cmbprep.detectors.views import COLUMNS, MEANINGS, ScanViews, view_scan, with_rows
+from cmbprep.errors import UsageError
 
 __all__ = ["CANDIDATES", "MODEL", "LearnedDetector", "blended", "calibrated", "log_odds"]
 

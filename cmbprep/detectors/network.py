@@ -1,8 +1,8 @@
 """A user's own network as a detector.
 
 The scan is brought to what the network was trained on (axes, voxel size, intensities; see
-:mod:`cmbprep.detectors.network_contract`), predicted tile by tile
-(:mod:`cmbprep.algorithms.tiling`), and the probability is brought back to the scan's grid.
+:mod:`cmbprep.detectors.contract`), predicted tile by tile
+(:mod:`cmbprep.detectors.tiling`), and the probability is brought back to the scan's grid.
 Lesions are the connected parts of the map at or above the threshold; a lesion's probability
 is the highest of its voxels.
 """
@@ -18,17 +18,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..algorithms.candidates import voxel_spacing
-from ..algorithms.components import connected_parts
-from ..algorithms.distances import bounding_box
-from ..algorithms.grids import Grid, resample_to_grid, respaced_grid
-from ..algorithms.normalisation import normalise
-from ..algorithms.orientation import nearest_axis_order
-from ..algorithms.segmentation import measure_region
-from ..algorithms.tiling import predict_tiled
-from .assembly import assemble, scan_warnings
-from .base import Detection, DetectorInput
-from .onnx_model import OnnxModel
+from cmbprep.detectors.assembly import assemble, scan_warnings
+from cmbprep.detectors.base import Detection, DetectorInput
+from cmbprep.detectors.candidates import voxel_spacing
+from cmbprep.detectors.normalisation import normalise
+from cmbprep.detectors.onnx_model import OnnxModel
+from cmbprep.detectors.segmentation import measure_region
+from cmbprep.detectors.tiling import predict_tiled
+from cmbprep.spatial.grids import (
+    Grid,
+    bounding_box,
+    connected_parts,
+    resample_to_grid,
+    respaced_grid,
+)
+from cmbprep.spatial.orientation import nearest_axis_order
 
 __all__ = ["NetworkDetector"]
 

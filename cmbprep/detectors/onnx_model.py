@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CmbprepError, ScanError, UsageError
-from .network_contract import NetworkContract, read_contract
+from cmbprep.detectors.contract import NetworkContract, read_contract
+from cmbprep.errors import CmbprepError, ScanError, UsageError
 
 __all__ = ["OnnxModel"]
 

@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..algorithms.dipole import main_field_direction
-from ..algorithms.local_field import LocalField, local_field
-from ..algorithms.susceptibility import (
+from cmbprep.detectors.base import DetectedLesion, DetectorInput
+from cmbprep.phase.dipole import main_field_direction
+from cmbprep.phase.local_field import LocalField, local_field
+from cmbprep.phase.susceptibility import (
     PhaseSign,
     Source,
     classify_susceptibility,
     phase_sign,
     susceptibility_map,
 )
-from .base import DetectedLesion, DetectorInput
 
 __all__ = ["PhaseMaps", "judge", "marked", "phase_maps"]
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..algorithms import candidate_features as features
-from ..algorithms.candidates import Candidates, relative_intensity
-from ..algorithms.orientation import AxisOrder, slices_last
-from ..algorithms.patches import Patches, PatchMaps, cut_patches
-from .base import DetectorInput
-from .classical import measure_candidates
-from .susceptibility import phase_maps
+from cmbprep.detectors import features
+from cmbprep.detectors.base import DetectorInput
+from cmbprep.detectors.candidates import Candidates, relative_intensity
+from cmbprep.detectors.classical import measure_candidates
+from cmbprep.detectors.patches import Patches, PatchMaps, cut_patches
+from cmbprep.detectors.susceptibility import phase_maps
+from cmbprep.spatial.orientation import AxisOrder, slices_last
 
 __all__ = ["COLUMNS", "MEANINGS", "ScanViews", "view_scan", "with_rows"]
 

@@ -5,6 +5,6 @@ One direction: the results of each scan (:mod:`cmbprep.reports.results`) become 
 the masks in template space become a map (:mod:`.frequency`).
 """
 
-from .run import GroupResult, run_group
+from cmbprep.group.run import GroupResult, run_group
 
 __all__ = ["GroupResult", "run_group"]

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from cmbprep.group.participants import Participants
+from cmbprep.group.rows import Row
 from cmbprep.lesions import RATINGS, ZONES
 from cmbprep.reports.tally import SCALES, Tally
 from cmbprep.reports.text import flatten, quality_title
-from cmbprep.zones import BURDEN_SCALES, SCHEMES, Pattern
-
-from .participants import Participants
-from .rows import Row
+from cmbprep.zones.burden import BURDEN_SCALES, Pattern
+from cmbprep.zones.schemes import SCHEMES
 
 __all__ = ["ACQUISITION", "Column", "acquisition", "entity_columns", "identity", "scan_columns"]
 

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.algorithms.grid_match import same_grid
+from cmbprep.bids.nifti_header import BLOCK_SIZE, parse_header
 from cmbprep.errors import CmbprepError
-from cmbprep.nifti_header import BLOCK_SIZE, parse_header
-from cmbprep.outputs import BLOCK, write_image, write_json
+from cmbprep.files.tsv import listing
+from cmbprep.outputs.files import write_image, write_json
+from cmbprep.outputs.stages import BLOCK
 from cmbprep.reports.results import ScanResult
 from cmbprep.reports.tally import Tally
-from cmbprep.tsv import listing
+from cmbprep.spatial.grids import same_grid
 
 if TYPE_CHECKING:
     import nibabel as nib

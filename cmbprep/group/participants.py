@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cmbprep.errors import CmbprepError
-from cmbprep.textfiles import Table, read_table
+from cmbprep.files.text import Table, read_table
 
 __all__ = ["Participants", "missing_participants", "read_participants"]
 

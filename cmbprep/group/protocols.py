@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from .rows import Row
-from .tables import ScanTable
+from cmbprep.group.rows import Row
+from cmbprep.group.tables import ScanTable
 
 __all__ = ["Outlier", "ProtocolGroup", "find_outliers", "group_by_protocol", "wilson_interval"]
 

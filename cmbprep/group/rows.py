@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from cmbprep.outputs import StageRecord
+from cmbprep.outputs.stages import StageRecord
 from cmbprep.reports.results import Refused, ScanResult, SubjectResult, parse_entities
 from cmbprep.reports.tally import Tally
 

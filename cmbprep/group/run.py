@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmbprep.errors import UsageError
-from cmbprep.outputs import write_json, write_text
+from cmbprep.group.frequency import FrequencyMap, write_frequency_maps
+from cmbprep.group.participants import missing_participants, read_participants
+from cmbprep.group.tables import LesionTable, ScanTable
+from cmbprep.outputs.files import write_json, write_text
 from cmbprep.reports.results import collect_results
-
-from .frequency import FrequencyMap, write_frequency_maps
-from .participants import missing_participants, read_participants
-from .tables import LesionTable, ScanTable
 
 __all__ = ["GroupResult", "run_group"]
 
@@ -102,6 +101,6 @@ def run_group(root: Path, *, participants_tsv: Path | None) -> GroupResult:
 def _write_page(
     root: Path, scans: ScanTable, maps: list[FrequencyMap], result: GroupResult
 ) -> None:
-    from cmbprep.reports.group_page import render_group_page
+    from cmbprep.group.page import render_group_page
 
     write_text(result.page, render_group_page(root, scans, maps, result.notes))

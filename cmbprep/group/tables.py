@@ -9,10 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cmbprep.lesions import COLUMNS, Lesion
-from cmbprep.reports.results import SubjectResult
-
-from .columns import (
+from cmbprep.group.columns import (
     ACQUISITION,
     Column,
     acquisition,
@@ -20,8 +17,10 @@ from .columns import (
     identity,
     scan_columns,
 )
-from .participants import Participants
-from .rows import Row, make_rows
+from cmbprep.group.participants import Participants
+from cmbprep.group.rows import Row, make_rows
+from cmbprep.lesions import COLUMNS, Lesion
+from cmbprep.reports.results import SubjectResult
 
 __all__ = ["LesionTable", "ScanTable"]
 

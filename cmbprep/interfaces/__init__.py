@@ -1,1 +1,1 @@
-"""Thin nipype interfaces: files in, a function of ``cmbprep.algorithms``, files out."""
+"""Thin nipype interfaces: files in, a pure function on arrays, files out."""

@@ -14,17 +14,13 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from cmbprep.algorithms.bias import correct_bias
-from cmbprep.algorithms.masking import refine_brain_mask
-from cmbprep.algorithms.registration import (
-    RegistrationQuality,
-    register_to_template,
-)
-from cmbprep.algorithms.scan_registration import AnatomicalImage, doubts, register_scan
-from cmbprep.algorithms.transforms import PointMap, write_transform
-from cmbprep.outputs import write_image
-
-from .files import hand_on, load_image
+from cmbprep.brain.bias import correct_bias
+from cmbprep.brain.refine import refine_brain_mask
+from cmbprep.interfaces.files import hand_on, load_image
+from cmbprep.outputs.files import write_image
+from cmbprep.registration.fit import RegistrationQuality, register_to_template
+from cmbprep.registration.scan import AnatomicalImage, doubts, register_scan
+from cmbprep.spatial.transforms import PointMap, write_transform
 
 __all__ = [
     "CorrectBias",
@@ -112,7 +108,7 @@ class RegisterToReference(SimpleInterface):
         mask_path = write_image(cwd / "brain_mask.nii.gz", mask, flush=False)
         self._results["brain_mask"] = str(mask_path)
         # A file is named for the image that it brings over; its map of points goes the
-        # other way (see cmbprep.algorithms.transforms).
+        # other way (see cmbprep.spatial.transforms).
         self._results["to_reference"] = _save(found.to_image, cwd / "to_reference.nii.gz")
         self._results["from_reference"] = _save(found.to_template, cwd / "from_reference.nii.gz")
         failed = found.quality.verdict == "failed"

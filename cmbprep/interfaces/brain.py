@@ -14,13 +14,11 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from cmbprep.algorithms.brain_extraction import BrainExtraction, extract_brain
-from cmbprep.algorithms.mask_choice import choose_brain_mask
-from cmbprep.brain_model import load_brain_model
+from cmbprep.brain.mask_selection import choose_brain_mask
+from cmbprep.brain.network import BrainExtraction, extract_brain, load_brain_model
 from cmbprep.errors import ScanError
-from cmbprep.outputs import write_image
-
-from .files import load_image
+from cmbprep.interfaces.files import load_image
+from cmbprep.outputs.files import write_image
 
 __all__ = ["ChooseMask", "FindBrain"]
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.errors import ScanError
-from cmbprep.images import (
+from cmbprep.bids.images import (
     CheckedImage,
     phase_not_used,
     phase_warnings,
@@ -19,6 +18,7 @@ from cmbprep.images import (
     read_scan_image,
     require_phase_grid,
 )
+from cmbprep.errors import ScanError
 
 __all__ = ["Echoes", "read_echoes"]
 

@@ -19,17 +19,21 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from cmbprep.algorithms.grids import Grid, working_grid
-from cmbprep.algorithms.itk import image_grid
-from cmbprep.algorithms.transforms import PointMap, apply_transforms, read_transform
+from cmbprep.interfaces.files import load_image, voxels
 from cmbprep.lesions import Lesion, read_lesions
-from cmbprep.outputs import write_text
-from cmbprep.reports.figures import bias_figure, mask_figure, registration_figure, zones_figure
-from cmbprep.reports.guarded import draw_all, once
-from cmbprep.reports.lesion_figures import lesion_figure, overview_figure
-from cmbprep.zones import get_scheme
-
-from .files import load_image, voxels
+from cmbprep.outputs.files import write_text
+from cmbprep.reports.figures.guarded import draw_all, once
+from cmbprep.reports.figures.images import (
+    bias_figure,
+    mask_figure,
+    registration_figure,
+    zones_figure,
+)
+from cmbprep.reports.figures.lesions import lesion_figure, overview_figure
+from cmbprep.spatial.ants import image_grid
+from cmbprep.spatial.grids import Grid, working_grid
+from cmbprep.spatial.transforms import PointMap, apply_transforms, read_transform
+from cmbprep.zones.schemes import get_scheme
 
 __all__ = ["DrawFigures", "DrawImage", "DrawLesions", "DrawRegistration"]
 

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.outputs import write_atomically, write_image
+from cmbprep.outputs.files import write_atomically, write_image
 
 __all__ = ["hand_on", "image_like", "load_image", "save_like", "voxels"]
 

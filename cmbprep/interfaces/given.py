@@ -11,17 +11,15 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, Trai
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cmbprep.algorithms.grids import Grid, same_grid, working_grid
-from cmbprep.algorithms.itk import image_grid
-from cmbprep.algorithms.sampling import sample_transform
-from cmbprep.algorithms.transforms import apply_transforms, write_transform
+from cmbprep.bids.images import check_image, open_image, read_scan_image
 from cmbprep.errors import ScanError
-from cmbprep.images import check_image, open_image, read_scan_image
-from cmbprep.outputs import write_image
-from cmbprep.reports.figures import mask_figure
-
-from .figures import DrawFigures
-from .files import load_image, save_like, voxels
+from cmbprep.interfaces.figures import DrawFigures
+from cmbprep.interfaces.files import load_image, save_like, voxels
+from cmbprep.outputs.files import write_image
+from cmbprep.reports.figures.images import mask_figure
+from cmbprep.spatial.ants import image_grid, sample_transform
+from cmbprep.spatial.grids import Grid, same_grid, working_grid
+from cmbprep.spatial.transforms import apply_transforms, write_transform
 
 __all__ = ["DrawMask", "ReadGivenMask", "ReadGivenT1w", "ReadGivenTransforms", "load_given"]
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, TraitedSpec, traits
 
-from cmbprep.algorithms.quality import image_quality
-from cmbprep.images import combine_echoes, read_scan_image, require_echo_grid
-
-from .files import hand_on, image_like, load_image, voxels
+from cmbprep.bids.images import combine_echoes, read_scan_image, require_echo_grid
+from cmbprep.brain.quality import image_quality
+from cmbprep.interfaces.files import hand_on, image_like, load_image, voxels
 
 __all__ = ["MeasureImage", "ReadMagnitude", "ReadT1w"]
 
@@ -84,7 +83,7 @@ class _MeasureImageInput(BaseInterfaceInputSpec):
 
 
 class _MeasureImageOutput(TraitedSpec):
-    quality = traits.Dict(desc="see cmbprep.algorithms.quality.image_quality")
+    quality = traits.Dict(desc="see cmbprep.brain.quality.image_quality")
     warnings = traits.List(traits.Str(), usedefault=True)
 
 

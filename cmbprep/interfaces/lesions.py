@@ -16,22 +16,21 @@ from nipype.interfaces.base import (
 )
 from numpy.typing import NDArray
 
-from cmbprep.algorithms.carrying import carry_atlas, carry_lesions
-from cmbprep.algorithms.itk import image_grid
-from cmbprep.algorithms.registration import VERDICTS
-from cmbprep.algorithms.scan_registration import EXPECTED_ERROR_MM, error_class
-from cmbprep.algorithms.swi import FILTER_SIZE, MASK_POWER, slice_axis, swi
-from cmbprep.algorithms.transforms import PointMap, map_points, read_transform
-from cmbprep.algorithms.zones import ZoneAssignment, assign_zones
 from cmbprep.detectors import CandidateTable, Detection, DetectorInput, get_detector
 from cmbprep.detectors.susceptibility import PhaseMaps, phase_maps
 from cmbprep.errors import ScanError
+from cmbprep.interfaces.echoes import read_echoes
+from cmbprep.interfaces.files import load_image, save_like, voxels
 from cmbprep.lesions import Lesion, format_lesions
-from cmbprep.outputs import write_text
-from cmbprep.zones import get_scheme
-
-from .echoes import read_echoes
-from .files import load_image, save_like, voxels
+from cmbprep.outputs.files import write_text
+from cmbprep.phase.swi import FILTER_SIZE, MASK_POWER, slice_axis, swi
+from cmbprep.registration.fit import VERDICTS
+from cmbprep.registration.scan import EXPECTED_ERROR_MM, error_class
+from cmbprep.spatial.ants import image_grid
+from cmbprep.spatial.propagate import carry_atlas, carry_lesions
+from cmbprep.spatial.transforms import PointMap, map_points, read_transform
+from cmbprep.zones.assign import ZoneAssignment, assign_zones
+from cmbprep.zones.schemes import get_scheme
 
 __all__ = ["DetectLesions", "PlaceLesions"]
 
@@ -182,7 +181,7 @@ class _PlaceInput(BaseInterfaceInputSpec):
     template = traits.Str(mandatory=True, desc="image on the output template's grid")
     scheme = traits.Str(mandatory=True)
     # A file is named for the image that it brings over; the points go the other way, so
-    # these two lists hold files of opposite names (see cmbprep.algorithms.transforms).
+    # these two lists hold files of opposite names (see cmbprep.spatial.transforms).
     scan_to_reference = traits.List(
         traits.Str(), mandatory=True, desc="maps of points, in the order of use"
     )

@@ -17,21 +17,19 @@ from nipype.interfaces.base import (
 )
 from nipype.interfaces.io import add_traits
 
+from cmbprep.bids.model import Scan
 from cmbprep.errors import CmbprepError
 from cmbprep.lesions import read_lesions
-from cmbprep.metadata import closing_sidecar, image_sidecar
-from cmbprep.outputs import (
+from cmbprep.outputs.files import file_digest, write_atomically, write_json
+from cmbprep.outputs.sidecars import closing_sidecar, image_sidecar
+from cmbprep.outputs.stages import (
     Names,
     StageFiles,
-    file_digest,
     label_values,
     place_and_size,
     read_record,
     sidecar_path,
-    write_atomically,
-    write_json,
 )
-from cmbprep.scans import Scan
 
 __all__ = ["SaveFiles", "SaveStage"]
 
@@ -39,11 +37,11 @@ __all__ = ["SaveFiles", "SaveStage"]
 class _SaveStageInput(DynamicTraitedSpec, BaseInterfaceInputSpec):
     root = traits.Str(mandatory=True, desc="the output dataset")
     stage = traits.Str(mandatory=True)
-    names = traits.Dict(mandatory=True, desc="fields of cmbprep.outputs.Names")
+    names = traits.Dict(mandatory=True, desc="fields of cmbprep.outputs.stages.Names")
     fingerprint = traits.Str(mandatory=True)
     sources = traits.List(traits.Str(), mandatory=True, desc="BIDS URIs")
     parameters = traits.Dict(mandatory=True)
-    scan = traits.Any(desc="cmbprep.scans.Scan, for stages of a scan")
+    scan = traits.Any(desc="cmbprep.bids.model.Scan, for stages of a scan")
     quality = traits.Dict(desc="figures of merit")
     warnings = traits.List(traits.Str())
     figures = traits.List(traits.Str(), desc="SVG files for the report")

@@ -16,18 +16,16 @@ from nipype.interfaces.base import (
 )
 from numpy.typing import NDArray
 
-from cmbprep.algorithms.distances import bounding_box
-from cmbprep.algorithms.grids import Grid, boxed_grid, respaced_grid
-from cmbprep.algorithms.itk import image_grid
-from cmbprep.algorithms.parcellation import Parcellation, draw_atlas
-from cmbprep.algorithms.person_zones import person_zones
-from cmbprep.algorithms.transforms import PointMap, apply_transforms, read_transform
 from cmbprep.errors import ScanError
-from cmbprep.outputs import write_image
-from cmbprep.zones import get_scheme
-
-from .files import load_image, save_like, voxels
-from .given import load_given
+from cmbprep.interfaces.files import load_image, save_like, voxels
+from cmbprep.interfaces.given import load_given
+from cmbprep.outputs.files import write_image
+from cmbprep.spatial.ants import image_grid
+from cmbprep.spatial.grids import Grid, bounding_box, boxed_grid, respaced_grid
+from cmbprep.spatial.transforms import PointMap, apply_transforms, read_transform
+from cmbprep.zones.parcellation import Parcellation, draw_atlas
+from cmbprep.zones.person import person_zones
+from cmbprep.zones.schemes import get_scheme
 
 __all__ = ["DrawAtlas", "DrawPersonZones"]
 

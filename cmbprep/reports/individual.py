@@ -8,14 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbprep.lesions import MISSING, RATINGS, ZONES, Lesion
-from cmbprep.outputs import StageRecord, write_text
-
-from .lesion_figures import describe_lesion
-from .page import embed_figure, link_to, render_page
-from .palette import plain
-from .results import ScanResult, SubjectResult, collect_results, lesion_number
-from .tally import SCALES, UNKNOWN_ZONE, Tally, volume_of
-from .text import flatten, format_value, load_spec, methods_text, quality_title, quantity, sentence
+from cmbprep.outputs.files import write_text
+from cmbprep.outputs.stages import StageRecord
+from cmbprep.reports.figures.lesions import describe_lesion
+from cmbprep.reports.page import embed_figure, link_to, render_page
+from cmbprep.reports.results import ScanResult, SubjectResult, collect_results, lesion_number
+from cmbprep.reports.tally import SCALES, UNKNOWN_ZONE, Tally, volume_of
+from cmbprep.reports.text import (
+    flatten,
+    format_value,
+    load_spec,
+    methods_text,
+    plain,
+    quality_title,
+    quantity,
+    sentence,
+)
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -362,7 +370,7 @@ def _known(value: int | str | None) -> str:
 
 def _burden(tally: Tally) -> tuple[tuple[str, str, str, str], ...]:
     """Burden classes: what is counted, class, class with possible ones, source."""
-    from cmbprep.zones import BURDEN_SCALES
+    from cmbprep.zones.burden import BURDEN_SCALES
 
     return tuple(
         (

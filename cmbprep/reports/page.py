@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from .palette import ZONE_COLOURS, plain
-from .svg import check_figure
-from .text import format_value
+from cmbprep.reports.figures.canvas import check_figure
+from cmbprep.reports.text import ZONE_COLOURS, format_value, plain
 
 if TYPE_CHECKING:
     import jinja2

@@ -9,8 +9,10 @@ make a scan one without a result and stop nothing.
 
 from __future__ import annotations
 
+import gzip
 import logging
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,15 +20,54 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cmbprep.errors import CmbprepError
-from cmbprep.journal import entries_of
 from cmbprep.lesions import Lesion
-from cmbprep.outputs import StageRecord, find_records, output_stem, read_json, read_record
+from cmbprep.outputs.files import read_json
+from cmbprep.outputs.logs import entries_of
+from cmbprep.outputs.stages import StageRecord, find_records, output_stem, read_record
 
-from .headers import read_voxel_size
-
-__all__ = ["Refused", "ScanResult", "SubjectResult", "collect_results", "lesion_number"]
+__all__ = [
+    "Refused",
+    "ScanResult",
+    "SubjectResult",
+    "collect_results",
+    "lesion_number",
+    "read_voxel_size",
+]
 
 logger = logging.getLogger("cmbprep")
+
+
+# --- Headers of images in an output dataset, read without their voxels ---------------------------
+
+
+#: Length of a NIfTI-1 header, bytes, and what a header of a single file ends with.
+HEADER_SIZE = 348
+MAGIC = b"n+1\0"
+
+
+def read_voxel_size(path: Path) -> tuple[float, float, float] | None:
+    """Read the voxel size of a ``.nii.gz``, mm; None where it cannot be read.
+
+    Only the beginning of the file is unpacked, so that a group level over thousands of
+    scans takes seconds.
+    """
+    import nibabel as nib
+
+    try:
+        # Opening a pipe would wait for a writer that never comes.
+        if not path.is_file():
+            return None
+        with gzip.open(path, "rb") as stream:
+            block = stream.read(HEADER_SIZE)
+        if len(block) < HEADER_SIZE or not block.endswith(MAGIC):
+            return None
+        header = nib.Nifti1Header(block, check=False)
+        sizes = [float(size) for size in header["pixdim"][1:4]]
+    except (OSError, EOFError, zlib.error, ValueError, nib.wrapstruct.WrapStructError):
+        return None
+    if not all(0 < size < 1000 for size in sizes):
+        return None
+    return sizes[0], sizes[1], sizes[2]
 
 
 @dataclass(frozen=True, kw_only=True)

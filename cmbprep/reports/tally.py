@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cmbprep.lesions import ZONES, Lesion
-from cmbprep.zones import BURDEN_SCALES, Pattern, has_cerebellar, pattern
+from cmbprep.zones.burden import BURDEN_SCALES, Pattern, has_cerebellar, pattern
 
 __all__ = ["SCALES", "UNKNOWN_ZONE", "Tally", "volume_of"]
 

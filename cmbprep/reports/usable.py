@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cmbprep.errors import CmbprepError
-from cmbprep.outputs import MARKS, StageRecord, output_stem
-from cmbprep.textfiles import read_object
-
-from .results import ScanResult, collect_results, parse_entities
+from cmbprep.files.text import read_object
+from cmbprep.outputs.stages import MARKS, StageRecord, output_stem
+from cmbprep.reports.results import ScanResult, collect_results, parse_entities
 
 __all__ = ["CompleteScan", "UsableResults", "find_output", "is_output", "usable_results"]
 

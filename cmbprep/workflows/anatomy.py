@@ -9,9 +9,8 @@ from nipype.pipeline import engine as pe
 from cmbprep.interfaces.anatomy import RegisterToReference
 from cmbprep.interfaces.figures import DrawRegistration
 from cmbprep.interfaces.images import ReadT1w
-
-from .image import add_image_steps
-from .nodes import buffer, save_stage, step
+from cmbprep.workflows.image import add_image_steps
+from cmbprep.workflows.nodes import buffer, save_stage, step
 
 __all__ = ["ANATOMY_FIELDS", "init_anatomy_wf"]
 

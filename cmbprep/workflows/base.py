@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from nipype.pipeline import engine as pe
 
-from cmbprep.algorithms.ants_process import THREADS
-from cmbprep.dataset import given_uri, raw_uri
-from cmbprep.derivatives import DerivativeFolder
+from cmbprep.bids.derivatives import DerivativeFolder
+from cmbprep.bids.model import GivenAnatomy, GivenFile, Scan
+from cmbprep.config import Settings
 from cmbprep.interfaces.zones import DrawAtlas
-from cmbprep.metadata import own_uri
-from cmbprep.outputs import BLOCK, read_json
+from cmbprep.outputs.dataset import given_uri, raw_uri
+from cmbprep.outputs.files import read_json
+from cmbprep.outputs.sidecars import own_uri
+from cmbprep.outputs.stages import BLOCK
 from cmbprep.plan import AnatomyPlan, Method, ScanPlan, StagePlan, SubjectPlan
-from cmbprep.scans import GivenAnatomy, GivenFile, Scan
-from cmbprep.settings import Settings
-
-from .anatomy import ANATOMY_FIELDS, init_anatomy_wf
-from .bridge import init_bridge_wf
-from .given import init_given_anatomy_wf, person_zones_node
-from .nodes import buffer, step
-from .scan import PREPROC_FIELDS, ZONE_FIELDS, init_lesions_wf, init_preproc_wf
+from cmbprep.spatial.ants_process import THREADS
+from cmbprep.workflows.anatomy import ANATOMY_FIELDS, init_anatomy_wf
+from cmbprep.workflows.bridge import init_bridge_wf
+from cmbprep.workflows.given import init_given_anatomy_wf, person_zones_node
+from cmbprep.workflows.nodes import buffer, step
+from cmbprep.workflows.scan import PREPROC_FIELDS, ZONE_FIELDS, init_lesions_wf, init_preproc_wf
 
 if TYPE_CHECKING:
     from cmbprep.engine import Crash

@@ -14,10 +14,10 @@ from nipype.pipeline import engine as pe
 from cmbprep import __version__
 from cmbprep.interfaces.anatomy import RegisterTemplates
 from cmbprep.interfaces.outputs import SaveFiles
-from cmbprep.outputs import BLOCK, file_digest, fingerprint, read_json, sidecar_path
+from cmbprep.outputs.files import file_digest, read_json
+from cmbprep.outputs.stages import BLOCK, fingerprint, sidecar_path
 from cmbprep.templates import Template
-
-from .nodes import buffer, step
+from cmbprep.workflows.nodes import buffer, step
 
 __all__ = ["bridge_files", "init_bridge_wf"]
 

@@ -8,18 +8,12 @@ from nipype.pipeline import engine as pe
 
 from cmbprep.interfaces.anatomy import RegisterToReference
 from cmbprep.interfaces.figures import DrawRegistration
-from cmbprep.interfaces.given import (
-    DrawMask,
-    ReadGivenMask,
-    ReadGivenT1w,
-    ReadGivenTransforms,
-)
+from cmbprep.interfaces.given import DrawMask, ReadGivenMask, ReadGivenT1w, ReadGivenTransforms
 from cmbprep.interfaces.images import MeasureImage
 from cmbprep.interfaces.zones import DrawPersonZones
-
-from .anatomy import ANATOMY_FIELDS
-from .image import add_mask_steps
-from .nodes import buffer, merge_lists, merge_values, save_stage, step
+from cmbprep.workflows.anatomy import ANATOMY_FIELDS
+from cmbprep.workflows.image import add_mask_steps
+from cmbprep.workflows.nodes import buffer, merge_lists, merge_values, save_stage, step
 
 __all__ = ["init_given_anatomy_wf", "person_zones_node"]
 

@@ -9,8 +9,7 @@ from cmbprep.interfaces.brain import ChooseMask, FindBrain
 from cmbprep.interfaces.figures import DrawImage
 from cmbprep.interfaces.given import ReadGivenMask
 from cmbprep.interfaces.images import MeasureImage
-
-from .nodes import merge_lists, merge_values, step
+from cmbprep.workflows.nodes import merge_lists, merge_values, step
 
 __all__ = ["add_image_steps", "add_mask_steps"]
 

@@ -11,10 +11,9 @@ from cmbprep.interfaces.anatomy import RegisterToReference, RegisterToT1w
 from cmbprep.interfaces.figures import DrawLesions, DrawRegistration
 from cmbprep.interfaces.images import ReadMagnitude
 from cmbprep.interfaces.lesions import DetectLesions, PlaceLesions
-
-from .anatomy import ANATOMY_FIELDS
-from .image import add_image_steps
-from .nodes import buffer, merge_lists, merge_values, save_stage, step
+from cmbprep.workflows.anatomy import ANATOMY_FIELDS
+from cmbprep.workflows.image import add_image_steps
+from cmbprep.workflows.nodes import buffer, merge_lists, merge_values, save_stage, step
 
 __all__ = ["PREPROC_FIELDS", "ZONE_FIELDS", "init_lesions_wf", "init_preproc_wf"]
 

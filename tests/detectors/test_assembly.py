@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cmbprep.algorithms.segmentation import measure_region
-from cmbprep.algorithms.void_size import ball_diameter, void_volume
 from cmbprep.detectors.assembly import assemble
+from cmbprep.detectors.segmentation import ball_diameter, measure_region, void_volume
 
 SPACING = np.array([1.0, 1.0, 4.0])
 

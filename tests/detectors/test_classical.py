@@ -7,8 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cmbprep.detectors import Detection, DetectorInput, get_detector
-
-from .phantom import Phantom, make_phantom
+from tests.detectors.phantom import Phantom, make_phantom
 
 
 def detect(

@@ -12,8 +12,7 @@ from scipy import ndimage
 
 from cmbprep.detectors import DetectorInput, get_detector
 from cmbprep.detectors.learned import LearnedDetector, blended, log_odds
-
-from .phantom import make_phantom
+from tests.detectors.phantom import make_phantom
 
 
 def scan_of(phantom, **more):

@@ -13,9 +13,8 @@ from scipy import ndimage, special
 
 from cmbprep.detectors import Detection, Detector, DetectorInput, get_detector
 from cmbprep.detectors.network import NetworkDetector, thickest_axis
-
-from .onnxmodels import FREE, convolution, darkness, identity, save_model
-from .phantom import Phantom, make_phantom, oblique_affine
+from tests.detectors.onnxmodels import FREE, convolution, darkness, identity, save_model
+from tests.detectors.phantom import Phantom, make_phantom, oblique_affine
 
 RATIO = {"cmbprep.normalisation": "background-ratio"}
 

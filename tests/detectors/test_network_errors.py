@@ -12,8 +12,7 @@ from onnx import TensorProto, helper
 
 from cmbprep.detectors import DetectorInput, get_detector
 from cmbprep.errors import ScanError, UsageError
-
-from .onnxmodels import FREE, convolution, identity, save_model
+from tests.detectors.onnxmodels import FREE, convolution, identity, save_model
 
 ONE = np.ones((1, 1, 1, 1, 1), np.float32)
 

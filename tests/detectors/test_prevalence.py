@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from cmbprep.detectors.prevalence import Prevalence, one_a_place
+from cmbprep.detectors.calibration import Prevalence, one_a_place
 
 
 def scan(bleeds, rng, candidates=200, expected=2.0):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cmbprep.detectors import DetectedLesion, DetectorInput
 from cmbprep.detectors.susceptibility import judge, marked, phase_maps
-from tests.algorithms.ballphantom import BALLS, FIELD_STRENGTH, Phantom, make_veined_block
+from tests.phase.ballphantom import BALLS, FIELD_STRENGTH, Phantom, make_veined_block
 
 
 def _input(block: Phantom, **changes: object) -> DetectorInput:

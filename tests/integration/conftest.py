@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cmbprep.cli.main import main
-from cmbprep.simulate.dataset import simulate_dataset
+from cmbprep.lab.simulate.dataset import simulate_dataset
 
 SEED = 4711
 

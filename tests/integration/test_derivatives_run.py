@@ -10,11 +10,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cmbprep.algorithms.itk import image_grid
-from cmbprep.algorithms.transforms import apply_transforms, read_transform
 from cmbprep.cli.main import main
+from cmbprep.spatial.ants import image_grid
+from cmbprep.spatial.transforms import apply_transforms, read_transform
 from cmbprep.templates import load_template
-from cmbprep.zones import MARS, RIGHT_OFFSET, VENTRICLE_INDEX
+from cmbprep.zones.schemes import MARS, RIGHT_OFFSET, VENTRICLE_INDEX
 
 pytestmark = pytest.mark.slow
 

@@ -18,8 +18,7 @@ import pytest
 
 from cmbprep.cli.main import main
 from cmbprep.lesions import read_lesions
-
-from .conftest import digests
+from tests.integration.conftest import digests
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 
 from cmbprep.interfaces.anatomy import CorrectRoughly
 from cmbprep.interfaces.files import hand_on, image_like, load_image, voxels
-from tests.algorithms.headphantom import grid_affine, head
+from tests.registration.headphantom import grid_affine, head
 
 OBLIQUE = np.array([[1.1, 0.2, 0, -30], [-0.2, 1.1, 0.1, 4], [0, -0.1, 2.5, 7], [0, 0, 0, 1.0]])
 

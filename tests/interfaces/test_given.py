@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from cmbprep.algorithms.grids import Grid
-from cmbprep.algorithms.parcellation import Parcellation
-from cmbprep.algorithms.person_zones import person_zones
-from cmbprep.algorithms.sampling import sample_transform
-from cmbprep.algorithms.transforms import (
+from cmbprep.errors import CmbprepError, ScanError
+from cmbprep.interfaces.given import ReadGivenMask, ReadGivenT1w, ReadGivenTransforms
+from cmbprep.interfaces.zones import DrawAtlas, DrawPersonZones
+from cmbprep.spatial.ants import sample_transform
+from cmbprep.spatial.grids import Grid
+from cmbprep.spatial.transforms import (
     DisplacementMap,
     LinearMap,
     apply_transforms,
@@ -22,12 +23,11 @@ from cmbprep.algorithms.transforms import (
     read_transform,
     write_transform,
 )
-from cmbprep.errors import CmbprepError, ScanError
-from cmbprep.interfaces.given import ReadGivenMask, ReadGivenT1w, ReadGivenTransforms
-from cmbprep.interfaces.zones import DrawAtlas, DrawPersonZones
-from cmbprep.zones import MARS
-from tests.algorithms.segmentphantom import SegmentedHead, segmented_head
+from cmbprep.zones.parcellation import Parcellation
+from cmbprep.zones.person import person_zones
+from cmbprep.zones.schemes import MARS
 from tests.bidsdata import head, save
+from tests.zones.segmentphantom import SegmentedHead, segmented_head
 
 
 @pytest.fixture(scope="module")

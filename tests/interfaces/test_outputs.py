@@ -12,15 +12,8 @@ import pytest
 
 from cmbprep.interfaces.outputs import SaveStage
 from cmbprep.lesions import format_lesions
-from cmbprep.outputs import (
-    BLOCK,
-    Names,
-    StageFiles,
-    file_digest,
-    find_records,
-    sidecar_path,
-    write_image,
-)
+from cmbprep.outputs.files import file_digest, write_image
+from cmbprep.outputs.stages import BLOCK, Names, StageFiles, find_records, sidecar_path
 from tests.stages import lesion_rows
 
 NAMES = Names(

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cmbprep.bids.images import read_phase
 from cmbprep.detectors import DetectedLesion, Detection, DetectorInput
 from cmbprep.detectors.susceptibility import marked
 from cmbprep.errors import ScanError
-from cmbprep.images import read_phase
 from cmbprep.interfaces import lesions as nodes
 from cmbprep.interfaces.echoes import read_echoes
-from tests.algorithms.ballphantom import BALLS, Phantom, make_veined_block
+from tests.phase.ballphantom import BALLS, Phantom, make_veined_block
 
 
 class KnowsWhere:

@@ -9,9 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cmbprep.algorithms.transforms import LinearMap, write_transform
 from cmbprep.interfaces.lesions import PlaceLesions
 from cmbprep.lesions import read_lesions
+from cmbprep.spatial.transforms import LinearMap, write_transform
 
 BLEED = {
     "index": 1,

@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 from nipype.interfaces.base import isdefined
 
-from cmbprep.algorithms.registration import (
-    RegistrationQuality,
-    RigidRegistration,
-    TemplateRegistration,
-)
-from cmbprep.algorithms.scan_registration import AnatomicalImage, ScanRegistration
-from cmbprep.algorithms.transforms import DisplacementMap, LinearMap, read_transform
 from cmbprep.interfaces import anatomy
+from cmbprep.registration.fit import RegistrationQuality, RigidRegistration, TemplateRegistration
+from cmbprep.registration.scan import AnatomicalImage, ScanRegistration
+from cmbprep.spatial.transforms import DisplacementMap, LinearMap, read_transform
 
 IMAGE = nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4))
 

@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cmbprep.bids.images import check_files
 from cmbprep.errors import ScanError
-from cmbprep.images import check_files
 from cmbprep.interfaces.echoes import read_echoes
 from cmbprep.interfaces.images import ReadMagnitude
 from tests.bidsdata import head, save

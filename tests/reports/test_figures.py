@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cmbprep.reports.figures import (
+from cmbprep.group.figures import classify_counts, count_figure, frequency_figure
+from cmbprep.reports.figures.canvas import Canvas
+from cmbprep.reports.figures.images import (
     bias_figure,
     lesion_figure,
     mask_figure,
@@ -24,9 +26,7 @@ from cmbprep.reports.figures import (
     registration_figure,
     zones_figure,
 )
-from cmbprep.reports.group_figures import classify_counts, count_figure, frequency_figure
-from cmbprep.reports.sections import PLANES, Volume, contour_path, outline_path, spread
-from cmbprep.reports.svg import Canvas
+from cmbprep.reports.figures.sections import PLANES, Volume, contour_path, outline_path, spread
 from tests.reports.outputtree import make_lesion
 
 SHAPE, SPACING = (48, 56, 20), np.array([4.0, 4.0, 8.0])

@@ -14,9 +14,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cmbprep.group.figures import frequency_figure
 from cmbprep.lesions import Lesion
-from cmbprep.reports import figures
-from cmbprep.reports.figures import (
+from cmbprep.reports.figures import images as figures
+from cmbprep.reports.figures.canvas import Canvas, check_figure
+from cmbprep.reports.figures.images import (
     bias_figure,
     lesion_figure,
     mask_figure,
@@ -24,8 +26,7 @@ from cmbprep.reports.figures import (
     registration_figure,
     zones_figure,
 )
-from cmbprep.reports.group_figures import frequency_figure
-from cmbprep.reports.sections import (
+from cmbprep.reports.figures.sections import (
     MAX_EDGES,
     Volume,
     foreground_window,
@@ -33,7 +34,6 @@ from cmbprep.reports.sections import (
     outline_path,
     thin,
 )
-from cmbprep.reports.svg import Canvas, check_figure
 from tests.reports.outputtree import make_lesion
 
 VOXELS = 12_000

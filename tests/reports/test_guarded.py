@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from cmbprep.errors import ScanError
-from cmbprep.reports.guarded import LONGEST, draw_all, explain, once
+from cmbprep.reports.figures.guarded import LONGEST, draw_all, explain, once
 
 
 def failing(error: BaseException) -> Callable[[], str]:

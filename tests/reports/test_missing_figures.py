@@ -8,13 +8,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cmbprep.group import figures as group_figures
 from cmbprep.group.frequency import FrequencyMap
 from cmbprep.group.run import run_group
-from cmbprep.outputs import Names, StageFiles, read_json, write_json
-from cmbprep.reports import group_figures, page
+from cmbprep.outputs.files import read_json, write_json
+from cmbprep.outputs.stages import Names, StageFiles
+from cmbprep.reports import page
+from cmbprep.reports.figures.canvas import NAMESPACE, Canvas, check_figure
 from cmbprep.reports.individual import write_subject_report
 from cmbprep.reports.page import embed_figure
-from cmbprep.reports.svg import NAMESPACE, Canvas, check_figure
 from tests.reports.outputtree import Tree, block, make_lesion, make_names
 from tests.reports.test_individual import Page, draw
 
@@ -220,7 +222,7 @@ def test_a_map_is_shown_without_a_template_that_is_damaged(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from cmbprep import templates
-    from cmbprep.reports.group_page import _draw_map
+    from cmbprep.group.page import _draw_map
 
     path = tmp_path / "t1w.nii.gz"
     nib.Nifti1Image(np.ones((9, 9, 9), np.float32), np.eye(4)).to_filename(path)

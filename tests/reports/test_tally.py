@@ -11,7 +11,8 @@ import pytest
 from cmbprep.lesions import RATINGS, ZONES, Lesion
 from cmbprep.reports.individual import write_subject_report
 from cmbprep.reports.tally import SCALES, UNKNOWN_ZONE, Tally
-from cmbprep.zones import MARS, Pattern
+from cmbprep.zones.burden import Pattern
+from cmbprep.zones.schemes import MARS
 from tests.reports.outputtree import Tree, make_lesion
 from tests.reports.test_individual import Page
 

@@ -10,7 +10,7 @@ from nipype.pipeline import engine as pe
 
 from cmbprep.interfaces.figures import DrawFigures
 from cmbprep.plan import Method
-from tests.test_derivatives import fmriprep
+from tests.bids.test_derivatives import fmriprep
 from tests.workflows.test_given_graphs import bids, build, method
 
 __all__ = ["bids", "method"]

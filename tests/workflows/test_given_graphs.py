@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from nipype.pipeline import engine as pe
 
-from cmbprep.derivatives import parse_folders
+from cmbprep.bids.derivatives import parse_folders
+from cmbprep.bids.model import Unit
+from cmbprep.bids.units import find_units
+from cmbprep.config import Settings
 from cmbprep.engine import Crash
-from cmbprep.inputs import find_units
 from cmbprep.plan import Method, plan_subject
-from cmbprep.scans import Unit
-from cmbprep.settings import Settings
 from cmbprep.templates import load_template
 from cmbprep.workflows.base import crashed_scans, init_cmbprep_wf, work_scope
+from tests.bids.test_derivatives import fmriprep, freesurfer
 from tests.bidsdata import add_image, make_dataset, save
-from tests.test_derivatives import fmriprep, freesurfer
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from nipype.pipeline import engine as pe
 
+from cmbprep.bids.model import Anatomy, Echo, Scan, Unit
+from cmbprep.config import Settings
 from cmbprep.engine import Crash
 from cmbprep.plan import Method, StagePlan, SubjectPlan, plan_subject
-from cmbprep.scans import Anatomy, Echo, Scan, Unit
-from cmbprep.settings import Settings
 from cmbprep.templates import Template, load_template
 from cmbprep.workflows.base import (
     crashed_scans,

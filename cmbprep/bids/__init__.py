@@ -1,0 +1,1 @@
+"""The raw dataset: what is in it, checked and turned into value objects."""

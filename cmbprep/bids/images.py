@@ -1,0 +1,829 @@
+"""Reading scans, and telling what is wrong with them before anything is computed.
+
+:func:`read_scan_image` is the door through which every raw image enters: after it, an
+image is three-dimensional, finite, float32 and has a usable affine, or there was a
+:class:`~cmbprep.errors.ScanError` that names the file and the remedy. Axes are left as
+they are: oblique, left-handed and anisotropic grids are accepted and kept.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from cmbprep.bids.nifti_file import MAX_VOXELS, NiftiFile, empty_image, open_nifti
+from cmbprep.errors import ScanError
+from cmbprep.spatial.grids import GRID_TOLERANCE, grid_gap, trimmed_shape
+
+if TYPE_CHECKING:
+    import nibabel as nib
+
+__all__ = [
+    "ECHO_TIME_FLOOR",
+    "CheckedImage",
+    "ImageGrid",
+    "PhaseScale",
+    "Role",
+    "check_files",
+    "check_header",
+    "check_image",
+    "combine_echoes",
+    "open_image",
+    "phase_not_used",
+    "phase_scale",
+    "phase_to_radians",
+    "phase_warnings",
+    "read_geometry",
+    "read_phase",
+    "read_scan_image",
+    "require_echo_grid",
+    "require_phase_grid",
+    "select_echoes",
+]
+
+Role = Literal["magnitude", "phase", "T1w"]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: Fewest slices: less is neither registered nor can a bleed be told from a vein.
+MIN_SLICES = 5
+#: A grid with fewer voxels than this in a slice is no image of a head.
+MIN_MATRIX = 16
+#: Voxel sizes outside of these (mm) are mistakes in the header.
+VOXEL_LIMITS_MM = (0.05, 10.0)
+#: A scan that covers less than this (mm) is a slab: registration is less certain.
+SLAB_MM = 40.0
+#: Largest angle (degrees) by which axes may miss the right angle: ITK knows no shear.
+SHEAR_LIMIT_DEG = 0.5
+#: sform and qform differ when they put some corner of the grid this far apart (mm).
+FORM_TOLERANCE_MM = 1.0
+#: With fewer finite voxels than this fraction an image is broken, not masked.
+MIN_FINITE = 0.10
+#: Interpolation makes a few values negative; more than this fraction come from elsewhere.
+MAX_NEGATIVE = 0.25
+#: Seconds. Echoes from here on show susceptibility; earlier ones hardly do.
+ECHO_TIME_FLOOR = 0.015
+
+#: Units of length that are converted: name, and mm per unit.
+_UNIT_NAMES = {"meter": ("metres", 1000.0), "micron": ("micrometres", 0.001)}
+
+_AGAIN = "copy or convert it again from the source, and check the disk for errors"
+_ONE_VOLUME = (
+    "put each echo into a file of its own (echo-1, echo-2, ...), or average repetitions into one "
+    "volume"
+)
+_ONE_T1W = "offer one volume: a single echo, or the average"
+
+
+class CheckedImage(NamedTuple):
+    """An image that can be processed, and what was odd about it."""
+
+    image: nib.Nifti1Image
+    warnings: tuple[str, ...]
+
+
+def read_scan_image(path: Path, *, role: Role) -> CheckedImage:
+    """Read an image and check that it can be processed.
+
+    Parameters
+    ----------
+    path
+        A NIfTI file.
+    role
+        ``magnitude``, ``phase`` or ``T1w``: what the image is to be used for.
+
+    Returns
+    -------
+    CheckedImage
+        The image as float32, three-dimensional and finite, on its own grid, in mm, and the
+        warnings about it.
+
+    Raises
+    ------
+    ScanError
+        Naming the file, what is wrong with it and what can be done.
+    """
+    file, geometry, warnings = _open_scan(path, role)
+    try:
+        warnings += file.check_content()
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(path, error) from error
+    return _checked(file, geometry, path, role, warnings)
+
+
+def check_header(path: Path, *, role: Role) -> tuple[str, ...]:
+    """Check all that can be known of an image without reading its voxels.
+
+    Parameters
+    ----------
+    path
+        A NIfTI file.
+    role
+        What it is to be used for.
+
+    Returns
+    -------
+    tuple of str
+        The warnings that :func:`read_scan_image` gives about file, header and grid.
+
+    Raises
+    ------
+    ScanError
+        The one that :func:`read_scan_image` raises.
+    """
+    _, _, warnings = _open_scan(path, role)
+    return warnings
+
+
+def check_files(magnitudes: Sequence[Path], phases: Sequence[Path | None]) -> tuple[str, ...]:
+    """Check the headers of all images of a scan.
+
+    Parameters
+    ----------
+    magnitudes
+        One image per echo. All must lie on the grid of the first one.
+    phases
+        One per echo, None where there is none; may be empty.
+
+    Returns
+    -------
+    tuple of str
+        Warnings, each once. What is wrong with a phase image is a warning, because the scan
+        is then processed without it.
+
+    Raises
+    ------
+    ScanError
+        If a magnitude image cannot be used, or lies on another grid.
+    """
+    warnings: list[str] = []
+    first: ImageGrid | None = None
+    for path in magnitudes:
+        _, geometry, found = _open_scan(path, "magnitude")
+        warnings += found
+        if first is None:
+            first = geometry
+        else:
+            require_echo_grid(geometry, path, first, magnitudes[0])
+    for phase in phases:
+        if phase is None or first is None:
+            continue
+        try:
+            _, geometry, found = _open_scan(phase, "phase")
+            require_phase_grid(geometry, phase, first)
+        except ScanError as error:
+            warnings.append(phase_not_used(error))
+        else:
+            warnings += phase_warnings(phase, found, besides=warnings)
+    return tuple(dict.fromkeys(warnings))
+
+
+def check_image(image: Any, path: Path, *, role: Role) -> CheckedImage:
+    """Check an image that is open, as :func:`read_scan_image` does.
+
+    Parameters
+    ----------
+    image
+        A nibabel image; its voxels are read here.
+    path
+        The file that it came from, for messages.
+    role
+        What it is to be used for.
+    """
+    geometry, warnings = _geometry(image.header, image.shape, path, role)
+    return _checked(image, geometry, path, role, warnings)
+
+
+def open_image(path: Path) -> tuple[nib.Nifti1Image, tuple[str, ...]]:
+    """Open any single NIfTI file, in its own data type, with a corrected header in mm.
+
+    For images that are no scans: masks, segmentations, images of other programs. Voxels are
+    read when they are used.
+
+    Returns
+    -------
+    image
+        nibabel image without extensions, without trailing axes of length one.
+    warnings
+        What was corrected.
+
+    Raises
+    ------
+    ScanError
+        If file, header or affine cannot be used.
+    """
+    import nibabel as nib
+
+    file = open_nifti(path)
+    warnings = list(file.warnings)
+    affine = _affine(file.header, file.shape, path, warnings)
+    warnings += file.check_length()
+    try:
+        warnings += file.check_content(blank=True)
+        image = nib.Nifti1Image(file.dataobj, affine, nib.Nifti1Header.from_header(file.header))
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(path, error) from error
+    image.header.set_xyzt_units("mm", file.header.get_xyzt_units()[1])
+    return nib.squeeze_image(image), tuple(warnings)
+
+
+def read_geometry(path: Path) -> ImageGrid:
+    """Read the grid of a NIfTI file of any kind from its header, in mm.
+
+    Raises
+    ------
+    ScanError
+        If file, header or affine cannot be used.
+    """
+    file = open_nifti(path)
+    shape = trimmed_shape(file.shape)
+    return ImageGrid(shape, _affine(file.header, file.shape, path, []))
+
+
+def _open_scan(path: Path, role: Role) -> tuple[NiftiFile, ImageGrid, tuple[str, ...]]:
+    """Open a raw image and check all that does not need its voxels."""
+    file = open_nifti(path)
+    geometry, warnings = _geometry(file.header, file.shape, path, role)
+    return file, geometry, file.warnings + warnings + file.check_length()
+
+
+def _geometry(
+    header: Any, shape: Sequence[int], path: Path, role: Role
+) -> tuple[ImageGrid, tuple[str, ...]]:
+    """Check shape, affine, voxel sizes and data type of an image."""
+    warnings: list[str] = []
+    space = _spatial_shape(shape, path, role)
+    affine = _affine(header, space, path, warnings)
+    _check_grid(space, affine, header, path, warnings)
+    _check_data_type(header.get_data_dtype(), path)
+    return ImageGrid(space, affine), tuple(warnings)
+
+
+def _checked(
+    image: Any, geometry: ImageGrid, path: Path, role: Role, warnings: Sequence[str]
+) -> CheckedImage:
+    """Read the voxels of an image whose header was checked, and check them."""
+    found = list(warnings)
+    data = _finite(_voxels(image, path).reshape(geometry.shape), path, found)
+    _check_content(data, path, role)
+    return CheckedImage(_rebuilt(image.header, data, geometry.affine), tuple(found))
+
+
+def _rebuilt(source: Any, data: Array, affine: Array) -> nib.Nifti1Image:
+    """Make the checked image: one affine in sform and qform, millimetres, no extensions."""
+    import nibabel as nib
+
+    header = nib.Nifti1Header.from_header(source)
+    # Extensions can hold the DICOM header, with the person's name in it.
+    header.extensions.clear()
+    code = max(int(source["sform_code"]), int(source["qform_code"]), 1)
+    header.set_data_dtype(np.float32)
+    header.set_xyzt_units("mm", source.get_xyzt_units()[1])
+    checked = nib.Nifti1Image(data, affine, header)
+    checked.set_sform(affine, code)
+    checked.set_qform(affine, code)
+    return checked
+
+
+def _voxels(image: Any, path: Path) -> Array:
+    try:
+        return np.asarray(image.dataobj, dtype=np.float32)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise _damaged(path, error) from error
+    except MemoryError as error:
+        needed = 4 * int(np.prod(image.shape, dtype=object)) / 2**30
+        raise ScanError(
+            f"there is not enough memory for its voxels ({needed:.1f} GiB)",
+            path=path,
+            hint="process fewer scans at a time (--nprocs 1), or use a machine with more memory",
+        ) from error
+
+
+def _damaged(path: Path, error: Exception) -> ScanError:
+    return ScanError(f"the file is damaged or cut short ({error})", path=path, hint=_AGAIN)
+
+
+# --- images of one scan ----------------------------------------------------------------
+
+
+def require_echo_grid(echo: Any, path: Path, first: Any, first_path: Path) -> None:
+    """Reject an echo that is not on the grid of the first one.
+
+    Parameters
+    ----------
+    echo, first
+        Anything with ``shape`` and ``affine``.
+    path, first_path
+        Their files, for the message.
+
+    Raises
+    ------
+    ScanError
+    """
+    gap = grid_gap(echo.shape, echo.affine, first.shape, first.affine)
+    if gap.voxels > GRID_TOLERANCE:
+        raise ScanError(
+            f"this echo is not on the grid of {first_path.name}: {gap}",
+            path=path,
+            hint="export the echoes again, or leave this one out with a filter file",
+        )
+
+
+def require_phase_grid(phase: Any, path: Path, magnitude: Any) -> None:
+    """Reject an image that is not on the grid of the magnitude image.
+
+    Parameters
+    ----------
+    phase, magnitude
+        Anything with ``shape`` and ``affine``.
+    path
+        The file, for the message.
+
+    Raises
+    ------
+    ScanError
+    """
+    gap = grid_gap(phase.shape, phase.affine, magnitude.shape, magnitude.affine)
+    if gap.voxels > GRID_TOLERANCE:
+        raise ScanError(
+            f"it is not on the grid of the magnitude image: {gap}",
+            path=path,
+            hint="export magnitude and phase of the same series again",
+        )
+
+
+def phase_not_used(error: ScanError) -> str:
+    """Return the warning that stands for the error of a phase image."""
+    return f"a phase image is not used: {error}"
+
+
+def phase_warnings(path: Path, found: Sequence[str], *, besides: Sequence[str]) -> list[str]:
+    """Return the warnings about a phase image, without those that the magnitude has as well."""
+    return [f"phase image {path.name}: {text}" for text in found if text not in besides]
+
+
+# --- grid ------------------------------------------------------------------------------
+
+
+class ImageGrid(NamedTuple):
+    """Grid of an image in space: voxels per axis, and the affine to RAS+ mm."""
+
+    shape: tuple[int, ...]
+    affine: Array
+
+
+def _spatial_shape(shape: Sequence[int], path: Path, role: Role) -> tuple[int, int, int]:
+    """Return the shape in space; trailing axes of length one are dropped."""
+    shape = tuple(int(n) for n in shape)
+    if min(shape, default=0) <= 0 or np.prod(shape, dtype=float) > MAX_VOXELS:
+        raise ScanError(f"its shape {shape} makes no sense", path=path, hint=_AGAIN)
+    volumes = int(np.prod(shape[3:], dtype=int))
+    if volumes > 1:
+        raise ScanError(
+            f"it has {volumes} volumes (shape {shape}) where one is needed",
+            path=path,
+            hint=_ONE_T1W if role == "T1w" else _ONE_VOLUME,
+        )
+    if len(shape) < 3:
+        raise ScanError(
+            f"it has no third dimension (shape {shape})",
+            path=path,
+            hint="offer the whole scan, not a single slice",
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def _affine(header: Any, shape: Sequence[int], path: Path, warnings: list[str]) -> Array:
+    """Return the voxel-to-RAS+ affine in mm, by sform before qform as nibabel and ITK do."""
+    affine, other = _stored_affine(header, path, warnings)
+    factor = _millimetres(header, affine, path, warnings)
+    if other is not None:
+        corners = [*shape[:3], *[1] * (3 - len(shape))]
+        gap = factor * _largest_gap(affine, other, corners)
+        if gap > FORM_TOLERANCE_MM:
+            warnings.append(
+                f"sform and qform of its header differ by up to {gap:.1f} mm; the sform is used"
+            )
+    if factor != 1:
+        affine[:3] *= factor
+    return affine
+
+
+def _stored_affine(header: Any, path: Path, warnings: list[str]) -> tuple[Array, Array | None]:
+    """Return the affine of a header in its own unit, and the qform where the sform is used."""
+    sform, sform_code = header.get_sform(coded=True)
+    qform, qform_code = _qform(header)
+    if sform is not None and sform_code > 0:
+        if _usable(sform):
+            return np.array(sform, dtype=float), qform
+        if qform is None:
+            raise ScanError(
+                "the affine in its header is singular: voxels have no place in space",
+                path=path,
+                hint="set the header's sform anew, or convert the DICOM files again",
+            )
+        warnings.append("the sform of its header is unusable; the qform is used")
+    if qform is not None:
+        return np.array(qform, dtype=float), None
+    if qform_code > 0:
+        warnings.append("the qform of its header is unusable")
+    affine = np.array(header.get_base_affine(), dtype=float)
+    if not _usable(affine):
+        raise ScanError(
+            "its header has neither an orientation nor voxel sizes",
+            path=path,
+            hint="convert the DICOM files again",
+        )
+    warnings.append(
+        "its header gives no orientation (no sform, no qform): left and right are a guess"
+    )
+    return affine, None
+
+
+def _millimetres(header: Any, affine: Array, path: Path, warnings: list[str]) -> float:
+    """Return the factor that brings an affine to mm.
+
+    Metres and micrometres are converted. A header that claims one of them while its voxel
+    sizes are those of a head in mm, and no sizes in its unit, is taken to be in mm.
+    """
+    unit = header.get_xyzt_units()[0]
+    if unit not in _UNIT_NAMES:
+        return 1.0
+    name, factor = _UNIT_NAMES[unit]
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    text = " × ".join(f"{size:.4g}" for size in sizes)
+    if _plausible(sizes * factor):
+        warnings.append(f"its header is in {name}; it was converted to mm")
+        return factor
+    if _plausible(sizes):
+        warnings.append(f"its header gives {text} {name} as voxel size, which is taken to be in mm")
+        return 1.0
+    raise ScanError(
+        f"voxels of {text} {name} make no sense",
+        path=path,
+        hint="correct the voxel sizes (and units: millimetres) in its header, or convert "
+        "the DICOM files again",
+    )
+
+
+def _plausible(sizes: Array) -> bool:
+    low, high = VOXEL_LIMITS_MM
+    return bool(sizes.min() >= low and sizes.max() <= high)
+
+
+def _qform(header: Any) -> tuple[Array | None, int]:
+    from nibabel.spatialimages import HeaderDataError
+
+    code = int(header["qform_code"])
+    if code <= 0:
+        return None, code
+    try:
+        qform = header.get_qform()
+    except (HeaderDataError, ValueError):  # a quaternion that is none
+        return None, code
+    return (qform if _usable(qform) else None), code
+
+
+def _usable(affine: Array) -> bool:
+    """Return whether an affine gives every voxel a place of its own."""
+    if not np.isfinite(affine).all():
+        return False
+    columns = affine[:3, :3]
+    lengths = np.linalg.norm(columns, axis=0)
+    if lengths.min() <= 0:
+        return False
+    return bool(abs(np.linalg.det(columns / lengths)) > 1e-3)
+
+
+def _largest_gap(one: Array, other: Array, shape: Sequence[int]) -> float:
+    """Return the largest distance (mm) between corners of a grid under two affines."""
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape], [1], indexing="ij"))
+    points = corners.reshape(4, -1)
+    return float(np.linalg.norm(((one - other) @ points)[:3], axis=0).max())
+
+
+def _check_grid(
+    shape: tuple[int, int, int], affine: Array, header: Any, path: Path, warnings: list[str]
+) -> None:
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    text = " × ".join(f"{size:.4g}" for size in sizes)
+    if not _plausible(sizes):
+        raise ScanError(
+            f"voxels of {text} mm make no sense",
+            path=path,
+            hint="correct the voxel sizes (and units: millimetres) in its header, or convert "
+            "the DICOM files again",
+        )
+    if header.get_xyzt_units()[0] == "unknown":
+        warnings.append(f"its header gives no unit of length; {text} is taken to be in mm")
+    cosines = (affine[:3, :3] / sizes).T @ (affine[:3, :3] / sizes)
+    tilt = np.degrees(np.arcsin(np.clip(np.abs(cosines - np.eye(3)).max(), 0, 1)))
+    if tilt > SHEAR_LIMIT_DEG:
+        raise ScanError(
+            f"its axes are sheared by {tilt:.1f} degrees",
+            path=path,
+            hint="resample it onto a grid with right angles, or restore the original header",
+        )
+    if min(shape) < MIN_SLICES:
+        raise ScanError(
+            f"it has only {min(shape)} slices (shape {shape}); at least {MIN_SLICES} are needed",
+            path=path,
+            hint="offer the whole scan",
+        )
+    if sorted(shape)[1] < MIN_MATRIX:
+        raise ScanError(
+            f"its shape {shape} is too small for an image of a head",
+            path=path,
+            hint="offer the whole scan",
+        )
+    extent = float(min(n * size for n, size in zip(shape, sizes, strict=True)))
+    if extent < SLAB_MM:
+        warnings.append(f"it covers a slab of {extent:.0f} mm only; its registration is uncertain")
+
+
+def _check_data_type(dtype: Any, path: Path) -> None:
+    if dtype.fields is not None:
+        raise ScanError(
+            "it is a colour (RGB) image",
+            path=path,
+            hint="offer the grey-level image that the scanner made, not a screenshot",
+        )
+    if dtype.kind == "c":
+        raise ScanError(
+            "it holds complex numbers",
+            path=path,
+            hint="split it into a magnitude (part-mag) and a phase image (part-phase)",
+        )
+
+
+# --- values ----------------------------------------------------------------------------
+
+
+def _finite(data: Array, path: Path, warnings: list[str]) -> Array:
+    """Put zero in the place of values that are not finite."""
+    finite = np.isfinite(data)
+    count = int(data.size - np.count_nonzero(finite))
+    if count == 0:
+        return data
+    if count > (1 - MIN_FINITE) * data.size:
+        raise ScanError(
+            f"{count / data.size:.0%} of its voxels are not a number",
+            path=path,
+            hint="make it again from the source",
+        )
+    warnings.append(f"{count} voxels that are not a number (NaN or infinite) were set to 0")
+    return np.where(finite, data, np.float32(0))
+
+
+def _check_content(data: Array, path: Path, role: Role) -> None:
+    low, high = float(data.min()), float(data.max())
+    if low == high:
+        raise empty_image(path, low)
+    if bool(np.all((data == low) | (data == high))):
+        raise ScanError(
+            f"it has only two values ({low:g} and {high:g}), as a mask has",
+            path=path,
+            hint="offer the image itself",
+        )
+    if role != "magnitude":
+        return
+    hint = "offer the magnitude image (part-mag); name a phase image part-phase"
+    negative = np.count_nonzero(data < 0) / np.count_nonzero(data)
+    if negative > MAX_NEGATIVE:
+        raise ScanError(
+            f"{negative:.0%} of its values are negative, which no magnitude image has: it looks "
+            "like a phase image or one that was standardised",
+            path=path,
+            hint=hint,
+        )
+    if _looks_like_phase(data, low, high):
+        raise ScanError(
+            f"it looks like a phase image: values from {low:g} to {high:g} are spread evenly "
+            "where there is only air",
+            path=path,
+            hint=hint,
+        )
+
+
+def _looks_like_phase(data: Array, low: float, high: float) -> bool:
+    """Tell a wrapped phase image by the air around the head.
+
+    Noise has a phase that is spread evenly over the whole range, so its mean lies in the
+    middle and its standard deviation is the range over the root of 12. The magnitude of
+    air is close to zero. Looked at are the eight corners of the field of view.
+    """
+    widths = [max(1, n // 8) for n in data.shape]
+    ends = [(slice(0, width), slice(-width, None)) for width in widths]
+    corners = np.concatenate(
+        [data[i, j, k].ravel() for i in ends[0] for j in ends[1] for k in ends[2]]
+    )
+    scaled = (corners.astype(np.float64) - low) / (high - low)
+    evenly = abs(scaled.std() - 12**-0.5) < 0.04
+    return bool(evenly and abs(scaled.mean() - 0.5) < 0.1)
+
+
+# --- phase -----------------------------------------------------------------------------
+
+
+class PhaseScale(NamedTuple):
+    """How the values of a phase image become radians: ``(value - zero) * 2π / period``."""
+
+    period: float
+    zero: float
+    how: str
+
+
+#: Full circles that images are stored with. In those of bits the scanner's zero lies in the
+#: middle (0..4095 and -4096..4095 both stand for -π..π); in the others 0 is 0.
+_PERIODS = (
+    (1.0, "cycles"),
+    (2.0, "multiples of π"),
+    (360.0, "degrees"),
+    (4096.0, "12 bits"),
+    (2000 * np.pi, "milliradians"),
+    (8192.0, "13 bits"),
+    (65536.0, "16 bits"),
+)
+_BY_RANGE = "range of the values"
+#: ``Units`` that a phase image can have (BIDS 1.10 asks for one of the first two).
+PHASE_UNITS = ("rad", "arbitrary", "radians", "a.u.")
+#: Phase that was unwrapped does not go beyond this many radians in a head.
+_UNWRAPPED_LIMIT = 100.0
+
+
+def phase_scale(data: Array, units: str | None = None) -> PhaseScale:
+    """Find out how a phase image is scaled.
+
+    Parameters
+    ----------
+    data
+        The values.
+    units
+        ``Units`` of its sidecar: ``rad``, ``arbitrary`` or None. It is not simply
+        believed: converters write ``rad`` beside integers and ``arbitrary`` beside radians.
+
+    Returns
+    -------
+    PhaseScale
+        Full circle and zero in units of the image.
+
+    Raises
+    ------
+    ValueError
+        If there are no two different values.
+
+    Notes
+    -----
+    Fractions that span more than π and less than a hundred are radians, wrapped or not,
+    and so are fractions of a smaller span if the sidecar says so (filtered phase).
+    Otherwise wrapped phase fills its circle, if only with the noise of air, so the range of
+    the values, a thousandth left out at each end, tells the circle: the one of the usual
+    circles that holds the range and is filled to nine tenths, and the range itself where
+    none is.
+    """
+    values = np.asarray(data, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if values.size == 0 or values.min() == values.max():
+        raise ValueError("the phase image has no two different values")
+    low, high = (float(value) for value in np.percentile(values, (0.1, 99.9)))
+    if high <= low:
+        low, high = float(values.min()), float(values.max())
+    span = high - low
+    whole = bool(np.all(values == np.round(values)))
+    if not whole and span < _UNWRAPPED_LIMIT and (units == "rad" or span > np.pi):
+        return PhaseScale(2 * np.pi, 0.0, "radians")
+    for period, how in _PERIODS:
+        if 0.9 * period <= span <= 1.01 * period and not (whole and period <= 2):
+            centred = not how.endswith("bits") or low < -0.25 * span
+            return PhaseScale(period, 0.0 if centred else period / 2, how)
+    return PhaseScale(span, (low + high) / 2, _BY_RANGE)
+
+
+def phase_to_radians(data: Array, units: str | None = None) -> Array:
+    """Scale a phase image to radians in [-π, π).
+
+    Parameters
+    ----------
+    data
+        Values in any of the usual ranges (-π..π, 0..2π, 0..4095, -4096..4095, ...).
+    units
+        ``Units`` of its sidecar.
+
+    Returns
+    -------
+    ndarray of float32
+        Same shape. A constant offset may remain, as scanners differ in where they put
+        zero; differences between voxels are right.
+    """
+    scale = phase_scale(data, units)
+    turns = (np.asarray(data, dtype=np.float64) - scale.zero) / scale.period
+    wrapped = turns - np.floor(turns + 0.5)
+    return np.asarray(wrapped * 2 * np.pi, dtype=np.float32)
+
+
+def read_phase(path: Path, units: str | None = None) -> CheckedImage:
+    """Read a phase image and bring it to radians.
+
+    Parameters
+    ----------
+    path
+        A NIfTI file.
+    units
+        ``Units`` of its sidecar; ``rad``, ``arbitrary`` or None.
+
+    Returns
+    -------
+    CheckedImage
+        The phase in [-π, π), float32, on its own grid, and the warnings about the image.
+
+    Raises
+    ------
+    ScanError
+        If the file cannot be read, the units are not those of a phase, or the values fill
+        no circle that scanners use: then it cannot be told how many of them make a turn.
+    """
+    if units is not None and units not in PHASE_UNITS:
+        raise ScanError(
+            f"its Units are {units!r}, which is no phase",
+            path=path,
+            hint="offer the phase that the scanner made, with Units rad or arbitrary; a field "
+            "map in Hz is something else",
+        )
+    image, warnings = read_scan_image(path, role="phase")
+    values = np.asarray(image.dataobj, dtype=np.float32)
+    try:
+        scale = phase_scale(values, units)
+    except ValueError as error:
+        raise ScanError(str(error), path=path, hint=_AGAIN) from error
+    if scale.how == _BY_RANGE:
+        raise ScanError(
+            f"its values ({values.min():g} to {values.max():g}) fill none of the ranges that "
+            "scanners store phase in (-π to π, 0 to 2π, 0 to 4095, -4096 to 4095, ...)",
+            path=path,
+            hint="convert it to radians and write Units rad into its sidecar",
+        )
+    return CheckedImage(
+        _rebuilt(image.header, phase_to_radians(values, units), image.affine), warnings
+    )
+
+
+# --- echoes ----------------------------------------------------------------------------
+
+
+def select_echoes(echo_times: Sequence[float | None]) -> tuple[int, ...]:
+    """Choose the echoes that the image for detection and registration is made of.
+
+    Those of 15 ms and later, in which microbleeds bloom; the latest where all are earlier;
+    all of them where a time is unknown.
+
+    Parameters
+    ----------
+    echo_times
+        Seconds, or None where unknown.
+
+    Examples
+    --------
+    >>> select_echoes([0.005, 0.015, 0.025])
+    (1, 2)
+    >>> select_echoes([0.004, 0.009])
+    (1,)
+    >>> select_echoes([0.005, None])
+    (0, 1)
+    """
+    if not echo_times:
+        raise ValueError("there are no echoes")
+    known = [time for time in echo_times if time is not None]
+    if len(known) < len(echo_times):
+        return tuple(range(len(echo_times)))
+    late = tuple(i for i, time in enumerate(known) if time >= ECHO_TIME_FLOOR)
+    return late or (int(np.argmax(known)),)
+
+
+def combine_echoes(magnitudes: Sequence[Array], echo_times: Sequence[float | None]) -> Array:
+    """Average the late echoes of a scan (see :func:`select_echoes`).
+
+    Parameters
+    ----------
+    magnitudes
+        Images of the same shape, one an echo.
+    echo_times
+        Seconds, or None where unknown, one an echo.
+
+    Returns
+    -------
+    ndarray of float32
+        Same shape as each image.
+    """
+    if len(magnitudes) != len(echo_times):
+        raise ValueError("each echo needs a magnitude image and an echo time (or None)")
+    shapes = {magnitude.shape for magnitude in magnitudes}
+    if len(shapes) > 1:
+        raise ValueError(f"the echoes differ in shape: {sorted(shapes)}")
+    chosen = select_echoes(echo_times)
+    total = np.zeros(magnitudes[0].shape, dtype=np.float64)
+    for index in chosen:
+        total += magnitudes[index]
+    return np.asarray(total / len(chosen), dtype=np.float32)

@@ -1,0 +1,376 @@
+"""What lies in a participant's folder that cannot be used, and why.
+
+The index of pybids holds the images with valid names. What it passes over is found here:
+names that are nearly right, links that lead nowhere, folders that cannot be read, and things
+that are no files. Folders are listed once, and no file is opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from cmbprep.bids.model import IMAGE_EXTENSIONS, SEQUENCES, Refusal, parse_name
+from cmbprep.bids.near_names import NearName, free_name, nearest_name, printable, similar_folder
+
+__all__ = ["Survey", "is_utf8", "missing_participants", "survey_participant"]
+
+#: Folders that hold scans.
+SCAN_FOLDERS = ("anat", "swi")
+#: Folders without images of the head's structure, some with very many files, or not raw data.
+_OTHER_FOLDERS = frozenset(
+    {"eeg", "meg", "ieeg", "emg", "nirs", "beh", "motion", "micr", "pet"}
+    | {"derivatives", "sourcedata", "code", "stimuli"}
+)
+
+_LABEL = re.compile(r"[a-zA-Z0-9+]+")
+
+Kind = Literal["file", "folder", "missing", "loop", "special"]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found in one participant's folder besides valid images.
+
+    Parameters
+    ----------
+    refused
+        Files and folders that look like scans and cannot be used, by session.
+    notes
+        Sentences on T1w images that cannot be used, by session.
+    unusable
+        Paths that must not be opened.
+    sessions
+        Labels of sessions whose folder cannot be used.
+    """
+
+    refused: Mapping[str | None, Sequence[Refusal]] = field(default_factory=dict)
+    notes: Mapping[str | None, Sequence[str]] = field(default_factory=dict)
+    unusable: frozenset[Path] = frozenset()
+    sessions: tuple[str, ...] = ()
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a name can be written as UTF-8, as databases and JSON files need it."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def missing_participants(root: Path, asked: Iterable[str] | None) -> dict[str, Refusal]:
+    """Find participants whose folder is a link that leads nowhere, or is no folder.
+
+    Parameters
+    ----------
+    root
+        Folder of the dataset.
+    asked
+        Labels to look at, with or without ``sub-``; None for all.
+
+    Returns
+    -------
+    dict
+        Label -> why the participant cannot be used.
+    """
+    if asked is None:
+        with os.scandir(root) as entries:
+            kinds = {
+                entry.name.removeprefix("sub-"): _kind(entry)
+                for entry in entries
+                if entry.name.startswith("sub-")
+            }
+    else:
+        labels = {label.strip().removeprefix("sub-") for label in asked}
+        kinds = {
+            label: _kind_of(root / f"sub-{label}")
+            for label in labels
+            if _LABEL.fullmatch(label) and os.path.lexists(root / f"sub-{label}")
+        }
+    return {
+        label: _no_folder(root / f"sub-{label}", kind)
+        for label, kind in sorted(kinds.items())
+        if kind != "folder" and _LABEL.fullmatch(label)
+    }
+
+
+def survey_participant(folder: Path) -> Survey:
+    """List a participant's folders and find what cannot be used.
+
+    Parameters
+    ----------
+    folder
+        The participant's folder, ``sub-<label>``.
+
+    Raises
+    ------
+    OSError
+        If the folder itself cannot be listed.
+    """
+    work = _Surveyor(folder.name.removeprefix("sub-"))
+    work.look_at_session(folder, None)
+    return Survey(
+        {key: tuple(found) for key, found in work.refused.items()},
+        {key: tuple(found) for key, found in work.notes.items()},
+        frozenset(work.unusable),
+        tuple(sorted(work.sessions)),
+    )
+
+
+class _Surveyor:
+    """Gathers what is found in one participant's folder."""
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self.refused: dict[str | None, list[Refusal]] = defaultdict(list)
+        self.notes: dict[str | None, list[str]] = defaultdict(list)
+        self.unusable: set[Path] = set()
+        self.sessions: list[str] = []
+
+    def look_at_session(self, folder: Path, session: str | None) -> None:
+        """Look at the folder of a session, or of a participant."""
+        files = []
+        entries = _listing(folder)
+        in_anat = _names_in(folder / "anat") if ("anat", "folder") in entries else set()
+        for name, kind in entries:
+            path = folder / name
+            label = name.removeprefix("ses-") if name.startswith("ses-") else ""
+            if session is None and _LABEL.fullmatch(label):
+                self._session(path, label, kind)
+            elif kind == "folder":
+                self._look_at_folder(path, session, in_anat)
+            elif name in SCAN_FOLDERS:
+                self.refused[session].append(_no_folder(path, kind))
+            else:
+                files.append((name, kind))
+        self._look_at_files(folder, files, session, in_anat)
+
+    def _session(self, path: Path, label: str, kind: Kind) -> None:
+        if kind != "folder":
+            self.sessions.append(label)
+            self.refused[label].append(_no_folder(path, kind))
+            return
+        try:
+            self.look_at_session(path, label)
+        except OSError as error:
+            self.refused[label].append(_unreadable(path, error))
+
+    def _look_at_folder(self, path: Path, session: str | None, in_anat: set[str]) -> None:
+        if path.name in _OTHER_FOLDERS:
+            return
+        if session is None and (right := similar_folder(path.name, "ses-")):
+            self.refused[None].append(
+                Refusal(
+                    path=path,
+                    reason=f"the folder's name is not valid; the nearest valid name is {right}",
+                    hint=f"rename the folder to {right}",
+                )
+            )
+            return
+        try:
+            files = _listing(path)
+        except OSError as error:
+            if path.name in SCAN_FOLDERS:
+                self.refused[session].append(_unreadable(path, error))
+            return
+        self._look_at_files(path, files, session, in_anat)
+
+    def _look_at_files(
+        self,
+        folder: Path,
+        files: Sequence[tuple[str, Kind]],
+        session: str | None,
+        in_anat: set[str],
+    ) -> None:
+        taken = {name for name, _ in files}
+        proposed: set[str] = set()
+        is_place = folder.name in SCAN_FOLDERS
+        names = taken if is_place else in_anat
+        for name, kind in files:
+            if _has_twin(name, taken):
+                continue
+            near = nearest_name(
+                name, subject=self.subject, session=session, own_names_only=not is_place
+            )
+            if near is None or (folder.name == "fmap" and near.suffix == "GRE"):
+                continue
+            path = folder / name
+            if is_place and self._is_valid(name, near):
+                if problem := _no_image(path, kind):
+                    self._put_aside(path, near, session, problem)
+                continue
+            if near.foreign and near.name in proposed:
+                continue
+            if (near.foreign or near.trailing) and _is_there(near.name, names):
+                continue
+            proposed.add(near.name)
+            name = free_name(near.name, names)
+            names.add(name)
+            refusal = _near_refusal(path, kind, near, name)
+            self._put_aside(path, near, session, refusal)
+
+    @staticmethod
+    def _is_valid(name: str, near: NearName) -> bool:
+        """Tell whether the index has an image of this name, or says itself what is wrong."""
+        if not name.endswith(IMAGE_EXTENSIONS):
+            return False
+        # Without capitals or labels of other folders: that is found where scans are grouped.
+        known = all(text.endswith(" is missing") for text in near.deviations)
+        suffix = parse_name(name).suffix
+        if suffix == "T2star":
+            return len(near.deviations) == 1
+        return known and suffix in {*SEQUENCES, "T1w"} and name.startswith("sub-")
+
+    def _put_aside(self, path: Path, near: NearName, session: str | None, refusal: Refusal) -> None:
+        self.unusable.add(path)
+        if near.suffix != "T1w":
+            self.refused[session].append(refusal)
+            return
+        self.notes[session].append(
+            f"the T1w image {refusal.path.name} is not used: {refusal.reason}"
+        )
+
+
+def _listing(folder: Path) -> list[tuple[str, Kind]]:
+    """List a folder by name, without what is hidden."""
+    with os.scandir(folder) as entries:
+        return sorted(
+            (entry.name, _kind(entry)) for entry in entries if not entry.name.startswith(".")
+        )
+
+
+def _kind(entry: os.DirEntry[str]) -> Kind:
+    # For what is no link this needs no look at the disk.
+    try:
+        if entry.is_file():
+            return "file"
+        if entry.is_dir():
+            return "folder"
+    except OSError:
+        pass
+    return _kind_of(Path(entry.path))
+
+
+def _kind_of(path: Path) -> Kind:
+    try:
+        if path.is_dir():
+            return "folder"
+        path.stat()
+    except OSError as error:
+        return "loop" if error.errno == errno.ELOOP else "missing"
+    return "file" if path.is_file() else "special"
+
+
+def _no_folder(path: Path, kind: Kind) -> Refusal:
+    """Refuse what lies in the place of a folder."""
+    reasons = {
+        "missing": "it is a link, and what it leads to is not there or cannot be reached",
+        "loop": "it is a link that leads back to itself",
+    }
+    hints = {
+        "missing": "fetch the content (datalad get), mount the storage that the link leads to, or "
+        "mend the link",
+        "loop": "replace the link by the folder",
+    }
+    return Refusal(
+        path=Path(printable(path)),
+        reason=reasons.get(kind, "it is not a folder, and a folder should be in its place"),
+        hint=hints.get(kind, "remove it or replace it by the folder that it stands for"),
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> Refusal:
+    return Refusal(
+        path=Path(printable(path)),
+        reason=f"the folder cannot be read ({error.strerror or error})",
+        hint="check its permissions and the disk",
+    )
+
+
+def _no_image(path: Path, kind: Kind) -> Refusal | None:
+    """Refuse what has the name of an image and is none; the content is not looked at."""
+    shown = Path(printable(path))
+    if not is_utf8(path.name):
+        return Refusal(
+            path=shown,
+            reason="its name is not UTF-8",
+            hint="rename it, with letters and digits only",
+        )
+    if kind == "folder":
+        return Refusal(
+            path=shown,
+            reason="it is a folder with the name of an image",
+            hint="replace the folder by a NIfTI image of that name",
+        )
+    if kind == "special":
+        return Refusal(
+            path=shown,
+            reason="it is a pipe, a socket or a device, not a file",
+            hint="replace it by a NIfTI image of that name",
+        )
+    if kind == "loop":
+        return Refusal(
+            path=shown,
+            reason="it is a link that leads back to itself",
+            hint="replace the link by the image",
+        )
+    # A link to content that was not fetched is found where the content is read.
+    return None
+
+
+def _near_refusal(path: Path, kind: Kind, near: NearName, name: str) -> Refusal:
+    """Refuse a file whose name or place is nearly right, and propose another name."""
+    problems = list(near.deviations)
+    if not is_utf8(path.name):
+        problems.insert(0, "its name is not UTF-8")
+    folder = path.parent.name
+    there = "" if folder in SCAN_FOLDERS else "anat/"
+    if there:
+        own = folder.startswith(("sub-", "ses-"))
+        problems.insert(
+            0,
+            f"it lies {'outside the folder anat' if own else f'in {printable(folder)}'}/, where "
+            "cmbprep does not look for scans",
+        )
+    if kind == "folder":
+        problems.append("it is a folder")
+    if near.foreign or kind == "folder":
+        hint = f"convert the image to NIfTI, with the name {there}{name}"
+    else:
+        verb = "move" if there else "rename"
+        hint = f"{verb} it to {there}{name}, and its sidecar likewise"
+    if name != near.name:
+        hint += f", as {near.name} is taken; or remove it if it is the same image"
+    return Refusal(
+        path=Path(printable(path)),
+        reason="; ".join(problems),
+        hint=hint,
+    )
+
+
+def _names_in(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries}
+    except OSError:
+        return set()
+
+
+def _has_twin(name: str, names: set[str]) -> bool:
+    """Tell whether this is the header file of an image in two files."""
+    stem, dot, extension = name.rpartition(".")
+    return extension.lower() == "hdr" and any(f"{stem}{dot}{e}" in names for e in ("img", "IMG"))
+
+
+def _is_there(name: str, taken: set[str]) -> bool:
+    stem = name.removesuffix(".gz").removesuffix(".nii")
+    return any(f"{stem}{extension}" in taken for extension in IMAGE_EXTENSIONS)

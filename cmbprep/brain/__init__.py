@@ -1,0 +1,1 @@
+"""Bias field, brain mask and image quality: pure functions on arrays and affines."""

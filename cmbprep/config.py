@@ -1,0 +1,212 @@
+"""The settings of one run: what the command line says, checked once.
+
+Settings travel no further than :mod:`cmbprep.workflows.base`; the workflows take plain
+values, so that a node's hash tells what its result depends on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from cmbprep.bids.derivatives import DerivativeFolder
+from cmbprep.errors import CmbprepError, UsageError
+from cmbprep.running.places import (
+    check_current_folder,
+    check_folder,
+    check_outside,
+    check_temporary_folder,
+    resolve,
+)
+from cmbprep.running.plugin_file import MAX_PROCESSES, MIN_MEMORY_GB
+
+__all__ = ["DEFAULT_TEMPLATE", "SCHEMES", "Settings", "available_cpus"]
+
+DEFAULT_TEMPLATE = "MNI152NLin2009cAsym"
+SCHEMES = ("mars", "bombs")
+LEVELS = ("participant", "group")
+
+
+def available_cpus() -> int:
+    """Count the processors that this process may use (Slurm and taskset restrict it)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a run was asked to do.
+
+    Raises
+    ------
+    UsageError
+        When a value cannot be right; nothing has been written then.
+    """
+
+    bids_dir: Path
+    output_dir: Path
+    level: str
+    participants: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    filter_file: Path | None = None
+    validate: bool = True
+    work_dir: Path | None = None
+    nprocs: int = 1
+    omp_nthreads: int = 1
+    mem_gb: float | None = None
+    plugin_file: Path | None = None
+    stop_on_first_crash: bool = False
+    keep_work: bool = False
+    template: str = DEFAULT_TEMPLATE
+    scheme: str = "mars"
+    white_matter_border: float | None = None
+    derivatives: tuple[DerivativeFolder, ...] = ()
+    offline: bool = False
+    detector: str = "learned"
+    threshold: float | None = None
+    reports_only: bool = False
+    dry_run: bool = False
+    verbosity: int = 0
+
+    def __post_init__(self) -> None:
+        check_current_folder()
+        # Nodes run in folders of their own, so a relative path would lead elsewhere there.
+        for name in ("bids_dir", "output_dir", "work_dir"):
+            path = getattr(self, name)
+            if path is not None:
+                object.__setattr__(self, name, path.absolute())
+        if self._model is not None:
+            object.__setattr__(self, "detector", str(self._model.absolute()))
+        if self.level not in LEVELS:
+            raise UsageError(f"the level {self.level!r} is none of {', '.join(LEVELS)}")
+        if self.scheme not in SCHEMES:
+            raise UsageError(f"the scheme {self.scheme!r} is none of {', '.join(SCHEMES)}")
+        self._check_numbers()
+        for path, option in (
+            (self.filter_file, "--bids-filter-file"),
+            (self.plugin_file, "--plugin-file"),
+            (self._model, "--detector"),
+        ):
+            if path is not None and not path.is_file():
+                raise UsageError(
+                    "there is no such file", path=path, hint=f"check the path given to {option}"
+                )
+        self._check_places()
+
+    def _check_numbers(self) -> None:
+        for name in ("nprocs", "omp_nthreads"):
+            if not 1 <= getattr(self, name) <= MAX_PROCESSES:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} must be at least 1 and at most {MAX_PROCESSES}"
+                )
+        # Comparisons with "nan" are false, so each says what is right.
+        if self.mem_gb is not None and not MIN_MEMORY_GB <= self.mem_gb < math.inf:
+            raise UsageError(
+                f"--mem must be a number of at least {MIN_MEMORY_GB:g} GB",
+                hint="give the memory in GB that may be used, for instance --mem 8",
+            )
+        if self.white_matter_border is not None and not 0 < self.white_matter_border <= 50:
+            raise UsageError("--white-matter-border must be more than 0 and at most 50 mm")
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise UsageError("--threshold is a probability: more than 0 and less than 1")
+
+    def _check_places(self) -> None:
+        raw, out = resolve(self.bids_dir), resolve(self.output_dir)
+        if self.level == "participant" and not self.reports_only and not raw.is_dir():
+            raise UsageError(
+                "there is no such folder",
+                path=self.bids_dir,
+                hint="give the top folder of a BIDS dataset as the first argument",
+            )
+        check_outside(self.output_dir, raw, what="output")
+        self._refuse_foreign_dataset(out)
+        another = "check its permissions, or give another output folder"
+        check_folder(self.output_dir, hint=another)
+        if self.level == "participant":
+            check_folder(self.output_dir / "logs", hint=another)
+            self._check_work(raw)
+
+    def _check_work(self, raw: Path) -> None:
+        """Check the folders for intermediate and temporary files."""
+        check_temporary_folder()
+        if self.reports_only:
+            return
+        another = "check its permissions, or give another output folder"
+        check_folder(self.output_dir / ".work", hint=another)
+        if self.work_dir is not None:
+            check_outside(self.work_dir, raw, what="work")
+            check_folder(self.work_dir, hint="give another work folder with --work-dir")
+
+    @staticmethod
+    def _refuse_foreign_dataset(out: Path) -> None:
+        from cmbprep.outputs.files import read_json
+
+        path = out / "dataset_description.json"
+        if not os.path.lexists(path):
+            return
+        try:
+            description = read_json(path)
+        except CmbprepError:
+            # Damaged. It is written anew if all else says that the folder is ours.
+            makers: object = None
+            damaged = True
+        else:
+            makers = description.get("GeneratedBy") if isinstance(description, dict) else None
+            damaged = False
+        names = [
+            maker.get("Name")
+            for maker in (makers if isinstance(makers, list) else [])
+            if isinstance(maker, dict)
+        ]
+        if "cmbprep" in names or (damaged and _looks_like_ours(out)):
+            return
+        raise UsageError(
+            "the output folder already holds another dataset",
+            path=out,
+            hint="give an empty folder, or one that cmbprep has written",
+        )
+
+    @property
+    def _model(self) -> Path | None:
+        """File of the detector, where it is not one of the program's own."""
+        path = Path(self.detector)
+        return path if path.suffix.lower() in (".onnx", ".json") else None
+
+    @property
+    def work(self) -> Path:
+        """Folder for intermediate files."""
+        return (self.work_dir or self.output_dir / ".work").resolve()
+
+    @property
+    def without_effect(self) -> list[str]:
+        """Options of the participant level that were given to the group level."""
+        defaults = {item.name: item.default for item in fields(self)}
+        options = {
+            "participants": "--participant-label",
+            "sessions": "--session-label",
+            "filter_file": "--bids-filter-file",
+            "derivatives": "--derivatives",
+            "template": "--template",
+            "scheme": "--scheme",
+            "white_matter_border": "--white-matter-border",
+            "detector": "--detector",
+            "threshold": "--threshold",
+        }
+        if self.level != "group":
+            return []
+        return [text for name, text in options.items() if getattr(self, name) != defaults[name]]
+
+    def describe(self) -> str:
+        """Give the settings as lines for the log."""
+        return "\n".join(f"  {name} = {value}" for name, value in asdict(self).items())
+
+
+def _looks_like_ours(out: Path) -> bool:
+    """Tell whether a folder without a sound description was written by cmbprep."""
+    try:
+        ignored = (out / ".bidsignore").read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        ignored = []
+    marked = {".work/", "*_desc-computed_swi.*"} <= set(ignored)
+    return (out / "logs").is_dir() and (marked or any((out / "logs").glob("cmbprep-*.log")))

@@ -1,0 +1,86 @@
+"""Whether a scan is like those that a detector was fitted to.
+
+A probability holds for scans like those it was calibrated on. What can be told from the scan
+itself is compared with the range of the fit, and what lies outside is said to the reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cmbprep.detectors.base import DetectorInput
+from cmbprep.detectors.views import ScanViews
+
+__all__ = ["CHARACTER", "character", "known_range", "unlike"]
+
+#: What is measured of a scan: name -> what it is called in a sentence.
+CHARACTER: Mapping[str, str] = {
+    "contrast": "spread of the brain's signal (its middle half, relative to its surroundings)",
+    "noise": "noise (relative to the brain's signal)",
+    "brain_ml": "volume of the brain in view, ml",
+}
+#: So much beyond the range of the fit is still near enough.
+_SLACK = 0.15
+
+
+def character(views: ScanViews) -> dict[str, float]:
+    """Measure a scan; see :data:`CHARACTER`."""
+    mask = views.maps.mask
+    low, high = np.quantile(views.maps.ratio[mask], (0.25, 0.75))
+    volume = abs(float(np.linalg.det(np.asarray(views.scan.affine, float)[:3, :3])))
+    return {
+        "contrast": round(float(high - low), 4),
+        "noise": round(float(views.noise), 4),
+        "brain_ml": round(float(mask.sum()) * volume / 1000, 1),
+    }
+
+
+def known_range(characters: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """Lowest and highest of each value over the scans of a fit."""
+    found = {}
+    for name in CHARACTER:
+        values = [one[name] for one in characters if name in one]
+        if values:
+            found[name] = [min(values), max(values)]
+    return found
+
+
+def unlike(
+    scan: DetectorInput, measured: Mapping[str, float], known: Mapping[str, Any]
+) -> list[str]:
+    """Sentences about what the detector has not seen the like of.
+
+    Parameters
+    ----------
+    scan
+        The scan.
+    measured
+        From :func:`character`.
+    known
+        The card's ``known``: ``bloom_tesla_ms`` and, where they are there, the ranges of
+        :func:`known_range`.
+    """
+    found = []
+    low, high = known["bloom_tesla_ms"]
+    if scan.field_strength is not None and scan.echo_times:
+        bloom = 1000 * max(scan.echo_times) * scan.field_strength
+        if not low <= bloom <= high:
+            found.append(
+                f"Echo time times field strength is {bloom:.0f} ms T, outside of what the detector "
+                f"was fitted on ({low:g} to {high:g}); its probabilities may not hold."
+            )
+    for name, text in CHARACTER.items():
+        if name not in known or name not in measured:
+            continue
+        low, high = known[name]
+        if not low * (1 - _SLACK) <= measured[name] <= high * (1 + _SLACK):
+            found.append(
+                f"The {text} is {measured[name]:.3g}, outside of what the detector was fitted on "
+                f"({low:.3g} to {high:.3g}); its probabilities may not hold."
+            )
+    if float(np.median(scan.magnitude[scan.brain_mask])) <= 0:
+        found.append("The median signal of the brain is zero; the scan cannot be rated.")
+    return found

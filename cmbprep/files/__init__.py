@@ -1,0 +1,1 @@
+"""Text files that people and programs write: JSON and tab-separated tables."""

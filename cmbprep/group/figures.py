@@ -1,0 +1,182 @@
+"""Figures of the group page: distributions of counts, and the frequency map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cmbprep.reports.figures.canvas import (
+    GAP,
+    SIDES,
+    WIDTH,
+    Box,
+    Canvas,
+    draw_grey,
+    new_sheet,
+    shorten,
+)
+from cmbprep.reports.figures.sections import (
+    PLANES,
+    Plane,
+    Volume,
+    as_float,
+    colour_map,
+    encode_picture,
+    foreground_window,
+    spread,
+    thin,
+)
+from cmbprep.reports.text import HEAT_STOPS
+
+__all__ = ["COUNT_CLASSES", "classify_counts", "count_figure", "frequency_figure"]
+
+#: Classes of the histograms: label and smallest count; the classes are ordered.
+COUNT_CLASSES = (
+    ("0", 0),
+    ("1", 1),
+    ("2", 2),
+    ("3", 3),
+    ("4", 4),
+    ("5–9", 5),
+    ("10–19", 10),
+    ("≥ 20", 20),
+)
+QUIET = "#8b949e"
+
+
+def classify_counts(counts: Sequence[int]) -> list[int]:
+    """Count how many values fall into each of :data:`COUNT_CLASSES`."""
+    limits = [lower for _, lower in COUNT_CLASSES]
+    at = np.searchsorted(limits, list(counts), side="right") - 1
+    return [int(value) for value in np.bincount(at.astype(int), minlength=len(limits))]
+
+
+def count_figure(groups: Sequence[tuple[str, str, Sequence[int]]], *, columns: int = 3) -> str:
+    """Draw a histogram of counts for each group, side by side.
+
+    Parameters
+    ----------
+    groups
+        Title, a line below it, and counts of each.
+    columns
+        Histograms in a row.
+
+    Returns
+    -------
+    str
+        The figure as SVG. Bars are shares of the group, so that groups can be compared;
+        the numbers above them are participants.
+    """
+    cell, height, chart = WIDTH / columns, 190.0, 120.0
+    rows = -(-len(groups) // columns)
+    canvas = Canvas(
+        WIDTH,
+        rows * height + 8,
+        "Participants by number of microbleeds",
+        "One histogram a protocol.",
+    )
+    for number, (title, line, counts) in enumerate(groups):
+        left, top = (number % columns) * cell + 16, (number // columns) * height + 8
+        canvas.text((left, top + 14), shorten(title, 52), size=12, weight="600")
+        line = shorten(f"{len(counts)} participants · {line}".rstrip(" ·"), 60)
+        canvas.text((left, top + 29), line, size=11, colour=QUIET)
+        _bars(canvas, (left, top + 34, cell - 32, chart), classify_counts(counts))
+    return canvas.render()
+
+
+def _bars(canvas: Canvas, box: Box, numbers: Sequence[int]) -> None:
+    left, top, width, height = box
+    total, step = max(1, sum(numbers)), width / len(numbers)
+    base, room = top + height - 4, height - 20
+    tallest = max(*numbers, 1)
+    for index, ((label, _), number) in enumerate(zip(COUNT_CLASSES, numbers, strict=True)):
+        tall = room * number / tallest
+        colour = "#6e7681" if index == 0 else "#56b4e9"
+        canvas.rectangle((left + index * step + 2, base - tall, step - 4, tall), fill=colour)
+        middle = left + (index + 0.5) * step
+        canvas.text((middle, base + 14), label, size=10.5, anchor="middle", colour=QUIET)
+        if number:
+            share = f"{number}" if total < 1000 else f"{100 * number / total:.0f}%"
+            canvas.text((middle, base - tall - 4), share, size=10.5, anchor="middle")
+    canvas.path(f"M{left:.1f} {base:.1f}h{width:.1f}", "#30363d", width=1)
+
+
+def frequency_figure(
+    frequency: NDArray, affine: ArrayLike, background: NDArray | None = None
+) -> str:
+    """Show a frequency map on a template.
+
+    Each section shows the highest frequency in the slab that reaches half-way to its
+    neighbours, so that no place is left out between sections.
+
+    Parameters
+    ----------
+    frequency : array of shape (i, j, k)
+        Fractions, 0 to 1.
+    affine : array of shape (4, 4)
+        Voxel -> RAS+ mm.
+    background : array of shape (i, j, k) or None
+        Template on the same grid.
+
+    Returns
+    -------
+    str
+        The figure as SVG.
+    """
+    shares = np.clip(np.nan_to_num(as_float(frequency)), 0.0, None)
+    values = Volume.of(shares, affine)
+    image = values if background is None else values.on_same_grid(background)
+    shown, core = spread(image, None)
+    window = (0.0, 1.1 * foreground_window(image, None, (1.0, 99.0))[1])
+    top = float(values.data.max()) or 1.0
+    sheet = new_sheet("Frequency map", "Where microbleeds lie.", values.frame, shown)
+
+    def paint(reach: int) -> object:
+        def draw(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+            if background is not None:
+                section = as_float(image.section(plane, index, shown))
+                draw_grey(canvas, box, np.float32(0.8) * section, window)
+            else:
+                canvas.rectangle(box, fill="#161b22")
+            slab = [
+                values.section(plane, place, shown)
+                for place in range(
+                    max(shown.low[plane.normal], index - reach),
+                    min(shown.high[plane.normal], index + reach + 1),
+                )
+            ]
+            highest = thin(np.max(slab, axis=0), box)
+            uri, size = encode_picture(_heat(highest / top), lossless=True)
+            canvas.picture(uri, size, box)
+
+        return draw
+
+    for name, rows, columns in (("axial", 2, 8), ("coronal", 1, 8), ("sagittal", 1, 7)):
+        plane = PLANES[name]
+        low, high = core.low[plane.normal], core.high[plane.normal] - 1
+        places = np.linspace(low, high, rows * columns + 2)[1:-1]
+        indices = sorted({round(place) for place in places})
+        reach = int(np.ceil((high - low) / (rows * columns + 1) / 2))
+        for start in range(0, len(indices), columns):
+            sheet.row(plane, indices[start : start + columns], columns, paint(reach))  # type: ignore[arg-type]
+    _heat_bar(sheet.canvas, sheet.top, top)
+    sheet.top += 30
+    sheet.legend((), f"{SIDES} Each section shows the highest value of its slab.")
+    return sheet.finish()
+
+
+def _heat(shares: NDArray) -> NDArray[np.uint8]:
+    pixels = np.zeros((*shares.shape, 4), dtype=np.uint8)
+    pixels[..., :3] = colour_map(np.sqrt(shares), HEAT_STOPS)
+    pixels[..., 3] = np.where(shares > 0, 235, 0)
+    return pixels
+
+
+def _heat_bar(canvas: Canvas, top: float, highest: float) -> None:
+    ramp = colour_map(np.sqrt(np.linspace(0, 1, 128))[None], HEAT_STOPS)
+    uri, size = encode_picture(ramp, lossless=True)
+    canvas.picture(uri, size, (GAP + 30, top + 8, 240, 10))
+    canvas.text((GAP + 24, top + 17), "0", size=12, anchor="end")
+    canvas.text((GAP + 278, top + 17), f"{100 * highest:.3g} % of participants' sessions", size=12)

@@ -1,0 +1,1 @@
+"""What makes and measures the program; nothing outside of this package imports it."""

@@ -1,0 +1,1 @@
+"""How the packaged zone atlases are drawn."""

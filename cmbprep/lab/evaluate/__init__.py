@@ -1,0 +1,20 @@
+"""Lesion-wise evaluation of microbleed detection against a known truth.
+
+From files to a page, one direction, each step a module::
+
+    files       which files in a folder describe which scan; truth scans <-> predicted scans
+    matching    value objects (Mark, LesionSet); lesions <-> lesions of one scan, optimal
+    reading     files -> LesionSet
+    scoring     one scan -> ScanResult (hits, misses, false positives and where they lie)
+    collect     two folders -> the ScanResults, with site, protocol and sequence of each scan
+    statistics  FROC and reliability curves, agreement, bootstrap over subjects
+    metrics     every metric as a function of a sample of scans and their weights
+    evaluation  all of it for the whole set and for every split
+    thresholds  stated minima and whether they hold
+    tables      TSV and JSON, and how things were counted, in sentences
+    page        the HTML page with its plots
+    command     ``cmbprep-tools evaluate``
+
+Only :mod:`~cmbprep.lab.evaluate.files`, ``reading``, ``collect`` and ``command`` touch
+the user's files; the others are functions of arrays and value objects.
+"""

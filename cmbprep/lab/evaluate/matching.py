@@ -1,0 +1,348 @@
+"""Matching the lesions of one scan: one to one, and the best possible.
+
+Two lesions *may* be matched if the rule says so (centres close enough, or regions that
+overlap enough). Of all one-to-one assignments of pairs that may be matched, the one is taken
+
+1. that has the most pairs,
+2. of these, the smallest sum of costs (distance, or 1 - IoU),
+3. of these, the highest sum of predicted probabilities,
+4. of these, the one that comes first when both sides are put in the order of their
+   coordinates, so that the order of rows in a file or labels in an image plays no part.
+
+A greedy rule (nearest pair first) can leave a lesion unmatched that another assignment would
+have matched; an optimal one cannot. The assignment problem is solved by
+:func:`scipy.optimize.linear_sum_assignment`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "LesionSet",
+    "Mark",
+    "Rule",
+    "assign",
+    "centre_distances",
+    "intersections",
+    "label_components",
+]
+
+
+# --- Value objects: one lesion as an evaluation sees it, and all lesions of one scan -------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """One lesion that a rater, a simulator or a detector has marked.
+
+    Parameters
+    ----------
+    index
+        Label of the lesion in its scan; counts from 1.
+    centre
+        Centre of mass, mm, RAS+ scanner coordinates.
+    volume_mm3, diameter_mm
+        Size. Each is derived from the other, as of a sphere, where only one is given.
+    probability
+        How sure the detector is, 0..1; None where it does not say.
+    zone, region, rating, susceptibility, kind
+        What the source tells about it; None where it does not.
+    visible
+        False if the source says that the lesion cannot be seen in this scan.
+    extended
+        True if it is no single thing but all that there is of a structure, such as the veins:
+        its centre and size then mean little.
+    """
+
+    index: int
+    centre: tuple[float, float, float]
+    volume_mm3: float | None = None
+    diameter_mm: float | None = None
+    probability: float | None = None
+    zone: str | None = None
+    region: str | None = None
+    rating: str | None = None
+    susceptibility: str | None = None
+    kind: str | None = None
+    visible: bool = True
+    extended: bool = False
+
+    def __post_init__(self) -> None:
+        if self.index < 1:
+            raise ValueError(f"a lesion's index counts from 1, not {self.index}")
+        if not all(math.isfinite(value) for value in self.centre):
+            raise ValueError(f"lesion {self.index}: its centre is not finite")
+        if self.probability is not None and not 0 <= self.probability <= 1:
+            raise ValueError(f"lesion {self.index}: probability {self.probability} is outside 0..1")
+        for name in ("volume_mm3", "diameter_mm"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"lesion {self.index}: {name} {value} is not a size")
+        if self.volume_mm3 is None and self.diameter_mm is not None:
+            object.__setattr__(self, "volume_mm3", math.pi / 6 * self.diameter_mm**3)
+        if self.diameter_mm is None and self.volume_mm3 is not None:
+            object.__setattr__(self, "diameter_mm", (6 * self.volume_mm3 / math.pi) ** (1 / 3))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LesionSet:
+    """All lesions of one scan from one source, with their voxels where the source has them.
+
+    Parameters
+    ----------
+    marks
+        The lesions; their indices differ from each other.
+    labels
+        Integer image, shape (i, j, k): 0 is background, other values are ``Mark.index``.
+        None if the source is a table alone.
+    affine
+        Voxel to RAS+ mm, shape (4, 4); None where ``labels`` is None.
+    origin
+        What it was made from, in words, for the outputs ("table", "mask", ...).
+    """
+
+    marks: tuple[Mark, ...]
+    labels: NDArray[np.int32] | None = field(default=None, repr=False)
+    affine: NDArray[np.float64] | None = None
+    origin: str = "table"
+
+    def __post_init__(self) -> None:
+        indices = [mark.index for mark in self.marks]
+        if len(set(indices)) != len(indices):
+            raise ValueError("two lesions have the same index")
+        if (self.labels is None) != (self.affine is None):
+            raise ValueError("labels and affine come together")
+        if self.labels is not None and self.labels.ndim != 3:
+            raise ValueError(f"labels have {self.labels.ndim} dimensions, not 3")
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """Centres of mass, mm RAS+, shape (n, 3)."""
+        return np.array([mark.centre for mark in self.marks], dtype=float).reshape(-1, 3)
+
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# Costs become whole numbers, so that equal means equal on every machine.
+_COST_QUANTUM = 1e-3
+_PROBABILITY_QUANTUM = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """When two lesions may be matched, and what is left out.
+
+    Parameters
+    ----------
+    match
+        ``centroid``: centres of mass at most ``distance_mm`` apart. ``overlap``: voxels in
+        common and an intersection over union of at least ``min_overlap``.
+    distance_mm
+        Largest distance of two centres, mm. The limit itself counts as matched.
+    min_overlap
+        Smallest intersection over union, 0..1; at 0 any common voxel does.
+    connectivity
+        6, 18 or 26: which voxels of a mask belong to one lesion. Labelled images and tables
+        keep the lesions that they name.
+    count_invisible
+        Whether truth lesions flagged as not visible count like the others.
+    min_diameter_mm
+        Truth lesions of a smaller diameter are left out of account as those are that cannot
+        be seen. A lesion whose size the truth does not tell counts.
+    """
+
+    match: Literal["centroid", "overlap"] = "centroid"
+    distance_mm: float = 5.0
+    min_overlap: float = 0.0
+    connectivity: int = 6
+    count_invisible: bool = False
+    min_diameter_mm: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.match not in ("centroid", "overlap"):
+            raise ValueError(f"match is {self.match!r}, not centroid or overlap")
+        if not (np.isfinite(self.distance_mm) and self.distance_mm > 0):
+            raise ValueError(f"the distance must be above 0 mm, not {self.distance_mm}")
+        if not 0 <= self.min_overlap <= 1:
+            raise ValueError(f"the smallest overlap is 0..1, not {self.min_overlap}")
+        if self.connectivity not in (6, 18, 26):
+            raise ValueError(f"connectivity is 6, 18 or 26, not {self.connectivity}")
+        if not (np.isfinite(self.min_diameter_mm) and self.min_diameter_mm >= 0):
+            raise ValueError(f"the smallest diameter is 0 mm or more, not {self.min_diameter_mm}")
+
+    def counts(self, mark: Mark) -> bool:
+        """Say whether a truth lesion counts."""
+        # Sizes to 0.001 mm, as the tables have them.
+        small = mark.diameter_mm is not None and round(mark.diameter_mm, 3) < self.min_diameter_mm
+        return (mark.visible or self.count_invisible) and not small
+
+    @property
+    def short(self) -> str:
+        """The rule in one word, for a column of a table."""
+        if self.match == "centroid":
+            when = f"centroid<={self.distance_mm:g}mm"
+        else:
+            when = f"overlap:IoU>={self.min_overlap:g}" if self.min_overlap else "overlap:IoU>0"
+        size = f",true>={self.min_diameter_mm:g}mm" if self.min_diameter_mm else ""
+        return f"{when},{self.connectivity}-connected{size}"
+
+    @property
+    def text(self) -> str:
+        """The rule in a sentence, for people."""
+        if self.match == "centroid":
+            when = f"their centres of mass are at most {self.distance_mm:g} mm apart"
+        elif self.min_overlap:
+            when = f"their intersection over union is at least {self.min_overlap:g}"
+        else:
+            when = "they have at least one voxel in common"
+        return (
+            f"A true and a predicted lesion may be matched if {when} (scanner coordinates). "
+            "Matching is one to one and optimal: most pairs first, then the smallest sum of "
+            f"{'distances' if self.match == 'centroid' else '1 - IoU'}, then the highest sum of "
+            "probabilities. Lesions of a mask or probability map are its "
+            f"{self.connectivity}-connected components; labelled images and tables keep the "
+            "lesions that they name."
+        )
+
+
+def label_components(mask: BoolArray, connectivity: int) -> NDArray[np.int32]:
+    """Number the connected components of a mask.
+
+    Parameters
+    ----------
+    mask
+        Shape (i, j, k).
+    connectivity
+        6 (common faces), 18 (faces and edges) or 26 (faces, edges and corners).
+    """
+    from scipy import ndimage
+
+    structure = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])
+    labels, _ = ndimage.label(mask, structure)
+    return np.asarray(labels, dtype=np.int32)
+
+
+def centre_distances(truth: FloatArray, predicted: FloatArray) -> FloatArray:
+    """Give the distances between centres, shape (n_truth, n_predicted), in their unit."""
+    difference = truth[:, None, :] - predicted[None, :, :]
+    return np.asarray(np.sqrt((difference**2).sum(axis=-1)), dtype=float)
+
+
+def intersections(
+    truth: NDArray[np.int32],
+    truth_affine: FloatArray,
+    predicted: NDArray[np.int32],
+    predicted_affine: FloatArray,
+) -> dict[tuple[int, int], float]:
+    """Give the volumes that labelled regions of two images have in common.
+
+    The grids may differ in spacing, orientation and extent. Every labelled voxel of the finer
+    grid is looked up, by its centre, in the voxel of the other grid in which it falls.
+
+    Parameters
+    ----------
+    truth, predicted
+        Label images, shape (i, j, k) each; 0 is background.
+    truth_affine, predicted_affine
+        Voxel to RAS+ mm, shape (4, 4) each.
+
+    Returns
+    -------
+    dict
+        (label in truth, label in predicted) -> common volume in mm^3, where above 0.
+    """
+    truth_voxel = abs(np.linalg.det(truth_affine[:3, :3]))
+    predicted_voxel = abs(np.linalg.det(predicted_affine[:3, :3]))
+    swap = bool(predicted_voxel < truth_voxel * (1 - 1e-6))
+    fine, fine_affine = (predicted, predicted_affine) if swap else (truth, truth_affine)
+    other, other_affine = (truth, truth_affine) if swap else (predicted, predicted_affine)
+
+    voxels = np.argwhere(fine != 0)
+    if not len(voxels):
+        return {}
+    to_other = np.linalg.inv(other_affine) @ fine_affine
+    # Halves go up by adding 0.5 and flooring; 1e-6 keeps rounding noise out of exact grids.
+    position = voxels @ to_other[:3, :3].T + to_other[:3, 3]
+    nearest = np.floor(position + 0.5 + 1e-6).astype(np.int64)
+    inside = np.all((nearest >= 0) & (nearest < np.array(other.shape)), axis=1)
+    first = fine[tuple(voxels[inside].T)]
+    second = other[tuple(nearest[inside].T)]
+    both = second != 0
+    pairs, counts = np.unique(
+        np.stack([first[both], second[both]], axis=1), axis=0, return_counts=True
+    )
+    volume = min(truth_voxel, predicted_voxel)
+    return {
+        ((int(b), int(a)) if swap else (int(a), int(b))): float(count * volume)
+        for (a, b), count in zip(pairs, counts, strict=True)
+    }
+
+
+def assign(
+    cost: FloatArray, allowed: BoolArray, probability: FloatArray | None = None
+) -> list[tuple[int, int]]:
+    """Match rows (truth) and columns (predictions) one to one, as the module says.
+
+    The caller puts rows and columns in a canonical order; it decides what is still equal.
+
+    Parameters
+    ----------
+    cost
+        Shape (n_truth, n_predicted), not negative, in mm or as 1 - IoU; taken to 0.001.
+    allowed
+        Shape (n_truth, n_predicted): which pairs may be matched.
+    probability
+        Shape (n_predicted,), 0..1; breaks ties of the sum of costs.
+
+    Returns
+    -------
+    list of (row, column)
+        In the order of the rows.
+    """
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    n_rows, n_columns = allowed.shape
+    rows, columns = np.nonzero(allowed)
+    if not len(rows):
+        return []
+    # Groups of lesions that have nothing to do with each other are solved apart: the numbers
+    # stay small enough to be exact, and far lesions cannot change a tie.
+    size = n_rows + n_columns
+    graph = csr_matrix((np.ones(len(rows)), (rows, columns + n_rows)), shape=(size, size))
+    _, group = connected_components(graph, directed=False)
+    pairs: list[tuple[int, int]] = []
+    for number in np.unique(group[rows]):
+        r = np.flatnonzero(group[:n_rows] == number)
+        c = np.flatnonzero(group[n_rows:] == number)
+        block = np.ix_(r, c)
+        chances = None if probability is None else probability[c]
+        pairs += [
+            (int(r[i]), int(c[j])) for i, j in _assign_group(cost[block], allowed[block], chances)
+        ]
+    return sorted(pairs)
+
+
+def _assign_group(
+    cost: FloatArray, allowed: BoolArray, probability: FloatArray | None
+) -> list[tuple[int, int]]:
+    from scipy.optimize import linear_sum_assignment
+
+    n = min(cost.shape)
+    # One whole number holds all three criteria: a unit of each weighs more than the largest
+    # possible sum of the next.
+    chance = np.zeros(cost.shape[1]) if probability is None else 1 - probability
+    third = np.rint(chance / _PROBABILITY_QUANTUM)
+    second = np.rint(np.where(allowed, cost, 0) / _COST_QUANTUM)
+    weight = second * (n * third.max() + 1) + third[None, :]
+    forbidden = n * weight.max() + 1
+    rows, columns = linear_sum_assignment(np.where(allowed, weight, forbidden))
+    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if allowed[i, j]]

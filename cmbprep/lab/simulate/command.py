@@ -1,0 +1,115 @@
+"""The command ``cmbprep-tools simulate``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cmbprep.errors import UsageError
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``simulate`` to a parser."""
+    parser.add_argument("dest", metavar="DEST", type=Path, help="folder to make; new or empty")
+    parser.add_argument(
+        "--participants", metavar="N", type=int, help="number of people (needed without --into)"
+    )
+    parser.add_argument(
+        "--seed", metavar="S", type=int, default=0, help="same seed, same files (default: 0)"
+    )
+    parser.add_argument(
+        "--protocol",
+        metavar="NAME",
+        nargs="+",
+        action="extend",
+        help="scanner presets that people (or sites) take in turn; 'list' shows them",
+    )
+    parser.add_argument(
+        "--sites", metavar="K", type=int, default=1, help="number of sites (default: 1)"
+    )
+    parser.add_argument(
+        "--heads",
+        metavar="BIDS",
+        type=Path,
+        help="make heads from the T1w images of this dataset instead of the packaged template",
+    )
+    parser.add_argument(
+        "--into",
+        metavar="BIDS",
+        type=Path,
+        help="put microbleeds into the real blood-sensitive scans of this dataset instead",
+    )
+    parser.add_argument(
+        "--nprocs", metavar="N", type=int, default=1, help="people at a time (default: 1)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run ``simulate`` with parsed arguments; give the exit status.
+
+    Raises
+    ------
+    UsageError
+        If the arguments are wrong; nothing was written.
+    """
+    if args.protocol and "list" in args.protocol:
+        return _list_protocols()
+    if args.into is not None:
+        return _implant(args)
+    if args.participants is None:
+        raise UsageError("the number of people is missing", hint="give --participants N")
+    from cmbprep.lab.simulate.dataset import simulate_dataset
+
+    simulate_dataset(
+        args.dest,
+        participants=args.participants,
+        seed=args.seed,
+        protocols=args.protocol,
+        sites=args.sites,
+        nprocs=args.nprocs,
+        heads=args.heads,
+        progress=_show,
+    )
+    sys.stdout.write(
+        f"{args.dest}: {args.participants} simulated people; the truth is in derivatives/truth\n"
+    )
+    return 0
+
+
+def _implant(args: argparse.Namespace) -> int:
+    if args.heads is not None or args.participants is not None:
+        raise UsageError("--into takes the people and heads of the dataset that it is given")
+    from cmbprep.lab.simulate.implant_dataset import implant_dataset
+
+    implant_dataset(args.into, args.dest, seed=args.seed, progress=_show)
+    sys.stdout.write(f"{args.dest}: real scans with microbleeds put in; see derivatives/truth\n")
+    return 0
+
+
+def _list_protocols() -> int:
+    from cmbprep.lab.simulate.protocols import PROTOCOLS
+
+    for protocol in PROTOCOLS.values():
+        voxel = " x ".join(f"{v:g}" for v in protocol.voxel)
+        times = ", ".join(f"{1000 * t:g}" for t in protocol.echo_times)
+        kind = "3D" if protocol.three_d else "2D"
+        sys.stdout.write(
+            f"{protocol.name:26s} {kind}, {protocol.field_strength:g} T, {voxel} mm, "
+            f"TE {times} ms, {protocol.suffix}\n"
+        )
+    return 0
+
+
+def _show(done: int, total: int, label: str) -> None:
+    """Draw a bar on a terminal; write a line for each person elsewhere."""
+    if sys.stderr.isatty():
+        filled = round(30 * done / total)
+        bar = "#" * filled + "." * (30 - filled)
+        end = "\n" if done == total else ""
+        sys.stderr.write(f"\r[{bar}] {done}/{total} sub-{label}{end}")
+    else:
+        sys.stderr.write(f"[{done}/{total}] sub-{label}\n")
+    sys.stderr.flush()

@@ -1,0 +1,395 @@
+"""Simulated people as a BIDS dataset with the truth in ``derivatives/truth``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmbprep import __version__
+from cmbprep.errors import UsageError
+from cmbprep.lab.simulate.protocols import (
+    DEFAULT_PROTOCOLS,
+    Person,
+    Protocol,
+    draw_people,
+    get_protocol,
+)
+from cmbprep.lesions import COLUMNS
+from cmbprep.outputs.files import write_image, write_json, write_text
+from cmbprep.running.processes import process_pool
+
+if TYPE_CHECKING:
+    from cmbprep.lab.simulate.field import Geometry
+    from cmbprep.lab.simulate.scanner import Acquisition
+    from cmbprep.lab.simulate.truth import Truth
+
+__all__ = ["aside", "describe", "scanner_image", "simulate_dataset"]
+
+BIDS_VERSION = "1.10.0"
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class _Task:
+    dest: Path
+    index: int
+    person: Person
+    seed: int
+    t1w: Path | None
+
+
+def simulate_dataset(
+    dest: Path,
+    *,
+    participants: int,
+    seed: int,
+    protocols: Sequence[str] | None = None,
+    sites: int = 1,
+    nprocs: int = 1,
+    heads: Path | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write a BIDS dataset of simulated people with known microbleeds.
+
+    Parameters
+    ----------
+    dest
+        Folder to make; it must not exist or be empty.
+    participants
+        Number of people.
+    seed
+        The same seed gives the same files, byte for byte, whatever `nprocs` is.
+    protocols
+        Names of presets (``protocols.PROTOCOLS``); people or sites take them in turn.
+    sites
+        Number of sites.
+    nprocs
+        People simulated at a time.
+    heads
+        A BIDS dataset with T1w images to make heads from, instead of the packaged template.
+    progress
+        Called with the number of people done, of people in all, and the last one's label.
+
+    Raises
+    ------
+    UsageError
+        If an argument is wrong or `dest` is in the way.
+    """
+    if participants < 1 or sites < 1 or nprocs < 1:
+        raise UsageError("the numbers of participants, sites and processes must be 1 or more")
+    if seed < 0:
+        raise UsageError("the seed must not be negative")
+    images: list[Path] = []
+    if heads is not None:
+        from cmbprep.lab.simulate.heads import find_heads
+
+        images = find_heads(heads)
+    names = tuple(protocols or DEFAULT_PROTOCOLS)
+    used = [get_protocol(name) for name in names]
+    people = draw_people(participants, seed, names, sites)
+    with aside(Path(dest)) as folder:
+        _write_dataset_files(folder, people, used, seed)
+        tasks = [
+            _Task(folder, index, person, seed, images[index % len(images)] if images else None)
+            for index, person in enumerate(people)
+        ]
+        for done, task in enumerate(_in_turn(tasks, nprocs), start=1):
+            if progress is not None:
+                progress(done, len(tasks), task.person.label)
+
+
+@contextmanager
+def aside(dest: Path) -> Iterator[Path]:
+    """Give a folder beside `dest` that takes its place when all went well."""
+    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+        raise UsageError(
+            "something is there already", path=dest, hint="give a new or an empty folder"
+        )
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{dest.name}-", dir=dest.parent))
+    except OSError as error:
+        raise UsageError(f"cannot be written ({error.strerror})", path=dest) from error
+    try:
+        yield folder
+        umask = os.umask(0)
+        os.umask(umask)
+        folder.chmod(0o777 & ~umask)
+        if dest.exists():
+            dest.rmdir()
+        folder.rename(dest)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_turn(tasks: list[_Task], nprocs: int) -> Iterator[_Task]:
+    if min(nprocs, len(tasks)) == 1:
+        for task in tasks:
+            yield _simulate_person(task)
+        return
+    with process_pool(min(nprocs, len(tasks))) as pool:
+        yield from pool.map(_simulate_person, tasks)
+
+
+def _simulate_person(task: _Task) -> _Task:
+    from cmbprep.lab.simulate import scanner, sources, surgery, vessels
+    from cmbprep.lab.simulate.field import plan_geometry
+    from cmbprep.lab.simulate.head import build_head
+    from cmbprep.lab.simulate.heads import load_real_head, load_template_head
+    from cmbprep.lab.simulate.truth import tell_truth
+
+    person = task.person
+    protocol = get_protocol(person.protocol)
+    # One stream for each stage, so that a change in one leaves the others' draws alone.
+    streams = [np.random.default_rng([task.seed, 2, task.index, k]) for k in range(7)]
+    head = build_head(
+        load_template_head() if task.t1w is None else load_real_head(task.t1w),
+        streams[0],
+        age=person.age,
+        atrophy=person.atrophy,
+        lesion_load=person.lesion_load,
+    )
+    places = sources.place_masks(head)
+    operated = surgery.draw_surgery(head, places, streams[6])
+    if operated is not None:
+        head = surgery.operate(head, operated)
+        places = sources.place_masks(head)
+    found = sources.draw_microbleeds(head, places, person.microbleeds, streams[1])
+    found += sources.draw_mimics(head, places, person.age, streams[2])
+    if operated is not None:
+        found.append(surgery.rim(operated, streams[6]))
+    tubes = vessels.draw_veins(head, head.to_template.inverse, streams[3])
+    tubes += vessels.draw_arteries(head.to_template.inverse, streams[3])
+    centre = head.to_template.inverse(np.array([[0.0, -18.0, 8.0]]))[0]
+    geometry = plan_geometry(protocol, centre, streams[4])
+    scan = scanner.acquire(head, tubes, found, protocol, geometry, streams[4])
+    t1w_geometry = _t1w_geometry(scan.geometry, centre, streams[5])
+    t1w = scanner.acquire_t1w(head, t1w_geometry, protocol.field_strength, streams[5])
+    _write_t1w(task, t1w, t1w_geometry, protocol)
+    _write_scan(task, scan, protocol)
+    _write_truth(task, tell_truth(head, found, scan), scan)
+    return task
+
+
+def _t1w_geometry(
+    scan: Geometry, centre: NDArray[np.float64], rng: np.random.Generator
+) -> Geometry:
+    """A sagittal 1 mm grid; the head has moved by a little since or before the other scan."""
+    from cmbprep.lab.simulate.field import Geometry, rotation
+
+    shape = (184, 224, 224)
+    moved = np.eye(4)
+    moved[:3, :3] = rotation(np.deg2rad(rng.normal(0, 1.2, 3)))
+    moved[:3, 3] = rng.normal(0, 1.5, 3)
+    pose = moved @ scan.pose
+    affine = np.eye(4)
+    middle = pose[:3, :3] @ (centre - [0, 0, 12.0]) + pose[:3, 3]
+    affine[:3, 3] = np.round(middle, 1) - (np.asarray(shape) - 1) / 2
+    return Geometry(affine=affine, shape=shape, pose=pose)
+
+
+def scanner_image(data: NDArray[Any], affine: NDArray[np.float64]) -> Any:
+    """NIfTI image in scanner coordinates (sform and qform code 1), millimetres."""
+    import nibabel as nib
+
+    image = nib.Nifti1Image(data, affine)
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    image.header.set_xyzt_units("mm", "sec")
+    return image
+
+
+def _as_int16(data: NDArray[np.float32], top: float) -> NDArray[np.int16]:
+    """Scale so that `top` becomes 4095, as scanners store magnitudes."""
+    return np.round(np.clip(data / top, 0, 1) * 4095).astype(np.int16)
+
+
+def _write_t1w(
+    task: _Task, data: NDArray[np.float32], geometry: Geometry, protocol: Protocol
+) -> None:
+    stem = f"sub-{task.person.label}_T1w"
+    folder = task.dest / f"sub-{task.person.label}" / "anat"
+    stored = _as_int16(data, float(np.percentile(data, 99.95)))
+    write_image(folder / f"{stem}.nii.gz", scanner_image(stored, geometry.affine))
+    write_json(
+        folder / f"{stem}.json",
+        {
+            "Manufacturer": protocol.manufacturer,
+            "ManufacturersModelName": protocol.model,
+            "MagneticFieldStrength": protocol.field_strength,
+            "MRAcquisitionType": "3D",
+            "RepetitionTime": 2.3,
+            "InversionTime": 1.1,
+            "EchoTime": 0.003,
+            "FlipAngle": 9,
+            "SliceThickness": 1.0,
+        },
+    )
+
+
+def _scan_sidecar(protocol: Protocol, echo_time: float) -> dict[str, Any]:
+    sidecar: dict[str, Any] = {
+        "Manufacturer": protocol.manufacturer,
+        "ManufacturersModelName": protocol.model,
+        "MagneticFieldStrength": protocol.field_strength,
+        "MRAcquisitionType": "3D" if protocol.three_d else "2D",
+        "ScanningSequence": "GR",
+        "EchoTime": echo_time,
+        "RepetitionTime": protocol.repetition_time / 1000,
+        "FlipAngle": protocol.flip_angle,
+        "SliceThickness": protocol.voxel[2],
+        "SpacingBetweenSlices": protocol.spacing[2],
+        "ProtocolName": protocol.name,
+        "PulseSequenceDetails": "Simulated: dipole field of a susceptibility model, signal "
+        "computed on cells finer than the voxel.",
+    }
+    return sidecar
+
+
+def _write_scan(task: _Task, scan: Acquisition, protocol: Protocol) -> None:
+    folder = task.dest / f"sub-{task.person.label}" / "anat"
+    affine = scan.geometry.affine
+    top = float(np.percentile(np.abs(scan.echoes[0]), 99.95))
+    suffix = "T2starw" if protocol.suffix == "swi" else protocol.suffix
+    for number, (echo, echo_time) in enumerate(
+        zip(scan.echoes, protocol.echo_times, strict=True), start=1
+    ):
+        stem = f"sub-{task.person.label}"
+        if len(scan.echoes) > 1 or suffix == "MEGRE":
+            stem += f"_echo-{number}"
+        sidecar = _scan_sidecar(protocol, echo_time)
+        magnitude = f"{stem}_part-mag_{suffix}" if protocol.phase else f"{stem}_{suffix}"
+        stored = _as_int16(np.abs(echo).astype(np.float32), top)
+        write_image(folder / f"{magnitude}.nii.gz", scanner_image(stored, affine))
+        write_json(folder / f"{magnitude}.json", sidecar)
+        if protocol.phase:
+            phase = f"{stem}_part-phase_{suffix}"
+            angle = np.angle(echo).astype(np.float32)
+            write_image(folder / f"{phase}.nii.gz", scanner_image(angle, affine))
+            write_json(folder / f"{phase}.json", {**sidecar, "Units": "rad"})
+    if protocol.suffix == "swi":
+        from cmbprep.lab.simulate.scanner import swi
+
+        weighted = swi(scan.echoes[-1], phase_sign=protocol.phase_sign)
+        stem = f"sub-{task.person.label}_swi"
+        write_image(folder / f"{stem}.nii.gz", scanner_image(_as_int16(weighted, top), affine))
+        write_json(folder / f"{stem}.json", _scan_sidecar(protocol, protocol.echo_times[-1]))
+
+
+def _write_truth(task: _Task, truth: Truth, scan: Acquisition) -> None:
+    from cmbprep.lab.simulate.truth import TRUTH_COLUMNS
+    from cmbprep.zones.schemes import MARS, format_regions
+
+    person = f"sub-{task.person.label}"
+    folder = task.dest / "derivatives" / "truth" / person / "anat"
+    affine = scan.geometry.affine
+    names = sorted(p.name for p in (task.dest / person / "anat").glob("*.nii.gz"))
+    scans = [name for name in names if not name.endswith("_T1w.nii.gz")]
+    common = {"Sources": [f"bids:raw:{person}/anat/{name}" for name in scans]}
+    mask = (truth.microbleeds > 0).astype(np.uint8)
+    write_image(folder / f"{person}_label-CMB_mask.nii.gz", scanner_image(mask, affine))
+    write_json(folder / f"{person}_label-CMB_mask.json", {"Type": "Lesion", **common})
+    for seg, labels, table in (
+        ("CMB", truth.microbleeds, truth.microbleed_table),
+        ("mimics", truth.others, truth.other_table),
+    ):
+        stem = f"{person}_seg-{seg}_dseg"
+        write_image(folder / f"{stem}.nii.gz", scanner_image(labels, affine))
+        write_text(folder / f"{stem}.tsv", table)
+        write_json(folder / f"{stem}.json", {**common, **COLUMNS, **TRUTH_COLUMNS})
+    if truth.zones is not None:
+        stem = f"{person}_atlas-{MARS.name}_dseg"
+        write_image(folder / f"{stem}.nii.gz", scanner_image(truth.zones, affine))
+        write_json(folder / f"{stem}.json", common)
+        root = task.dest / "derivatives" / "truth" / f"atlas-{MARS.name}_dseg.tsv"
+        write_text(root, format_regions(MARS))
+
+
+_PARTICIPANT_COLUMNS: Mapping[str, Mapping[str, Any]] = {
+    "participant_id": {"Description": "Participant."},
+    "age": {"Description": "Age.", "Units": "year"},
+    "sex": {"Description": "Sex.", "Levels": {"F": "female", "M": "male"}},
+    "site": {"Description": "Site of the scanner."},
+    "hypertension": {"Description": "High blood pressure.", "Levels": {"yes": "", "no": ""}},
+    "antithrombotic": {
+        "Description": "Takes an antiplatelet drug or an anticoagulant.",
+        "Levels": {"yes": "", "no": ""},
+    },
+    "protocol": {"Description": "Preset of the simulated scanner."},
+}
+
+_README = """\
+# Simulated microbleeds
+
+Nobody was scanned. Every image here was computed: heads from a deformed template, magnetic
+fields of microbleeds, veins, calcifications, bone and air from their susceptibilities, and
+the signal of a gradient-echo scanner in them. `derivatives/truth` says what was put where.
+
+Results on these images are results on simulated lesions and must be called so.
+
+Made with cmbprep {version}: participants {participants}, seed {seed}, protocols:
+
+{protocols}
+"""
+
+
+def _write_dataset_files(
+    folder: Path, people: Sequence[Person], protocols: Sequence[Protocol], seed: int
+) -> None:
+    describe(folder, "Simulated microbleeds", "What was put into the simulated scans", "CC0")
+    truth = folder / "derivatives" / "truth"
+    listing = "\n".join(f"- {p.name}: {p.source}" for p in dict.fromkeys(protocols))
+    readme = _README.format(
+        version=__version__, participants=len(people), seed=seed, protocols=listing
+    )
+    write_text(folder / "README.md", readme)
+    write_text(truth / "README.md", readme)
+    if any(protocol.suffix == "swi" for protocol in protocols):
+        # Processed SWI has a suffix in wide use that the standard does not have yet.
+        write_text(folder / ".bidsignore", "**/*_swi.nii.gz\n**/*_swi.json\n")
+    rows = ["\t".join(_PARTICIPANT_COLUMNS)]
+    rows += ["\t".join(_participant_row(person)) for person in people]
+    write_text(folder / "participants.tsv", "\n".join(rows) + "\n")
+    write_json(folder / "participants.json", _PARTICIPANT_COLUMNS)
+
+
+def describe(folder: Path, name: str, truth_name: str, licence: str | None) -> None:
+    """Write the descriptions of a raw dataset and of the truth in its derivatives."""
+    common: dict[str, Any] = {
+        "BIDSVersion": BIDS_VERSION,
+        "GeneratedBy": [{"Name": "cmbprep-tools simulate", "Version": __version__}],
+    }
+    if licence:
+        common["License"] = licence
+    write_json(folder / "dataset_description.json", {"Name": name, "DatasetType": "raw", **common})
+    write_json(
+        folder / "derivatives" / "truth" / "dataset_description.json",
+        {
+            "Name": truth_name,
+            "DatasetType": "derivative",
+            **common,
+            "DatasetLinks": {"raw": "../.."},
+        },
+    )
+
+
+def _participant_row(person: Person) -> tuple[str, ...]:
+    return (
+        f"sub-{person.label}",
+        str(person.age),
+        person.sex,
+        person.site,
+        "yes" if person.hypertension else "no",
+        "yes" if person.antithrombotic else "no",
+        person.protocol,
+    )

@@ -1,0 +1,433 @@
+"""Scanner protocols: presets named after real ones, with the publications they follow.
+
+Where a source gives a range, a preset is one point of it. Anything a source does not
+give (flip angle, noise) is set to what is usual for that sequence and field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from cmbprep.errors import UsageError
+
+__all__ = [
+    "DEFAULT_PROTOCOLS",
+    "PROTOCOLS",
+    "Person",
+    "Protocol",
+    "draw_people",
+    "get_protocol",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a blood-sensitive scan is acquired.
+
+    Attributes
+    ----------
+    name
+        Letters, digits and hyphens.
+    source
+        The publication or document that the numbers follow.
+    three_d
+        Phase-encoded through the slab, or slice by slice.
+    field_strength
+        Tesla.
+    echo_times
+        Seconds, ascending.
+    repetition_time, flip_angle
+        Milliseconds, degrees.
+    voxel
+        mm: in the plane twice, and the thickness of a slice.
+    gap
+        mm between slices.
+    matrix
+        Voxels in the plane.
+    slices
+        Number of slices.
+    orientation
+        ``axial``, ``sagittal`` or ``coronal``, tilted by `tilt` degrees at most.
+    motion
+        mm that the head drifts, one standard deviation, while a slice or slab is taken.
+    fold
+        Voxels at each end of the phase-encoded axis that fold into the field of view.
+    filtered
+        K-space is tapered at its edges, as most reconstructions do against ringing.
+    snr
+        Signal of white matter at the first echo, by the noise of one channel.
+    suffix
+        BIDS suffix of the images: ``T2starw``, ``MEGRE`` or ``swi``.
+    phase
+        Phase images are written, too.
+    phase_sign
+        +1 or -1, see :func:`cmbprep.lab.simulate.signal.gradient_echo`.
+    manufacturer, model
+        What the sidecar says.
+    """
+
+    name: str
+    source: str
+    three_d: bool
+    field_strength: float
+    echo_times: tuple[float, ...]
+    repetition_time: float
+    flip_angle: float
+    voxel: tuple[float, float, float]
+    gap: float = 0.0
+    matrix: tuple[int, int]
+    slices: int
+    orientation: str = "axial"
+    tilt: float = 8.0
+    motion: float = 0.0
+    fold: int = 0
+    filtered: bool = True
+    snr: float = 30.0
+    suffix: str = "T2starw"
+    phase: bool = False
+    phase_sign: int = 1
+    manufacturer: str = "Siemens"
+    model: str = "Simulated"
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.field_strength <= 11.7:
+            raise ValueError(f"a field of {self.field_strength} T cannot be simulated")
+        if not self.echo_times or list(self.echo_times) != sorted(set(self.echo_times)):
+            raise ValueError("echo times must ascend")
+        if min(self.echo_times) <= 0 or max(self.echo_times) > 0.1:
+            raise ValueError("echo times are in seconds, above 0 and up to 0.1")
+        if min(self.voxel) <= 0 or self.gap < 0 or min(*self.matrix, self.slices) < 1:
+            raise ValueError("voxel size, matrix and slices must be positive, the gap not below 0")
+        if self.motion < 0 or not 0 <= self.fold <= self.matrix[1] // 2:
+            raise ValueError("motion must not be below 0, and at most half the image can fold")
+        if self.three_d and self.gap:
+            raise ValueError("a 3D slab has no gaps")
+        if self.orientation not in ("axial", "sagittal", "coronal"):
+            raise ValueError(f"the orientation {self.orientation!r} is not known")
+        if self.suffix not in ("T2starw", "MEGRE", "swi"):
+            raise ValueError(f"the suffix {self.suffix!r} is not one of a blood-sensitive scan")
+        if self.phase_sign not in (-1, 1):
+            raise ValueError("the sign of the phase is +1 or -1")
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance between voxel centres, mm."""
+        return (self.voxel[0], self.voxel[1], self.voxel[2] + self.gap)
+
+
+_UKB = (
+    "UK Biobank Brain Imaging Documentation, susceptibility-weighted imaging: 3D GRE, 3 T, "
+    "0.8 x 0.8 x 3 mm, TE 9.42 and 20 ms, TR 27 ms (Alfaro-Almagro F et al., NeuroImage "
+    "2018;166:400-424)"
+)
+_STRIVE = (
+    "Wardlaw JM et al., Lancet Neurol 2013;12:822-838 (STRIVE), table of proposed protocols: "
+    "2D T2*-weighted GRE, slices of 3 to 5 mm, 2 x 2 mm or finer in the plane"
+)
+_NO_SOURCE = "No published protocol of this orientation was found for microbleeds: "
+_GREENBERG = (
+    "Greenberg SM et al., Lancet Neurol 2009;8:165-174: T2*-weighted GRE with TE of 25 ms and "
+    "more, 1.5 T, slices of 5 mm"
+)
+
+_ALL = (
+    Protocol(
+        name="demo",
+        source="A small, fast relative of clinical-2d-3t for demonstrations and tests.",
+        three_d=False,
+        field_strength=3.0,
+        echo_times=(0.020,),
+        repetition_time=650.0,
+        flip_angle=20.0,
+        voxel=(1.0, 1.0, 4.0),
+        matrix=(176, 216),
+        slices=36,
+    ),
+    Protocol(
+        name="clinical-2d-1.5t",
+        source=_GREENBERG,
+        three_d=False,
+        field_strength=1.5,
+        echo_times=(0.025,),
+        repetition_time=800.0,
+        flip_angle=20.0,
+        voxel=(0.94, 0.94, 5.0),
+        gap=1.0,
+        matrix=(256, 256),
+        slices=24,
+        snr=25.0,
+        manufacturer="GE",
+        phase_sign=-1,
+    ),
+    Protocol(
+        name="clinical-2d-1.5t-long-te",
+        source=_GREENBERG,
+        three_d=False,
+        field_strength=1.5,
+        echo_times=(0.040,),
+        repetition_time=900.0,
+        flip_angle=20.0,
+        voxel=(0.94, 0.94, 5.0),
+        gap=0.5,
+        matrix=(256, 256),
+        slices=26,
+        snr=22.0,
+        manufacturer="Philips",
+    ),
+    Protocol(
+        name="clinical-2d-1.5t-poor",
+        source=_GREENBERG + "; with a patient who moves, a field of view that is too short from "
+        "front to back, and slices that miss the vertex",
+        three_d=False,
+        field_strength=1.5,
+        echo_times=(0.025,),
+        repetition_time=700.0,
+        flip_angle=20.0,
+        voxel=(1.0, 1.0, 6.0),
+        gap=1.0,
+        matrix=(220, 176),
+        slices=15,
+        orientation="axial",
+        tilt=15.0,
+        snr=18.0,
+        motion=0.6,
+        fold=16,
+        manufacturer="GE",
+        phase_sign=-1,
+    ),
+    Protocol(
+        name="clinical-2d-3t",
+        source=_STRIVE,
+        three_d=False,
+        field_strength=3.0,
+        echo_times=(0.020,),
+        repetition_time=650.0,
+        flip_angle=20.0,
+        voxel=(0.9, 0.9, 3.0),
+        gap=0.3,
+        matrix=(240, 256),
+        slices=44,
+        snr=30.0,
+    ),
+    Protocol(
+        name="ukb-swi",
+        source=_UKB,
+        three_d=True,
+        field_strength=3.0,
+        echo_times=(0.00942, 0.020),
+        repetition_time=27.0,
+        flip_angle=15.0,
+        voxel=(0.8, 0.8, 3.0),
+        matrix=(256, 288),
+        slices=48,
+        snr=35.0,
+        suffix="MEGRE",
+        phase=True,
+    ),
+    Protocol(
+        name="swi-3t",
+        source="Haacke EM et al., AJNR Am J Neuroradiol 2009;30:19-30: SWI at 3 T with TE 20 ms, "
+        "0.5 x 0.5 mm in the plane and 1.5 to 2 mm thick",
+        three_d=True,
+        field_strength=3.0,
+        echo_times=(0.020,),
+        repetition_time=28.0,
+        flip_angle=15.0,
+        voxel=(0.5, 0.5, 2.0),
+        matrix=(384, 448),
+        slices=64,
+        snr=25.0,
+        suffix="swi",
+        phase=True,
+    ),
+    Protocol(
+        name="gre3d-3t",
+        source="3D GRE at 1 mm, TE 25 ms: the isotropic kind of the range that the multi-centre "
+        "sets of VALDO span (Sudre CH et al., Med Image Anal 2024;91:103029)",
+        three_d=True,
+        field_strength=3.0,
+        echo_times=(0.025,),
+        repetition_time=35.0,
+        flip_angle=15.0,
+        voxel=(1.0, 1.0, 1.0),
+        matrix=(192, 224),
+        slices=144,
+        snr=25.0,
+        phase=True,
+        manufacturer="Philips",
+        phase_sign=1,
+    ),
+    Protocol(
+        name="gre3d-3t-sagittal",
+        source=_NO_SOURCE + "a sagittal variant of gre3d-3t with slices of 2 mm",
+        three_d=True,
+        field_strength=3.0,
+        echo_times=(0.025,),
+        repetition_time=35.0,
+        flip_angle=15.0,
+        voxel=(0.95, 0.95, 2.0),
+        matrix=(256, 240),
+        slices=88,
+        orientation="sagittal",
+        snr=28.0,
+        phase=True,
+    ),
+    Protocol(
+        name="clinical-2d-1.5t-coronal",
+        source=_NO_SOURCE + "a coronal variant of clinical-2d-1.5t",
+        three_d=False,
+        field_strength=1.5,
+        echo_times=(0.025,),
+        repetition_time=900.0,
+        flip_angle=20.0,
+        voxel=(0.9, 0.9, 5.0),
+        gap=1.0,
+        matrix=(224, 224),
+        slices=33,
+        orientation="coronal",
+        tilt=15.0,
+        snr=25.0,
+        manufacturer="GE",
+        phase_sign=-1,
+    ),
+    Protocol(
+        name="gre3d-7t",
+        source="Conijn MMA et al., AJNR Am J Neuroradiol 2011;32:1043-1049: dual-echo 3D GRE at "
+        "7 T for microbleeds, TE 2.5 and 15 ms",
+        three_d=True,
+        field_strength=7.0,
+        echo_times=(0.0025, 0.015),
+        repetition_time=20.0,
+        flip_angle=10.0,
+        voxel=(0.7, 0.7, 0.7),
+        matrix=(272, 320),
+        slices=128,
+        snr=30.0,
+        suffix="MEGRE",
+        phase=True,
+        manufacturer="Philips",
+    ),
+)
+
+#: Name -> protocol.
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({p.name: p for p in _ALL})
+
+#: What a dataset cycles through if nobody chooses.
+DEFAULT_PROTOCOLS = ("clinical-2d-3t", "clinical-2d-1.5t", "ukb-swi")
+
+
+def get_protocol(name: str) -> Protocol:
+    """Give a preset by its name.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name.
+    """
+    try:
+        return PROTOCOLS[name]
+    except KeyError:
+        raise UsageError(
+            f"there is no protocol {name!r}", hint=f"choose of {', '.join(PROTOCOLS)}"
+        ) from None
+
+
+# --- Participants: who is scanned, and how many microbleeds each has -----------------------------
+#
+# Counts are heavy-tailed, as in cohorts of older people: most carriers have 1 to 4, few have
+# dozens. Carriers are more frequent here than in the population, because a dataset is
+# made to have something to find; age, hypertension and antithrombotic drugs shift the odds.
+
+
+#: Largest count of a scan in the cohorts that the docs' page on the simulator lists.
+LARGEST_COUNT = 83
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """A simulated participant.
+
+    Attributes
+    ----------
+    label
+        Without ``sub-``.
+    age, sex
+        Years; ``F`` or ``M``.
+    site
+        ``site1`` and so on.
+    hypertension, antithrombotic
+        Risk factors.
+    atrophy, lesion_load
+        0..1, of the brain and of its white-matter lesions.
+    microbleeds
+        Number that are put in; not all need be visible on the scan.
+    protocol
+        Name of the preset that the person is scanned with.
+    """
+
+    label: str
+    age: int
+    sex: str
+    site: str
+    hypertension: bool
+    antithrombotic: bool
+    atrophy: float
+    lesion_load: float
+    microbleeds: int
+    protocol: str
+
+
+def draw_people(number: int, seed: int, protocols: tuple[str, ...], sites: int) -> list[Person]:
+    """Draw participants; the first n of a longer list are those of a shorter one.
+
+    Parameters
+    ----------
+    number
+        How many.
+    seed
+        Same seed, same people.
+    protocols
+        Presets; every site takes the next one, and with one site every participant does.
+    sites
+        Number of sites.
+    """
+    start = float(np.random.default_rng([seed, 0]).random())
+    width = max(2, len(str(number)))
+    return [
+        _draw(index, f"{index + 1:0{width}d}", seed, protocols, sites, start)
+        for index in range(number)
+    ]
+
+
+def _draw(
+    index: int, label: str, seed: int, protocols: tuple[str, ...], sites: int, start: float
+) -> Person:
+    rng = np.random.default_rng([seed, 1, index])
+    age = int(np.clip(rng.normal(70, 10), 45, 92))
+    hypertension = bool(rng.random() < 0.25 + 0.01 * (age - 45))
+    antithrombotic = bool(rng.random() < 0.15 + 0.008 * (age - 45))
+    decade = (age - 70) / 10
+    carrier = 1 / (1 + np.exp(-(0.5 + 0.5 * decade + 0.5 * hypertension + 0.3 * antithrombotic)))
+    # The golden ratio spreads carriers evenly over a short list of participants.
+    number = 0
+    if (start + index * 0.6180339887) % 1.0 < carrier:
+        number = int(np.clip(np.round(np.exp(rng.normal(np.log(2.6), 1.1))), 1, LARGEST_COUNT))
+    site = index % sites
+    return Person(
+        label=label,
+        age=age,
+        sex="F" if rng.random() < 0.5 else "M",
+        site=f"site{site + 1}",
+        hypertension=hypertension,
+        antithrombotic=antithrombotic,
+        atrophy=float(np.clip(0.3 + 0.15 * decade + rng.normal(0, 0.15), 0, 1)),
+        lesion_load=float(
+            np.clip(0.3 + 0.15 * decade + 0.1 * hypertension + rng.normal(0, 0.2), 0, 1)
+        ),
+        microbleeds=number,
+        protocol=protocols[(site if sites > 1 else index) % len(protocols)],
+    )

@@ -1,0 +1,1 @@
+"""Fit of the brain-mask network: ``cmbprep-tools train --model brain``."""

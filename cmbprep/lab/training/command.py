@@ -1,0 +1,272 @@
+"""The command ``cmbprep-tools train``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from cmbprep.errors import UsageError
+from cmbprep.lab.training.brain.command import add_brain_arguments, need_torch, run_brain
+from cmbprep.lab.training.log import logger
+from cmbprep.lab.training.options import FitOptions
+
+__all__ = ["SITE_FILE", "add_arguments", "run"]
+
+#: Name of the file that a fit to ratings writes.
+SITE_FILE = "site.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``train`` to a parser."""
+    parser.add_argument(
+        "dest", metavar="DEST", type=Path, help="folder of the samples, the model and its log"
+    )
+    parser.add_argument(
+        "--model",
+        choices=("candidates", "brain"),
+        default="candidates",
+        help="the learned detector's, or that of brain masks (default: candidates)",
+    )
+    _add_sample_arguments(parser)
+    _add_fit_arguments(parser)
+    parser.add_argument(
+        "--ratings",
+        metavar="OUTPUT_DIR",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="instead of all this, fit the last stage of the packaged model to the table "
+        "ratings.tsv in these results of cmbprep; DEST gets the file that --detector takes",
+    )
+    parser.add_argument(
+        "--samples-only", action="store_true", help="make the samples and stop before the fit"
+    )
+    add_brain_arguments(parser)
+
+
+def _add_sample_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--people",
+        metavar="N",
+        type=int,
+        default=160,
+        help="simulated people to fit to (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tune-people",
+        metavar="N",
+        type=int,
+        default=24,
+        help="simulated people to calibrate on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--results",
+        metavar="OUTPUT_DIR",
+        type=Path,
+        help="results of cmbprep on real scans without microbleeds, to use as backgrounds",
+    )
+    parser.add_argument(
+        "--subjects",
+        metavar="L",
+        nargs="+",
+        default=[],
+        help="participants of these results that are used (needed with --results)",
+    )
+    parser.add_argument(
+        "--source",
+        metavar="TEXT",
+        nargs="+",
+        default=[],
+        help="where each of --subjects, or each image of --masked, comes from, and its licence, "
+        "for the model's card",
+    )
+    parser.add_argument(
+        "--real-scans",
+        metavar="N",
+        type=int,
+        default=14,
+        help="scans made of each real background (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--nprocs",
+        metavar="N",
+        type=int,
+        default=1,
+        help="people simulated, and networks fitted, at a time; each network that is being fitted "
+        "holds the samples in memory",
+    )
+
+
+def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--epochs",
+        metavar="N",
+        type=int,
+        default=FitOptions.epochs,
+        help="passes over the samples (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--networks",
+        metavar="N",
+        type=int,
+        default=FitOptions.members,
+        help="fitted and averaged (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--short",
+        action="store_true",
+        help="multiply in bfloat16: faster on processors with AMX",
+    )
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the fit (default: 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run ``train`` with parsed arguments; give the exit status.
+
+    Samples and networks that are there are kept, so that a run that was stopped goes on.
+
+    Raises
+    ------
+    UsageError
+        If the arguments are wrong or PyTorch is not installed.
+    """
+    if args.model == "brain":
+        return run_brain(args)
+    if args.ratings:
+        return _run_ratings(args)
+    if (
+        min(args.people, args.tune_people, args.real_scans, args.nprocs, args.epochs, args.networks)
+        < 1
+    ):
+        raise UsageError(
+            "the numbers of people, scans, processes, epochs, networks must be 1 or more"
+        )
+    if (args.results is None) != (not args.subjects):
+        raise UsageError("--results and --subjects go together")
+    if len(args.source) not in (0, len(args.subjects)):
+        raise UsageError("give one --source for each of --subjects, or none")
+    if not args.samples_only:
+        need_torch()
+    from cmbprep.lab.training.generation import generate, plan_tasks
+
+    args.dest.mkdir(parents=True, exist_ok=True)
+    subjects = tuple(label.removeprefix("sub-") for label in args.subjects)
+    tasks = plan_tasks(
+        args.dest / "samples",
+        {"train": args.people, "tune": args.tune_people},
+        {"train": args.real_scans} if subjects else None,
+        args.results,
+        subjects,
+    )
+    log = args.dest / "train.log"
+    say = logger(log)
+    generate(
+        tasks,
+        args.nprocs,
+        lambda done, total, stem, seconds: say(f"[{done}/{total}] {stem}: {seconds:.0f} s"),
+    )
+    if args.samples_only:
+        return 0
+    summary = _fit(args, [task.stem for task in tasks], subjects, log)
+    say(json.dumps(summary))
+    return 0
+
+
+def _run_ratings(args: argparse.Namespace) -> int:
+    from cmbprep.detectors.calibration import SiteModel
+    from cmbprep.detectors.learned import LearnedDetector
+    from cmbprep.lab.training.site import FOLDS, PENALTY, assess, fit_last_stage, read_ratings
+    from cmbprep.outputs.files import write_json
+
+    rated = read_ratings(args.ratings)
+    detector = LearnedDetector()
+    if rated.networks != {detector.sha256}:
+        raise UsageError(
+            "the results come from another version of the learned detector",
+            hint="run cmbprep again with this version, then fit",
+        )
+    stage = fit_last_stage(rated, detector.last_stage)
+    threshold = float(str(detector.parameters["threshold"]))
+    found = assess(rated, detector.last_stage, threshold)
+    card = {
+        "name": "learned, last stage of a site",
+        "intended_use": "Research, on scans like those that were rated.",
+        "ratings": {
+            "scans": rated.scans,
+            "people": rated.people,
+            "microbleeds": int(rated.target.sum()),
+            "other_candidates": int((~rated.target).sum()),
+            "microbleeds_without_candidate": rated.beyond,
+        },
+        "penalty": list(PENALTY),
+        "held_out": {"folds_of_people": FOLDS, "threshold": threshold, **found},
+    }
+    args.dest.mkdir(parents=True, exist_ok=True)
+    path = args.dest / SITE_FILE
+    write_json(path, SiteModel(detector.sha256, stage, card).to_json())
+    sys.stdout.write(_report(found, threshold))
+    sys.stdout.write(f"use it: cmbprep ... --detector {path}\n")
+    return 0
+
+
+def _report(found: dict[str, dict[str, float]], threshold: float) -> str:
+    lines = [f"{'people left out of the fit':34}{'before':>9}{'after':>9}"]
+    for name in found["before"]:
+        label = name.replace("_", " ")
+        if name in ("sensitivity", "false_positives_a_scan"):
+            label += f" at {threshold:g}"
+        lines.append(f"{label:34}{found['before'][name]:9.3f}{found['after'][name]:9.3f}")
+    return "\n".join(lines) + "\n"
+
+
+def _fit(
+    args: argparse.Namespace, stems: list[str], subjects: tuple[str, ...], log: Path
+) -> dict[str, object]:
+    from cmbprep.detectors.classical import CLASSICAL, ClassicalDetector
+    from cmbprep.detectors.features import FEATURES
+    from cmbprep.detectors.learned import MODEL, blended
+    from cmbprep.lab.training.calibration import CLASSICAL_SHARE, tune
+    from cmbprep.lab.training.card import card, read_summaries
+    from cmbprep.lab.training.fitting import predict
+    from cmbprep.lab.training.members import fit_members
+    from cmbprep.lab.training.network import to_onnx
+    from cmbprep.lab.training.prefilter import fit_first_look
+    from cmbprep.lab.training.samples import load_labels, load_samples
+    from cmbprep.outputs.files import write_json
+
+    dest = args.dest
+
+    def files(role: str) -> list[Path]:
+        chosen = [stem for stem in stems if stem.startswith(f"{role}_")]
+        return [p for stem in chosen for p in sorted((dest / "samples").glob(f"{stem}_*.npz"))]
+
+    # Some of the people with many bleeds are left out of the fit as well, to tune on.
+    left_out = {f"train_simulated_{number:04d}" for number in range(args.people) if number % 6 == 5}
+    everyone = files("train")
+    held = files("tune") + [path for path in everyone if _stem(path) in left_out]
+    fitted = [path for path in everyone if _stem(path) not in left_out]
+    sources = dict(zip(subjects, args.source or ["not stated"] * len(subjects), strict=True))
+    options = FitOptions(
+        epochs=args.epochs, seed=args.seed, short=args.short, members=args.networks
+    )
+    network = fit_members(fitted, options, dest, log, nprocs=args.nprocs)
+    tuning_samples, known = load_samples(held), read_summaries(held)
+    missed = sum(summary["visible"] - summary["with_candidate"] for summary in known)
+    samples, summaries = load_labels(fitted), read_summaries(fitted)
+    first_look = fit_first_look(samples, tuning_samples, len(held), missed, subjects)
+    write_json(dest / CLASSICAL, first_look)
+    classical = ClassicalDetector(folder=dest)
+    odds = classical.log_odds(tuning_samples.table[:, : len(FEATURES)].astype(float))
+    logits = blended(predict(network, tuning_samples), odds, CLASSICAL_SHARE)
+    tuning = tune(logits, tuning_samples, len(held), missed)
+    (dest / f"{MODEL}.onnx").write_bytes(to_onnx(network))
+    content = card(tuning, samples, summaries, sources, options, classical.sha256)
+    write_json(dest / f"{MODEL}.json", content)
+    return {"operating_points": tuning.points, **tuning.summary}
+
+
+def _stem(path: Path) -> str:
+    """Name of the task that a file of samples comes from."""
+    return path.stem.rpartition("_")[0]

@@ -1,0 +1,88 @@
+"""Fits the model of the classical detector, which is also the first look of the learned one.
+
+It learns from the same samples as the network, from their features alone, and is calibrated
+on the same people that were left out (:mod:`.calibration`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmbprep.detectors.classical import AdditiveModel, fit_additive_model
+from cmbprep.detectors.features import FEATURES
+from cmbprep.lab.training.calibration import NATURAL_BLEEDS, tune
+from cmbprep.lab.training.generation import FAMILIES, REAL_FAMILY
+from cmbprep.lab.training.samples import BLEED, Labels
+
+__all__ = ["fit_first_look"]
+
+#: Penalty of the fit.
+RIDGE = 3.0
+
+
+def fit_first_look(
+    samples: Labels, tuning: Labels, scans: int, missed: int, subjects: Sequence[str]
+) -> dict[str, Any]:
+    """Fit, calibrate, and give the content of the model's file.
+
+    Parameters
+    ----------
+    samples, tuning
+        To fit to, and to calibrate on.
+    scans, missed
+        Of the tuning samples: how many scans, and visible bleeds without a candidate.
+    subjects
+        Of the real backgrounds among the samples.
+    """
+    target = (samples.target == BLEED).astype(float)
+    table = samples.table[:, : len(FEATURES)].astype(float)
+    model = fit_additive_model(table, target, _weights(samples), FEATURES, ridge=RIDGE)
+    odds = model.log_odds(tuning.table[:, : len(FEATURES)].astype(float))
+    # As if it were a network that has no opinion on calcium.
+    logits = np.column_stack([np.zeros(len(odds)), odds, np.full(len(odds), -50.0)])
+    found = tune(logits, tuning, scans, missed, adaptive=False)
+    line = found.lines["microbleed"]
+    model = AdditiveModel(
+        features=model.features,
+        centre=model.centre,
+        scale=model.scale,
+        weights=model.weights * line["slope"],
+        intercept=model.intercept * line["slope"] + line["offset"],
+    )
+    return {
+        "name": "classical",
+        "version": "5",
+        "licence": "Apache-2.0",
+        "intended_use": "Research. Candidates for microbleeds on T2*-weighted GRE, multi-echo "
+        "GRE magnitude and SWI magnitude; a person looks at every one.",
+        "data": {
+            "positives": "Simulated bleeds, visible by contrast-to-noise; no real microbleed has "
+            "been seen.",
+            "candidates": len(samples),
+            "bleeds_candidates": int(target.sum()),
+            "real_backgrounds": list(subjects),
+            "seeds": {
+                "simulated": {role: family[0] for role, family in FAMILIES.items()},
+                "implanted": REAL_FAMILY,
+            },
+        },
+        "probability": "Chance that a candidate is a visible bleed in a scan with "
+        f"{NATURAL_BLEEDS:g} of them, calibrated on simulated people left out of the fit.",
+        "tuning": found.summary,
+        "operating_points": found.points,
+        "model": model.to_json(),
+    }
+
+
+def _weights(samples: Labels) -> NDArray[np.float64]:
+    """Weight of each candidate: the bleeds of a scan together count as many as people have."""
+    weight = np.ones(len(samples))
+    for scan in np.unique(samples.scan):
+        own = (samples.scan == scan) & (samples.target == BLEED)
+        if own.any():
+            weight[own] = NATURAL_BLEEDS / own.sum()
+    return weight

@@ -1,0 +1,374 @@
+"""What a run leaves under ``logs/``: the log, and records that the reports read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from cmbprep import __version__
+from cmbprep.bids.model import Scan, Unit
+from cmbprep.errors import CmbprepError
+from cmbprep.outputs.files import read_json, write_json
+from cmbprep.outputs.stages import find_records
+from cmbprep.running.faults import explain
+
+if TYPE_CHECKING:
+    from cmbprep.plan import ScanPlan
+
+__all__ = [
+    "Recorded",
+    "Surroundings",
+    "clear_error",
+    "entries_of",
+    "error_path",
+    "open_log",
+    "open_terminal",
+    "recorded_units",
+    "write_error",
+    "write_inputs",
+]
+
+
+def open_terminal(*, verbosity: int) -> None:
+    """Send the program's messages to the terminal, and keep them for :func:`open_log`."""
+    logger = logging.getLogger("cmbprep")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        with suppress(OSError):  # what it holds back may find no room on the disk
+            handler.close()
+    to_terminal = _Terminal(sys.stderr)
+    to_terminal.setFormatter(logging.Formatter("cmbprep: %(message)s"))
+    to_terminal.setLevel(logging.DEBUG if verbosity else logging.INFO)
+    logger.addHandler(to_terminal)
+    # Nothing is written before the arguments and the dataset are checked.
+    logger.addHandler(MemoryHandler(_KEPT_MESSAGES, flushLevel=logging.CRITICAL + 1))
+
+
+def open_log(folder: Path, *, verbosity: int) -> Path | None:
+    """Send the program's messages to the terminal and to a new file.
+
+    Those that were shown since :func:`open_terminal` are the first in the file.
+
+    Returns
+    -------
+    Path or None
+        The file; None, after a warning, if it cannot be made: a run does not end for its log.
+    """
+    # One file a run: many runs may write into the same output dataset at the same time.
+    path = folder / f"cmbprep-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
+    logger = logging.getLogger("cmbprep")
+    if not any(isinstance(handler, MemoryHandler) for handler in logger.handlers):
+        open_terminal(verbosity=verbosity)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Names of files may hold bytes that are no text.
+        to_file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        logger.warning("there is no log of this run: %s", explain(error, [folder]))
+        return None
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for handler in list(logger.handlers):
+        if isinstance(handler, MemoryHandler):
+            handler.setTarget(to_file)
+            logger.removeHandler(handler)
+            handler.close()
+    logger.addHandler(to_file)
+    logger.debug("cmbprep %s", __version__)
+    return path
+
+
+#: Messages kept until the log is opened.
+_KEPT_MESSAGES = 100_000
+
+
+class _Terminal(logging.StreamHandler):
+    """Messages on the terminal; one that nobody reads is no reason to stop."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that is given up, with one warning, when it cannot be written to."""
+
+    lost = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.lost:
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        # It stays among the handlers: removing it now would make logging skip the next one.
+        self.lost = True
+        with suppress(OSError):
+            self.close()
+        folder = Path(self.baseFilename).parent
+        logging.getLogger("cmbprep").warning("the log ends here: %s", explain(error, [folder]))
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run knows of the dataset besides the scans that it has selected.
+
+    Parameters
+    ----------
+    raw
+        The raw dataset.
+    filtered
+        Whether a filter narrows the selection: a scan that is not selected may then still be
+        in the dataset.
+    origin
+        What the dataset is known by (:func:`cmbprep.outputs.dataset.dataset_origin`).
+    same_before
+        Whether results whose record names no dataset are of this one.
+    """
+
+    raw: Path
+    filtered: bool = False
+    origin: str = ""
+    same_before: bool = True
+
+    def owns(self, entry: Mapping[str, Any]) -> bool:
+        """Tell whether the results of an earlier run were made from this dataset."""
+        made_from = entry.get("dataset")
+        return self.same_before if made_from is None else made_from == self.origin
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What recording a unit has changed.
+
+    Parameters
+    ----------
+    news
+        Sentences on results that count no more, each once over the runs.
+    foreign
+        Scans with results that were made from another dataset, and are kept.
+    """
+
+    news: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+
+def write_inputs(
+    root: Path,
+    unit: Unit,
+    plans: Sequence[ScanPlan],
+    surroundings: Surroundings,
+    *,
+    warnings: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    dry_run: bool = False,
+) -> Recorded:
+    """Record what was found for a unit, so that reports and tables need no raw data.
+
+    The record names the sidecars and fingerprints that the results of each scan must have.
+    Scans of earlier runs stay in it while their sources are in the dataset, if a filter
+    narrows this run; else they are listed as withdrawn, and their results count no more.
+
+    Parameters
+    ----------
+    root
+        The output dataset.
+    unit
+        What was found.
+    plans
+        The plans of the unit's scans.
+    surroundings
+        Where to look for the sources of other scans.
+    warnings
+        Name of a scan -> what is amiss with its input; what the scan says of itself without.
+    dry_run
+        Whether to say only what would be recorded.
+    """
+    selected = [_scan_entry(plan, root, surroundings, warnings) for plan in plans]
+    older = _older_scans(root, unit)
+    for entry in selected:
+        older.pop(str(entry["name"]), None)
+    refused = {_within(item.path, surroundings.raw): item.reason for item in unit.refused}
+    withdrawn, kept, news, foreign = [], [], [], []
+    for name, entry in sorted(older.items()):
+        has_results = entry.pop("records", False)
+        reason = None
+        if surroundings.owns(entry):
+            reason = _why_withdrawn(entry, refused, surroundings)
+        elif "withdrawn" in entry:
+            reason = str(entry.get("reason"))
+        else:
+            foreign.append(name)
+        if reason is None:
+            kept.append({**entry, "selected": False})
+            continue
+        if not has_results:
+            continue  # nothing is left of it
+        withdrawn.append({"name": name, "reason": reason})
+        if "withdrawn" not in entry:
+            news.append(f"{name}: {reason}; its earlier results count no more")
+    result = Recorded(tuple(news), tuple(foreign))
+    if dry_run:
+        return result
+    write_json(
+        _inputs_path(root, unit.label),
+        {
+            "unit": unit.label,
+            "scans": [*selected, *kept],
+            "withdrawn": withdrawn,
+            "refused": [
+                {
+                    "path": _within(refusal.path, surroundings.raw),
+                    "reason": refusal.reason,
+                    "hint": refusal.hint,
+                }
+                for refusal in unit.refused
+            ],
+            "anatomy": None if unit.anatomy is None else {"name": unit.anatomy.path.name},
+        },
+    )
+    return result
+
+
+def recorded_units(root: Path) -> list[tuple[str, str | None]]:
+    """List participant and session of each unit that earlier runs have recorded, sorted."""
+    found = set()
+    for path in (root / "logs").glob("sub-*.json"):
+        match = _RECORD_NAME.match(path.name)
+        if match is not None and path.is_file():
+            found.add((match["sub"], match["ses"]))
+    for record in find_records(root, "lesions"):
+        found.add((record.files.names.subject, record.files.names.session))
+    return sorted(found, key=lambda unit: (unit[0], unit[1] or ""))
+
+
+#: Records of a unit or of a scan that failed: participant, session, anything else.
+_RECORD_NAME = re.compile(
+    r"sub-(?P<sub>[A-Za-z0-9+]+)(?:_ses-(?P<ses>[A-Za-z0-9+]+))?_(?:.*_)?(?:inputs|error)\.json$"
+)
+
+
+def _inputs_path(root: Path, label: str) -> Path:
+    return root / "logs" / f"{label}_inputs.json"
+
+
+def _scan_entry(
+    plan: ScanPlan,
+    root: Path,
+    surroundings: Surroundings,
+    warnings: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    scan = plan.scan
+    return {
+        "name": scan.name,
+        "dataset": surroundings.origin,
+        "files": [path.name for path in scan.files],
+        "sources": [_within(path, surroundings.raw) for path in scan.files],
+        "warnings": list(warnings.get(scan.name, scan.warnings)),
+        "stages": {
+            stage.files.stage: {
+                "sidecar": stage.files.sidecar.relative_to(root).as_posix(),
+                "fingerprint": stage.fingerprint,
+            }
+            for stage in plan.stages
+        },
+    }
+
+
+def _within(path: Path, folder: Path) -> str:
+    """Name a file by its path in the dataset."""
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+
+
+def _older_scans(root: Path, unit: Unit) -> dict[str, dict[str, Any]]:
+    """Gather the scans that earlier runs have recorded for a unit, or left results of.
+
+    Returns
+    -------
+    dict
+        Name of the scan -> its entry in the record, with ``records``: whether there are
+        results; ``withdrawn``: whether they count no more.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for stage in ("preproc", "lesions"):
+        for record in find_records(root, stage, subject=unit.subject, session=unit.session):
+            names = record.files.names
+            if names.session != unit.session:
+                continue
+            name = record.block.get("Scan", f"{names.src}_{names.suffix}")
+            start = {"name": name, "files": [], "sources": [], "records": True}
+            entry = found.setdefault(name, start)
+            entry["sources"] += [
+                uri.removeprefix("bids:raw:")
+                for uri in record.metadata.get("Sources", ())
+                if uri.startswith("bids:raw:")
+            ]
+    try:
+        content = read_json(_inputs_path(root, unit.label))
+    except CmbprepError:
+        return found
+    for entry in entries_of(content, "scans"):
+        name = str(entry["name"])
+        found[name] = {**found.get(name, {}), **entry}
+    for entry in entries_of(content, "withdrawn"):
+        # Where nothing is left of a withdrawn scan, there is nothing to say of it.
+        if entry["name"] in found:
+            found[str(entry["name"])].update({**entry, "withdrawn": True})
+    return found
+
+
+def entries_of(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """Read a list of a record, without entries that are damaged."""
+    entries = content.get(key)
+    usable = entries if isinstance(entries, list) else []
+    return [item for item in usable if isinstance(item, dict) and isinstance(item.get("name"), str)]
+
+
+def _why_withdrawn(
+    entry: Mapping[str, Any], refused: Mapping[str, str], surroundings: Surroundings
+) -> str | None:
+    """Say why an earlier scan counts no more; None if a filter alone has left it out."""
+    listed = entry.get("sources")
+    sources = [str(path) for path in listed] if isinstance(listed, list) else []
+    for path in sources:
+        if path in refused:
+            return f"{path} is refused now ({refused[path]})"
+    # A link whose content is not here is still in the dataset.
+    gone = [path for path in sources if not os.path.lexists(surroundings.raw / path)]
+    if gone or not sources:
+        return f"its source is no longer in the dataset ({', '.join(gone) or 'unknown'})"
+    if not surroundings.filtered:
+        return "the dataset no longer gives this scan"
+    # Once withdrawn, results stay so until a run selects the scan again.
+    return str(entry.get("reason")) if "withdrawn" in entry else None
+
+
+def error_path(root: Path, scan: Scan) -> Path:
+    """Give the place of a scan's error record."""
+    return root / "logs" / f"{scan.name}_error.json"
+
+
+def write_error(root: Path, scan: Scan, *, step: str, message: str, traceback: str) -> Path:
+    """Record why a scan failed; its report shows it."""
+    return write_json(
+        error_path(root, scan),
+        {"scan": scan.name, "step": step, "message": message, "traceback": traceback},
+    )
+
+
+def clear_error(root: Path, scan: Scan) -> None:
+    """Forget the failure of a scan that has succeeded since."""
+    error_path(root, scan).unlink(missing_ok=True)

@@ -1,0 +1,524 @@
+"""The output dataset: file names, sidecars, atomic writes, and finding what is there.
+
+``data/outputs.json`` says which files each stage of the work leaves behind. The same
+table serves the writer (what name to give) and the finder (what to look for), so the
+two cannot drift apart. A stage's sidecar is written after its images and carries a
+fingerprint of all that went into it: a stage counts as done when its sidecar says so,
+and half-written results of a killed run are never taken for whole ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmbprep import __version__
+from cmbprep.bids.model import join_entities
+from cmbprep.errors import CmbprepError
+from cmbprep.outputs.files import file_digest, read_json
+
+if TYPE_CHECKING:
+    from cmbprep.bids.model import Anatomy, Scan
+    from cmbprep.lesions import Lesion
+
+logger = logging.getLogger("cmbprep")
+
+__all__ = [
+    "Names",
+    "StageFiles",
+    "StageRecord",
+    "find_records",
+    "fingerprint",
+    "output_stem",
+    "place_and_size",
+    "plan_names",
+    "read_record",
+    "remove_leftovers",
+    "sidecar_path",
+]
+
+#: Key of cmbprep's own block in a sidecar.
+BLOCK = "Cmbprep"
+STAGES = ("anatomy", "preproc", "lesions")
+#: Stage -> keys of the files that only some inputs give; the sidecar says whether they did.
+OPTIONAL: Mapping[str, tuple[str, ...]] = {
+    # Where the way through the T1w image was not taken.
+    "preproc": ("to_direct", "from_direct"),
+    "lesions": ("swi", "candidates"),
+}
+
+
+#: Suffix of a source -> its mark in the entity ``acq`` of the names of its outputs. No mark
+#: is the end of another one, so that a name tells which source it belongs to.
+MARKS: Mapping[str, str] = {
+    "T2starw": "T2starw",
+    "MEGRE": "MEGRE",
+    "GRE": "singleGRE",
+    "swi": "swi",
+    "SWI": "SWI",
+}
+
+_LABEL = re.compile(r"[A-Za-z0-9+]+")
+_STEM = re.compile(r"[A-Za-z0-9+]+-[A-Za-z0-9+]+(?:_[A-Za-z0-9+]+-[A-Za-z0-9+]+)*")
+
+
+@cache
+def output_table() -> dict[str, dict[str, str]]:
+    """Give the table of outputs: stage -> key -> file name pattern."""
+    text = resources.files("cmbprep.data").joinpath("outputs.json").read_text(encoding="utf-8")
+    table: dict[str, dict[str, str]] = json.loads(text)
+    return table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What the patterns of the table are filled with.
+
+    Parameters
+    ----------
+    subject, session
+        Labels without ``sub-`` and ``ses-``.
+    src
+        Entities of the source, without its suffix.
+    suffix
+        Suffix of the source.
+    template
+        Id of the output template.
+    reference
+        Id of the packaged template, the space of the zone atlas; every scan is
+        registered to it, whatever the output template.
+    target
+        What the scan was registered to: ``T1w`` or the reference.
+    scheme
+        Name of the zone scheme.
+
+    Raises
+    ------
+    ValueError
+        If a value could lead out of the participant's folder: each must be a BIDS label,
+        and ``src`` must start with the participant and the session.
+    """
+
+    subject: str
+    session: str | None
+    src: str
+    suffix: str
+    template: str
+    reference: str
+    target: str
+    scheme: str
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name == "session" and value is None:
+                continue
+            pattern = _STEM if name == "src" else _LABEL
+            if not isinstance(value, str) or not pattern.fullmatch(value):
+                raise ValueError(f"{name} {value!r} cannot be part of a file name")
+        unit = f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
+        if self.src != unit and not self.src.startswith(f"{unit}_"):
+            raise ValueError(f"{self.src!r} does not belong to {unit}")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the files, relative to the output dataset."""
+        session = (f"ses-{self.session}",) if self.session else ()
+        return Path(f"sub-{self.subject}", *session, "anat")
+
+    def fill(self, pattern: str) -> Path:
+        """Give the path of a file, relative to the output dataset."""
+        values = dict(vars(self))
+        # A rigid transform is an ITK text file, a deformation a field of displacements.
+        values["xfm_extension"] = ".txt" if self.target == "T1w" else ".nii.gz"
+        return self.folder / pattern.format(**values)
+
+
+@dataclass(frozen=True)
+class StageFiles:
+    """The files of one stage for one scan (or one T1w image)."""
+
+    root: Path
+    stage: str
+    names: Names
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGES:
+            raise ValueError(f"{self.stage!r} is none of {STAGES}")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the files that the stage always leaves, the sidecar left out."""
+        without = {"sidecar", *self.optional}
+        return tuple(key for key in output_table()[self.stage] if key not in without)
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Keys of the files that the stage leaves for some inputs only."""
+        return OPTIONAL.get(self.stage, ())
+
+    def path(self, key: str) -> Path:
+        """Give the path of a file by its key in the table."""
+        return self.root / self.names.fill(output_table()[self.stage][key])
+
+    @property
+    def sidecar(self) -> Path:
+        """The sidecar that closes the stage."""
+        return self.path("sidecar")
+
+    def existing(self, wanted: str) -> tuple[dict[str, Path] | None, str]:
+        """Find finished results of this stage.
+
+        Parameters
+        ----------
+        wanted
+            The fingerprint that the results must have.
+
+        Returns
+        -------
+        files
+            Key -> path, or None when the stage has to be computed.
+        reason
+            Why, in words for the log.
+        """
+        if not self.sidecar.exists():
+            return None, "not there yet"
+        try:
+            record = read_record(self.root, self.sidecar)
+        except CmbprepError as error:
+            return None, str(error)
+        if record is None or record.files.stage != self.stage:
+            return None, f"{self.sidecar.name} belongs to other results"
+        if record.block.get("Fingerprint") != wanted:
+            return None, "made from other input, parameters or version"
+        if damage := record.damage():
+            return None, damage
+        if any(path != self.path(key) for key, path in record.paths.items()):
+            return None, "its files have other names"
+        return record.paths, "input, parameters and version are the same"
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A finished stage as it is found in an output dataset."""
+
+    files: StageFiles
+    metadata: Mapping[str, Any]
+
+    @property
+    def block(self) -> Mapping[str, Any]:
+        """The block added to a sidecar by cmbprep (Version, Parameters, Quality, ...)."""
+        block: Mapping[str, Any] = self.metadata[BLOCK]
+        return block
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Key -> path of the files that the sidecar vouches for, itself left out."""
+        also = [key for key in self.files.optional if key in self.block.get("Optional", ())]
+        return {key: self.files.path(key) for key in (*self.files.keys, *also)}
+
+    def damage(self) -> str | None:
+        """Check that the files are whole, and the lesion table consistent.
+
+        Returns
+        -------
+        str or None
+            What is damaged first; None if nothing is.
+        """
+        found = self.broken_file()
+        if found is None and self.files.stage == "lesions":
+            try:
+                self.lesions()
+            except CmbprepError as error:
+                return str(error)
+        return found
+
+    def broken_file(self) -> str | None:
+        """Find a file that is not there or not of the size written; None if all are whole."""
+        sizes = self.block.get("Files", {})
+        for key, path in self.paths.items():
+            try:
+                size = path.stat().st_size
+            except OSError:
+                return f"{path.name} is missing"
+            # A table may be corrected by hand: whether it is whole is told by reading it.
+            if size == 0 or (key != "table" and sizes.get(key, size) != size):
+                return f"{path.name} is not whole ({size} bytes)"
+            sidecar = sidecar_path(path)
+            wanted = sizes.get(f"{key}.json")
+            if wanted is not None and _size_of(sidecar) != wanted:
+                return f"{sidecar.name} is not whole"
+        return None
+
+    def lesions(self) -> list[Lesion]:
+        """Read the lesion table of the stage ``lesions``.
+
+        Raises
+        ------
+        CmbprepError
+            If the table is damaged, or does not agree with its label image, its sidecar or
+            the zone scheme.
+        """
+        from cmbprep.lesions import read_lesions
+        from cmbprep.zones.schemes import get_scheme
+
+        path = self.files.path("table")
+        scheme = get_scheme(self.files.names.scheme)
+        found = read_lesions(path, scheme=scheme, labels=self._labels())
+        for lesion in found:
+            written = self.block.get("Lesions", {}).get(str(lesion.index))
+            if written is not None and written != place_and_size(lesion):
+                raise CmbprepError(
+                    f"lesion {lesion.index} has another place or volume than the one in the "
+                    "label image: the table is of another scan, or was changed",
+                    path=path.name,
+                    hint="run the participant level again for this scan",
+                )
+        return found
+
+    def _labels(self) -> list[int]:
+        """Labels of the lesions in the label image, checked against the sidecar."""
+        image = self.files.path("dseg")
+        written = self.block.get("Labels")
+        try:
+            # Most images are as they were written: their labels need no reading of voxels.
+            if written is not None and file_digest(image) == self.block.get("LabelImage"):
+                return [int(label) for label in written]
+            labels = label_values(image)
+        except (OSError, EOFError, ValueError, TypeError) as error:
+            raise CmbprepError(
+                f"the label image cannot be read ({error})",
+                path=image.name,
+                hint="run the participant level again for this scan",
+            ) from error
+        if written is not None and labels != sorted(written):
+            raise CmbprepError(
+                f"the label image has {len(labels)} lesions and its sidecar {len(written)}",
+                path=image.name,
+                hint="run the participant level again for this scan",
+            )
+        return labels
+
+
+def sidecar_path(image: Path) -> Path:
+    """Return the path of an image's JSON file."""
+    return image.with_name(image.name.partition(".")[0] + ".json")
+
+
+def _size_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def place_and_size(lesion: Lesion) -> list[float]:
+    """Return what ties a row of the table to its label: x, y, z (mm, RAS+) and volume (mm³)."""
+    return [round(value, 2) for value in (*lesion.centre, lesion.volume_mm3)]
+
+
+def label_values(path: Path) -> list[int]:
+    """Read the labels of a label image, background left out, in rising order.
+
+    Raises
+    ------
+    OSError, EOFError, ValueError
+        If the image cannot be read.
+    """
+    import zlib
+
+    import nibabel as nib
+    import numpy as np
+
+    try:
+        image: Any = nib.load(path)
+        values = np.unique(np.asarray(image.dataobj))
+    except (nib.filebasedimages.ImageFileError, zlib.error) as error:
+        raise ValueError(str(error)) from error
+    return [int(value) for value in values if value > 0]
+
+
+def _is(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kind)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+#: Keys of the block in a closing sidecar -> whether a value is of their kind. What a record
+#: says is used in many places, none of which has to look again.
+_KINDS: Mapping[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("Parameters", "Quality", "MissingFigures"), _is(dict)),
+    **dict.fromkeys(("Version", "Fingerprint", "Scan", "Sequence", "LabelImage"), _is(str)),
+    **dict.fromkeys(("Warnings", "Optional"), _is_texts),
+    "Files": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    "Labels": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    "Lesions": lambda value: (
+        isinstance(value, dict)
+        and all(isinstance(row, list) and all(map(_is_number, row)) for row in value.values())
+    ),
+    "EchoTimes": lambda value: (
+        isinstance(value, list) and all(item is None or _is_number(item) for item in value)
+    ),
+}
+
+
+def read_record(root: Path, sidecar: Path) -> StageRecord | None:
+    """Read the sidecar that closes a stage; None for a sidecar of another kind.
+
+    Raises
+    ------
+    CmbprepError
+        If the sidecar is damaged, or is not at the place that its own names give.
+    """
+    metadata = read_json(sidecar)
+    block = metadata.get(BLOCK)
+    if not isinstance(block, dict) or "Stage" not in block:
+        return None
+    try:
+        files = StageFiles(root, block["Stage"], Names(**block["Names"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CmbprepError(
+            f"the record of the stage is damaged ({error})",
+            path=sidecar.name,
+            hint="run the participant level again for this scan",
+        ) from error
+    if files.sidecar != sidecar:
+        raise CmbprepError(
+            f"this is the sidecar of another file, {files.sidecar.name}",
+            path=sidecar.name,
+            hint="do not rename or copy derivatives; run the participant level again",
+        )
+    wrong = [key for key, holds in _KINDS.items() if key in block and not holds(block[key])]
+    if not _is_texts(metadata.get("Sources", [])):
+        wrong.append("Sources")
+    if wrong:
+        raise CmbprepError(
+            f"the record of the stage is damaged ({', '.join(wrong)})",
+            path=sidecar.name,
+            hint="run the participant level again for this scan",
+        )
+    return StageRecord(files, metadata)
+
+
+def find_records(
+    root: Path, stage: str, *, subject: str | None = None, session: str | None = None
+) -> list[StageRecord]:
+    """Find the finished stages in an output dataset, sorted by file name.
+
+    A damaged sidecar closes no stage and is passed over with a warning in the log.
+
+    Parameters
+    ----------
+    root
+        The output dataset.
+    stage
+        ``anatomy``, ``preproc`` or ``lesions``.
+    subject, session
+        Labels to restrict the search to; None for all.
+    """
+    ending = {
+        "anatomy": "_desc-preproc_T1w.json",
+        "preproc": "_desc-preproc_*.json",
+        "lesions": "_seg-CMB_dseg.json",
+    }[stage]
+    folder = f"sub-{subject or '*'}"
+    records = []
+    for pattern in (f"{folder}/anat/*{ending}", f"{folder}/ses-{session or '*'}/anat/*{ending}"):
+        for path in root.glob(pattern):
+            try:
+                record = read_record(root, path)
+            except CmbprepError as error:
+                logger.warning("%s", error)
+                continue
+            if record is None or record.files.stage != stage:
+                continue
+            if session is None or record.files.names.session == session:
+                records.append(record)
+    return sorted(records, key=lambda record: record.files.sidecar)
+
+
+def output_stem(entities: Mapping[str, str], suffix: str) -> str:
+    """Write the entities that the names of a scan's outputs start with.
+
+    Derivative names carry no source suffix, so ``sub-1_T2starw`` and ``sub-1_swi`` would
+    both give ``sub-1_label-CMB_mask``. Every suffix but ``T2starw`` is therefore put at the
+    end of the entity ``acq``, which BIDS allows on every kind of file here. The name depends
+    on its own source alone, and two sources never share one: a ``T2starw`` whose ``acq``
+    ends like such a mark gets a mark too.
+
+    Examples
+    --------
+    >>> output_stem({"sub": "1", "acq": "fast"}, "T2starw")
+    'sub-1_acq-fast'
+    >>> output_stem({"sub": "1"}, "swi"), output_stem({"sub": "1", "acq": "fast"}, "MEGRE")
+    ('sub-1_acq-swi', 'sub-1_acq-fastMEGRE')
+    >>> output_stem({"sub": "1", "acq": "swi"}, "T2starw")
+    'sub-1_acq-swiT2starw'
+    """
+    acquisition = entities.get("acq", "")
+    if suffix == "T2starw" and not acquisition.endswith(tuple(MARKS.values())):
+        return join_entities(entities)
+    return join_entities({**entities, "acq": acquisition + MARKS[suffix]})
+
+
+def plan_names(
+    scan: Scan, *, template: str, reference: str, scheme: str, anatomy: Anatomy | None
+) -> Names:
+    """Choose the names of a scan's outputs (see :func:`output_stem`)."""
+    return Names(
+        subject=scan.subject,
+        session=scan.session,
+        src=output_stem(scan.entities, scan.suffix),
+        suffix=scan.suffix,
+        template=template,
+        reference=reference,
+        target="T1w" if anatomy else reference,
+        scheme=scheme.upper(),
+    )
+
+
+def fingerprint(stage: str, *, inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> str:
+    """Hash all that a stage's result depends on.
+
+    Parameters
+    ----------
+    inputs
+        Name of the input -> digest of its content (:func:`file_digest`) or fingerprint.
+    parameters
+        Everything else that changes the result; JSON-serialisable.
+    """
+    content = {
+        "version": __version__,
+        "stage": stage,
+        "inputs": dict(sorted(inputs.items())),
+        "parameters": parameters,
+    }
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def remove_leftovers(folder: Path, label: str) -> None:
+    """Remove what a killed run has left half-written of a unit.
+
+    Parameters
+    ----------
+    folder
+        The participant's folder in the output dataset.
+    label
+        ``sub-X`` or ``sub-X_ses-Y``; other units of the participant may be at work.
+    """
+    for path in folder.rglob(f".part-*-{label}_*"):
+        path.unlink(missing_ok=True)

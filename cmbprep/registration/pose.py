@@ -1,0 +1,212 @@
+"""Coarse search for the pose of a scan in a reference head, from many starting points.
+
+Gradient descent finds the right pose only from nearby. Headers of clinical scans can be
+off by tens of degrees and millimetres, so the pose is first searched for on 8 mm images:
+a lattice of rotations and shifts about several centres, the best few of which are
+followed to their optimum. Quarter and half turns, which headers with exchanged or mirrored
+axes make, are tried, too, and must fit clearly better to be believed. The measure is
+normalised mutual information (Studholme et al. 1999), which asks for no common contrast and
+tolerates partial overlap.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
+
+from cmbprep.spatial.grids import Grid, map_in_threads, resample_to_grid, working_grid
+from cmbprep.spatial.transforms import LinearMap
+
+__all__ = ["Matcher", "Pose", "search_pose"]
+
+SPACING = 8.0
+BINS = 24
+#: Angles tried about each axis, degrees.
+ANGLES = (-30.0, 0.0, 30.0)
+#: Shifts tried along each axis of the reference, mm (x, y, z).
+SHIFTS = ((0.0,), (-20.0, 0.0, 20.0), (-50.0, -25.0, 0.0, 25.0, 50.0))
+#: Starting points that are followed to their optimum: near the header's pose, and turned.
+FOLLOWED, FOLLOWED_TURNED = 6, 2
+#: A pose found from a quarter or half turn must be this much better than one found nearby.
+TURNED_GAIN = 1.15
+#: At most this many points of the scan are looked at; more only cost time.
+MAX_POINTS = 8000
+#: Smallest part of the scan's head that must fall into the reference's field of view.
+MIN_OVERLAP = 0.5
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A coarse alignment and how good it is.
+
+    Attributes
+    ----------
+    transform
+        Takes points of the scan to points of the reference.
+    similarity
+        Normalised mutual information, 1 (none) to 2 (one image tells the other).
+    """
+
+    transform: LinearMap
+    similarity: float
+
+
+class Matcher:
+    """Similarity of a scan and a reference under a linear map, all over the scan."""
+
+    def __init__(
+        self,
+        scan: NDArray[np.float32],
+        scan_grid: Grid,
+        reference: NDArray[np.float32],
+        reference_grid: Grid,
+    ) -> None:
+        self.points = scan_grid.points()
+        self.codes = _quantise(scan).ravel()
+        self.target = _quantise(reference).astype(np.float32)
+        self.to_voxel = np.linalg.inv(reference_grid.affine)
+
+    def within(self, region: NDArray[np.bool_]) -> Matcher:
+        """Give one that looks at some points within a region of the scan's grid."""
+        index = np.flatnonzero(region)
+        index = index[:: 1 + (index.size - 1) // MAX_POINTS]
+        part = copy(self)
+        part.points, part.codes = self.points[index], self.codes[index]
+        return part
+
+    def __call__(self, matrix: NDArray[np.float64]) -> float:
+        """Give the similarity under a map of points, shape (4, 4); 0 if too little overlaps."""
+        whole = self.to_voxel @ matrix
+        voxels = self.points @ whole[:3, :3].T + whole[:3, 3]
+        values = ndimage.map_coordinates(self.target, voxels.T, order=1, mode="constant", cval=-1.0)
+        inside = values > -0.5
+        if np.count_nonzero(inside) < MIN_OVERLAP * inside.size:
+            return 0.0
+        pairs = self.codes[inside] * BINS + np.rint(np.maximum(values[inside], 0)).astype(int)
+        joint = np.bincount(pairs, minlength=BINS * BINS).reshape(BINS, BINS)
+        return normalised_mutual_information(joint)
+
+
+def normalised_mutual_information(joint: NDArray[np.integer]) -> float:
+    """Give (H(a) + H(b)) / H(a, b) of a joint histogram."""
+
+    def entropy(counts: NDArray[np.integer]) -> float:
+        p = counts[counts > 0] / counts.sum()
+        return float(-(p * np.log(p)).sum())
+
+    both = entropy(joint)
+    return (entropy(joint.sum(axis=0)) + entropy(joint.sum(axis=1))) / both if both > 0 else 1.0
+
+
+def _quantise(values: NDArray[np.float32]) -> NDArray[np.intp]:
+    low, high = np.percentile(values, (1.0, 99.0))
+    scaled = np.clip((values - low) / max(float(high - low), 1e-12), 0.0, 1.0)
+    return np.asarray(np.rint(scaled * (BINS - 1)), dtype=np.intp)
+
+
+def search_pose(
+    scan: NDArray[np.floating],
+    scan_affine: NDArray[np.float64],
+    scan_head: NDArray[np.bool_],
+    reference: NDArray[np.floating],
+    reference_affine: NDArray[np.float64],
+    reference_centre: NDArray[np.float64],
+    *,
+    scaling: bool = False,
+) -> Pose:
+    """Find the pose of a scan in a reference head, whatever its header says.
+
+    Parameters
+    ----------
+    scan, scan_affine
+        Magnitude image, bias corrected, and its voxel-to-RAS affine. It may be a slab.
+    scan_head
+        Where it shows the head; the surroundings within 16 mm are looked at too.
+    reference, reference_affine
+        Image of a whole head or brain.
+    reference_centre
+        Point of the reference, mm, that the centre of the scan's head probably matches.
+    scaling
+        Whether to fit one scale factor besides rotation and shift.
+    """
+    grid = working_grid(scan.shape, scan_affine, SPACING)
+    low = resample_to_grid(scan, scan_affine, grid)
+    head = resample_to_grid(scan_head, scan_affine, grid) >= 0.5
+    region = ndimage.binary_dilation(head, iterations=2)
+    target_grid = working_grid(reference.shape, reference_affine, SPACING)
+    target = resample_to_grid(reference, reference_affine, target_grid)
+    matcher = Matcher(low, grid, target, target_grid).within(region)
+    centre = grid.points()[head.ravel()].mean(axis=0)
+
+    bests = []
+    for starts, followed in (
+        (_starting_points(centre, reference_centre), FOLLOWED),
+        (_turned_points(centre, reference_centre), FOLLOWED_TURNED),
+    ):
+        scores = np.array(map_in_threads(lambda p: matcher(_matrix(p, centre)), starts))
+        likeliest = [starts[i] for i in np.argsort(-scores, kind="stable")[:followed]]
+        found = map_in_threads(lambda p: _follow(matcher, p, centre, scaling), likeliest)
+        bests.append(max(found, key=lambda pair: pair[0]))
+    near, far = bests
+    best = far if far[0] - 1 > TURNED_GAIN * max(near[0] - 1, 0) else near
+    return Pose(LinearMap(_matrix(best[1], centre)), best[0])
+
+
+def _starting_points(
+    centre: NDArray[np.float64], reference_centre: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
+    """Parameters: rotation vector (hundredths of a radian), shift (mm), log scale (%)."""
+    starts = [np.zeros(7)]
+    for angles in product(ANGLES, repeat=3):
+        rotation = Rotation.from_euler("xyz", angles, degrees=True).as_rotvec() * 100.0
+        for base in (np.zeros(3), reference_centre - centre):
+            starts.extend(
+                np.concatenate([rotation, base + shift, [0.0]]) for shift in product(*SHIFTS)
+            )
+    return starts
+
+
+def _turned_points(
+    centre: NDArray[np.float64], reference_centre: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
+    """Starting points at the 23 other ways in which a cube comes to lie on itself."""
+    rotations = [turn.as_rotvec() * 100.0 for turn in Rotation.create_group("O")]
+    return [
+        np.concatenate([rotation, reference_centre - centre + shift, [0.0]])
+        for rotation in rotations
+        if np.linalg.norm(rotation) > 1.0
+        for shift in product(*SHIFTS)
+    ]
+
+
+def _matrix(parameters: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:
+    rotation = Rotation.from_rotvec(parameters[:3] / 100.0).as_matrix()
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.exp(parameters[6] / 100.0) * rotation
+    matrix[:3, 3] = centre + parameters[3:6] - matrix[:3, :3] @ centre
+    return matrix
+
+
+def _follow(
+    matcher: Matcher, start: NDArray[np.float64], centre: NDArray[np.float64], scaling: bool
+) -> tuple[float, NDArray[np.float64]]:
+    free = 7 if scaling else 6
+
+    def cost(values: NDArray[np.float64]) -> float:
+        return -matcher(_matrix(np.concatenate([values, start[free:]]), centre))
+
+    steps = np.concatenate([np.full(3, 8.0), np.full(3, 6.0), [6.0]])[:free]
+    found = minimize(
+        cost,
+        start[:free],
+        method="Powell",
+        options={"xtol": 0.2, "ftol": 1e-4, "maxfev": 600, "direc": np.diag(steps)},
+    )
+    return -float(found.fun), np.concatenate([found.x, start[free:]])

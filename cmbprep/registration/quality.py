@@ -1,0 +1,498 @@
+"""The judgement of a registration: what can be said of it without knowing the truth.
+
+A result is looked at in several ways, none of which sees every error: agreement of the images, with
+and without the outline, local shifts, what lies on air, volume, stretch and folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.optimize import minimize
+
+from cmbprep.registration.pose import Matcher, normalised_mutual_information
+from cmbprep.spatial.grids import Grid, bounding_box, boxed_grid, map_in_threads
+from cmbprep.spatial.propagate import carry_mask, field_of_view
+from cmbprep.spatial.transforms import (
+    DisplacementMap,
+    LinearMap,
+    PointMap,
+    apply_transforms,
+    compose_on_grid,
+    jacobian_determinant,
+    map_points,
+)
+
+__all__ = [
+    "RIM",
+    "VERDICTS",
+    "RegistrationQuality",
+    "judge_rigid",
+    "judge_template",
+    "local_shifts",
+]
+
+
+# --- How far two registered images are off locally: a check that needs no truth ------------------
+#
+# A rigid map that is right leaves nothing to gain by shifting a part of the brain. Where it is
+# wrong, or where the two images are of different people, parts fit better some millimetres
+# aside.
+
+
+#: Distance between the centres of the parts, and their width, mm.
+STEP, WIDTH = 36.0, 44.0
+#: A part must have this many voxels to be looked at.
+MIN_VOXELS = 300
+#: Shifts are sought this far, mm.
+REACH = 10.0
+#: Smoothing of both images, mm: noise makes no shifts, and thick slices are alike.
+SMOOTHING = 1.5
+
+
+def local_shifts(
+    scan: tuple[NDArray[np.floating], Grid],
+    region: NDArray[np.bool_],
+    reference: tuple[NDArray[np.floating], Grid],
+    to_reference: LinearMap,
+) -> NDArray[np.float64]:
+    """Find the shift by which each part of a scan fits a reference best.
+
+    Parameters
+    ----------
+    scan
+        Image and grid.
+    region
+        Where the scan shows the brain, on its grid.
+    reference
+        Image and grid.
+    to_reference
+        Takes points of the scan to points of the reference.
+
+    Returns
+    -------
+    array of shape (n,)
+        Length of the shift of each part, mm; empty if no part is large enough.
+    """
+    image, grid = (_smooth(*scan), scan[1])
+    target = _smooth(*reference)
+    points = grid.points()[region.ravel()]
+    if len(points) < MIN_VOXELS:
+        return np.empty(0)
+    low, high = points.min(axis=0), points.max(axis=0)
+    axes = [
+        np.linspace(a + WIDTH / 2, b - WIDTH / 2, max(int(np.ceil((b - a - WIDTH) / STEP)) + 1, 1))
+        if b - a > WIDTH
+        else np.array([(a + b) / 2])
+        for a, b in zip(low, high, strict=True)
+    ]
+    index = np.flatnonzero(region.ravel())
+    matcher = Matcher(image, grid, target, reference[1])
+    parts = []
+    for centre in product(*axes):
+        inside = np.all(np.abs(points - np.array(centre)) <= WIDTH / 2, axis=1)
+        if np.count_nonzero(inside) < MIN_VOXELS:
+            continue
+        part = np.zeros(region.size, dtype=bool)
+        part[index[inside]] = True
+        parts.append(matcher.within(part.reshape(region.shape)))
+    return np.array(map_in_threads(lambda part: _best_shift(part, to_reference.matrix), parts))
+
+
+def _smooth(values: NDArray[np.floating], grid: Grid) -> NDArray[np.float32]:
+    sigma = np.maximum(SMOOTHING / grid.spacing, 0)
+    return np.asarray(ndimage.gaussian_filter(values, sigma), dtype=np.float32)
+
+
+def _best_shift(matcher: Matcher, matrix: NDArray[np.float64]) -> float:
+    def cost(shift: NDArray[np.float64]) -> float:
+        moved = matrix.copy()
+        moved[:3, 3] += shift
+        return -matcher(moved)
+
+    found = minimize(
+        cost,
+        np.zeros(3),
+        method="Powell",
+        bounds=[(-REACH, REACH)] * 3,
+        options={"xtol": 0.3, "ftol": 1e-4, "maxfev": 80},
+    )
+    return float(np.linalg.norm(found.x))
+
+
+#: How far around the brain a deformable registration looks, and its judgement, mm: to the inner
+#: table of the skull.
+RIM = 8.0
+
+#: What can be thought of a registration, best first.
+VERDICTS = ("ok", "doubtful", "failed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistrationQuality:
+    """What can be said of a registration without knowing the truth.
+
+    Attributes
+    ----------
+    similarity
+        Normalised mutual information within the brain and a rim of 8 mm, both images
+        smoothed by 3 mm (standard deviation): 1 (none) to 2. Of a registration to the template,
+        along the map that was fitted by mutual information alone, and so is ``interior``.
+    overlap
+        Part of the reference's brain that lies in the image's field of view, 0 to 1.
+    covered
+        Part of that which lies where the image shows a head and no air, 0 to 1.
+    interior
+        The same, of a registration to the template, deeper than 10 mm in the brain, where
+        ventricles and nuclei must be; None where less than 16 ml of that is seen.
+    local_shift_mm
+        Of a rigid registration: median of the shifts by which parts of the brain fit best.
+    brain_volume_ml
+        Volume that the reference's whole brain has in the image's space.
+    scale
+        Cube root of the linear part's determinant: size of the reference against the
+        person.
+    jacobian_low, jacobian_high
+        1st and 99th percentile within the brain, of the non-linear part; 1 and 1 for a
+        linear registration.
+    folding_fraction
+        Part of the brain's voxels at which the map folds.
+    rotation_deg, shift_mm
+        How far the headers were off: angle, and distance that the brain's centre moved.
+    verdict
+        ``ok``; ``doubtful``, where it is used and flagged; ``failed``, where it must not be used.
+    reasons
+        Why it is doubtful or has failed; empty if it is ok.
+    """
+
+    similarity: float
+    overlap: float
+    covered: float = 1.0
+    interior: float | None = None
+    local_shift_mm: float | None = None
+    brain_volume_ml: float
+    scale: float = 1.0
+    jacobian_low: float = 1.0
+    jacobian_high: float = 1.0
+    folding_fraction: float = 0.0
+    rotation_deg: float
+    shift_mm: float
+    verdict: str = "ok"
+    reasons: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"a verdict is one of {VERDICTS}, not {self.verdict!r}")
+        if (self.verdict == "ok") != (not self.reasons):
+            raise ValueError("a verdict that is not ok has reasons, and only that one")
+        if not 0 <= self.overlap <= 1:
+            raise ValueError("the overlap lies between 0 and 1")
+
+
+#: Voxels of the working grid that a similarity must rest on: 16 ml of the template's.
+FEWEST_VOXELS = 1000
+
+
+def _similarity(
+    a: NDArray[np.floating], b: NDArray[np.floating], region: NDArray[np.bool_], grid: Grid
+) -> float:
+    """Normalised mutual information within a region, 32 bins between the percentiles."""
+    if np.count_nonzero(region) < FEWEST_VOXELS:
+        return 1.0
+    codes = []
+    for image in (a, b):
+        smooth = ndimage.gaussian_filter(np.nan_to_num(image), JUDGED_SMOOTHING / grid.spacing)
+        values = smooth[region]
+        low, high = np.percentile(values, (1.0, 99.0))
+        scaled = np.clip((values - low) / max(float(high - low), 1e-12), 0, 1)
+        codes.append(np.rint(scaled * 31).astype(int))
+    joint = np.bincount(codes[0] * 32 + codes[1], minlength=1024).reshape(32, 32)
+    return normalised_mutual_information(joint)
+
+
+def _shift_and_rotation(
+    linear: LinearMap, centre: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """Distance (mm) that a point moves, angle (degrees) and scale of a linear map."""
+    left, _, right = np.linalg.svd(linear.matrix[:3, :3])
+    cosine = np.clip((np.trace(left @ right) - 1) / 2, -1, 1)
+    shift = float(np.linalg.norm(map_points(centre, (linear,))[0] - centre))
+    scale = float(np.cbrt(np.linalg.det(linear.matrix[:3, :3])))
+    return shift, float(np.degrees(np.arccos(cosine))), scale
+
+
+#: Smoothing before the similarity is judged, mm: noise and fine anatomy do not count.
+JUDGED_SMOOTHING = 3.0
+#: Bounds outside which a registration is doubtful. How much two images can agree depends on
+#: their contrasts. Real T1w and T2*w scans that were seen to fit the template reached 1.13
+#: and more. Of two T2*w scans seen to fit their T1w, 1.08 and 1.12; the first, moved by
+#: 20 mm or turned by 20 degrees and more, fell to between 1.02 and 1.04, the second turned
+#: by 20 degrees to 1.043: an error of that size can pass.
+VOLUME_ML = (900.0, 2100.0)
+#: Volumes that no brain has. Between the two, a verdict is doubtful.
+NO_BRAIN_ML = (700.0, 2500.0)
+MIN_SIMILARITY = 1.05
+MIN_RIGID_SIMILARITY = 1.04
+#: Depth in the brain from which only its inside counts, mm: the outline alone makes phantoms agree
+#: with a head (1.08 to 1.21 with the rim, six of them).
+INSIDE_MM = 10.0
+#: Agreement there below which a registration has failed, or is doubtful. Balls and ellipsoids had
+#: 1.001 to 1.003 (with bias, or after bias correction, 1.009 to 1.020); three real T2*w scans
+#: 1.028 and more, T1w ones 1.142 and more, simulated scans of tuning people 1.076 to 1.186.
+NO_INTERIOR, FAINT_INTERIOR = 1.01, 1.02
+#: Part of the brain below which a registration rests on too little to be sure of. A slab of 40 mm
+#: of an echo-planar scan (0.35 to 0.44 of the brain) was laid 2 to 4 mm off, and by its similarity
+#: the wrong place was no worse than the right one.
+LITTLE_SEEN = 0.5
+MAX_FOLDING = 0.001
+MIN_COVERED = 0.8
+#: Of their own T1w, a simulated thick scan had 0.6 mm, two real echo-planar ones 1.5 and 4.0 mm;
+#: of another person's, one of each kind had 5.8 and 8.0 mm.
+MAX_LOCAL_SHIFT = 5.0
+JACOBIAN = (0.3, 3.0)
+MAX_ROTATION = 40.0
+MAX_STRETCH = 1.5
+
+
+def judge_template(
+    template: tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], Grid],
+    image: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
+    warp: DisplacementMap,
+    to_image: DisplacementMap,
+    linear: LinearMap,
+    agreement: RegistrationQuality | None = None,
+) -> RegistrationQuality:
+    """Judge a registration of an image to a template.
+
+    Parameters
+    ----------
+    template
+        Values, brain mask, brain with a rim of :data:`RIM`, and the grid of all three.
+    image
+        Values, where they show a head, and their grid.
+    warp
+        Points of the template to points that the linear map takes on.
+    to_image
+        Points of the template to points of the image, on the template's grid.
+    linear
+        The linear map alone, template to image.
+    agreement
+        The judgement of an earlier map, which the overlap and the images' agreement are taken
+        from instead: their bounds are of maps that were fitted by mutual information, which is
+        higher along them than along better ones that were not.
+    """
+    _, brain, _, grid = template
+    if agreement is None:
+        similarity, overlap, interior = _agreement_along(template, (image[0], image[2]), to_image)
+    else:
+        similarity, overlap = agreement.similarity, agreement.overlap
+        interior = agreement.interior
+    local, total = (_volume_changes(found, brain, grid) for found in (warp, to_image))
+    volume = float(total.sum()) * abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000.0
+    shift, angle, scale = _shift_and_rotation(linear, grid.points()[brain.ravel()].mean(axis=0))
+    stretch = float(np.linalg.cond(linear.matrix[:3, :3]))
+    low, high = (float(v) for v in np.percentile(local, (1, 99)))
+    folding = float(np.mean(total <= 0))
+    covered = _covered(image[1], image[2], brain, grid, to_image)
+    quality = RegistrationQuality(
+        similarity=similarity,
+        overlap=overlap,
+        covered=covered,
+        interior=interior,
+        brain_volume_ml=volume,
+        scale=scale,
+        jacobian_low=low,
+        jacobian_high=high,
+        folding_fraction=folding,
+        rotation_deg=angle,
+        shift_mm=shift,
+    )
+    verdict, reasons = _verdict(_template_checks(quality, stretch))
+    return replace(quality, verdict=verdict, reasons=reasons)
+
+
+def _volume_changes(
+    found: DisplacementMap, brain: NDArray[np.bool_], grid: Grid
+) -> NDArray[np.float32]:
+    """Local change of volume under a map in the brain, looked at in the brain's box alone."""
+    box = bounding_box(brain, 1)
+    part = boxed_grid(grid, box)
+    return np.asarray(jacobian_determinant(compose_on_grid((found,), part))[brain[box]])
+
+
+def _agreement_along(
+    template: tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], Grid],
+    image: tuple[NDArray[np.float32], Grid],
+    to_image: DisplacementMap,
+) -> tuple[float, float, float | None]:
+    """Similarity, overlap and similarity deep in the brain, of an image brought to the template."""
+    values, brain, near, grid = template
+    moving = nib.Nifti1Image(image[0], image[1].affine)
+    carried = apply_transforms(moving, grid, (to_image,), fill=float("nan"))
+    warped = np.asarray(carried.dataobj, dtype=np.float32)
+    seen = np.isfinite(warped)
+    overlap = float(np.count_nonzero(seen & brain) / np.count_nonzero(brain))
+    similarity = _similarity(values, warped, near & seen, grid)
+    return similarity, overlap, _interior(values, warped, brain, seen, grid)
+
+
+def _template_checks(
+    quality: RegistrationQuality, stretch: float
+) -> tuple[tuple[str, bool, str], ...]:
+    """Ask what a registration to the template must fulfil; ``stretch`` is of its affine part."""
+    overlap, volume, folding = quality.overlap, quality.brain_volume_ml, quality.folding_fraction
+    shown = f"the image shows {overlap:.0%} of the brain"
+    return (
+        (
+            "failed",
+            quality.similarity < MIN_SIMILARITY,
+            _agreement("the image", quality.similarity),
+        ),
+        *_inside_checks(quality.interior),
+        ("failed", overlap < 0.2, shown),
+        ("doubtful", 0.2 <= overlap < LITTLE_SEEN, shown),
+        (
+            "failed" if not NO_BRAIN_ML[0] <= volume <= NO_BRAIN_ML[1] else "doubtful",
+            not VOLUME_ML[0] <= volume <= VOLUME_ML[1],
+            f"the brain would measure {volume:.0f} ml",
+        ),
+        ("failed", folding > MAX_FOLDING, f"the map folds at {folding:.1%} of the brain"),
+        (
+            "failed",
+            quality.jacobian_low < JACOBIAN[0] or quality.jacobian_high > JACOBIAN[1],
+            "the brain is stretched beyond belief",
+        ),
+        ("failed", stretch > MAX_STRETCH, "the affine part distorts the head"),
+        (
+            "failed",
+            quality.covered < MIN_COVERED,
+            f"{1 - quality.covered:.0%} of the brain falls outside the head",
+        ),
+        (
+            "doubtful",
+            quality.rotation_deg > MAX_ROTATION,
+            f"the head is turned by {quality.rotation_deg:.0f} degrees against its header",
+        ),
+    )
+
+
+def _interior(
+    a: NDArray[np.floating],
+    b: NDArray[np.floating],
+    brain: NDArray[np.bool_],
+    seen: NDArray[np.bool_],
+    grid: Grid,
+) -> float | None:
+    """Give the agreement deep in the brain; None where too little of that is seen."""
+    depth = ndimage.distance_transform_edt(brain, sampling=grid.spacing)
+    inside = (depth > INSIDE_MM) & seen
+    if np.count_nonzero(inside) < FEWEST_VOXELS:
+        return None
+    return _similarity(a, b, inside, grid)
+
+
+def _inside_checks(interior: float | None) -> tuple[tuple[str, bool, str], ...]:
+    if interior is None:
+        return ()
+    verdict = "failed" if interior < NO_INTERIOR else "doubtful"
+    text = f"the image does not look like a brain inside ({interior:.3f})"
+    return ((verdict, interior < FAINT_INTERIOR, text),)
+
+
+def _verdict(checks: Sequence[tuple[str, bool, str]]) -> tuple[str, tuple[str, ...]]:
+    """Give the worst verdict of the checks that struck, and their reasons."""
+    struck = [(verdict, text) for verdict, failed, text in checks if failed]
+    worst = max((verdict for verdict, _ in struck), key=VERDICTS.index, default="ok")
+    return worst, tuple(text for _, text in struck)
+
+
+def _agreement(what: str, similarity: float) -> str:
+    return f"{what} and what it is registered to agree little ({similarity:.3f})"
+
+
+def _covered(
+    head: NDArray[np.bool_],
+    head_grid: Grid,
+    brain: NDArray[np.bool_],
+    brain_grid: Grid,
+    to_head: PointMap,
+) -> float:
+    """Part of the brain within the image's field of view that lies in what is no air."""
+    points = map_points(brain_grid.points()[brain.ravel()], (to_head,))
+    inverse = np.linalg.inv(head_grid.affine)
+    voxels = (points @ inverse[:3, :3].T + inverse[:3, 3]).T
+    values = ndimage.map_coordinates(
+        head.astype(np.float32), voxels, order=1, mode="grid-constant", cval=-9.0
+    )
+    seen = values >= 0
+    return float(np.mean(values[seen] >= 0.5)) if seen.any() else 0.0
+
+
+def judge_rigid(
+    scan: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
+    reference: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
+    result: tuple[NDArray[np.float32], LinearMap],
+) -> RegistrationQuality:
+    """Judge a rigid registration of a scan to an image of the same person.
+
+    Parameters
+    ----------
+    scan
+        Values, where they show a head, and their grid.
+    reference
+        Values of the whole head, brain mask, and their grid.
+    result
+        The reference's values that the registration looked at, with or without what is around
+        the brain, and points of the scan to points of the reference.
+    """
+    values, head, grid = scan
+    moving, brain, moving_grid = reference
+    variant, linear = result
+    carried = carry_mask(brain, moving_grid, grid, linear)
+    shifts = local_shifts((values, grid), carried, (moving, moving_grid), linear)
+    off = float(np.median(shifts)) if shifts.size else 0.0
+    image = nib.Nifti1Image(variant, moving_grid.affine)
+    matched = np.asarray(apply_transforms(image, grid, (linear,)).dataobj)
+    near = ndimage.distance_transform_edt(~carried, sampling=grid.spacing) <= RIM
+    similarity = _similarity(values, matched, near, grid)
+    seen = field_of_view(moving_grid, grid, linear.inverse()) & brain
+    overlap = float(np.count_nonzero(seen) / np.count_nonzero(brain))
+    covered = _covered(head, grid, brain, moving_grid, linear.inverse())
+    volume = float(np.count_nonzero(brain) * np.prod(moving_grid.spacing)) / 1000.0
+    centre = grid.points()[near.ravel()].mean(axis=0)
+    shift, angle, scale = _shift_and_rotation(linear, centre)
+    verdict, reasons = _verdict(
+        (
+            ("failed", similarity < MIN_RIGID_SIMILARITY, _agreement("the scan", similarity)),
+            ("doubtful", overlap < LITTLE_SEEN, f"the scan shows {overlap:.0%} of the brain"),
+            (
+                "failed",
+                covered < MIN_COVERED,
+                f"{1 - covered:.0%} of the brain falls outside the scan's head",
+            ),
+            (
+                "failed",
+                off > MAX_LOCAL_SHIFT,
+                f"parts of the brain fit better {off:.1f} mm aside, as in another person's image",
+            ),
+            ("doubtful", angle > MAX_ROTATION, f"the headers differ by {angle:.0f} degrees"),
+        )
+    )
+    return RegistrationQuality(
+        similarity=similarity,
+        overlap=overlap,
+        covered=covered,
+        local_shift_mm=off,
+        brain_volume_ml=volume,
+        scale=scale,
+        rotation_deg=angle,
+        shift_mm=shift,
+        verdict=verdict,
+        reasons=reasons,
+    )

@@ -1,0 +1,214 @@
+"""A scan's way to the template, along a chain of fallbacks.
+
+1. Through the T1w image of the same person, if there is one: rigid to it, and from there as
+   the T1w image goes.
+2. Straight to the template, where there is no T1w image, where its own registration has
+   failed, or where the scan cannot be laid onto it.
+3. None: where that fails, too, nothing says where a lesion lies, and none gets a zone.
+
+Each step is judged (:class:`~.registration.RegistrationQuality`); a result that is doubtful is
+used and said to be so, one that has failed is not used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+
+from cmbprep.brain.refine import carry_brain_mask, refine_brain_mask
+from cmbprep.errors import ScanError
+from cmbprep.registration.fit import (
+    RegistrationQuality,
+    RigidRegistration,
+    TemplateRegistration,
+    register_rigid,
+    register_to_template,
+)
+from cmbprep.spatial.transforms import LinearMap, PointMap
+
+__all__ = [
+    "EXPECTED_ERROR_MM",
+    "AnatomicalImage",
+    "ScanRegistration",
+    "doubts",
+    "error_class",
+    "register_scan",
+]
+
+#: Error of registration to reckon with, mm, by the way that a scan has taken and its slices: how
+#: far from other zones lesions must lie so that hardly any is misplaced. Set on people that no
+#: figure is reported on (``benchmarks/anatomy.py zones --tuning``).
+EXPECTED_ERROR_MM = {"t1w": 2.0, "template": 3.0, "template, thick slices": 3.5}
+#: Distance between slices from which they are thick, mm.
+THICK_MM = 4.0
+
+
+def error_class(route: str, slice_mm: float) -> str:
+    """Give the key of :data:`EXPECTED_ERROR_MM` for a scan.
+
+    Parameters
+    ----------
+    route
+        ``t1w`` or ``template``.
+    slice_mm
+        Largest distance between voxel centres along an axis, mm.
+    """
+    if route not in ("t1w", "template"):
+        raise ValueError(f"a way to the template is t1w or template, not {route!r}")
+    thick = route == "template" and slice_mm >= THICK_MM
+    return f"{route}, thick slices" if thick else route
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AnatomicalImage:
+    """A T1w image with what is known of it.
+
+    Attributes
+    ----------
+    image
+        Bias-corrected.
+    brain_mask
+        On any grid in its space.
+    verdict
+        Of its registration to the template.
+    """
+
+    image: nib.spatialimages.SpatialImage
+    brain_mask: nib.spatialimages.SpatialImage
+    verdict: str = "ok"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScanRegistration:
+    """The way that a scan has taken to the template.
+
+    Attributes
+    ----------
+    route
+        ``t1w``, ``template`` or ``none``.
+    rigid
+        Registration to the T1w image, whether it was used or not; None without such an image.
+    direct
+        Registration straight to the template; None where it was not tried.
+    brain_mask
+        On the scan's own grid; by the route, and by the last that was tried where it is ``none``.
+    quality
+        Of the route, or of what was tried last.
+    warnings
+        What went wrong on the way.
+    spacing_mm
+        Largest distance between the scan's voxels along an axis.
+    """
+
+    route: str
+    rigid: RigidRegistration | None
+    direct: TemplateRegistration | None
+    brain_mask: nib.Nifti1Image
+    quality: RegistrationQuality
+    warnings: tuple[str, ...] = ()
+    spacing_mm: float
+
+    @property
+    def tolerance_mm(self) -> float:
+        """Error of registration to reckon with, mm."""
+        if self.route == "none":
+            return float("inf")
+        return EXPECTED_ERROR_MM[error_class(self.route, self.spacing_mm)]
+
+    def chain(self, t1w_to_template: PointMap | None = None) -> tuple[PointMap, ...]:
+        """Give the maps of points from the scan to the template; empty without a way.
+
+        Parameters
+        ----------
+        t1w_to_template
+            Needed where the route is ``t1w``.
+        """
+        if self.route == "t1w":
+            assert self.rigid is not None and t1w_to_template is not None
+            return (self.rigid.to_reference, t1w_to_template)
+        if self.route == "template":
+            assert self.direct is not None
+            return (self.direct.to_template,)
+        return ()
+
+
+def register_scan(
+    scan: nib.spatialimages.SpatialImage,
+    anatomy: AnatomicalImage | None,
+    template: nib.spatialimages.SpatialImage,
+    template_mask: nib.spatialimages.SpatialImage,
+) -> ScanRegistration:
+    """Register a scan by the first way of the chain that is not judged to have failed.
+
+    Parameters
+    ----------
+    scan
+        Bias-corrected magnitude image.
+    anatomy
+        T1w image of the same person, if there is one.
+    template, template_mask
+        Head and brain mask of the template.
+
+    Raises
+    ------
+    ScanError
+        If the scan shows too little to register it to anything.
+    """
+    spacing = float(np.linalg.norm(scan.affine[:3, :3], axis=0).max())
+    rigid: RigidRegistration | None = None
+    warnings: list[str] = []
+    if anatomy is not None:
+        rigid = _rigid(scan, anatomy)
+        warnings += doubts(rigid.quality, "T1w image")
+        if "failed" not in (anatomy.verdict, rigid.quality.verdict):
+            mask = carry_brain_mask(scan, anatomy.brain_mask, rigid.to_reference)
+            return ScanRegistration(
+                route="t1w",
+                rigid=rigid,
+                direct=None,
+                brain_mask=mask,
+                quality=rigid.quality,
+                warnings=tuple(warnings),
+                spacing_mm=spacing,
+            )
+        warnings.append("the T1w image was not used: the scan went straight to the template")
+    direct = register_to_template(scan, template, template_mask)
+    warnings += doubts(direct.quality, "template")
+    failed = direct.quality.verdict == "failed"
+    if failed:
+        warnings.append("nothing tells where lesions lie in the brain: none of them has a zone")
+    return ScanRegistration(
+        route="none" if failed else "template",
+        rigid=rigid,
+        direct=direct,
+        brain_mask=refine_brain_mask(scan, direct.brain_prior),
+        quality=direct.quality,
+        warnings=tuple(warnings),
+        spacing_mm=spacing,
+    )
+
+
+def _rigid(scan: nib.spatialimages.SpatialImage, anatomy: AnatomicalImage) -> RigidRegistration:
+    """Register to the T1w image; what cannot be registered lies as the headers have it."""
+    try:
+        return register_rigid(scan, anatomy.image, anatomy.brain_mask)
+    except ScanError as error:
+        quality = RegistrationQuality(
+            similarity=1.0,
+            overlap=0.0,
+            covered=0.0,
+            brain_volume_ml=0.0,
+            rotation_deg=0.0,
+            shift_mm=0.0,
+            verdict="failed",
+            reasons=(error.message,),
+        )
+        return RigidRegistration(LinearMap(np.eye(4)), quality)
+
+
+def doubts(quality: RegistrationQuality, target: str) -> list[str]:
+    """Say what a registration's verdict rests on, one sentence a reason; none if it is ok."""
+    said = "has failed" if quality.verdict == "failed" else "is doubtful"
+    return [f"the registration to the {target} {said}: {why}" for why in quality.reasons]

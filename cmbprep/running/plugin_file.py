@@ -1,0 +1,160 @@
+"""Which nipype plugin runs the nodes: read from a file and checked before anything is written."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmbprep.errors import UsageError
+
+__all__ = ["MAX_PROCESSES", "MIN_MEMORY_GB", "PLUGINS", "Plugin", "read_plugin"]
+
+#: More processes than this are a slip of the finger.
+MAX_PROCESSES = 1024
+#: With less memory no node would ever be started.
+MIN_MEMORY_GB = 1.0
+
+#: Plugin -> the command that it calls, or None.
+PLUGINS: Mapping[str, str | None] = {
+    "MultiProc": None,
+    "LegacyMultiProc": None,
+    "Linear": None,
+    "SLURM": "sbatch",
+    "SGE": "qsub",
+    "PBS": "qsub",
+    "LSF": "bsub",
+    "OAR": "oarsub",
+    "Condor": "condor_submit",
+    "IPython": None,
+}
+#: Plugins of nipype that cannot run cmbprep, with the one to use instead.
+_UNFIT = {
+    "SLURMGraph": "SLURM",
+    "SGEGraph": "SGE",
+    "PBSGraph": "PBS",
+    "CondorDAGMan": "Condor",
+    "Debug": "Linear",
+    "SomaFlow": "MultiProc",
+}
+_EXAMPLE = 'give JSON or YAML such as {"plugin": "MultiProc", "plugin_args": {"n_procs": 8}}'
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Which nipype plugin runs the nodes, with its arguments."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+def read_plugin(path: Path | None, *, nprocs: int, mem_gb: float | None) -> Plugin:
+    """Choose the plugin: the one that a file names, else processes on this machine.
+
+    The file is JSON or YAML as fMRIPrep takes it: ``plugin`` and ``plugin_args``.
+
+    Parameters
+    ----------
+    path
+        The file, or None.
+    nprocs, mem_gb
+        Processes and memory of this machine, where the file does not say otherwise.
+
+    Raises
+    ------
+    UsageError
+        When the file cannot be read, or names a plugin or a value that cannot work.
+    """
+    own: dict[str, Any] = {"n_procs": nprocs, "raise_insufficient": False}
+    if mem_gb is not None:
+        own["memory_gb"] = mem_gb
+    if path is None:
+        return Plugin("MultiProc", own)
+    name, arguments = _read(path)
+    _check_name(path, name)
+    _check_numbers(path, arguments)
+    if name in ("MultiProc", "LegacyMultiProc"):
+        arguments = {**own, **arguments}
+    return Plugin(name, arguments)
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UsageError(
+            f"this plugin file cannot be read ({_first_line(error)})", path=path, hint=_EXAMPLE
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("plugin"), str):
+        raise UsageError('this file has no "plugin" with a name', path=path, hint=_EXAMPLE)
+    arguments = content.get("plugin_args")
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
+        raise UsageError(
+            '"plugin_args" must be an object with names and values', path=path, hint=_EXAMPLE
+        )
+    return content["plugin"], dict(arguments)
+
+
+def _first_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def _check_name(path: Path, name: str) -> None:
+    if name in _UNFIT:
+        raise UsageError(
+            f'cmbprep cannot run with the plugin "{name}", which does not wait for results',
+            path=path,
+            hint=f"use {_UNFIT[name]}",
+        )
+    if name not in PLUGINS:
+        lower = {known.lower(): known for known in PLUGINS}
+        near = difflib.get_close_matches(name.lower().removesuffix("plugin"), lower, n=1)
+        hint = f"did you mean {lower[near[0]]}? " if near else ""
+        raise UsageError(
+            f'there is no plugin "{name}"',
+            path=path,
+            hint=f"{hint}Known plugins are {', '.join(PLUGINS)}",
+        )
+    command = PLUGINS[name]
+    if command is not None and shutil.which(command) is None:
+        raise UsageError(
+            f'the plugin {name} needs the command "{command}", which is not installed here',
+            path=path,
+            hint="run it where jobs can be submitted, or use MultiProc",
+        )
+    if name == "IPython" and importlib.util.find_spec("ipyparallel") is None:
+        raise UsageError(
+            "the plugin IPython needs the package ipyparallel", path=path, hint="use MultiProc"
+        )
+
+
+def _check_numbers(path: Path, arguments: Mapping[str, Any]) -> None:
+    for key in ("n_procs", "max_jobs"):
+        value = arguments.get(key)
+        if key not in arguments:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PROCESSES:
+            raise UsageError(
+                f'"{key}" is {value!r}',
+                path=path,
+                hint=f"give a whole number from 1 to {MAX_PROCESSES}",
+            )
+    if "memory_gb" not in arguments:
+        return
+    memory = arguments["memory_gb"]
+    is_number = isinstance(memory, int | float) and not isinstance(memory, bool)
+    if not is_number or not math.isfinite(memory) or memory < MIN_MEMORY_GB:
+        raise UsageError(
+            f'"memory_gb" is {memory!r}',
+            path=path,
+            hint=f"give the memory in GB, at least {MIN_MEMORY_GB:g}",
+        )

@@ -1,0 +1,1 @@
+"""Grids, transforms and the door to ANTs."""

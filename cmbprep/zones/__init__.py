@@ -1,0 +1,1 @@
+"""Rating scales: regions, zones, where a lesion lies, patterns and burden classes."""
