@@ -1,6 +1,6 @@
 """Registration of scans to each other and to a template.
 
-Every registration starts from :func:`~.pose_search.search_pose`, so it does not rely on
+Every registration starts from :func:`cmbprep.registration.pose.search_pose`, so it does not rely on
 headers that agree; ANTs (Avants et al. 2011) then refines it, to 2 mm where it is rigid and to
 2.5 mm where it deforms. All of it is the same to the
 last bit on every run and on any number of processors.

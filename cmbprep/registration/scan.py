@@ -6,7 +6,8 @@
    failed, or where the scan cannot be laid onto it.
 3. None: where that fails, too, nothing says where a lesion lies, and none gets a zone.
 
-Each step is judged (:class:`~.registration.RegistrationQuality`); a result that is doubtful is
+Each step is judged
+(:class:`cmbprep.registration.quality.RegistrationQuality`); a result that is doubtful is
 used and said to be so, one that has failed is not used.
 """
 
