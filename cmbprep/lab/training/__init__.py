@@ -3,5 +3,5 @@
 Nothing here is needed to use the program. Scans are simulated under random protocols
 (:mod:`.protocols`, :mod:`.scans`), candidates are cut out and labelled (:mod:`.samples`), a
 network is fitted (:mod:`.network`, :mod:`.fitting`) and calibrated on people left out
-(:mod:`.calibration`).
+(:mod:`cmbprep.lab.training.calibration`).
 """

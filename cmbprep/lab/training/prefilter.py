@@ -1,7 +1,7 @@
 """Fits the model of the classical detector, which is also the first look of the learned one.
 
 It learns from the same samples as the network, from their features alone, and is calibrated
-on the same people that were left out (:mod:`.calibration`).
+on the same people that were left out (:mod:`cmbprep.lab.training.calibration`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What the program does to a scan before detection is done here as well: bias correction
 within a brain mask, and a mask that is not perfect. Scans hold far more bleeds and mimics
-than people do; :mod:`.calibration` puts that right.
+than people do; :mod:`cmbprep.lab.training.calibration` puts that right.
 """
 
 from __future__ import annotations
