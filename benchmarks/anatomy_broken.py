@@ -225,7 +225,7 @@ def _figures(quality: Any) -> Row:
 
 
 def format_table(rows: list[Row], people: int) -> str:
-    """Give the Markdown table of all cases."""
+    """Return the Markdown table of all cases."""
     lines = ["| case | n | flagged | without a zone |", "| --- | --- | --- | --- |"]
     spoilt = [r for r in rows if r["case"] != "scan: intact" and "mirrored" not in r["case"]]
     for case in [*dict.fromkeys(row["case"] for row in rows), None]:

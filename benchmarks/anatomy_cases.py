@@ -175,7 +175,7 @@ def probes(scan: TrueScan, seed: int) -> NDArray[np.int16]:
 
 
 def turned(image: nib.Nifti1Image, matrix: NDArray[np.float64]) -> nib.Nifti1Image:
-    """Give the image with a header that a rigid motion has been added to."""
+    """Return the image with a header that a rigid motion has been added to."""
     return nib.Nifti1Image(np.asarray(image.dataobj), matrix @ image.affine)
 
 
@@ -193,7 +193,7 @@ def motion(
 
 
 def stored_as(image: nib.Nifti1Image, codes: str) -> nib.Nifti1Image:
-    """Give the image with its axes in another order; its place in space stays."""
+    """Return the image with its axes in another order; its place in space stays."""
     wanted = nib.orientations.axcodes2ornt(codes)
     there = nib.orientations.io_orientation(image.affine)
     return image.as_reoriented(nib.orientations.ornt_transform(there, wanted))

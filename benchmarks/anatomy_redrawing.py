@@ -125,7 +125,7 @@ def _ventricle_contrast(image: nib.Nifti1Image, found: Any) -> float:
 
 
 def format_table(rows: list[Row]) -> str:
-    """Give the Markdown table, without redrawing and with."""
+    """Return the Markdown table, without redrawing and with."""
     lines = [
         "| head | image | ventricles stand out by | error, mm: median | 95 % |",
         "| --- | --- | --- | --- | --- |",

@@ -94,7 +94,7 @@ def _rigid_rows(arguments: argparse.Namespace) -> Iterator[Row]:
 
 
 def _disturbed(scan: nib.Nifti1Image, points: Any) -> Iterator[tuple[str, nib.Nifti1Image, Any]]:
-    """Give the case, the scan, and where the points of its brain then lie."""
+    """Return the case, the scan, and where the points of its brain then lie."""
     centre = points.mean(axis=0)
     for case, (degrees, shift) in HEADERS.items():
         matrix = motion(degrees, shift, centre)
@@ -160,7 +160,7 @@ def _row(kind: str, name: str, case: str, errors: Any, quality: Any, began: floa
 
 
 def format_tables(rows: list[Row]) -> str:
-    """Give the Markdown tables: header errors by case, warped heads one by one."""
+    """Return the Markdown tables: header errors by case, warped heads one by one."""
     rigid = [row for row in rows if row["kind"] == "rigid"]
     warped = [row for row in rows if row["kind"] == "warp"]
     lines = []

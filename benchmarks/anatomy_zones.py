@@ -138,7 +138,7 @@ def _compared(scan: TrueScan, labels: Any, placed: Any, chain: Any) -> Iterator[
 
 
 def format_table(rows: list[Row], people: int) -> str:
-    """Give the Markdown table of all cases."""
+    """Return the Markdown table of all cases."""
     lines = [
         "| case | error, mm: median, 95 % | zone | zone, weighted | region | side | boundary | "  # noqa: ISC004
         "zone without boundary | bleeds: zone |",
@@ -162,7 +162,7 @@ def format_table(rows: list[Row], people: int) -> str:
 
 
 def share(rows: list[Row], key: str) -> str:
-    """Give a share with its 95 % interval (bootstrap over people, 2000 draws)."""
+    """Return a share with its 95 % interval (bootstrap over people, 2000 draws)."""
     if not rows:
         return "n/a"
     people = sorted({row["person"] for row in rows})

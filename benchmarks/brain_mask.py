@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def measure(image, truth, predict):
-    """Give one line of the table, and the mask."""
+    """Return one line of the table, and the mask."""
     start = time.perf_counter()
     found = extract_brain(image, predict)
     seconds = time.perf_counter() - start
@@ -130,7 +130,7 @@ def turned(image, truth):
 
 
 def misheadered(image, truth):
-    """Give it a header that is off by 20 degrees about each axis and by 40 mm."""
+    """Return the image with a header that is off by 20 degrees about each axis and by 40 mm."""
     wrong = np.eye(4)
     wrong[:3, :3] = Rotation.from_euler("xyz", (20, -20, 20), degrees=True).as_matrix()
     wrong[:3, 3] = 40

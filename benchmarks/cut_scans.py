@@ -66,7 +66,7 @@ class Slab:
         return -0.5 <= self.slice_of(place) <= self.length - 0.5
 
     def where(self, place: Place) -> str:
-        """Say whether a place is next to a cut."""
+        """Return whether a place is next to a cut."""
         along = self.slice_of(place)
         distances = [along + 0.5] * self.cut_below + [self.length - 0.5 - along] * self.cut_above
         near = any(d * self.size <= max(NEAR_MM, self.size) for d in distances)

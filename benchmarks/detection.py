@@ -4,8 +4,8 @@ Without arguments it measures wall time, processor time and peak memory on two s
 scans, each in a fresh process. With ``--backgrounds TABLE`` (see
 ``benchmarks/implanted.py``) it also implants bleeds into the backgrounds whose role
 is ``report``, with seeds that no fit uses, and prints the part of the visible ones that is
-found at given numbers of false positives a scan, by background, by size, and by how far they stand
-out from the tissue around them. All lesions are simulated; a detection matches a bleed within
+found at given numbers of false positives per scan, by background, by size, and by how far they
+stand out from the tissue around them. All lesions are simulated; a detection matches a bleed within
 5 mm, one to one, as ``cmbprep-tools evaluate`` matches.
 """
 
@@ -132,7 +132,7 @@ def _time_one(
 
 
 def open_detector(name: str, model: Path | None, threshold: float | None = None) -> Any:
-    """Give a detector by its name, with the shipped model or with that of a folder."""
+    """Return a detector by its name, with the shipped model or with that of a folder."""
     from cmbprep.detectors import get_detector
     from cmbprep.detectors.classical import ClassicalDetector
     from cmbprep.detectors.learned import LearnedDetector
@@ -164,7 +164,7 @@ def _print_froc(detector: str, model: Path | None, table: Path, seeds: int) -> N
             ]
     everything = [result for each in results.values() for result in each]
     head = " ".join(f"@{rate:<16g}" for rate in RATES)
-    print("\nsensitivity (95 % interval over copies) at false positives a scan; simulated lesions")
+    print("\nsensitivity (95 % interval of copies) at false positives per scan; simulated lesions")
     print(f"{'':26s}{head}  n")
     for name, own in results.items():
         _print_curve(name, own)
@@ -179,7 +179,9 @@ def _print_froc(detector: str, model: Path | None, table: Path, seeds: int) -> N
     for name, point in (("possible", possible), ("definite", definite)):
         sensitivity = np.mean([bleed.probability >= point for bleed in bleeds])
         rate = np.count_nonzero(pooled >= point) / len(everything)
-        print(f"{name} ({point}): sensitivity {sensitivity:.2f}, {rate:.2f} false positives a scan")
+        print(
+            f"{name} ({point}): sensitivity {sensitivity:.2f}, {rate:.2f} false positives per scan"
+        )
     errors = [
         hit.volume_difference
         for result in everything
@@ -214,7 +216,7 @@ def standing_out(background: Any, lesion: Any) -> float:
 
 
 def search(detector: Any, background: Any, image: NDArray[np.float32]) -> tuple:
-    """Give the lesions in a background with bleeds; nothing is told of field and echo time."""
+    """Return the lesions in a background with bleeds, without field strength and echo time."""
     from cmbprep.detectors import DetectorInput
 
     scan = DetectorInput(
@@ -262,13 +264,13 @@ def score(truth: tuple, found: tuple, *, scan: str) -> ScanResult:
 
 
 def rated(result: ScanResult) -> list[tuple[Mark, float]]:
-    """Give each bleed that counts with the probability it was found with; 0 if it was not."""
+    """Return each bleed that counts and its probability; 0 if it was not found."""
     found = [(hit.truth, hit.predicted.probability or 0.0) for hit in result.hits]
     return found + [(bleed, 0.0) for bleed in result.misses]
 
 
 def mistaken(result: ScanResult) -> list[tuple[Mark, float]]:
-    """Give each false positive with its probability."""
+    """Return the false positives and their probabilities."""
     return [(one.predicted, one.predicted.probability or 0.0) for one in result.false_positives]
 
 

@@ -53,7 +53,7 @@ SHOWN = {
     "sensitivity": "sensitivity",
     "precision": "precision",
     "f1": "F1",
-    "fp_per_scan": "false positives a scan",
+    "fp_per_scan": "false positives per scan",
     "ece": "calibration error",
     "volume_error_median": "volume error, median",
 }
@@ -150,7 +150,7 @@ def make_table(folder: Path, names: list[str]) -> str:
 
 
 def evaluate(results: Path, truth: Path, figures: Path) -> dict[str, Any]:
-    """Give the figures of ``cmbprep-tools evaluate``."""
+    """Return the figures of ``cmbprep-tools evaluate``."""
     from cmbprep.lab.cli import main as tools
 
     words = ["evaluate", str(results), str(truth), "--min-diameter", str(MIN_DIAMETER_MM)]
@@ -239,7 +239,7 @@ def detect_all(arguments: argparse.Namespace) -> None:
 
 
 def scan_label(preset: str, sequence: str) -> str:
-    """Give the ``acq`` entity of what is detected in: the magnitude, or the processed SWI."""
+    """Return the ``acq`` entity of what is detected in: the magnitude, or the processed SWI."""
     kind = "processed" if sequence == "swi" else "magnitude"
     return preset.replace("-", "").replace(".", "") + kind
 

@@ -63,7 +63,7 @@ def main() -> int:
 def sort_out(
     folder: Path, name: str
 ) -> tuple[list[tuple[str, Mark, str]], list[tuple[str, Mark, str]]]:
-    """Give false positives, the most probable first, and misses, the widest first.
+    """Return false positives, most probable first, and false negatives, widest first.
 
     Each comes with its scan and a few words.
     """
@@ -97,7 +97,7 @@ def _nearest(mark: Mark, others: tuple[Mark, ...]) -> str:
 
 
 def fate(folder: Path, names: tuple[str, str], scan: str, bleed: Mark) -> str:
-    """Tell what lies nearest to a bleed that is missed, of what is listed or had a lower chance."""
+    """Return the candidate nearest to a missed bleed, listed or below the threshold."""
     nearest = []
     for name in names:
         path = folder / name / scan.split("_", maxsplit=1)[0] / "anat" / f"{scan}_seg-CMB_dseg.tsv"

@@ -59,7 +59,7 @@ def report(
 
 
 def pairs(number: int) -> Iterator[tuple[float, float, float, float]]:
-    """Give slice thickness (mm), measured and true volume (mm^3), and whether it is processed SWI.
+    """Return slice thickness (mm), measured and true volume (mm^3), and whether it is SWI.
 
     One for each bleed of one person.
     """

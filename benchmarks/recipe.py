@@ -38,8 +38,8 @@ FIGURES = {
     "precision": "Precision",
     "f1": "F1",
     "f1_scan_mean": "F1 of a scan, mean",
-    "fp_per_scan": "False positives a scan",
-    "fp_per_scan_without_lesions": "False positives a scan without lesions",
+    "fp_per_scan": "False positives per scan",
+    "fp_per_scan_without_lesions": "False positives per scan without lesions",
     "ece": "Expected calibration error",
     "zone_agreement": "Zone right, of those found",
     "region_agreement": "Region right, of those found",
@@ -195,7 +195,7 @@ def make_page(evaluation: dict[str, Any], used: Run) -> str:
 
 
 def describe(evaluation: dict[str, Any], used: Run) -> str:
-    """Say in a paragraph what the figures are of."""
+    """Return a paragraph that describes the metrics."""
     version = "" if used.detector_version == "n/a" else f" (version {used.detector_version})"
     draws = evaluation["bootstrap"]["draws"]
     return (

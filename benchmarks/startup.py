@@ -52,7 +52,7 @@ def build(root: Path, participants: int) -> Path:
 
 
 def measure(root: Path, participants: list[str], repeats: int) -> tuple[float, int, float]:
-    """Give the median seconds, the number of units and the peak memory (MB)."""
+    """Return the median seconds, the number of units and the peak memory (MB)."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()

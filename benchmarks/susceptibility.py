@@ -1,4 +1,4 @@
-"""How well iron is told from calcium: ``python benchmarks/susceptibility.py``.
+"""How well iron and calcium are distinguished: ``python benchmarks/susceptibility.py``.
 
 Simulates people with microbleeds and calcifications, scans each with several protocols, and
 prints for each protocol how the visible ones are called, whether the sign of the phase was
@@ -106,7 +106,7 @@ def _scan(name: str, seed: int, cache: Path | None) -> dict[str, NDArray[Any]]:
 
 
 def _labels(scan: dict[str, NDArray[Any]]) -> tuple[NDArray[np.int32], dict[int, str]]:
-    """Give each bleed, and each part of a calcification, a label and a kind.
+    """Return a label image of bleeds and parts of calcifications, and the kind of each label.
 
     A bleed is the largest connected part of its mask; of a calcification all parts are
     taken that have at least three tenths of its largest part's size.

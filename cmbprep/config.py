@@ -198,12 +198,12 @@ class Settings:
         return [text for name, text in options.items() if getattr(self, name) != defaults[name]]
 
     def describe(self) -> str:
-        """Give the settings as lines for the log."""
+        """Return the settings as lines for the log."""
         return "\n".join(f"  {name} = {value}" for name, value in asdict(self).items())
 
 
 def _looks_like_ours(out: Path) -> bool:
-    """Tell whether a folder without a sound description was written by cmbprep."""
+    """Return whether a folder without a sound description was written by cmbprep."""
     try:
         ignored = (out / ".bidsignore").read_text(encoding="utf-8", errors="replace").split()
     except OSError:

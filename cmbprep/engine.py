@@ -236,7 +236,7 @@ class LostWorkerMultiProcPlugin(_CrashKeeper, MultiProcPlugin):
             self._retried.pop(taskid).shutdown(wait=False)
 
     def _local_hash_check(self, jobid: int, graph: Any) -> bool:
-        """Tell whether a node need not be submitted, also because its inputs cannot be read."""
+        """Return whether a node need not be submitted, also because its inputs cannot be read."""
         try:
             cached, _ = self.procs[jobid].is_cached()
         except Exception:  # noqa: BLE001 - nipype would end the run
@@ -380,7 +380,7 @@ def _make_runner(name: str, arguments: dict[str, Any], folders: Sequence[Path]) 
 
 
 def _settle() -> None:
-    """Give nipype what it asks of its surroundings: a current folder and a user's name."""
+    """Set what nipype needs: a current folder and a user's name."""
     try:
         Path.cwd()
     except OSError:

@@ -1,6 +1,6 @@
 """The lesion table: its columns, a value object for one row, reading and writing.
 
-The table is the product's main output (``*_seg-CMB_dseg.tsv``): one row a lesion, in
+The table is the product's main output (``*_seg-CMB_dseg.tsv``): one row per lesion, in
 the order of the labels of the ``dseg`` image that it describes (BIDS derivatives,
 "Segmentations": columns ``index`` and ``name`` are required, more are allowed).
 

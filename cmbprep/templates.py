@@ -102,7 +102,7 @@ class Template:
         )
 
     def atlas(self, scheme: str) -> Path | None:
-        """Give the label image of a zone scheme in this space, or ``None``."""
+        """Return the label image of a zone scheme in this space, or ``None``."""
         return self.atlases.get(scheme.lower())
 
 
@@ -144,7 +144,7 @@ def load_template(template_id: str = PACKAGED_ID, offline: bool = False) -> Temp
     Raises
     ------
     ResourceError
-        If the identifier is not one, or the template cannot be had.
+        If the identifier is not one, or the template is unavailable.
     """
     if not _ID.fullmatch(template_id):
         raise ResourceError(
@@ -201,7 +201,7 @@ def _has_content(path: Path) -> bool:
 
 
 def _templateflow_home() -> Path:
-    """Give the folder that TemplateFlow's client would use, without importing it.
+    """Return the folder that TemplateFlow's client would use, without importing it.
 
     The client reads the variable when imported and fills an absent folder with a skeleton;
     looking ourselves keeps ``--offline`` free of both.

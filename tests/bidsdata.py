@@ -52,7 +52,7 @@ def make_dataset(
 def head(
     shape: tuple[int, int, int] = (24, 28, 20), *, seed: int = 1, noise: float = 0.02
 ) -> np.ndarray:
-    """Give the magnitude of an ellipsoid in air, with Rician noise."""
+    """Return the magnitude of an ellipsoid in air, with Rician noise."""
     rng = np.random.default_rng(seed)
     axes = [np.linspace(-1, 1, n) for n in shape]
     x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)

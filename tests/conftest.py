@@ -80,7 +80,7 @@ def rng(seed: int) -> np.random.Generator:
 
 @pytest.fixture(autouse=True)
 def _own_log() -> Iterator[None]:
-    """Give each test the program's log as it is before a run has opened it."""
+    """Reset the program's log for each test to its state before a run opens it."""
     yield
     logger = logging.getLogger("cmbprep")
     for handler in list(logger.handlers):

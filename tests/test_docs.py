@@ -30,7 +30,7 @@ def _read(name: str) -> str:
 
 
 def _command_lines(text: str) -> list[str]:
-    """Give the commands in fenced blocks, with continued lines joined."""
+    """Return the commands in fenced blocks, with continued lines joined."""
     blocks = re.findall(r"^```(?:console|bash)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     joined = "\n".join(blocks).replace("\\\n", " ")
     return [line.strip() for line in joined.splitlines() if line.strip()]
@@ -67,7 +67,7 @@ def test_options_in_examples_exist(page: Path) -> None:
 
 
 def _shape(name: str) -> str:
-    """Give a file name with every placeholder as ``*``, without its extension."""
+    """Return a file name with every placeholder as ``*``, without its extension."""
     return (
         re.sub(r"\{\w+\}|<\w+>|T1w(?=_mode)|(?<=from-)T1w", "*", name).partition(".")[0].rstrip("*")
     )

@@ -109,7 +109,7 @@ PROGRAMS = ("cmbprep", "cmbprep-tools", "make", "python")
 
 
 def _is_known(block: Block) -> bool:
-    """Tell whether a test in this file tries the block, or it holds no command."""
+    """Return whether a test in this file tries the block, or it holds no command."""
     if block.language == "console":
         return all(command[0] in PROGRAMS for command in block.commands)
     if block.language == "bash":

@@ -52,7 +52,7 @@ def module_name(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Give the modules of the package that a module imports, type checking left out."""
+    """Return the modules of the package that a module imports, type checking left out."""
     tree = ast.parse(path.read_text("utf-8"))
     unseen = {
         id(inner)
@@ -75,7 +75,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def layer(module: str) -> str | None:
-    """Give the part of the package that a module belongs to; None for other packages."""
+    """Return the part of the package that a module belongs to; None for other packages."""
     parts = module.split(".")
     return parts[1] if parts[0] == "cmbprep" and len(parts) > 1 else None
 

@@ -132,7 +132,7 @@ def parse_folders(given: Iterable[str]) -> tuple[DerivativeFolder, ...]:
 def add_derivatives(
     units: Sequence[Unit], folders: Sequence[DerivativeFolder], *, reference: str
 ) -> list[Unit]:
-    """Give units the anatomy and the brain masks that other programs have made.
+    """Attach anatomy and brain masks of other programs to the units.
 
     The T1w image is the first that a folder of BIDS derivatives has corrected, else the first
     of FreeSurfer, else the raw one; of several sessions that of the same, else one made from
@@ -210,7 +210,7 @@ def _add(
 
 
 def _doubts(unit: Unit, anatomy: Anatomy | None, found: Mapping[str, _Found]) -> list[str]:
-    """Say what is amiss with the anatomy chosen."""
+    """Return what is wrong with the chosen anatomy."""
     if anatomy is None:
         names = [name for name, item in found.items() if not item.empty]
         return [f"{name} has no corrected T1w image, and there is no raw one" for name in names]

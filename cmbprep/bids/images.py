@@ -609,7 +609,7 @@ def _check_content(data: Array, path: Path, role: Role) -> None:
 
 
 def _looks_like_phase(data: Array, low: float, high: float) -> bool:
-    """Tell a wrapped phase image by the air around the head.
+    """Return whether a phase image is wrapped, judged by the air around the head.
 
     Noise has a phase that is spread evenly over the whole range, so its mean lies in the
     middle and its standard deviation is the range over the root of 12. The magnitude of

@@ -172,7 +172,7 @@ class _OutOfSight:
         self._above = above
 
     def search(self, path: str) -> bool:
-        """Tell whether a path (from the top of the index, with a leading /) is ignored."""
+        """Return whether a path (from the top of the index, with a leading /) is ignored."""
         folder, *below = f"{self._above}{path}".strip("/").split("/")
         if folder not in self._folders or not is_utf8(path):
             return True
@@ -214,7 +214,7 @@ def _layout(root: Path, subjects: Sequence[str]) -> Any:
 
 
 def _query(kind: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the pybids query for a kind of image under a filter.
+    """Return the pybids query for a kind of image under a filter.
 
     As in fMRIPrep's filter files, null means that the entity must be absent and ``*`` that
     it must be present.

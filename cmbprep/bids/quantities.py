@@ -77,7 +77,7 @@ class Quantity:
         return f"{self.low:g} to {self.high:g} {self.unit.name}"
 
     def holds(self, value: float) -> bool:
-        """Tell whether a value in the unit of BIDS is plausible."""
+        """Return whether a value in the unit of BIDS is plausible."""
         return self.low <= value <= self.high
 
     def guesses(self, value: float) -> list[tuple[MeasureUnit, float]]:
@@ -352,14 +352,14 @@ def _converted(value: float, unit: MeasureUnit) -> float:
 
 
 def _agree(field: float, frequency: Any) -> bool:
-    """Tell whether a field (T) fits hydrogen's frequency (MHz)."""
+    """Return whether a field (T) fits hydrogen's frequency (MHz)."""
     if isinstance(frequency, bool) or not isinstance(frequency, int | float):
         return False
     return abs(frequency / _MHZ_PER_TESLA / field - 1) <= _FIELD_TOLERANCE
 
 
 def _contradiction(metadata: Mapping[str, Any]) -> str | None:
-    """Say where the field and the frequency cannot both be right."""
+    """Return a warning if field strength and frequency cannot both be right."""
     field, frequency = metadata.get("MagneticFieldStrength"), metadata.get("ImagingFrequency")
     if field is None or frequency is None or _agree(field, frequency):
         return None

@@ -1,4 +1,4 @@
-"""Which images can be looked at for microbleeds, told from their names and sidecars.
+"""Which images can be used for detection, decided by their names and sidecars.
 
 A microbleed is rated on single slices of a magnitude image (or of SWI made from it).
 Projections smear it over several slices, phase images show it as a dipole, and maps of
@@ -69,7 +69,7 @@ def _refused(reason: str, hint: str) -> Verdict:
 
 
 def screen(name: BidsName, metadata: Mapping[str, Any], *, datatype: str) -> Verdict | None:
-    """Tell what an image in ``anat/`` or ``swi/`` can serve as.
+    """Return the role of an image in ``anat/`` or ``swi/``.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def _has_phase_name(name: BidsName) -> bool:
 
 
 def is_projection(name: BidsName, metadata: Mapping[str, Any]) -> bool:
-    """Tell whether an image is a projection (minIP, MIP, thick slab) over several slices."""
+    """Return whether an image is a projection (minIP, MIP, thick slab) over several slices."""
     labels = [value for key, value in name.entities.items() if key not in {"sub", "ses"}]
     # SeriesDescription is the series' own; ProtocolName is shared by all series of a scan,
     # the projections and the slices they were made from.

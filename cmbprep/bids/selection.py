@@ -106,7 +106,7 @@ def _check_description(description: Mapping[str, Any], path: Path) -> None:
 
 
 def _warn_of_description(path: Path) -> None:
-    """Say that a description that cannot be read is passed over."""
+    """Warn that a description that cannot be read is passed over."""
     if not os.path.lexists(path):
         return
     try:
@@ -118,7 +118,7 @@ def _warn_of_description(path: Path) -> None:
 
 
 def has_plain_description(root: Path) -> bool:
-    """Tell whether pybids can cope with a dataset's description, or with its absence.
+    """Return whether pybids can cope with a dataset's description, or with its absence.
 
     It reads it whatever it is told, waits for a FIFO, and fails on what is not an object or
     only claims to be a derivative.
@@ -134,7 +134,7 @@ def has_plain_description(root: Path) -> bool:
 
 
 def choose_participants(root: Path, asked: Sequence[str] | None) -> list[str]:
-    """Give the labels of the participants to look at, sorted.
+    """Return the labels of the participants to look at, sorted.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def choose_participants(root: Path, asked: Sequence[str] | None) -> list[str]:
 
 
 def sessions_of(root: Path, participant: str) -> list[str]:
-    """Give the labels of a participant's sessions, sorted; empty where there are none."""
+    """Return the labels of a participant's sessions, sorted; empty where there are none."""
     try:
         found, wild = _labels_in(root / f"sub-{participant}", "ses-")
     except UsageError as error:
@@ -188,7 +188,7 @@ def sessions_of(root: Path, participant: str) -> list[str]:
 def choose_sessions(
     root: Path, asked: Sequence[str] | None, available: Iterable[str]
 ) -> list[str] | None:
-    """Give the labels of the sessions to look at, sorted; None for all.
+    """Return the labels of the sessions to look at, sorted; None for all.
 
     Parameters
     ----------
@@ -283,7 +283,7 @@ def _choose(
 
 
 def _nearest(label: str, found: Sequence[str], count: int = 3) -> list[str]:
-    """Give the labels nearest to one that does not exist: first those of the same number."""
+    """Return the labels nearest to one that does not exist: first those of the same number."""
     number = label.lstrip("0")
     same = [other for other in found if other.lstrip("0").lower() == number.lower()]
     close = difflib.get_close_matches(label, found, n=count, cutoff=0.3)
@@ -292,7 +292,7 @@ def _nearest(label: str, found: Sequence[str], count: int = 3) -> list[str]:
 
 @cache
 def layout_config() -> Mapping[str, Any]:
-    """Give the pybids configuration: what entities are called and how names show them."""
+    """Return the pybids configuration: what entities are called and how names show them."""
     text = resources.files("cmbprep.data").joinpath("bids_layout.json").read_text("utf-8")
     config: dict[str, Any] = json.loads(text)
     return config

@@ -199,7 +199,7 @@ def echo_time(metadata: Mapping[str, Any]) -> tuple[float | None, str | None]:
 
 
 def image_type(metadata: Mapping[str, Any]) -> frozenset[str]:
-    r"""Give the values of DICOM's Image Type (0008,0008), in capitals.
+    r"""Return the values of DICOM's Image Type (0008,0008), in capitals.
 
     Examples
     --------

@@ -57,7 +57,7 @@ class Survey:
 
 
 def is_utf8(text: str) -> bool:
-    """Tell whether a name can be written as UTF-8, as databases and JSON files need it."""
+    """Return whether a name can be written as UTF-8, as databases and JSON files need it."""
     if text.isascii():
         return True
     try:
@@ -220,7 +220,7 @@ class _Surveyor:
 
     @staticmethod
     def _is_valid(name: str, near: NearName) -> bool:
-        """Tell whether the index has an image of this name, or says itself what is wrong."""
+        """Return whether the index has an image of this name, or says itself what is wrong."""
         if not name.endswith(IMAGE_EXTENSIONS):
             return False
         # Without capitals or labels of other folders: that is found where scans are grouped.
@@ -366,7 +366,7 @@ def _names_in(folder: Path) -> set[str]:
 
 
 def _has_twin(name: str, names: set[str]) -> bool:
-    """Tell whether this is the header file of an image in two files."""
+    """Return whether this is the header file of an image in two files."""
     stem, dot, extension = name.rpartition(".")
     return extension.lower() == "hdr" and any(f"{stem}{dot}{e}" in names for e in ("img", "IMG"))
 

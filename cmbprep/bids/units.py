@@ -211,7 +211,7 @@ def _unmatched_filters(counts: Mapping[str, tuple[int, int]]) -> list[str]:
 
 
 def _noted(unit: Unit) -> Unit:
-    """Tell the scans' reports what was chosen among the raw T1w images, if one of them is used."""
+    """Add the choice among the raw T1w images to the scans' reports, if one of them is used."""
     given = unit.anatomy.given if unit.anatomy else None
     if unit.anatomy_note is None or (given is not None and given.t1w is not None):
         return unit
@@ -384,7 +384,7 @@ def _with_warning(scan: Scan, *sentences: str) -> Scan:
 
 
 def _scans(images: Iterable[Image], reader: SidecarReader) -> tuple[list[Scan], list[Refusal]]:
-    """Group the images of one session into scans, and turn away what is none."""
+    """Group the images of one session into scans; reject files that are not scans."""
     refused: list[Refusal] = []
     groups: dict[tuple[Any, ...], list[_Screened]] = defaultdict(list)
     for image in images:
@@ -533,7 +533,7 @@ def _echo(
         if not isinstance(units, str) or units not in {"rad", "arbitrary"}:
             warnings.append(
                 f"{prefix}Units of the phase image are neither rad nor arbitrary; its scale is "
-                "told from its values"
+                "estimated from its values"
             )
             # Another unit, as Hz, is kept: it tells that this is no phase at all.
             units = units if isinstance(units, str) and units else None

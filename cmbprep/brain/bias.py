@@ -52,7 +52,7 @@ class BiasCorrection:
 
 
 def clean_intensities(image: nib.spatialimages.SpatialImage) -> NDArray[np.float32]:
-    """Give the voxels as finite float32, with 0 where they are not finite.
+    """Return the voxels as finite float32, with 0 where they are not finite.
 
     Raises
     ------

@@ -4,7 +4,7 @@ The two know different things and fail differently: the carried mask is a brain 
 the wrong place if the registration went wrong; the network looks at this image alone and may
 take something else for brain. Where the registration is good, its mask is the better one
 (``docs/validation/brain_mask.md``), and the network's checks it; where it is not, the network's
-takes its place, and the person is told.
+takes its place, with a warning.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["MaskChoice", "choose_brain_mask", "dice", "doubts"]
 SMALLEST, LARGEST = 800.0, 2300.0
 #: From this part of its surface on the border of the field of view, a mask may be of any size.
 CUT = 0.02
-#: Sureness below which the network does not know where the brain ends. Of the heads that it learned
-#: from, whole, mis-headered and cut, it met the reference to a Dice of 0.94 or more above this, and
-#: to 0.87 to 0.98 below (docs/validation/brain_mask.md).
+#: Edge confidence below which the border of the network's mask is doubtful. For its training
+#: heads (whole, with wrong headers and cut) the Dice with the reference was 0.94 or more above this
+#: and 0.87 to 0.98 below (docs/validation/brain_mask.md).
 UNSURE = 0.692
 #: Dice below which the two masks are not of the same brain.
 DISAGREEMENT = 0.85
@@ -66,7 +66,7 @@ def dice(a: nib.spatialimages.SpatialImage, b: nib.spatialimages.SpatialImage) -
 
 
 def doubts(found: BrainExtraction) -> tuple[str, ...]:
-    """Say what is implausible about the network's mask; nothing if nothing is."""
+    """Return why the network's mask is implausible; empty if the mask is plausible."""
     reasons = []
     if found.volume_ml > LARGEST:
         reasons.append(f"it holds {found.volume_ml:.0f} ml, more than a brain")
@@ -75,7 +75,7 @@ def doubts(found: BrainExtraction) -> tuple[str, ...]:
             f"it holds {found.volume_ml:.0f} ml, less than a brain that is wholly in the image"
         )
     if found.sureness < UNSURE:
-        reasons.append(f"its border is unsure ({found.sureness:.2f} of 1)")
+        reasons.append(f"its edge confidence is low ({found.sureness:.2f} of 1)")
     return tuple(reasons)
 
 
@@ -88,7 +88,7 @@ def choose_brain_mask(
     """Choose between the network's mask and the one that a registration carried.
 
     1. The carried mask, if the registration is not doubtful. A network's mask that is plausible
-       (:func:`doubts`) and says otherwise is told of.
+       (:func:`doubts`) and disagrees is reported.
     2. Else the network's, if there is one, with what is doubtful about it.
     3. Else the carried one.
 

@@ -51,7 +51,7 @@ class ArgumentParser(argparse.ArgumentParser):
         return super().parse_known_args(given, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and what to write instead; end with status 2."""
+        """Print what is wrong and what to write instead; exit with status 2."""
         hints = (
             _explain_level(message, self._given, self._levels()),
             _explain_required(message, self._given, self._lists()),

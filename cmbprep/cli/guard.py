@@ -88,7 +88,7 @@ def _let_any_name_be_written() -> None:
 
 
 def _reader_has_gone() -> bool:
-    """Tell whether standard output is closed; if so, let Python end without a word about it."""
+    """Return whether standard output is closed; if so, let Python end without a word about it."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

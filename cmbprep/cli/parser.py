@@ -15,7 +15,7 @@ __all__ = ["build_parser", "parse_settings"]
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Give the parser of the ``cmbprep`` command."""
+    """Return the parser of the ``cmbprep`` command."""
     parser = ArgumentParser(
         prog="cmbprep",
         description="Find cerebral microbleeds on T2*-weighted, GRE and SWI images of a BIDS "

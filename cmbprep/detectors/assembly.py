@@ -87,7 +87,7 @@ def assemble(
 def scan_warnings(
     scan: DetectorInput, known_spacing_mm: tuple[float, float] = (0.0, math.inf)
 ) -> tuple[str, ...]:
-    """Say what about a scan makes any detector doubtful.
+    """Return what about a scan makes any detector doubtful.
 
     Parameters
     ----------

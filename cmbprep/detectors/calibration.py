@@ -101,7 +101,7 @@ class SiteModel:
     card: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Give what is written to the file."""
+        """Return what is written to the file."""
         stage = asdict(self.stage)
         return {"kind": KIND, "network_sha256": self.network_sha256, **self.card, "stage": stage}
 

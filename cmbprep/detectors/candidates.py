@@ -134,7 +134,7 @@ class Candidates:
         return len(self.radii_mm)
 
     def take(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> Candidates:
-        """Give the candidates that an index array or a mask picks."""
+        """Return the candidates that an index array or a mask picks."""
         return Candidates(self.voxels[index], self.radii_mm[index], self.responses[index])
 
 

@@ -1,6 +1,6 @@
 """Whether a scan is like those that a detector was fitted to.
 
-A probability holds for scans like those it was calibrated on. What can be told from the scan
+A probability holds for scans like those it was calibrated on. What can be measured in the scan
 itself is compared with the range of the fit, and what lies outside is said to the reader.
 """
 

@@ -311,7 +311,7 @@ def _flood(
     spacing: NDArray[np.float64],
 ) -> tuple[float, ...]:
     """Extents, volumes and axes of the floods from one candidate; see FEATURES."""
-    # A radius below the voxel cannot be told; the flood of one voxel is then normal.
+    # A radius below the voxel cannot be measured; the flood of one voxel is then normal.
     radius = max(radius, 0.6 * float(np.cbrt(np.prod(spacing))), 0.5)
     cell = float(np.prod(spacing))
     sphere = 4.19 * radius**3

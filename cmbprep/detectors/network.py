@@ -208,7 +208,7 @@ class NetworkDetector:
     # --- doubts ------------------------------------------------------------------------
 
     def _warnings(self, scan: DetectorInput, heat: FloatArray, count: int) -> list[str]:
-        """Say what makes this network's result on this scan doubtful."""
+        """Return what makes this network's result on this scan doubtful."""
         found = []
         order = nearest_axis_order(scan.affine, self._model.contract.orientation)
         spacing = voxel_spacing(order.affine(scan.affine, scan.magnitude.shape))

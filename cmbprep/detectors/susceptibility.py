@@ -1,4 +1,4 @@
-"""What detectors share where a scan has phase: maps of the field, and iron told from calcium.
+"""Common steps of detectors for scans with phase: field maps, iron versus calcium.
 
 :func:`phase_maps` computes the maps of a scan once, however many ask for them;
 :func:`judge` and :func:`marked` tell what each lesion is made of.
@@ -33,8 +33,8 @@ ASSUMED_TESLA = 3.0
 SHELL_MM = 5.0
 
 _NO_SIGN = (
-    "It cannot be told from the phase which way it grows, so that iron cannot be told from "
-    "calcium; susceptibility is unknown for all lesions."
+    "The sign convention of the phase is unknown, so that iron and calcium cannot be "
+    "distinguished; susceptibility is unknown for all lesions."
 )
 
 
@@ -104,7 +104,7 @@ def _compute(scan: DetectorInput) -> PhaseMaps:
 def judge(
     scan: DetectorInput, labels: NDArray[np.int32]
 ) -> tuple[dict[int, Source], tuple[str, ...]]:
-    """Tell for each lesion whether it is paramagnetic or diamagnetic.
+    """Return for each lesion whether it is paramagnetic or diamagnetic.
 
     Parameters
     ----------

@@ -118,7 +118,7 @@ def view_scan(scan: DetectorInput) -> ScanViews:
 
 
 def with_rows(views: ScanViews, rows: NDArray[np.integer] | Sequence[int]) -> ScanViews:
-    """Give the views with some of the candidates only."""
+    """Return the views with some of the candidates only."""
     index = np.asarray(rows, int)
     return ScanViews(
         views.order,

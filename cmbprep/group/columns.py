@@ -44,7 +44,7 @@ class Column:
     levels: Mapping[str, str] | None = None
 
     def entry(self) -> dict[str, Any]:
-        """Give the entry of the data dictionary."""
+        """Return the entry of the data dictionary."""
         entry: dict[str, Any] = {"Description": self.description}
         if self.units:
             entry["Units"] = self.units
@@ -54,13 +54,13 @@ class Column:
 
 
 def identity(row: Row) -> tuple[str, str | None, str]:
-    """Give participant, session and name of a row."""
+    """Return participant, session and name of a row."""
     session = row.entities.get("ses")
     return f"sub-{row.subject}", f"ses-{session}" if session else None, row.name
 
 
 def entity_columns(rows: Iterable[Row]) -> tuple[str, ...]:
-    """Give the entities that have a column of their own."""
+    """Return the entities that have a column of their own."""
     found = {name for row in rows for name in row.entities} - {"sub", "ses", "echo", "part"}
     return (*USUAL_ENTITIES, *sorted(found - set(USUAL_ENTITIES)))
 
@@ -201,7 +201,7 @@ def _count_columns() -> Iterator[Column]:
 
 
 def _region_columns(rows: Sequence[Row]) -> Iterator[Column]:
-    """One column a region of the schemes in use."""
+    """One column per region of the schemes in use."""
     used = {_scheme(row) for row in rows} - {None}
     regions: dict[str, set[str]] = {}
     for scheme in (item for item in SCHEMES.values() if item.name in used):
@@ -273,7 +273,7 @@ def _class_columns() -> Iterator[Column]:
 
 
 def acquisition(row: Row, key: str) -> Any:
-    """Give how a scan was acquired: ``sequence``, ``echo_times`` or a key of its sidecar."""
+    """Return how a scan was acquired: ``sequence``, ``echo_times`` or a key of its sidecar."""
     if row.scan is None:
         return None
     if key == "sequence":
@@ -319,7 +319,7 @@ def _voxel(row: Row, axis: int) -> float | None:
 
 
 def _of_detection(row: Row, *keys: str) -> Any:
-    """Give the first of these parameters that the detection recorded."""
+    """Return the first of these parameters that the detection recorded."""
     if row.scan is None or row.scan.detection is None:
         return None
     parameters = flatten(row.scan.detection.block.get("Parameters", {}))

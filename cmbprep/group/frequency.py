@@ -70,7 +70,7 @@ class _LeftOut:
         self.reasons.setdefault(reason, []).append(name)
 
     def notes(self, template: str) -> list[str]:
-        """Say in a sentence for each reason how many scans are left out, and which."""
+        """Return a sentence per reason: how many scans are left out, and which."""
         return [
             f"{len(names)} {'scan is' if len(names) == 1 else 'scans are'} not in the frequency "
             f"map in {template} ({reason}): {listing(names)}"

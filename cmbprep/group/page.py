@@ -234,7 +234,7 @@ def _background(item: FrequencyMap) -> NDArray[np.float32] | None:
 
 
 def _table_rows(table: ScanTable) -> list[tuple[Row, list[tuple[str, str]]]]:
-    """Give the cells of each row: what is shown, and what it is sorted by."""
+    """Return the cells of each row: what is shown, and what it is sorted by."""
     columns = [table.column(name) for name, _, _ in COLUMNS]
     return [
         (row, [_cell(value) for value in values])

@@ -62,7 +62,7 @@ def read_participants(path: Path | None) -> tuple[Participants, tuple[str, ...]]
 def missing_participants(
     participants: Participants, subjects: Iterable[str], file: str
 ) -> tuple[str, ...]:
-    """Say which participants of the results are not in the table.
+    """Return which participants of the results are not in the table.
 
     Parameters
     ----------

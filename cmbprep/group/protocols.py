@@ -19,7 +19,7 @@ __all__ = ["Outlier", "ProtocolGroup", "find_outliers", "group_by_protocol", "wi
 
 #: Quantile of the normal distribution for intervals of 95 %.
 Z95 = 1.959963984540054
-#: Fewest scans of a protocol among which an outlier can be told.
+#: Fewest scans of a protocol among which outliers are looked for.
 MIN_SCANS = 8
 #: Robust z from which a figure of merit counts as an outlier (Iglewicz and Hoaglin 1993).
 OUTLIER_Z = 3.5
@@ -101,7 +101,7 @@ class ProtocolGroup:
 
 
 def wilson_interval(positive: int, total: int, z: float = Z95) -> tuple[float, float]:
-    """Give the score interval of a proportion (Wilson EB. J Am Stat Assoc 1927;22:209-212).
+    """Return the score interval of a proportion (Wilson EB. J Am Stat Assoc 1927;22:209-212).
 
     Examples
     --------
@@ -120,7 +120,7 @@ def wilson_interval(positive: int, total: int, z: float = Z95) -> tuple[float, f
 def group_by_protocol(table: ScanTable) -> list[ProtocolGroup]:
     """Group the scans that have a result by protocol, the largest group first.
 
-    Echo times are told apart by the millisecond, slices by the tenth of a millimetre.
+    Echo times are compared by the millisecond, slices by the tenth of a millimetre.
     Where the sidecar gives no slice thickness, the coarsest voxel size stands for it.
     """
     sites = table.column("participants_site")

@@ -1,4 +1,4 @@
-"""The group tables: one row a scan, and one row a lesion."""
+"""The group tables: one row per scan, and one row per lesion."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ScanTable:
     rows
         Sorted by participant, session and name.
     values
-        A list of values a row, in the order of the columns.
+        One list of values per row, in the order of the columns.
     """
 
     columns: tuple[Column, ...]
@@ -58,7 +58,7 @@ class ScanTable:
         return sum(row.status == status for row in self.rows)
 
     def column(self, name: str) -> list[Any]:
-        """Give the values of a column; None for each row where there is no such column."""
+        """Return the values of a column; None for each row where there is no such column."""
         names = [column.name for column in self.columns]
         if name not in names:
             return [None] * len(self.rows)
@@ -66,11 +66,11 @@ class ScanTable:
         return [line[at] for line in self.values]
 
     def to_tsv(self) -> str:
-        """Give the text of the table."""
+        """Return the text of the table."""
         return _tsv([column.name for column in self.columns], self.values)
 
     def dictionary(self) -> dict[str, Any]:
-        """Give the data dictionary."""
+        """Return the data dictionary."""
         return {column.name: column.entry() for column in self.columns}
 
 
@@ -106,11 +106,11 @@ class LesionTable:
         return [*start, *COLUMNS, "counted", "sequence", *ACQUISITION]
 
     def to_tsv(self) -> str:
-        """Give the text of the table."""
+        """Return the text of the table."""
         return _tsv(self.names, self.values)
 
     def dictionary(self) -> dict[str, Any]:
-        """Give the data dictionary."""
+        """Return the data dictionary."""
         entries: dict[str, Any] = {
             "participant_id": {"Description": "Participant."},
             "session_id": {"Description": "Session; n/a in a dataset without sessions."},

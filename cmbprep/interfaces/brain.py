@@ -29,7 +29,7 @@ class _FindBrainInput(BaseInterfaceInputSpec):
 
 class _FindBrainOutput(TraitedSpec):
     brain_mask = traits.Str(desc="on the image's own grid; undefined if no brain was found")
-    figures = traits.Dict(desc="volume, sureness and cut surface of the mask")
+    figures = traits.Dict(desc="volume, edge confidence and cut surface of the mask")
 
 
 class FindBrain(SimpleInterface):

@@ -129,7 +129,7 @@ class DetectLesions(SimpleInterface):
 
 
 def format_candidates(table: CandidateTable) -> str:
-    """Give the table as TSV, numbers to four decimals, with the columns that BIDS asks for."""
+    """Return the table as TSV, numbers to four decimals, with the columns that BIDS asks for."""
     # Adding zero turns a negative zero into a plain one.
     numbers = np.round(table.rows, 4) + 0.0
     lines = ["\t".join(["index", "name", *table.columns])]
@@ -140,13 +140,13 @@ def format_candidates(table: CandidateTable) -> str:
 
 
 def mimic_voxels(labels: NDArray[Any], found: Detection) -> NDArray[np.bool_]:
-    """Tell which voxels belong to lesions that are diamagnetic: those are no microbleeds."""
+    """Return the voxels of diamagnetic lesions, which are not microbleeds."""
     mimics = [one.index for one in found.lesions if one.susceptibility == "diamagnetic"]
     return np.isin(labels, mimics)
 
 
 def _phase_quality(maps: PhaseMaps | None) -> dict[str, Any]:
-    """Say what became of a scan's phase."""
+    """Return how a scan's phase was used."""
     if maps is None:
         return {"phase_used": False}
     return {
@@ -204,7 +204,7 @@ class _PlaceOutput(TraitedSpec):
 
 
 class PlaceLesions(SimpleInterface):
-    """Give every lesion its zone, region, side and template coordinates."""
+    """Assign zone, region, side and template coordinates to every lesion."""
 
     input_spec = _PlaceInput
     output_spec = _PlaceOutput
@@ -266,7 +266,7 @@ class PlaceLesions(SimpleInterface):
         return runtime
 
     def _route(self) -> tuple[str, str]:
-        """Give the way that the scan has taken to the template, and the verdict on it."""
+        """Return the registration route of the scan and its QC status."""
         given = self.inputs
         own = given.judgement if isdefined(given.judgement) else {}
         t1w = given.t1w_judgement if isdefined(given.t1w_judgement) else {}

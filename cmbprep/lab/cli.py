@@ -14,7 +14,7 @@ __all__ = ["build_parser", "main"]
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Give the parser of the ``cmbprep-tools`` command."""
+    """Return the parser of the ``cmbprep-tools`` command."""
     # Light modules: what they need is imported when a sub-command runs.
     from cmbprep.lab.evaluate import command as evaluate
     from cmbprep.lab.simulate import command as simulate

@@ -60,7 +60,7 @@ def prepare_dataset(
 
 
 def same_raw_dataset(root: Path, raw: Path) -> bool:
-    """Tell whether an output dataset was made from this raw dataset; true for a new one.
+    """Return whether an output dataset was made from this raw dataset; true for a new one.
 
     Parameters
     ----------

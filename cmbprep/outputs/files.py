@@ -55,7 +55,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def write_atomically(path: Path, *, flush: bool = True) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that takes its place when the block ends well.
+    """Yield a temporary path beside ``path`` that takes its place when the block ends well.
 
     A reader, or a run that was killed, thus finds the old file or the new one, never a
     part of one; two jobs that write the same file do not mix.

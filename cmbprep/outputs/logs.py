@@ -146,7 +146,7 @@ class Surroundings:
     same_before: bool = True
 
     def owns(self, entry: Mapping[str, Any]) -> bool:
-        """Tell whether the results of an earlier run were made from this dataset."""
+        """Return whether the results of an earlier run were made from this dataset."""
         made_from = entry.get("dataset")
         return self.same_before if made_from is None else made_from == self.origin
 
@@ -340,7 +340,7 @@ def entries_of(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 def _why_withdrawn(
     entry: Mapping[str, Any], refused: Mapping[str, str], surroundings: Surroundings
 ) -> str | None:
-    """Say why an earlier scan counts no more; None if a filter alone has left it out."""
+    """Return why an earlier scan counts no more; None if a filter alone has left it out."""
     listed = entry.get("sources")
     sources = [str(path) for path in listed] if isinstance(listed, list) else []
     for path in sources:
@@ -357,7 +357,7 @@ def _why_withdrawn(
 
 
 def error_path(root: Path, scan: Scan) -> Path:
-    """Give the place of a scan's error record."""
+    """Return the place of a scan's error record."""
     return root / "logs" / f"{scan.name}_error.json"
 
 

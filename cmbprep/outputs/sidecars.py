@@ -79,12 +79,12 @@ DESCRIPTIONS = {
 
 
 def own_uri(files: StageFiles, key: str) -> str:
-    """Give the BIDS URI of a file of the output dataset."""
+    """Return the BIDS URI of a file of the output dataset."""
     return f"bids::{files.path(key).relative_to(files.root).as_posix()}"
 
 
 def image_sidecar(files: StageFiles, key: str, sources: Sequence[str]) -> dict[str, Any] | None:
-    """Give the sidecar of an image; None for a file that has none of its own.
+    """Return the sidecar of an image; None for a file that has none of its own.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def closing_sidecar(
     optional: Sequence[str] = (),
     content: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Give the sidecar that closes a stage: metadata of BIDS, and cmbprep's own block.
+    """Return the sidecar that closes a stage: metadata of BIDS, and cmbprep's own block.
 
     The block says which version, input and parameters made the stage (by which a later
     run knows whether to reuse it), how well it went, and what is doubtful about it.

@@ -72,7 +72,7 @@ _STEM = re.compile(r"[A-Za-z0-9+]+-[A-Za-z0-9+]+(?:_[A-Za-z0-9+]+-[A-Za-z0-9+]+)
 
 @cache
 def output_table() -> dict[str, dict[str, str]]:
-    """Give the table of outputs: stage -> key -> file name pattern."""
+    """Return the table of outputs: stage -> key -> file name pattern."""
     text = resources.files("cmbprep.data").joinpath("outputs.json").read_text(encoding="utf-8")
     table: dict[str, dict[str, str]] = json.loads(text)
     return table
@@ -134,7 +134,7 @@ class Names:
         return Path(f"sub-{self.subject}", *session, "anat")
 
     def fill(self, pattern: str) -> Path:
-        """Give the path of a file, relative to the output dataset."""
+        """Return the path of a file, relative to the output dataset."""
         values = dict(vars(self))
         # A rigid transform is an ITK text file, a deformation a field of displacements.
         values["xfm_extension"] = ".txt" if self.target == "T1w" else ".nii.gz"
@@ -165,7 +165,7 @@ class StageFiles:
         return OPTIONAL.get(self.stage, ())
 
     def path(self, key: str) -> Path:
-        """Give the path of a file by its key in the table."""
+        """Return the path of a file by its key in the table."""
         return self.root / self.names.fill(output_table()[self.stage][key])
 
     @property

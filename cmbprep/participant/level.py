@@ -162,7 +162,7 @@ def _check_plugin(settings: Settings) -> None:
 
 
 def _report_missing(units: Sequence[Unit], settings: Settings) -> int:
-    """Say which participants have no usable scan; give how many of them were asked for."""
+    """Report participants without a usable scan; return how many of them were asked for."""
     with_scan = {unit.subject for unit in units if unit.scans}
     without = sorted({unit.subject for unit in units} - with_scan)
     for subject in without:

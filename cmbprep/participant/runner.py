@@ -50,7 +50,7 @@ def input_warnings(scan: Scan, checked: Preflight) -> tuple[str, ...]:
 
 
 def explain_error(error: Exception, settings: Settings) -> str:
-    """Say what went wrong and what to do, in one line."""
+    """Return one line that says what went wrong and what to do."""
     return explain(error, (settings.output_dir, settings.work))
 
 

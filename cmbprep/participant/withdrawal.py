@@ -34,7 +34,7 @@ def missing_units(units: Sequence[Unit], run: Run) -> list[Unit]:
 
 
 def affects_results(units: Sequence[Unit], run: Run) -> bool:
-    """Tell whether a run without any scan has results to withdraw."""
+    """Return whether a run without any scan has results to withdraw."""
     empty = [unit for unit in units if not unit.scans]
     for unit in (*empty, *missing_units(units, run)):
         with suppress(CmbprepError):

@@ -29,7 +29,7 @@ def radians_per_ppm(field_strength: float, echo_time: float) -> float:
 
 
 def main_field_direction(affine: ArrayLike) -> NDArray[np.float64]:
-    """Give the direction of the main field along an image's axes.
+    """Return the direction of the main field along an image's axes.
 
     Parameters
     ----------

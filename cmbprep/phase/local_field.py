@@ -212,7 +212,7 @@ def _distance_to_outside(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) 
 def _best_echoes(
     magnitudes: Sequence[FloatArray], echo_times: Sequence[float], mask: NDArray[np.bool_]
 ) -> list[int]:
-    """Give the echoes with the largest signal times echo time, in the order of the input."""
+    """Return the echoes with the largest signal times echo time, in the order of the input."""
     worth = [float(np.median(m[mask])) * t for m, t in zip(magnitudes, echo_times, strict=True)]
     best = sorted(range(len(worth)), key=lambda i: (-worth[i], i))[:MOST_ECHOES]
     return sorted(best)

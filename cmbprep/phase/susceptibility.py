@@ -230,7 +230,7 @@ def classify_susceptibility(
     darkness: NDArray[np.floating] | None = None,
     others: NDArray[np.bool_] | None = None,
 ) -> Source:
-    """Tell whether a lesion is paramagnetic or diamagnetic.
+    """Return whether a lesion is paramagnetic or diamagnetic.
 
     Parameters
     ----------

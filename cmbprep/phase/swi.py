@@ -21,7 +21,7 @@ MASK_POWER = 4
 
 
 def slice_axis(spacing: ArrayLike) -> int:
-    """Give the axis across the slices: the coarsest, the last of equal ones."""
+    """Return the axis across the slices: the coarsest, the last of equal ones."""
     steps = np.round(np.asarray(spacing, dtype=np.float64), 4)
     return int(len(steps) - 1 - np.argmax(steps[::-1]))
 

@@ -108,7 +108,7 @@ def _pairs(
 def _turns(
     values: list[NDArray[np.float64]], pairs: list[Pairs], calm: float
 ) -> list[NDArray[np.int32]] | None:
-    """Give the full turns that each voxel lacks, by a tree over runs of calm voxels.
+    """Return the full turns that each voxel lacks, by a tree over runs of calm voxels.
 
     Parameters
     ----------

@@ -101,7 +101,7 @@ def redraw(parts: Sequence[FloatArray], image: FloatArray, region: Mask) -> Floa
 
 
 def tissue_parts(reference: FloatArray, distance: NDArray[np.floating]) -> list[FloatArray]:
-    """Give functions whose sum can draw a reference in any contrast.
+    """Return functions whose sum can draw a reference in any contrast.
 
     Their sums are functions of the reference's value and of the depth in the brain, and others
     outside the brain; all are continuous, and linear between knots.
@@ -144,7 +144,7 @@ def _hats(values: NDArray[np.floating], knots: NDArray[np.float64]) -> list[Floa
 
 
 def normalise_locally(image: FloatArray, spacing: NDArray[np.floating], width: float) -> FloatArray:
-    """Give how far each voxel lies above or below its surroundings, by their contrast.
+    """Return how far each voxel lies above or below its surroundings, by their contrast.
 
     Parameters
     ----------

@@ -452,7 +452,7 @@ def _shows_scalp(
     reference: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
     to_reference: LinearMap,
 ) -> bool:
-    """Tell whether an image is bright where the reference has scalp, above the skull base.
+    """Return whether an image is bright where the reference has scalp, above the skull base.
 
     Echo-planar images with fat suppression, and images of brains cut out, are dark there.
     """

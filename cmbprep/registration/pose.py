@@ -74,7 +74,7 @@ class Matcher:
         self.to_voxel = np.linalg.inv(reference_grid.affine)
 
     def within(self, region: NDArray[np.bool_]) -> Matcher:
-        """Give one that looks at some points within a region of the scan's grid."""
+        """Return a copy that looks at some points within a region of the scan's grid."""
         index = np.flatnonzero(region)
         index = index[:: 1 + (index.size - 1) // MAX_POINTS]
         part = copy(self)
@@ -82,7 +82,7 @@ class Matcher:
         return part
 
     def __call__(self, matrix: NDArray[np.float64]) -> float:
-        """Give the similarity under a map of points, shape (4, 4); 0 if too little overlaps."""
+        """Return the similarity under a map of points, shape (4, 4); 0 if too little overlaps."""
         whole = self.to_voxel @ matrix
         voxels = self.points @ whole[:3, :3].T + whole[:3, 3]
         values = ndimage.map_coordinates(self.target, voxels.T, order=1, mode="constant", cval=-1.0)
@@ -95,7 +95,7 @@ class Matcher:
 
 
 def normalised_mutual_information(joint: NDArray[np.integer]) -> float:
-    """Give (H(a) + H(b)) / H(a, b) of a joint histogram."""
+    """Return (H(a) + H(b)) / H(a, b) of a joint histogram."""
 
     def entropy(counts: NDArray[np.integer]) -> float:
         p = counts[counts > 0] / counts.sum()

@@ -389,7 +389,7 @@ def _interior(
     seen: NDArray[np.bool_],
     grid: Grid,
 ) -> float | None:
-    """Give the agreement deep in the brain; None where too little of that is seen."""
+    """Return the agreement deep in the brain; None where too little of that is seen."""
     depth = ndimage.distance_transform_edt(brain, sampling=grid.spacing)
     inside = (depth > INSIDE_MM) & seen
     if np.count_nonzero(inside) < FEWEST_VOXELS:
@@ -406,7 +406,7 @@ def _inside_checks(interior: float | None) -> tuple[tuple[str, bool, str], ...]:
 
 
 def _verdict(checks: Sequence[tuple[str, bool, str]]) -> tuple[str, tuple[str, ...]]:
-    """Give the worst verdict of the checks that struck, and their reasons."""
+    """Return the worst verdict of the checks that struck, and their reasons."""
     struck = [(verdict, text) for verdict, failed, text in checks if failed]
     worst = max((verdict for verdict, _ in struck), key=VERDICTS.index, default="ok")
     return worst, tuple(text for _, text in struck)

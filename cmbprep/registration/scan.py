@@ -47,7 +47,7 @@ THICK_MM = 4.0
 
 
 def error_class(route: str, slice_mm: float) -> str:
-    """Give the key of :data:`EXPECTED_ERROR_MM` for a scan.
+    """Return the key of :data:`EXPECTED_ERROR_MM` for a scan.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class ScanRegistration:
         return EXPECTED_ERROR_MM[error_class(self.route, self.spacing_mm)]
 
     def chain(self, t1w_to_template: PointMap | None = None) -> tuple[PointMap, ...]:
-        """Give the maps of points from the scan to the template; empty without a way.
+        """Return the maps of points from the scan to the template; empty without a way.
 
         Parameters
         ----------
@@ -210,6 +210,6 @@ def _rigid(scan: nib.spatialimages.SpatialImage, anatomy: AnatomicalImage) -> Ri
 
 
 def doubts(quality: RegistrationQuality, target: str) -> list[str]:
-    """Say what a registration's verdict rests on, one sentence a reason; none if it is ok."""
+    """Return the reasons of a registration's QC status, one sentence each; empty if it is ok."""
     said = "has failed" if quality.verdict == "failed" else "is doubtful"
     return [f"the registration to the {target} {said}: {why}" for why in quality.reasons]

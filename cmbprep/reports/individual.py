@@ -240,7 +240,7 @@ class _Shelf:
         return embed_figure(self.folder / name)
 
     def expects(self, entry: Mapping[str, str]) -> bool:
-        """Tell whether a figure of the specification belongs to what was done."""
+        """Return whether a figure of the specification belongs to what was done."""
         return entry["stage"] in self.stages and entry.get("key") not in self.given
 
     def figure(self, entry: Mapping[str, str], names: Mapping[str, str], anchor: str) -> Figure:
@@ -274,7 +274,7 @@ def _missing_figures(
 
 
 def _acquisition(result: ScanResult) -> tuple[tuple[str, str], ...]:
-    """Say how the scan was acquired: counts mean little without it."""
+    """Return how the scan was acquired: counts mean little without it."""
     metadata = dict(result.metadata)
     sequence = next((str(r.block["Sequence"]) for r in result.records if "Sequence" in r.block), "")
     rows = [("Contrast", sequence or result.suffix)]
@@ -301,7 +301,7 @@ def _acquisition(result: ScanResult) -> tuple[tuple[str, str], ...]:
 
 
 def _given(result: ScanResult) -> Iterable[tuple[str, str]]:
-    """Say what of a scan's anatomy another program has made."""
+    """Return which parts of a scan's anatomy another program has made."""
     values: dict[str, Any] = {}
     for record in result.records:
         values.update(record.block.get("Parameters", {}))
@@ -407,7 +407,7 @@ def _lesion_views(shelf: _Shelf, result: ScanResult, anchor: str) -> tuple[Lesio
 
 
 def _lesion_details(lesion: Lesion) -> str:
-    """Say what stands under a lesion's figure: all that its heading leaves out."""
+    """Return the text under a lesion's figure: everything that its heading leaves out."""
     parts = [f"at {_position(lesion, ('x', 'y', 'z'))} mm"]
     if lesion.x_mni is not None:
         parts.append(f"template {_position(lesion, ('x_mni', 'y_mni', 'z_mni'))} mm")

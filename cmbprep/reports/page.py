@@ -87,5 +87,5 @@ def embed_figure(path: Path) -> tuple[Markup | None, str]:
 
 
 def link_to(path: Path, root: Path) -> str:
-    """Give the address of a file relative to a page at the top of the dataset."""
+    """Return the address of a file relative to a page at the top of the dataset."""
     return quote(path.relative_to(root).as_posix())

@@ -212,7 +212,7 @@ def parse_entities(name: str) -> dict[str, str]:
 
 
 def lesion_number(lesion: Lesion) -> str:
-    """Give the number in a lesion's name, as figure names have it: three digits."""
+    """Return the number in a lesion's name, as figure names have it: three digits."""
     match = re.search(r"(\d+)$", lesion.name)
     return f"{int(match.group(1)) if match else lesion.index:03d}"
 

@@ -79,7 +79,7 @@ def region_title(hemisphere: str | None, region: str | None, zone: str | None) -
 
 @cache
 def load_spec() -> dict[str, Any]:
-    """Give the declaration of the report's sections, columns and sentences."""
+    """Return the declaration of the report's sections, columns and sentences."""
     text = resources.files("cmbprep.reports").joinpath("spec.json").read_text(encoding="utf-8")
     spec: dict[str, Any] = json.loads(text)
     return spec
@@ -96,7 +96,7 @@ class Reference:
 
 @cache
 def load_bibliography() -> dict[str, Reference]:
-    """Give the bibliography by key."""
+    """Return the bibliography by key."""
     path = resources.files("cmbprep.data").joinpath("bibliography.json")
     known = {item.name for item in fields(Reference)}
     entries = json.loads(path.read_text(encoding="utf-8"))
@@ -186,7 +186,7 @@ class MethodsText:
 
 
 def methods_text(records: Sequence[StageRecord]) -> MethodsText:
-    """Tell what really ran, from what the stages recorded.
+    """Return which steps ran, from the records of the stages.
 
     A sentence of the specification appears when a stage that it belongs to ran with the
     parameters, or came out with the figures of merit, that it asks for; one that needs a value
@@ -219,7 +219,7 @@ def _context(record: StageRecord) -> dict[str, Any]:
 
 
 def _echoes(times: Sequence[float | None]) -> dict[str, Any]:
-    """Say what the image of a scan was made of, where there are several echoes."""
+    """Return how the image of a scan was made from its echoes, if it has several."""
     from cmbprep.bids.images import ECHO_TIME_FLOOR, select_echoes
 
     if len(times) < 2:

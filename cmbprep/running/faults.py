@@ -67,7 +67,7 @@ class _SystemFault:
 
 
 def explain(error: BaseException | str, folders: Sequence[Path] = ()) -> str:
-    """Say what went wrong, with which file or disk, and what to do.
+    """Return what went wrong, with which file or disk, and what to do.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def explain(error: BaseException | str, folders: Sequence[Path] = ()) -> str:
 
 
 def is_machine_fault(text: str, folders: Sequence[Path] = ()) -> bool:
-    """Tell whether the text of a traceback blames the machine: memory, disk or a lost process.
+    """Return whether the text of a traceback blames the machine: memory, disk or a lost process.
 
     Parameters
     ----------

@@ -149,7 +149,7 @@ def _try_file(path: Path) -> int | None:
 
 
 def _is_current(descriptor: int, path: Path) -> bool:
-    """Tell whether an open file is still the one of that name."""
+    """Return whether an open file is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -166,7 +166,7 @@ def _sign(descriptor: int) -> None:
 
 
 def holder(folder: Path, labels: Sequence[str]) -> str:
-    """Say who holds the first of the labels that is locked.
+    """Return who holds the first of the labels that is locked.
 
     Returns
     -------

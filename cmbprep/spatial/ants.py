@@ -74,7 +74,7 @@ def load_ants() -> Any:
 
 
 def to_ants(data: NDArray[np.generic], grid: Grid) -> Any:
-    """Give an ANTs image (LPS) of an array on a grid without shear.
+    """Return an ANTs image (LPS) of an array on a grid without shear.
 
     Arrays of ``uint8`` become ``unsigned char``, all others ``float``. The type of a mask
     matters: ANTs takes the pointer on trust, and antsRegistration reads masks as
@@ -93,7 +93,7 @@ def to_ants(data: NDArray[np.generic], grid: Grid) -> Any:
 
 
 def image_grid(image: nib.spatialimages.SpatialImage) -> Grid:
-    """Give the grid of a three-dimensional image."""
+    """Return the grid of a three-dimensional image."""
     i, j, k = image.shape
     return Grid((i, j, k), np.asarray(image.affine))
 

@@ -170,7 +170,7 @@ def _usable(affine: ArrayLike) -> NDArray[np.float64] | None:
 
 
 def bounding_box(mask: NDArray[np.bool_], margin: ArrayLike = 0) -> tuple[slice, slice, slice]:
-    """Give the box of a mask, and so many voxels around it as far as the image goes.
+    """Return the box of a mask, and so many voxels around it as far as the image goes.
 
     Parameters
     ----------
@@ -383,7 +383,7 @@ class Grid:
 
 
 def crop_grid(grid: Grid, corner: ArrayLike, shape: ArrayLike) -> Grid:
-    """Give the part of a grid that starts at a voxel and has a shape."""
+    """Return the part of a grid that starts at a voxel and has a shape."""
     affine = grid.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ np.asarray(corner, dtype=float)
     i, j, k = (int(n) for n in np.asarray(shape))
@@ -391,7 +391,7 @@ def crop_grid(grid: Grid, corner: ArrayLike, shape: ArrayLike) -> Grid:
 
 
 def boxed_grid(grid: Grid, box: Sequence[slice]) -> Grid:
-    """Give the part of a grid that lies in a box."""
+    """Return the part of a grid that lies in a box."""
     return crop_grid(grid, [s.start for s in box], [s.stop - s.start for s in box])
 
 

@@ -22,7 +22,7 @@ _THICK = 1.1
 
 
 def is_orientation(codes: str) -> bool:
-    """Tell whether three letters name three different axes, one of each pair.
+    """Return whether three letters name three different axes, one of each pair.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def nearest_axis_order(affine: NDArray[np.floating], codes: str = "RAS") -> Axis
 
 
 def slices_last(affine: NDArray[np.floating]) -> AxisOrder:
-    """Give the order nearest to RAS in which the axis of the thickest voxels is the last.
+    """Return the order nearest to RAS in which the axis of the thickest voxels is the last.
 
     Parameters
     ----------

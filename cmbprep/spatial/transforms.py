@@ -77,7 +77,7 @@ class LinearMap:
         return points @ self.matrix[:3, :3].T + self.matrix[:3, 3]
 
     def inverse(self) -> LinearMap:
-        """Give the map from the second space to the first."""
+        """Return the map from the second space to the first."""
         return LinearMap(np.asarray(np.linalg.inv(self.matrix), dtype=np.float64))
 
 
@@ -316,7 +316,7 @@ def _format_itk(matrix: NDArray[np.float64]) -> str:
 
 
 def _linear_from_itk(parameters: NDArray[np.float64], centre: NDArray[np.float64]) -> LinearMap:
-    """Give x -> M (x - c) + t + c in RAS from ITK's 9 + 3 parameters and centre in LPS."""
+    """Return x -> M (x - c) + t + c in RAS from ITK's 9 + 3 parameters and centre in LPS."""
     if parameters.size != 12 or centre.size != 3:
         raise ValueError("an affine transform has 12 parameters and a centre of 3")
     matrix = np.eye(4)

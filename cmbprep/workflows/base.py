@@ -121,14 +121,14 @@ def _bridge(settings: Settings, method: Method) -> pe.Workflow | None:
 
 
 def _needs_atlas(plan: SubjectPlan) -> bool:
-    """Tell whether some lesions are placed by the template's atlas."""
+    """Return whether some lesions are placed by the template's atlas."""
     return any(
         scan.todo and scan.lesions.todo and _segmentation(scan) is None for scan in plan.scans
     )
 
 
 def _segmentation(plan: ScanPlan) -> GivenFile | None:
-    """Give the person's own segmentation, which zones are then drawn from."""
+    """Return the person's own segmentation, which zones are then drawn from."""
     given = plan.anatomy.anatomy.given if plan.anatomy else None
     return given.segmentation if given else None
 
@@ -304,7 +304,7 @@ def _anatomy(plan: AnatomyPlan, *, method: Method, naming: _Naming, threads: int
 
 
 def _provenance(given: GivenAnatomy) -> dict[str, Any]:
-    """Say what of a T1w image's results was given, by whom, and what was computed."""
+    """Return which results of a T1w image were given, by whom, and which were computed."""
     parts = (
         ("bias_correction", "the bias-corrected T1w image", given.t1w),
         ("brain_mask", "its brain mask", given.brain_mask),
@@ -318,7 +318,7 @@ def _provenance(given: GivenAnatomy) -> dict[str, Any]:
 def _save(
     stage: StagePlan, *, sources: list[str], parameters: dict[str, Any], **more: Any
 ) -> dict[str, Any]:
-    """Give the fixed inputs of a stage's sink."""
+    """Return the fixed inputs of a stage's sink."""
     return {
         "root": str(stage.files.root),
         "names": asdict(stage.files.names),
@@ -374,7 +374,7 @@ def _add_scan(
 def _anatomy_source(
     plan: ScanPlan, anatomies: dict[Path, pe.Workflow], name: str
 ) -> pe.Workflow | pe.Node | None:
-    """Give what feeds a scan with anatomy: a workflow, finished files, or nothing."""
+    """Return the source of a scan's anatomy: a workflow, finished files, or None."""
     if plan.anatomy is None:
         return None
     if plan.anatomy.stage.reused is None:
@@ -514,7 +514,7 @@ def _lesions(plan: ScanPlan, method: Method, naming: _Naming) -> pe.Workflow:
 
 
 def lost_by_anatomy(plan: ScanPlan, crash: Crash) -> bool:
-    """Tell whether a scan was lost by its T1w image, or by what other programs made of it.
+    """Return whether a scan was lost by its T1w image, or by what other programs made of it.
 
     A process that was killed, or a full disk, is no fault of the image.
     """
@@ -527,7 +527,7 @@ def lost_by_anatomy(plan: ScanPlan, crash: Crash) -> bool:
 def crashed_scans(
     plans: Sequence[SubjectPlan], crashes: Sequence[Crash], *, scope: str
 ) -> dict[str, Crash]:
-    """Tell which scans a run has lost: scan name -> the first crash that it depends on.
+    """Return the scans that a run has lost: scan name -> the first crash that it depends on.
 
     A crash in a T1w image's workflow loses every scan that needed it; one in the bridge
     between templates, in the atlas that all share, or of the run itself, loses all.

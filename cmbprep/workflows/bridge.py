@@ -23,7 +23,7 @@ __all__ = ["bridge_files", "init_bridge_wf"]
 
 
 def bridge_files(root: Path, *, reference: str, template: str) -> dict[str, Path]:
-    """Give the places of the two fields, after TemplateFlow's names for such files."""
+    """Return the places of the two fields, after TemplateFlow's names for such files."""
     return {
         "to_template": root / f"tpl-{template}_from-{reference}_mode-image_xfm.nii.gz",
         "from_template": root / f"tpl-{reference}_from-{template}_mode-image_xfm.nii.gz",

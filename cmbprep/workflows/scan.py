@@ -190,7 +190,7 @@ def init_lesions_wf(
     src, suffix
         Stem and suffix of the figures' names.
     sequence, field_strength, echo_times
-        What the detector is told of the acquisition (tesla, seconds).
+        Acquisition parameters for the detector (tesla, seconds).
     magnitudes, phases, phase_units
         Raw images, one an echo, and the units that the phases' sidecars name; empty where the
         preprocessed image is all there is.
@@ -299,7 +299,7 @@ def _connect_ways(
     with_t1w: bool,
     with_bridge: bool,
 ) -> None:
-    """Give ``place`` the ways between scan and template, and the verdicts on them.
+    """Connect the transforms between scan and template, and their verdicts, to ``place``.
 
     Points go against the direction that a file is named for: those of the scan reach the
     template through the files that bring the template onto the scan.
@@ -327,7 +327,7 @@ def _connect_ways(
 
 
 def _connect_person(workflow: pe.Workflow, inputnode: pe.Node, place: pe.Node) -> None:
-    """Give ``place`` the person's own zones, which lie in the T1w image's space."""
+    """Connect the person's own zones, in the space of the T1w image, to ``place``."""
     scan_to_atlas = merge_lists("scan_to_atlas", 1)
     workflow.connect(
         [

@@ -63,7 +63,7 @@ class ZoneAssignment:
     note: str = ""
 
     def columns(self) -> dict[str, Any]:
-        """Give what a row of the lesion table says of the place, by column."""
+        """Return the values of the lesion table that describe the place, by column."""
         return {name: getattr(self, name) for name in _COLUMNS}
 
 

@@ -78,7 +78,7 @@ _SMALLEST_PIECE = 150
 
 
 def classify(fine: NDArray[np.integer]) -> Labels:
-    """Give each fine label its class: codes count from 1 in :data:`CLASSES`."""
+    """Return the class of each fine label: codes count from 1 in :data:`CLASSES`."""
     table = np.zeros(256, np.uint8)
     for name, ranges in _SOURCE.items():
         for part in ranges:
@@ -87,7 +87,7 @@ def classify(fine: NDArray[np.integer]) -> Labels:
 
 
 def sides(fine: NDArray[np.integer], x: NDArray[np.floating]) -> Labels:
-    """Give 1 (left) or 2 (right) for each labelled voxel, by the side of the structure.
+    """Return 1 (left) or 2 (right) for each labelled voxel, by the side of the structure.
 
     ``x`` (mm, of the source's own midsagittal plane) decides in labels that span both sides.
     """
@@ -163,7 +163,7 @@ def mars_labels(
 
 
 def mars_regions(classes: Labels, brain: Mask, lateral: Mask, border_mm: float) -> Labels:
-    """Give each voxel its region of MARS, without the side.
+    """Return the MARS region of each voxel, without the side.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def bombs_labels(mars: Labels, grey: Mask, border_mm: float = BOMBS.border_mm) -
 
 
 def bombs_regions(mars: Labels, grey: Mask, border_mm: float) -> Labels:
-    """Give each voxel its region of BOMBS, without the side; parameters of :func:`bombs_labels`."""
+    """Return the BOMBS region of each voxel, without the side; see :func:`bombs_labels`."""
     name_of = {0: "", **{i: r.name for i, r in MARS.by_index.items()}}
     names = np.array([name_of.get(value, "") for value in range(256)])[mars]
     lobar = np.isin(names, MARS.region_names[:5])
@@ -282,7 +282,7 @@ class Parcellation:
                 raise ValueError(f"a code is {int(part.max())}, which is not below {count}")
 
     def pack(self) -> Labels:
-        """Give all three as one label image."""
+        """Return all three as one label image."""
         packed = self.classes + _COUNTS[0] * (self.side + _COUNTS[1] * self.tissue)
         return np.asarray(packed, np.uint8)
 
@@ -348,7 +348,7 @@ def _finish(
 
 
 def _smooth(labels: Labels, scheme: Scheme) -> Labels:
-    """Give each labelled voxel the label that prevails around it (Gaussian of 0.8 mm)."""
+    """Smooth labels: each labelled voxel takes the main label around it (Gaussian, 0.8 mm)."""
     best = np.zeros(labels.shape, np.float32)
     result = labels.copy()
     boxes = ndimage.find_objects(labels)
@@ -365,7 +365,7 @@ def _smooth(labels: Labels, scheme: Scheme) -> Labels:
 
 
 def _without_islands(labels: Labels, inside: Mask, scheme: Scheme) -> Labels:
-    """Give pieces below the smallest size to the nearest label, each region keeping its largest."""
+    """Assign pieces below the smallest size to the nearest label; regions keep their largest."""
     for _ in range(3):  # what an island is given to can make a new one, rarely
         islands = np.zeros(labels.shape, bool)
         for value in scheme.by_index:

@@ -166,7 +166,7 @@ def _join(region: Labels, side: Labels, brain: Mask, ventricle: Mask) -> Labels:
 def _classes(
     segmentation: NDArray[np.integer], kind: Labels, template: Labels, brain: Mask
 ) -> Labels:
-    """Give every voxel of the brain a class of the atlas."""
+    """Assign a class of the atlas to every voxel of the brain."""
     # Tissue of the person where the template has a ventricle, or nothing: what is next to it.
     known = (template > 0) & ~_among(template, *_VENTRICLES)
     template = _nearest(template, brain & ~known, known)
@@ -199,7 +199,7 @@ def _gyral(template: Labels) -> Mask:
 
 
 def _name_cortex(classes: Labels, kind: Labels, template: Labels) -> None:
-    """Give cortex without a gyrus the lobe of the template nearest to it."""
+    """Assign cortex without a gyrus to the nearest lobe of the template."""
     bare = _among(kind, CORTEX)
     if bare.any():
         known = _among(template, *_LOBES, "insula")

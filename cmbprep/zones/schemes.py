@@ -169,7 +169,7 @@ class Scheme:
         return tuple(name for name, _ in self._side("left"))
 
     def zone_of(self, region_name: str) -> str | None:
-        """Give the zone of a region by its name without the side.
+        """Return the zone of a region by its name without the side.
 
         Raises
         ------
@@ -218,7 +218,7 @@ def _regions(rows: Iterable[tuple[str, str, str, str]]) -> tuple[Region, ...]:
 
 
 # Colours: one family of hues a zone (blue, orange to red, green to violet), so that a zone is
-# told with any common colour blindness, and within a family steps of lightness.
+# distinguished with any common colour blindness, and within a family steps of lightness.
 MARS = Scheme(
     name="MARS",
     version="1",
@@ -275,7 +275,7 @@ SCHEMES = {"mars": MARS, "bombs": BOMBS}
 
 
 def get_scheme(name: str, border_mm: float | None = None) -> Scheme:
-    """Give a scheme by its name, in upper or lower case.
+    """Return a scheme by its name, in upper or lower case.
 
     Parameters
     ----------
@@ -299,7 +299,7 @@ def get_scheme(name: str, border_mm: float | None = None) -> Scheme:
 
 
 def format_regions(scheme: Scheme) -> str:
-    """Give the table of an atlas's labels (BIDS ``atlas-<name>_dseg.tsv``)."""
+    """Return the table of an atlas's labels (BIDS ``atlas-<name>_dseg.tsv``)."""
     out = io.StringIO()
     writer = csv.writer(out, delimiter="\t", lineterminator="\n")
     writer.writerow(["index", "name", "abbreviation", "color", "region", "zone", "hemisphere"])

@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 
 @cache
 def works() -> dict[str, dict[str, Any]]:
-    """Give all works by key, in the order of their text."""
+    """Return all works by key, in the order of their text."""
     entries = json.loads(BIBLIOGRAPHY.read_text("utf-8"))
     return {entry["key"]: entry for entry in sorted(entries, key=lambda entry: entry["text"])}
 
 
 def label(entry: dict[str, Any]) -> str:
-    """Give first author and year, as a reader expects in running text."""
+    """Return first author and year, as a reader expects in running text."""
     author = entry["text"].split(maxsplit=1)[0].rstrip(",")
     year = re.search(r"\b(?:19|20)\d\d(?=[;:])", entry["text"])
     return f"{author} {year[0]}" if year else author
@@ -39,7 +39,7 @@ class Cite(SphinxRole):
     """``{cite}`n4,syn`` becomes "(Tustison 2010; Avants 2008)", linked to the list."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        """Give the nodes of one citation."""
+        """Return the nodes of one citation."""
         parts: list[nodes.Node] = [nodes.Text("(")]
         for number, key in enumerate(part.strip() for part in self.text.split(",")):
             if key not in works():
@@ -58,7 +58,7 @@ class Bibliography(SphinxDirective):
     """List all works, each with its DOI as a link."""
 
     def run(self) -> list[nodes.Node]:
-        """Give the list."""
+        """Return the list."""
         listing = nodes.bullet_list()
         for key, entry in works().items():
             paragraph = nodes.paragraph("", entry["text"] + " ")

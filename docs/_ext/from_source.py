@@ -2,7 +2,7 @@
 
 ``{command-options} MODULE:FUNCTION [COMMAND]`` lists the options of the argparse parser that the
 function gives, or of one of its sub-commands; ``{data-dictionary} MODULE:NAME`` lists the columns
-of a table from their BIDS dictionary.
+of a table from their BIDS dictionary, or from a function that gives one.
 """
 
 from __future__ import annotations
@@ -16,15 +16,28 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from cmbprep.group.participants import Participants
+from cmbprep.group.tables import LesionTable, ScanTable
+
 
 def load(target: str) -> Any:
-    """Give the object that ``module:name`` names."""
+    """Return the object that ``module:name`` names."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
+def scan_table() -> dict[str, Any]:
+    """Return the dictionary of the table of scans: the columns that it has for any dataset."""
+    return ScanTable.build((), Participants()).dictionary()
+
+
+def lesion_table() -> dict[str, Any]:
+    """Return the dictionary of the table of lesions: the columns that it has for any dataset."""
+    return LesionTable.build(()).dictionary()
+
+
 def description_list(entries: Iterator[tuple[str, str]]) -> nodes.definition_list:
-    """Give a definition list of literal terms and plain explanations."""
+    """Return a definition list of literal terms and plain explanations."""
     listing = nodes.definition_list()
     for term, text in entries:
         item = nodes.definition_list_item()
@@ -41,7 +54,7 @@ class CommandOptions(SphinxDirective):
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Give a list for each group of options that is not empty."""
+        """Return a list for each group of options that is not empty."""
         parser: argparse.ArgumentParser = load(self.arguments[0])()
         for command in self.arguments[1:]:
             (commands,) = (
@@ -60,7 +73,7 @@ class CommandOptions(SphinxDirective):
 
     @staticmethod
     def describe(action: argparse.Action) -> tuple[str, str]:
-        """Give an option as it is typed, and its help with the default filled in."""
+        """Return an option as it is typed, and its help with the default filled in."""
         value = action.metavar or ("|".join(map(str, action.choices or ())) or action.dest)
         if action.nargs == 0:
             value = ""
@@ -79,13 +92,16 @@ class DataDictionary(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Give one list."""
-        columns: Mapping[str, Mapping[str, Any]] = load(self.arguments[0])
+        """Return one list."""
+        found = load(self.arguments[0])
+        columns: Mapping[str, Mapping[str, Any] | str] = found() if callable(found) else found
         return [description_list((name, self.describe(entry)) for name, entry in columns.items())]
 
     @staticmethod
-    def describe(entry: Mapping[str, Any]) -> str:
-        """Give description, unit and levels as one text."""
+    def describe(entry: Mapping[str, Any] | str) -> str:
+        """Return description, unit and levels as one text."""
+        if isinstance(entry, str):
+            return f"{entry[0].upper()}{entry[1:]}."
         text = str(entry["Description"])
         if unit := entry.get("Units"):
             text += f" Unit: {unit}."

@@ -74,7 +74,7 @@ def lay_out_valdo(source: Path, dest: Path, truth: Path) -> dict[str, str]:
 
 
 def dou_scans(source: Path) -> list[tuple[str, Path, np.ndarray]]:
-    """Give name, image and voxel coordinates of each scan of the Dou set."""
+    """Return name, image and voxel coordinates of each scan of the Dou set."""
     from scipy.io import loadmat
 
     scans = []
@@ -86,7 +86,7 @@ def dou_scans(source: Path) -> list[tuple[str, Path, np.ndarray]]:
 
 
 def momeni_scans(source: Path) -> list[tuple[str, Path, np.ndarray]]:
-    """Give name, image and voxel coordinates of each scan of the Momeni set (real bleeds)."""
+    """Return name, image and voxel coordinates of each scan of the Momeni set (real bleeds)."""
     top = next(iter(sorted(source.rglob("rCMB_DefiniteSubject"))), source).parent
     points = read_points(top)
     scans = []
@@ -167,7 +167,7 @@ def lay_out_points(
 
 
 def dark(image: nib.Nifti1Image, voxels: np.ndarray) -> float:
-    """Say how much darker the image is at voxels than 13 voxels around, in their spread."""
+    """Return how much darker the image is at voxels than 13 voxels around, in their spread."""
     data, values = np.asanyarray(image.dataobj), []
     for voxel in np.rint(voxels).astype(int):
         low, high = np.maximum(voxel - 6, 0), np.minimum(voxel + 7, data.shape[:3])

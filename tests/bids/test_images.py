@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def refusal(path: Path, role: Any = "magnitude") -> str:
-    """Give the message of the refusal, which always names the file and a remedy."""
+    """Return the message of the refusal, which always names the file and a remedy."""
     with pytest.raises(ScanError) as caught:
         read_scan_image(path, role=role)
     assert caught.value.path == str(path)
@@ -325,7 +325,7 @@ def test_a_colour_image(path: Path) -> None:
 
 
 def wrapped(low: float, high: float, *, whole: bool) -> np.ndarray:
-    """Give a phase image: a smooth field in the head, noise in the air."""
+    """Return a phase image: a smooth field in the head, noise in the air."""
     magnitude = head()
     x = np.linspace(-6, 6, magnitude.size).reshape(magnitude.shape)
     noise = np.random.default_rng(3).uniform(0, 1, magnitude.shape)

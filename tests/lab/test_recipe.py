@@ -87,7 +87,7 @@ def test_table_shows_all_scans_and_each_protocol(evaluation: dict) -> None:
     assert cells(page, "Sensitivity") == ["0.50", "0.67", "0.00"]
     assert cells(page, "Precision") == ["0.67", "0.67", "n/a"]
     assert cells(page, "F1") == ["0.57", "0.67", "0.00"]
-    assert cells(page, "False positives a scan") == ["0.33", "0.50", "0.00"]
+    assert cells(page, "False positives per scan") == ["0.33", "0.50", "0.00"]
     assert cells(page, "Zone right, of those found") == ["0.50", "0.50", "n/a"]
     assert cells(page, "calcification") == ["1", "1.00", "1", "1"]
     widths = {line.count("|") for line in page.split("\n\n")[1].splitlines()}

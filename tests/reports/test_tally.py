@@ -129,7 +129,7 @@ def test_a_mimic_makes_nothing_unknown(lesion: dict[str, Any]) -> None:
 
 
 def possible_tallies(lesions: tuple[Lesion, ...]) -> list[Tally]:
-    """Give every unknown rating and zone each of its values."""
+    """Return the lesions with every combination of values for unknown ratings and zones."""
     choices = []
     for item in lesions:
         ratings = RATINGS if item.rating is None else (item.rating,)

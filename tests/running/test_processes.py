@@ -71,7 +71,7 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_for_end(pids: list[int], seconds: float = 5.0) -> list[int]:
-    """Give those that are still alive after a while."""
+    """Return the processes that are still alive after a while."""
     until = time.monotonic() + seconds
     while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < until:
         time.sleep(0.02)

@@ -57,7 +57,7 @@ def sink(workflow: pe.Workflow, stage: str) -> pe.Node:
 
 
 def inputs_of(workflow: pe.Workflow, name: str) -> dict[str, tuple[str, str]]:
-    """Give what feeds the inputs of the only node of that name: input -> node, output."""
+    """Return the sources of the inputs of the only node of that name: input -> node, output."""
     graph = workflow._create_flat_graph()
     (node,) = (node for node in graph.nodes() if node.name == name)
     return {

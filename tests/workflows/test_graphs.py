@@ -68,7 +68,7 @@ def finish(stage: StagePlan) -> None:
 def build(
     plan: SubjectPlan, settings: Settings, method: Method
 ) -> tuple[pe.Workflow, dict[str, set[str]]]:
-    """Give the workflow, and for each node of the run graph the nodes that feed it."""
+    """Return the workflow, and for each node of the run graph the nodes that feed it."""
     workflow = init_cmbprep_wf([plan], settings=settings, method=method)
     graph = workflow._create_flat_graph()
     feeds = {

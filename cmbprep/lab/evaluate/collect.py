@@ -67,7 +67,7 @@ def find_dataset(truth: Path) -> Path | None:
 
 
 def read_sites(dataset: Path | None) -> dict[str, str]:
-    """Give the site of each subject (label without ``sub-``) as participants.tsv tells it."""
+    """Return the site of each subject (label without ``sub-``) as participants.tsv gives it."""
     if dataset is None or not (dataset / "participants.tsv").is_file():
         return {}
     try:
@@ -94,7 +94,7 @@ def scan_groups(
     output: Path | None,
     sites: dict[str, str],
 ) -> dict[str, str]:
-    """Give the group of a scan in each of :data:`SCAN_SPLITS`; ``n/a`` where unknown."""
+    """Return the group of a scan in each of :data:`SCAN_SPLITS`; ``n/a`` where unknown."""
     entities = truth.entities | ({} if predicted is None else predicted.entities)
     modality = entities.pop("mod", None)
     made = None
@@ -385,7 +385,7 @@ def _counted(lesions: LesionSet, request: Request) -> LesionSet:
 
 
 def _note(truth: LesionSet, predicted: LesionSet | None) -> str | None:
-    """Say where two grids have no place in common: one of the headers must be wrong."""
+    """Return a warning if the two grids do not overlap: one of the headers must be wrong."""
     if predicted is None or truth.labels is None or predicted.labels is None:
         return None
     low, high = zip(_extent(truth), _extent(predicted), strict=True)

@@ -241,7 +241,7 @@ def _tables(
     collection: Collection,
     rules: tuple[str, ...],
 ) -> dict[Path, str]:
-    """Give the text of each table and dictionary by its file, none of which is ``--json``'s."""
+    """Return the text of each table and dictionary by its file, none of which is ``--json``'s."""
     from cmbprep.lab.evaluate.tables import make_tables
 
     files: dict[Path, str] = {}
@@ -304,7 +304,7 @@ def _settings(args: argparse.Namespace) -> tuple[Request, Options]:
 
 
 def _source(request: Request) -> dict[str, object]:
-    """Say what was compared by names that datasets give themselves, not by where they lie."""
+    """Return the names of the compared datasets, as they give them, without their paths."""
     from cmbprep import __version__
 
     prediction = _description(request.output)

@@ -63,7 +63,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Row:
-    """A figure of a group. None is undefined (value) or not to be had (interval)."""
+    """A figure of a group. None is undefined (value) or unavailable (interval)."""
 
     split: str
     group: str

@@ -249,7 +249,7 @@ class _Outputs:
         return None if top is None else self._records[top]
 
     def gap(self, path: Path, key: ScanKey) -> str | None:
-        """Say why a file does not count as a result; None if it does."""
+        """Return why a file does not count as a result; None if it does."""
         records = self.of(path)
         return None if records is None else records.gap(key)
 
@@ -305,7 +305,7 @@ class _Recorded:
         return found
 
     def gap(self, key: ScanKey) -> str | None:
-        """Say why the scan of a key has no result; None if it has one."""
+        """Return why the scan of a key has no result; None if it has one."""
         if key in self._complete:
             return None
         return self._known.reason(self._stems.get(key, ""))
@@ -336,7 +336,7 @@ def _any_role(path: Path) -> str:
 
 
 def without_parts(entities: Mapping[str, str]) -> ScanKey:
-    """Give the entities that echoes, magnitude and phase of one acquisition share."""
+    """Return the entities that echoes, magnitude and phase of one acquisition share."""
     return tuple(sorted((k, v) for k, v in entities.items() if k not in ("echo", "part", "mod")))
 
 

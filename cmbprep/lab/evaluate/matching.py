@@ -179,7 +179,7 @@ class Rule:
             raise ValueError(f"the smallest diameter is 0 mm or more, not {self.min_diameter_mm}")
 
     def counts(self, mark: Mark) -> bool:
-        """Say whether a truth lesion counts."""
+        """Return whether a truth lesion counts."""
         # Sizes to 0.001 mm, as the tables have them.
         small = mark.diameter_mm is not None and round(mark.diameter_mm, 3) < self.min_diameter_mm
         return (mark.visible or self.count_invisible) and not small
@@ -231,7 +231,7 @@ def label_components(mask: BoolArray, connectivity: int) -> NDArray[np.int32]:
 
 
 def centre_distances(truth: FloatArray, predicted: FloatArray) -> FloatArray:
-    """Give the distances between centres, shape (n_truth, n_predicted), in their unit."""
+    """Return the distances between centres, shape (n_truth, n_predicted), in their unit."""
     difference = truth[:, None, :] - predicted[None, :, :]
     return np.asarray(np.sqrt((difference**2).sum(axis=-1)), dtype=float)
 
@@ -242,7 +242,7 @@ def intersections(
     predicted: NDArray[np.int32],
     predicted_affine: FloatArray,
 ) -> dict[tuple[int, int], float]:
-    """Give the volumes that labelled regions of two images have in common.
+    """Return the volumes that labelled regions of two images have in common.
 
     The grids may differ in spacing, orientation and extent. Every labelled voxel of the finer
     grid is looked up, by its centre, in the voxel of the other grid in which it falls.

@@ -178,7 +178,7 @@ def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
 
 
 def weighted_median(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Give the median of values that are repeated ``weights`` (n_draws, n_values) times.
+    """Return the median of values that are repeated ``weights`` (n_draws, n_values) times.
 
     As ever, the mean of the two middle ones where their number is even. NaN values are left out.
     """
@@ -295,7 +295,7 @@ _DETECTION = (
     ),
     Figure(
         "fp_per_scan",
-        "False positives a scan",
+        "False positives per scan",
         "lower",
         "Unmatched predictions / scans.",
         _false_rate,
@@ -334,7 +334,7 @@ _MATCHED = (
     ),
 )
 
-#: Figures that can be had of a part of the lesions.
+#: Metrics that can be computed for a subset of the lesions.
 LESION_FIGURES = _DETECTION + _MATCHED
 
 #: All figures, in the order in which they are shown.
@@ -357,14 +357,14 @@ FIGURES = (
     ),
     Figure(
         "fp_per_scan_without_lesions",
-        "False positives a scan without lesions",
+        "False positives per scan without lesions",
         "lower",
         "Unmatched predictions / scans, of the scans without a true lesion.",
         lambda s, w: _false_rate(s, w, s.truth == 0),
     ),
     Figure(
         "fp_per_scan_with_lesions",
-        "False positives a scan with lesions",
+        "False positives per scan with lesions",
         "lower",
         "Unmatched predictions / scans, of the scans with a true lesion.",
         lambda s, w: _false_rate(s, w, s.truth > 0),
@@ -380,15 +380,15 @@ FIGURES = (
         "froc_mean",
         "FROC, mean sensitivity",
         "higher",
-        "Mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives a scan.",
+        "Mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per scan.",
         _froc_mean,
     ),
     *(
         Figure(
             f"sensitivity_at_{level:g}fp",
-            f"Sensitivity at {level:g} false positives a scan",
+            f"Sensitivity at {level:g} false positives per scan",
             "higher",
-            f"Best sensitivity of any threshold with at most {level:g} false positives a scan.",
+            f"Best sensitivity of any threshold with at most {level:g} false positives per scan.",
             _sensitivity_at(level),
         )
         for level in (0.5, 1.0, 2.0)

@@ -62,7 +62,7 @@ def draw_plots(evaluation: Evaluation) -> list[Plot]:
         (
             "FROC",
             (
-                "Sensitivity against false positives a scan as the threshold falls; bars: 95 % "
+                "Sensitivity against false positives per scan as the threshold falls; bars: 95 % "
                 "intervals at fixed rates; square: all listed predictions."
             ),
             _froc,
@@ -159,7 +159,7 @@ def _froc(evaluation: Evaluation, axes: Axes) -> bool:
         axes.set_xticks([t for t in (0, 0.5, 1, 2, 4, 8, 16, 32, 64, 128) if t <= rate[-1] * 1.5])
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.minorticks_off()
-    axes.set(xlabel="False positives a scan", ylabel="Sensitivity", ylim=(0, 1.02))
+    axes.set(xlabel="False positives per scan", ylabel="Sensitivity", ylim=(0, 1.02))
     axes.set_xlim(left=0)
     return True
 
@@ -374,7 +374,7 @@ def make_page(
     outcomes: Sequence[Outcome],
     source: dict[str, object],
 ) -> str:
-    """Give the text of the page."""
+    """Return the text of the page."""
     import jinja2
 
     labels = {figure.name: figure.label for figure in FIGURES}

@@ -168,7 +168,7 @@ def read_image(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
 
 
 def marks_of_labels(labels: NDArray[np.int32], affine: NDArray[np.float64]) -> tuple[Mark, ...]:
-    """Give a mark for every label: centre of mass (mm RAS+) and volume (mm^3)."""
+    """Return a mark for every label: centre of mass (mm RAS+) and volume (mm^3)."""
     voxels = np.argwhere(labels != 0)
     if not len(voxels):
         return ()

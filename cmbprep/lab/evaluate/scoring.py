@@ -1,4 +1,4 @@
-"""One scan: which lesions were found, which were missed, what was found in vain and on what.
+"""One scan: true positives, false negatives, and false positives with their cause.
 
 Truth lesions that the rule does not count (:meth:`Rule.counts`: flagged as not visible, or too
 small) are left out of account: they are no misses, and predictions that could be matched to one
@@ -235,7 +235,7 @@ def _affinity(
     rule: Rule,
     overlap: _Overlap | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Give costs and permissions of all pairs, shape (n_truth, n_predicted) each."""
+    """Return costs and permissions of all pairs, shape (n_truth, n_predicted) each."""
     shape = (len(truth), len(marks))
     if rule.match == "centroid":
         distances = centre_distances(_centres(truth), _centres(marks))
@@ -257,7 +257,7 @@ def _without_voxels(marks: list[Mark], lesions: LesionSet) -> list[Mark]:
 
 
 def _touched(others: list[Mark], marks: list[Mark]) -> NDArray[np.bool_]:
-    """Say which marks touch one of others that have no voxels, both taken as spheres."""
+    """Return which marks touch one of others that have no voxels, both taken as spheres."""
     reach = np.add.outer(_radii(others), _radii(marks))
     near = centre_distances(_centres(others), _centres(marks)) <= reach + 1e-9
     return np.asarray(near.any(axis=0))
@@ -277,7 +277,7 @@ def _hit(true: Mark, mark: Mark, overlap: _Overlap | None) -> Hit:
 
 
 def _labelled_volumes(lesions: LesionSet) -> dict[int, float]:
-    """Give the volume of each label, mm^3: what overlaps are shares of."""
+    """Return the volume of each label, mm^3: what overlaps are shares of."""
     if lesions.labels is None or lesions.affine is None:
         return {}
     voxel = abs(float(np.linalg.det(lesions.affine[:3, :3])))
@@ -344,7 +344,7 @@ def _origins(
 
 
 def _mimic_distances(marks: list[Mark], mimics: LesionSet) -> NDArray[np.float64]:
-    """Give the distance of every centre to every mimic's surface, (n_mimics, n_marks), mm."""
+    """Return the distance of every centre to every mimic's surface, (n_mimics, n_marks), mm."""
     centres = _centres(marks)
     distance = np.empty((len(mimics.marks), len(marks)))
     voxels, owner = _labelled_points(mimics)
@@ -363,7 +363,7 @@ def _mimic_distances(marks: list[Mark], mimics: LesionSet) -> NDArray[np.float64
 
 
 def _labelled_points(lesions: LesionSet) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Give all labelled voxel centres, mm RAS+, shape (n, 3), and their labels, shape (n,)."""
+    """Return all labelled voxel centres, mm RAS+, shape (n, 3), and their labels, shape (n,)."""
     if lesions.labels is None or lesions.affine is None:
         return np.empty((0, 3)), np.empty(0, dtype=np.int64)
     index = np.argwhere(lesions.labels != 0)

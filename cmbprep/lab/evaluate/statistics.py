@@ -30,7 +30,7 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 
-#: False positives a scan at which the sensitivity is read off: those of the LUNA16 challenge
+#: False positives per scan at which the sensitivity is read off: those of the LUNA16 challenge
 #: (Setio et al., Med Image Anal 2017;42:1), whose mean sensitivity is a common summary.
 FROC_LEVELS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
@@ -62,7 +62,7 @@ def pool_steps(steps: list[Steps]) -> Pooled:
 
 
 def average_precision(pooled: Pooled, lesions: FloatArray, weights: FloatArray) -> FloatArray:
-    """Give the area under the precision-recall curve as a sum of steps, without interpolation.
+    """Return the area under the precision-recall curve as a sum of steps, without interpolation.
 
     AP = sum over thresholds of (recall gained) x (precision there): what information retrieval
     calls (non-interpolated) average precision (Manning, Raghavan and Schuetze, Introduction to
@@ -87,7 +87,7 @@ def average_precision(pooled: Pooled, lesions: FloatArray, weights: FloatArray) 
 def sensitivity_at(
     pooled: Pooled, lesions: FloatArray, weights: FloatArray, levels: FloatArray
 ) -> FloatArray:
-    """Read the FROC curve: the best sensitivity with at most so many false positives a scan.
+    """Read the FROC curve: the best sensitivity with at most so many false positives per scan.
 
     Where the curve ends before a level is reached, its end counts.
 
@@ -131,7 +131,7 @@ def reliability_bins(
 def calibration_error(
     count: FloatArray, probability_sum: FloatArray, correct_sum: FloatArray, weights: FloatArray
 ) -> FloatArray:
-    """Give the expected calibration error.
+    """Return the expected calibration error.
 
     ECE = sum over bins of (share of predictions) x abs(share correct - mean probability)
     (Naeini, Cooper and Hauskrecht, AAAI 2015).
@@ -156,7 +156,7 @@ def calibration_error(
 
 
 def icc_a1(ratings: FloatArray, weights: FloatArray) -> FloatArray:
-    """Give the intraclass correlation for absolute agreement of single ratings.
+    """Return the intraclass correlation for absolute agreement of single ratings.
 
     Two-way model, raters' mean differences count as error: ICC(2,1) of Shrout and Fleiss
     (Psychol Bull 1979;86:420), the same number as ICC(A,1) of McGraw and Wong (Psychol
@@ -191,7 +191,7 @@ def icc_a1(ratings: FloatArray, weights: FloatArray) -> FloatArray:
 def bland_altman(
     truth: FloatArray, predicted: FloatArray, weights: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Give the mean of predicted - truth and the 95 % limits of agreement.
+    """Return the mean of predicted - truth and the 95 % limits of agreement.
 
     Bland and Altman, Lancet 1986;i:307: mean -/+ 1.96 standard deviations (n - 1).
 
@@ -211,14 +211,14 @@ def bland_altman(
 
 
 def cohen_kappa(truth: FloatArray, predicted: FloatArray, weights: FloatArray) -> FloatArray:
-    """Give Cohen's kappa of two yes/no ratings, shape (n_scans,) each, 0 or 1."""
+    """Return Cohen's kappa of two yes/no ratings, shape (n_scans,) each, 0 or 1."""
     tables = np.zeros((len(truth), 2, 2))
     tables[np.arange(len(truth)), truth.astype(int), predicted.astype(int)] = 1
     return kappa_of_tables(tables, weights)
 
 
 def kappa_of_tables(tables: FloatArray, weights: FloatArray) -> FloatArray:
-    """Give Cohen's unweighted kappa of contingency tables that are summed over scans.
+    """Return Cohen's unweighted kappa of contingency tables that are summed over scans.
 
     Cohen, Educ Psychol Meas 1960;20:37. Not defined where chance agreement is complete.
 
@@ -276,7 +276,7 @@ def subject_weights(subjects: Sequence[str], n_draws: int, seed: int) -> FloatAr
 
 
 def percentile_interval(values: FloatArray) -> tuple[float, float] | None:
-    """Give the 2.5th and 97.5th percentile of the draws in which the figure is defined.
+    """Return the 2.5th and 97.5th percentile of the draws in which the figure is defined.
 
     None if it is undefined in half of the draws or more: such an interval would tell of a
     selected part of the draws.

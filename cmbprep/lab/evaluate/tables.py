@@ -39,7 +39,7 @@ class Table:
     rows: tuple[tuple[object, ...], ...]
 
     def tsv(self) -> str:
-        """Give the text of the table."""
+        """Return the text of the table."""
         out = io.StringIO()
         writer = csv.writer(out, delimiter="\t", lineterminator="\n")
         writer.writerow(self.columns)
@@ -47,7 +47,7 @@ class Table:
         return out.getvalue()
 
     def dictionary(self, rules: Sequence[str]) -> str:
-        """Give its BIDS data dictionary, with the rules by which the numbers were counted."""
+        """Return its BIDS data dictionary, with the rules by which the numbers were counted."""
         entries: dict[str, Any] = {"Description": self.description, "Rules": list(rules)}
         entries |= {name: {"Description": text} for name, text in self.columns.items()}
         return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
@@ -64,7 +64,7 @@ def _cell(value: object) -> str:
 
 
 def make_tables(evaluation: Evaluation, collection: Collection) -> tuple[Table, ...]:
-    """Give all tables of an evaluation."""
+    """Return all tables of an evaluation."""
     return (
         _figures(evaluation),
         _scans(evaluation, collection),
@@ -237,7 +237,7 @@ def _froc_levels(evaluation: Evaluation) -> Table:
         "froc_levels",
         "The FROC curve at fixed rates of false positives.",
         {
-            "fp_per_scan": "At most so many false positives a scan.",
+            "fp_per_scan": "At most so many false positives per scan.",
             "sensitivity": "Best sensitivity of any threshold.",
             "low": "Lower end of the 95 % interval.",
             "high": "Upper end of the 95 % interval.",
@@ -313,7 +313,7 @@ def as_json(
     outcomes: Iterable[Outcome],
     source: dict[str, object],
 ) -> str:
-    """Give the whole evaluation but the single lesions as JSON text."""
+    """Return the whole evaluation but the single lesions as JSON text."""
     outcomes = list(outcomes)
     rule = evaluation.options.rule
     tables = {table.name: table for table in make_tables(evaluation, collection)}
@@ -412,7 +412,7 @@ def _records(table: Table) -> list[dict[str, object]]:
 
 
 def _round(value: float | None) -> float | None:
-    """Give six digits: what lies beyond differs between machines."""
+    """Format a number with six digits; further ones differ between machines."""
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value + 0.0:.6g}")
@@ -422,7 +422,7 @@ def _round(value: float | None) -> float | None:
 
 
 def conventions(request: Request, options: Options) -> tuple[str, ...]:
-    """Give the rules of an evaluation, the matching rule first."""
+    """Return the rules of an evaluation, the matching rule first."""
     rule = request.rule
     sentences = [rule.text]
     if rule.count_invisible:

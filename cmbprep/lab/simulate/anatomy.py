@@ -274,7 +274,7 @@ def around(
 
 
 def mirrored(shape: Ellipsoid) -> list[Ellipsoid]:
-    """Give an ellipsoid and its mirror image, or itself if it lies on the midline."""
+    """Return an ellipsoid and its mirror image, or itself if it lies on the midline."""
     (x, y, z), axes = shape
     return [shape] if x == 0 else [shape, ((-x, y, z), axes)]
 

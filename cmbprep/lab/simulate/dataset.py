@@ -110,7 +110,7 @@ def simulate_dataset(
 
 @contextmanager
 def aside(dest: Path) -> Iterator[Path]:
-    """Give a folder beside `dest` that takes its place when all went well."""
+    """Yield a folder beside `dest` that takes its place when all went well."""
     if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise UsageError(
             "something is there already", path=dest, hint="give a new or an empty folder"

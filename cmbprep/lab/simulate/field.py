@@ -45,7 +45,7 @@ GAMMA_BAR = 42.577478
 
 
 def larmor_mhz(field_strength: float) -> float:
-    """Give the Larmor frequency in MHz, so that ppm times this is Hz.
+    """Return the Larmor frequency in MHz, so that ppm times this is Hz.
 
     Parameters
     ----------

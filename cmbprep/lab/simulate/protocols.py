@@ -321,7 +321,7 @@ DEFAULT_PROTOCOLS = ("clinical-2d-3t", "clinical-2d-1.5t", "ukb-swi")
 
 
 def get_protocol(name: str) -> Protocol:
-    """Give a preset by its name.
+    """Return a preset by its name.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The scanner: a head with its sources, and a protocol, give images and the truth.
 
 What lies in the fine cells of a scan is laid out by :mod:`.scene`, and how a scanner samples them
-is below; coils, motion and noise are added here. The truth is had by acquiring the
+is below; coils, motion and noise are added here. The ground truth is computed by acquiring the
 same region with and without a source, free of noise: the difference is what the source did to the
 image.
 """

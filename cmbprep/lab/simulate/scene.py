@@ -254,7 +254,7 @@ def head_field(head: Head, pose: NDArray[np.float64]) -> Volume:
 
 
 def window(origin: ArrayLike, shape: ArrayLike) -> tuple[slice, slice, slice]:
-    """Give the part of a grid that begins at a cell and has a shape."""
+    """Return the part of a grid that begins at a cell and has a shape."""
     a, b, c = (
         slice(int(o), int(o) + int(n))
         for o, n in zip(np.asarray(origin), np.asarray(shape), strict=True)

@@ -96,7 +96,7 @@ def draw_surgery(
 
 
 def operate(head: Head, surgery: Surgery) -> Head:
-    """Give the head after the operation: fluid in cavity and tract, scar in the skull's hole."""
+    """Return the head after the operation: fluid in cavity and tract, scar in the skull's hole."""
     x, y, z = (
         head.affine[axis, 3] + head.affine[axis, axis] * np.arange(n).reshape(_along(axis))
         for axis, n in enumerate(head.shape)

@@ -60,7 +60,7 @@ class Void:
 
 
 def is_visible(depth: float, contrast_to_noise: float) -> bool:
-    """Say whether a void of this depth and contrast-to-noise ratio can be seen."""
+    """Return whether a void of this depth and contrast-to-noise ratio can be seen."""
     return depth >= MASK_LOSS and contrast_to_noise >= VISIBLE_CNR
 
 

@@ -29,7 +29,7 @@ NATURAL_BLEEDS = 2.2
 CROWDED = 15
 #: Precision, on tuning scans, from which a lesion is called definite.
 DEFINITE_PRECISION = 0.95
-#: False positives a scan that ``possible`` may list on tuning scans, the crowded ones included.
+#: False positives per scan that ``possible`` may list on tuning scans, the crowded ones included.
 MOST_FALSE = 0.5
 #: Share of the classical model where what it says is averaged with what the networks say; chosen on
 #: tuning people and on real scans left out of small fits (docs/validation/detection.md).
@@ -212,7 +212,7 @@ def operating_points(
 
     Where the number of bleeds counts in their probability, whoever has many bleeds has more
     doubtful spots lifted above a point than others. So ``possible`` is raised, if need be, until
-    at most :data:`MOST_FALSE` false positives a scan are left, every scan counted in full.
+    at most :data:`MOST_FALSE` false positives per scan are left, every scan counted in full.
 
     Parameters
     ----------

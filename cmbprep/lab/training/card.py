@@ -61,8 +61,8 @@ def card(
         "intended_use": "Research. Finds candidates for microbleeds on T2*-weighted GRE, "
         "multi-echo GRE (magnitude, with or without phase) and SWI; a person looks at every one.",
         "limits": "All microbleeds that it has learned from are simulated. It has not been "
-        "validated against raters. Without phase a calcification is told from a microbleed by its "
-        "place and looks only.",
+        "validated against raters. Without phase, calcifications and microbleeds differ in place "
+        "and appearance only.",
         "data": {
             "scans": len(summaries),
             "bleeds_candidates": int((samples.target == BLEED).sum()),

@@ -11,7 +11,7 @@ __all__ = ["logger"]
 
 
 def logger(path: Path, prefix: str = "") -> Callable[[str], None]:
-    """Give a function that adds lines to a file and shows them; processes may share the file.
+    """Return a function that adds lines to a file and shows them; processes may share the file.
 
     Parameters
     ----------

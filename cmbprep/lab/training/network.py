@@ -61,7 +61,7 @@ class _Residual(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Give maps of the same shape."""
+        """Return maps of the same shape."""
         return torch.relu(maps + self.added(maps))
 
 
@@ -79,7 +79,7 @@ class _Centre(nn.Module):
         self.middle = (slice(rows, -rows), slice(columns, -columns))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Give (n, 2 * channels) of maps (n, channels, rows, columns)."""
+        """Return (n, 2 * channels) of maps (n, channels, rows, columns)."""
         middle = maps[:, :, *self.middle]
         return torch.cat([maps.mean(dim=(2, 3)), middle.mean(dim=(2, 3))], dim=1)
 
@@ -138,7 +138,7 @@ class CandidateNetwork(nn.Module):
         )
 
     def forward(self, near: Tensor, across: Tensor, wide: Tensor, table: Tensor) -> Tensor:
-        """Give logits (n, 3) of nothing, microbleed, calcification."""
+        """Return logits (n, 3) of nothing, microbleed, calcification."""
         side = self.across(across[:, 0]) + self.across(across[:, 1])
         scaled = torch.clamp((table - self.centre) / self.scale, -4, 4)
         parts = [self.near(near), side, self.wide(wide), self.described(scaled)]
@@ -164,7 +164,7 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, near: Tensor, across: Tensor, wide: Tensor, table: Tensor) -> Tensor:
-        """Give logits (n, 3) of nothing, microbleed, calcification."""
+        """Return logits (n, 3) of nothing, microbleed, calcification."""
         turned = _reflected(near, across, wide)
         found = [member(near, across, wide, table) for member in self.members]
         found += [member(*turned, table) for member in self.members]
@@ -188,7 +188,7 @@ _SMALL = 256
 
 
 def to_onnx(network: Ensemble) -> bytes:
-    """Give the network as an ONNX file whose number of candidates is free."""
+    """Return the network as an ONNX file whose number of candidates is free."""
     network = network.to("cpu").eval()
     example = (
         torch.zeros(2, *NEAR_SHAPE),

@@ -92,7 +92,7 @@ class Samples(Labels):
 def label_candidates(
     views: ScanViews, spots: tuple[KnownSpot, ...]
 ) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
-    """Say what each candidate is: its class, and the number of its spot (or -1).
+    """Return the class of each candidate, and the number of its spot (or -1).
 
     Distances count from the voxel's border: the middle of a bleed between two thick slices
     is millimetres away from the slice that shows it. Hidden bleeds, and candidates in the

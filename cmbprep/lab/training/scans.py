@@ -199,7 +199,7 @@ def detector_inputs(
     mask: NDArray[np.bool_],
     protocol: Protocol,
 ) -> Iterator[DetectorInput]:
-    """Give what the program would hand to a detector for an acquisition.
+    """Return what the program would hand to a detector for an acquisition.
 
     Parameters
     ----------
@@ -361,7 +361,7 @@ def load_backgrounds(output_dir: Path, subjects: list[str]) -> list[RealBackgrou
 
 
 def shown_coarser(background: RealBackground, rng: np.random.Generator) -> RealBackground:
-    """Give a scan as a protocol with larger voxels would, if its voxels are fine.
+    """Return a scan as a protocol with larger voxels would, if its voxels are fine.
 
     Parameters
     ----------

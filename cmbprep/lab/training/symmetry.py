@@ -51,7 +51,7 @@ class Mirror:
     def views(
         self, near: FloatArray, across: FloatArray, wide: FloatArray
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Give the three views, mirrored; arrays as :class:`cmbprep.detectors.patches.Patches`."""
+        """Return the three views mirrored; arrays as :class:`cmbprep.detectors.patches.Patches`."""
         planes = [across[:, 0], across[:, 1]]
         beside = list(ACROSS_BESIDE)
         if self.first:

@@ -296,7 +296,7 @@ class Canvas:
         self._parts.append("</g>")
 
     def render(self) -> str:
-        """Give the SVG document."""
+        """Return the SVG document."""
         width, height = number(self.width), number(self.height)
         opening = (
             f'<svg xmlns="{NAMESPACE}" viewBox="0 0 {width} {height}" '
@@ -377,7 +377,7 @@ class Sheet:
     def boxes(
         self, plane: Plane, indices: Sequence[int], columns: int
     ) -> Iterator[tuple[Box, int]]:
-        """Give the place of each section of a row."""
+        """Return the place of each section of a row."""
         cell = (WIDTH - GAP * (columns + 1)) / columns
         width, height = self.size(plane, columns)
         for column, index in enumerate(indices):
@@ -385,7 +385,7 @@ class Sheet:
             yield (left, self.top, width, height), index
 
     def finish(self) -> str:
-        """Give the SVG."""
+        """Return the SVG."""
         self.canvas.height = self.top + GAP
         return self.canvas.render()
 

@@ -56,7 +56,7 @@ def draw_all(
 
 
 def explain(error: Exception) -> str:
-    """Say in one plain sentence why a figure could not be drawn, without any folder's name.
+    """Return why a figure could not be drawn: one sentence without any folder's name.
 
     Examples
     --------

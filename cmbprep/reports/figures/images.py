@@ -140,7 +140,7 @@ def _grey_painter(
     detail: float = 1.25,
     quality: int = 80,
 ) -> Painter:
-    """Give what paints sections in grey; see :func:`cmbprep.reports.figures.canvas.draw_grey`."""
+    """Return a function that paints sections in grey; see :func:`.canvas.draw_grey`."""
 
     def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
         draw_grey(canvas, box, volume.section(plane, index, shown), window, detail, quality)
@@ -155,7 +155,7 @@ def _field_painter(
     shown: Crop,
     reach: float,
 ) -> Painter:
-    """Give what paints the field in the head; ``images`` are those before and after."""
+    """Return a function that paints the field in the head; ``images`` are before and after."""
     first, second = images
     head = _head(first, inside)
 
@@ -327,7 +327,7 @@ def registration_figure(
 
 
 def _contour_painter(masks: Mapping[str, Volume], shown: Crop) -> Painter:
-    """Give what draws the contours of masks, each in its colour."""
+    """Return a function that draws the contours of masks, each in its colour."""
 
     def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
         for colour, mask in zip(CONTOURS, masks.values(), strict=False):
@@ -337,7 +337,7 @@ def _contour_painter(masks: Mapping[str, Volume], shown: Crop) -> Painter:
 
 
 def _flicker_painters(below: Painter, above: Painter, lines: Painter) -> tuple[Painter, Painter]:
-    """Give what paints the first image, the second hidden over it, and what paints the second."""
+    """Return two functions: one paints the first image under the hidden second, one the second."""
 
     def first(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
         below(canvas, box, plane, index)

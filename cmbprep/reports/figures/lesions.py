@@ -35,7 +35,7 @@ WIDEST_MM = 24.0
 
 
 def describe_lesion(lesion: Lesion) -> str:
-    """Say in one line what is known of a lesion.
+    """Describe a lesion in one line.
 
     Examples
     --------

@@ -99,7 +99,7 @@ class Frame:
         return np.asarray(voxel_sizes(self.affine), dtype=np.float64)
 
     def turn(self, data: NDArray) -> NDArray:
-        """Give the array with its axes to the right, to the front and upwards (a view)."""
+        """Return the array with its axes to the right, to the front and upwards (a view)."""
         return np.asarray(nib.apply_orientation(data, self.orientation))
 
     def position(self, plane: Plane, index: int, at: ArrayLike | None = None) -> float:

@@ -113,7 +113,7 @@ def _coloured(head: TrainingHead, rng: np.random.Generator) -> FloatArray:
 
 
 def _tissue_image(head: TrainingHead, rng: np.random.Generator) -> FloatArray:
-    """Give each tissue an intensity: of a kind of sequence, or any."""
+    """Draw an intensity for each tissue: of a kind of sequence, or any."""
     assert head.fractions is not None
     kind = CONTRASTS[rng.choice(3, p=(0.6, 0.25, 0.15))]
     anything = rng.random() < 0.25

@@ -62,7 +62,7 @@ def fit_brain_network(
     options
         How.
     say
-        Is told how it goes.
+        Receives messages about progress.
     keep
         Is given the network now and then, so that a fit that is stopped leaves one.
     """

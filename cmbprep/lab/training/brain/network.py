@@ -34,7 +34,7 @@ class _Block(nn.Module):
         self.around = nn.Conv3d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give (n, outputs, ...) of (n, inputs, ...)."""
+        """Return (n, outputs, ...) of (n, inputs, ...)."""
         y = functional.relu(self.first_norm(self.first(x)))
         y = self.second_norm(self.second(y))
         result: Tensor = functional.relu(y + self.around(x))
@@ -69,7 +69,7 @@ class BrainNetwork(nn.Module):
         self.head = nn.Conv3d(8, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give log-odds."""
+        """Return log-odds."""
         y = self.stem(x)
         kept: list[Tensor] = []
         for level, block in enumerate(self.down):
@@ -90,7 +90,7 @@ class BrainNetwork(nn.Module):
 
 
 def brain_to_onnx(network: BrainNetwork) -> bytes:
-    """Give the network as an ONNX file whose sizes in space are free."""
+    """Return the network as an ONNX file whose sizes in space are free."""
     network = network.to("cpu").to(memory_format=torch.contiguous_format).eval()
     example = torch.zeros(1, 2, 2 * MULTIPLE, 3 * MULTIPLE, 2 * MULTIPLE)
     axes = {2: "x", 3: "y", 4: "z"}
