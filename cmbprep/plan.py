@@ -15,7 +15,8 @@ from typing import Any
 
 from cmbprep.bids.model import Anatomy, Scan, Unit
 from cmbprep.outputs.files import file_digest
-from cmbprep.outputs.stages import Names, StageFiles, fingerprint, plan_names
+from cmbprep.outputs.names import Names, plan_names
+from cmbprep.outputs.stages import StageFiles, fingerprint
 from cmbprep.templates import Template
 from cmbprep.zones.schemes import Scheme, get_scheme
 

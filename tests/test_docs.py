@@ -83,7 +83,7 @@ def test_every_output_file_is_explained() -> None:
 
 def test_names_of_outputs_are_those_that_are_written() -> None:
     from cmbprep.bids.model import parse_name
-    from cmbprep.outputs.stages import MARKS, output_stem
+    from cmbprep.outputs.names import MARKS, output_stem
 
     rows = re.findall(r"^\| `(sub-[^`]+)` \| `(sub-[^`]+)` \|$", _read("docs/outputs.md"), re.M)
     parsed = [(parse_name(Path(f"{source}.nii.gz")), stem) for source, stem in rows]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from cmbprep.bids.nifti_file import MAX_VOXELS, NiftiFile, empty_image, open_nifti
+from cmbprep.bids.nifti_file import NiftiFile, empty_image, open_nifti
+from cmbprep.bids.nifti_header import check_shape
 from cmbprep.errors import ScanError
 from cmbprep.spatial.grids import GRID_TOLERANCE, grid_gap, trimmed_shape
 
@@ -378,8 +379,7 @@ class ImageGrid(NamedTuple):
 def _spatial_shape(shape: Sequence[int], path: Path, role: Role) -> tuple[int, int, int]:
     """Return the shape in space; trailing axes of length one are dropped."""
     shape = tuple(int(n) for n in shape)
-    if min(shape, default=0) <= 0 or np.prod(shape, dtype=float) > MAX_VOXELS:
-        raise ScanError(f"its shape {shape} makes no sense", path=path, hint=_AGAIN)
+    check_shape(shape, path)
     volumes = int(np.prod(shape[3:], dtype=int))
     if volumes > 1:
         raise ScanError(

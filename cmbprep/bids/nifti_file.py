@@ -19,16 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmbprep.bids.nifti_header import BLOCK_SIZE, parse_header
+from cmbprep.bids.nifti_header import BLOCK_SIZE, check_shape, parse_header
 from cmbprep.errors import ScanError
 
-__all__ = ["MAX_VOXELS", "NiftiFile", "empty_image", "open_nifti"]
+__all__ = ["NiftiFile", "empty_image", "open_nifti"]
 
-#: More voxels than this are a damaged header, not a head: 812 along each axis. The finest
-#: images of a living head (0.25 mm) have about 5e8. As float32 this is 2 GiB.
-MAX_VOXELS = 2**29
-#: Longest axis that NIfTI-1, in which results are written, can hold.
-MAX_LENGTH = 2**15 - 1
 #: Bytes of content per byte of gzip, at most (deflate: 258 bytes in 2 bits).
 _MAX_PACKING = 1032
 #: Bytes read, and unpacked, at a time.
@@ -228,9 +223,7 @@ def open_nifti(path: Path) -> NiftiFile:
         _reject_pointers(block, path)
     header, warnings = parse_header(block, path)
     shape = tuple(int(n) for n in header.get_data_shape())
-    voxels = np.prod(shape, dtype=float)
-    if min(shape) <= 0 or max(shape) > MAX_LENGTH or voxels > MAX_VOXELS:
-        raise ScanError(f"its shape {shape} makes no sense", path=path, hint=_AGAIN)
+    check_shape(shape, path)
     if packed and not _named_packed(path):
         warnings += ("it is compressed although its name does not end in .gz",)
     elif not packed and _named_packed(path):

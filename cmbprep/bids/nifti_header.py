@@ -30,7 +30,7 @@ form codes > 0         the form is used                as the library; undefined
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ import numpy as np
 
 from cmbprep.errors import ScanError
 
-__all__ = ["BLOCK_SIZE", "parse_header"]
+__all__ = ["BLOCK_SIZE", "check_shape", "parse_header"]
 
 #: Bytes from the start of a file that hold any header (NIfTI-2: 540).
 BLOCK_SIZE = 552
@@ -52,10 +52,30 @@ _TIME_UNITS = (0, 8, 16, 24, 32, 40, 48)
 _FORM_CODES = (0, 1, 2, 3, 4, 5)
 _ALIGNED = 2
 
+#: More voxels than this are a damaged header, not a head: 812 along each axis. The finest
+#: images of a living head (0.25 mm) have about 5e8. As float32 this is 2 GiB.
+MAX_VOXELS = 2**29
+#: Longest axis that NIfTI-1, in which results are written, can hold.
+MAX_LENGTH = 2**15 - 1
+
 _AGAIN = "copy or convert it again from the source, and check the disk for errors"
 _CONVERT = "convert the DICOM files again"
 
 Corrector = Callable[[Any], str | None]
+
+
+def check_shape(shape: Sequence[int], path: Path) -> None:
+    """Reject a shape that no scan of a head has, before memory is taken for it.
+
+    Raises
+    ------
+    ScanError
+        If an axis is empty or longer than :data:`MAX_LENGTH`, or if there are more voxels
+        than :data:`MAX_VOXELS`.
+    """
+    too_many = np.prod(shape, dtype=float) > MAX_VOXELS
+    if min(shape, default=0) <= 0 or max(shape) > MAX_LENGTH or too_many:
+        raise ScanError(f"its shape {tuple(shape)} makes no sense", path=path, hint=_AGAIN)
 
 
 def parse_header(block: bytes, path: Path) -> tuple[Any, tuple[str, ...]]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.detectors.base import DetectedLesion, Detection, DetectorInput
+from cmbprep.detectors.base import DetectedLesion, Detection
 from cmbprep.detectors.segmentation import Region, ball_diameter, void_volume
 
-__all__ = ["assemble", "scan_warnings"]
-
-#: Smallest number of slices through which a vessel can be followed.
-_FEW_SLICES = 5
-#: Voxels coarser than this (median of the three sizes, mm) tell little.
-_COARSE_MM = 1.6
+__all__ = ["assemble"]
 
 
 def assemble(
@@ -82,33 +76,3 @@ def assemble(
     return Detection(
         probability=heat, labels=labels, lesions=tuple(lesions), warnings=tuple(warnings)
     )
-
-
-def scan_warnings(
-    scan: DetectorInput, known_spacing_mm: tuple[float, float] = (0.0, math.inf)
-) -> tuple[str, ...]:
-    """Return what about a scan makes any detector doubtful.
-
-    Parameters
-    ----------
-    scan
-        The scan.
-    known_spacing_mm
-        Finest and coarsest voxel size that the detector was fitted on.
-    """
-    found = []
-    finest, coarsest = known_spacing_mm
-    size = " x ".join(f"{s:.2f}" for s in scan.spacing)
-    if scan.spacing.min() < finest or scan.spacing.max() > coarsest:
-        found.append(
-            f"The voxel size of {size} mm is outside of what the detector was fitted on "
-            f"({finest} to {coarsest} mm); its probabilities may not hold."
-        )
-    elif np.median(scan.spacing) > _COARSE_MM:
-        found.append(
-            f"The voxel size of {size} mm is too coarse to tell microbleeds from vessels and "
-            "sulci reliably; small microbleeds are not seen at all."
-        )
-    if min(scan.magnitude.shape) < _FEW_SLICES:
-        found.append("The scan has fewer than five slices; vessels cannot be followed through it.")
-    return tuple(found)

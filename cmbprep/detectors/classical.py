@@ -28,10 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from cmbprep.detectors.assembly import assemble, scan_warnings
+from cmbprep.detectors.assembly import assemble
 from cmbprep.detectors.base import Detection, DetectorInput
 from cmbprep.detectors.candidates import Candidates, find_candidates, relative_intensity
 from cmbprep.detectors.features import FEATURES, Surroundings, measure
+from cmbprep.detectors.resolution import scan_warnings
 from cmbprep.detectors.segmentation import segment_lesions
 from cmbprep.detectors.susceptibility import marked
 from cmbprep.spatial.grids import bounding_box

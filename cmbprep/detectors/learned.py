@@ -31,13 +31,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from cmbprep.detectors.assembly import assemble, scan_warnings
+from cmbprep.detectors.assembly import assemble
 from cmbprep.detectors.base import CandidateTable, Detection, DetectorInput
 from cmbprep.detectors.calibration import LastStage, Prevalence, one_a_place, read_site_model
 from cmbprep.detectors.classical import CLASSICAL, ClassicalDetector
 from cmbprep.detectors.domain import character, unlike
 from cmbprep.detectors.features import FEATURES
 from cmbprep.detectors.patches import Patches
+from cmbprep.detectors.resolution import scan_warnings
 from cmbprep.detectors.segmentation import segment_lesions
 from cmbprep.detectors.susceptibility import marked
 from cmbprep.detectors.views import COLUMNS, MEANINGS, ScanViews, view_scan, with_rows

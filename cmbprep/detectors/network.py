@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.detectors.assembly import assemble, scan_warnings
+from cmbprep.detectors.assembly import assemble
 from cmbprep.detectors.base import Detection, DetectorInput
 from cmbprep.detectors.candidates import voxel_spacing
 from cmbprep.detectors.normalisation import normalise
 from cmbprep.detectors.onnx_model import OnnxModel
+from cmbprep.detectors.resolution import scan_warnings
 from cmbprep.detectors.segmentation import measure_region
 from cmbprep.detectors.tiling import predict_tiled
 from cmbprep.spatial.grids import (

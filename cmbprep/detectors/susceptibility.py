@@ -17,13 +17,8 @@ from scipy import ndimage
 from cmbprep.detectors.base import DetectedLesion, DetectorInput
 from cmbprep.phase.dipole import main_field_direction
 from cmbprep.phase.local_field import LocalField, local_field
-from cmbprep.phase.susceptibility import (
-    PhaseSign,
-    Source,
-    classify_susceptibility,
-    phase_sign,
-    susceptibility_map,
-)
+from cmbprep.phase.sign import PhaseSign, phase_sign
+from cmbprep.phase.susceptibility import Source, classify_susceptibility, susceptibility_map
 
 __all__ = ["PhaseMaps", "judge", "marked", "phase_maps"]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cmbprep.reports.colours import HEAT_STOPS
 from cmbprep.reports.figures.canvas import (
     GAP,
     SIDES,
@@ -28,7 +29,6 @@ from cmbprep.reports.figures.sections import (
     spread,
     thin,
 )
-from cmbprep.reports.text import HEAT_STOPS
 
 __all__ = ["COUNT_CLASSES", "classify_counts", "count_figure", "frequency_figure"]
 

@@ -21,9 +21,9 @@ from cmbprep.bids.model import Scan
 from cmbprep.errors import CmbprepError
 from cmbprep.lesions import read_lesions
 from cmbprep.outputs.files import file_digest, write_atomically, write_json
+from cmbprep.outputs.names import Names
 from cmbprep.outputs.sidecars import closing_sidecar, image_sidecar
 from cmbprep.outputs.stages import (
-    Names,
     StageFiles,
     label_values,
     place_and_size,

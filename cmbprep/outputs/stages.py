@@ -1,8 +1,6 @@
-"""The output dataset: file names, sidecars, atomic writes, and finding what is there.
+"""Stages of the work: their files, fingerprints and records, and finding what is there.
 
-``data/outputs.json`` says which files each stage of the work leaves behind. The same
-table serves the writer (what name to give) and the finder (what to look for), so the
-two cannot drift apart. A stage's sidecar is written after its images and carries a
+A stage's sidecar is written after its images and carries a
 fingerprint of all that went into it: a stage counts as done when its sidecar says so,
 and half-written results of a killed run are never taken for whole ones.
 """
@@ -12,34 +10,27 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbprep import __version__
-from cmbprep.bids.model import join_entities
 from cmbprep.errors import CmbprepError
 from cmbprep.outputs.files import file_digest, read_json
+from cmbprep.outputs.names import Names, output_table
 
 if TYPE_CHECKING:
-    from cmbprep.bids.model import Anatomy, Scan
     from cmbprep.lesions import Lesion
 
 logger = logging.getLogger("cmbprep")
 
 __all__ = [
-    "Names",
     "StageFiles",
     "StageRecord",
     "find_records",
     "fingerprint",
-    "output_stem",
     "place_and_size",
-    "plan_names",
     "read_record",
     "remove_leftovers",
     "sidecar_path",
@@ -54,91 +45,6 @@ OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "preproc": ("to_direct", "from_direct"),
     "lesions": ("swi", "candidates"),
 }
-
-
-#: Suffix of a source -> its mark in the entity ``acq`` of the names of its outputs. No mark
-#: is the end of another one, so that a name tells which source it belongs to.
-MARKS: Mapping[str, str] = {
-    "T2starw": "T2starw",
-    "MEGRE": "MEGRE",
-    "GRE": "singleGRE",
-    "swi": "swi",
-    "SWI": "SWI",
-}
-
-_LABEL = re.compile(r"[A-Za-z0-9+]+")
-_STEM = re.compile(r"[A-Za-z0-9+]+-[A-Za-z0-9+]+(?:_[A-Za-z0-9+]+-[A-Za-z0-9+]+)*")
-
-
-@cache
-def output_table() -> dict[str, dict[str, str]]:
-    """Return the table of outputs: stage -> key -> file name pattern."""
-    text = resources.files("cmbprep.data").joinpath("outputs.json").read_text(encoding="utf-8")
-    table: dict[str, dict[str, str]] = json.loads(text)
-    return table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Names:
-    """What the patterns of the table are filled with.
-
-    Parameters
-    ----------
-    subject, session
-        Labels without ``sub-`` and ``ses-``.
-    src
-        Entities of the source, without its suffix.
-    suffix
-        Suffix of the source.
-    template
-        Id of the output template.
-    reference
-        Id of the packaged template, the space of the zone atlas; every scan is
-        registered to it, whatever the output template.
-    target
-        What the scan was registered to: ``T1w`` or the reference.
-    scheme
-        Name of the zone scheme.
-
-    Raises
-    ------
-    ValueError
-        If a value could lead out of the participant's folder: each must be a BIDS label,
-        and ``src`` must start with the participant and the session.
-    """
-
-    subject: str
-    session: str | None
-    src: str
-    suffix: str
-    template: str
-    reference: str
-    target: str
-    scheme: str
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name == "session" and value is None:
-                continue
-            pattern = _STEM if name == "src" else _LABEL
-            if not isinstance(value, str) or not pattern.fullmatch(value):
-                raise ValueError(f"{name} {value!r} cannot be part of a file name")
-        unit = f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
-        if self.src != unit and not self.src.startswith(f"{unit}_"):
-            raise ValueError(f"{self.src!r} does not belong to {unit}")
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the files, relative to the output dataset."""
-        session = (f"ses-{self.session}",) if self.session else ()
-        return Path(f"sub-{self.subject}", *session, "anat")
-
-    def fill(self, pattern: str) -> Path:
-        """Return the path of a file, relative to the output dataset."""
-        values = dict(vars(self))
-        # A rigid transform is an ITK text file, a deformation a field of displacements.
-        values["xfm_extension"] = ".txt" if self.target == "T1w" else ".nii.gz"
-        return self.folder / pattern.format(**values)
 
 
 @dataclass(frozen=True)
@@ -448,46 +354,6 @@ def find_records(
             if session is None or record.files.names.session == session:
                 records.append(record)
     return sorted(records, key=lambda record: record.files.sidecar)
-
-
-def output_stem(entities: Mapping[str, str], suffix: str) -> str:
-    """Write the entities that the names of a scan's outputs start with.
-
-    Derivative names carry no source suffix, so ``sub-1_T2starw`` and ``sub-1_swi`` would
-    both give ``sub-1_label-CMB_mask``. Every suffix but ``T2starw`` is therefore put at the
-    end of the entity ``acq``, which BIDS allows on every kind of file here. The name depends
-    on its own source alone, and two sources never share one: a ``T2starw`` whose ``acq``
-    ends like such a mark gets a mark too.
-
-    Examples
-    --------
-    >>> output_stem({"sub": "1", "acq": "fast"}, "T2starw")
-    'sub-1_acq-fast'
-    >>> output_stem({"sub": "1"}, "swi"), output_stem({"sub": "1", "acq": "fast"}, "MEGRE")
-    ('sub-1_acq-swi', 'sub-1_acq-fastMEGRE')
-    >>> output_stem({"sub": "1", "acq": "swi"}, "T2starw")
-    'sub-1_acq-swiT2starw'
-    """
-    acquisition = entities.get("acq", "")
-    if suffix == "T2starw" and not acquisition.endswith(tuple(MARKS.values())):
-        return join_entities(entities)
-    return join_entities({**entities, "acq": acquisition + MARKS[suffix]})
-
-
-def plan_names(
-    scan: Scan, *, template: str, reference: str, scheme: str, anatomy: Anatomy | None
-) -> Names:
-    """Choose the names of a scan's outputs (see :func:`output_stem`)."""
-    return Names(
-        subject=scan.subject,
-        session=scan.session,
-        src=output_stem(scan.entities, scan.suffix),
-        suffix=scan.suffix,
-        template=template,
-        reference=reference,
-        target="T1w" if anatomy else reference,
-        scheme=scheme.upper(),
-    )
 
 
 def fingerprint(stage: str, *, inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from cmbprep.outputs.logs import Surroundings, clear_error, write_error, write_i
 from cmbprep.outputs.stages import read_record, remove_leftovers
 from cmbprep.plan import Method, ScanPlan, SubjectPlan, plan_subject
 from cmbprep.running.faults import explain
-from cmbprep.running.locks import Lock, holder, try_lock
+from cmbprep.running.locks import Lock, try_lock, wait_for_lock
 
 if TYPE_CHECKING:
     from cmbprep.engine import Crash
@@ -32,10 +31,6 @@ logger = logging.getLogger("cmbprep")
 #: Participants whose workflows are built and run together. It bounds the size of the
 #: graph, and with it nipype's time for each poll, on datasets of any size.
 BATCH = 32
-
-
-#: Seconds between two looks whether another run has finished with a participant.
-WAIT_SECONDS = 2.0
 
 
 def name_in_dataset(path: Path, settings: Settings) -> str:
@@ -123,16 +118,12 @@ class Run:
         return try_lock(self.lock_folder, [unit.label for unit in units])
 
     def wait_for(self, units: Sequence[Unit]) -> Lock:
-        """Wait until no other run works on a participant."""
-        labels = [unit.label for unit in units]
-        said = False
-        while (lock := self.lock(units)) is None:
-            if not said:
-                who = holder(self.lock_folder, labels)
-                logger.warning("sub-%s is being worked on by %s: waiting", units[0].subject, who)
-                said = True
-            time.sleep(WAIT_SECONDS)
-        return lock
+        """Wait until no other run works on a participant; see :func:`wait_for_lock`."""
+
+        def report(who: str) -> None:
+            logger.warning("sub-%s is being worked on by %s: waiting", units[0].subject, who)
+
+        return wait_for_lock(self.lock_folder, [unit.label for unit in units], report)
 
     def process(self, batch: Sequence[Sequence[Unit]]) -> int:
         """Process a batch of participants; return how many scans or reports failed."""

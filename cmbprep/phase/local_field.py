@@ -74,7 +74,7 @@ class LocalField:
     local
         (X, Y, Z) float32, ppm relative to the main field, background removed; 0 outside
         the mask. Its sign is that of the phase: multiply by the scanner's sign
-        (:func:`cmbprep.phase.susceptibility.phase_sign`) to have it right-handed.
+        (:func:`cmbprep.phase.sign.phase_sign`) to have it right-handed.
     total
         (X, Y, Z) float32, ppm: the unwrapped field with its background, up to a constant.
     trust

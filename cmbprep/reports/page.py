@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from cmbprep.reports.colours import ZONE_COLOURS
 from cmbprep.reports.figures.canvas import check_figure
-from cmbprep.reports.text import ZONE_COLOURS, format_value, plain
+from cmbprep.reports.text import format_value, plain
 
 if TYPE_CHECKING:
     import jinja2

@@ -23,7 +23,8 @@ from cmbprep.errors import CmbprepError
 from cmbprep.lesions import Lesion
 from cmbprep.outputs.files import read_json
 from cmbprep.outputs.logs import entries_of
-from cmbprep.outputs.stages import StageRecord, find_records, output_stem, read_record
+from cmbprep.outputs.names import output_stem
+from cmbprep.outputs.stages import StageRecord, find_records, read_record
 
 __all__ = [
     "Refused",

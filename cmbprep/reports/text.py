@@ -12,10 +12,6 @@ from typing import Any
 from cmbprep.outputs.stages import StageRecord
 
 __all__ = [
-    "CONTOURS",
-    "FIELD_STOPS",
-    "HEAT_STOPS",
-    "ZONE_COLOURS",
     "MethodsText",
     "Reference",
     "flatten",
@@ -28,29 +24,6 @@ __all__ = [
     "region_title",
     "sentence",
 ]
-
-
-# --- Colours and words that figures and pages share ----------------------------------------------
-#
-# The colours are told apart with the common kinds of colour blindness (after Okabe and
-# Ito), on dark and on light ground.
-
-
-#: Contours on grey pictures: first, second, third.
-CONTOURS = ("#ffb000", "#2fd6c8", "#ff6eb4")
-
-#: Zone of a lesion -> colour.
-ZONE_COLOURS: Mapping[str, str] = {
-    "lobar": "#56b4e9",
-    "deep": "#e69f00",
-    "infratentorial": "#4bb36a",
-}
-
-#: A field that is divided out: darker than it should be, unchanged, brighter.
-FIELD_STOPS = ("#2166ac", "#92c5de", "#f7f7f7", "#f4a582", "#b2182b")
-
-#: A frequency, from rare to the most frequent.
-HEAT_STOPS = ("#7a0c2e", "#d1495b", "#f79d5c", "#ffe66d")
 
 
 def plain(name: str) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from cmbprep.errors import CmbprepError
 from cmbprep.files.text import read_object
-from cmbprep.outputs.stages import MARKS, StageRecord, output_stem
+from cmbprep.outputs.names import MARKS, output_stem
+from cmbprep.outputs.stages import StageRecord
 from cmbprep.reports.results import ScanResult, collect_results, parse_entities
 
 __all__ = ["CompleteScan", "UsableResults", "find_output", "is_output", "usable_results"]

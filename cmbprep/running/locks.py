@@ -16,13 +16,13 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-__all__ = ["Lock", "holder", "try_lock"]
+__all__ = ["Lock", "holder", "try_lock", "wait_for_lock"]
 
 logger = logging.getLogger("cmbprep")
 
@@ -30,6 +30,8 @@ logger = logging.getLogger("cmbprep")
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 #: How often the folder of locks may vanish (another run tidies up) before that is an error.
 _TRIES = 20
+#: Seconds between two looks whether a lock is free.
+WAIT_SECONDS = 2.0
 
 
 class Lock:
@@ -123,6 +125,25 @@ def try_lock(folder: Path, labels: Sequence[str]) -> Lock | None:
             raise
         logger.debug("%s: this file system has no locks (%s); going on without", folder, error)
     return taken
+
+
+def wait_for_lock(folder: Path, labels: Sequence[str], report: Callable[[str], None]) -> Lock:
+    """Lock labels for this process; wait without a limit of time until all of them are free.
+
+    Parameters
+    ----------
+    folder, labels
+        As in :func:`try_lock`.
+    report
+        Called once, with the :func:`holder`, if there is something to wait for.
+    """
+    reported = False
+    while (lock := try_lock(folder, labels)) is None:
+        if not reported:
+            report(holder(folder, labels))
+            reported = True
+        time.sleep(WAIT_SECONDS)
+    return lock
 
 
 def _try_file(path: Path) -> int | None:

@@ -17,7 +17,7 @@ from nipype.interfaces.io import add_traits
 from nipype.pipeline import engine as pe
 
 from cmbprep.interfaces.outputs import SaveStage
-from cmbprep.outputs.stages import output_table
+from cmbprep.outputs.names import output_table
 
 __all__ = ["MergeDicts", "buffer", "merge_lists", "merge_values", "save_stage", "step"]
 

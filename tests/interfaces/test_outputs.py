@@ -13,7 +13,8 @@ import pytest
 from cmbprep.interfaces.outputs import SaveStage
 from cmbprep.lesions import format_lesions
 from cmbprep.outputs.files import file_digest, write_image
-from cmbprep.outputs.stages import BLOCK, Names, StageFiles, find_records, sidecar_path
+from cmbprep.outputs.names import Names
+from cmbprep.outputs.stages import BLOCK, StageFiles, find_records, sidecar_path
 from tests.stages import lesion_rows
 
 NAMES = Names(

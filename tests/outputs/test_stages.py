@@ -25,15 +25,12 @@ from cmbprep.outputs.files import (
     write_json,
     write_text,
 )
+from cmbprep.outputs.names import MARKS, Names, output_table, plan_names
 from cmbprep.outputs.stages import (
     BLOCK,
-    MARKS,
-    Names,
     StageFiles,
     find_records,
     fingerprint,
-    output_table,
-    plan_names,
     read_record,
     remove_leftovers,
 )

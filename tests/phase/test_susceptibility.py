@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from cmbprep.phase.local_field import LocalField, local_field
+from cmbprep.phase.sign import phase_sign
 from cmbprep.phase.susceptibility import (
     Source,
     classify_susceptibility,
-    phase_sign,
     susceptibility_map,
 )
 from tests.phase.ballphantom import FIELD_STRENGTH, Phantom, make_phantom, make_veined_block

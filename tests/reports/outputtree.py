@@ -12,7 +12,8 @@ import numpy as np
 
 from cmbprep.lesions import COLUMNS, Lesion, format_lesions
 from cmbprep.outputs.files import file_digest, write_image, write_json, write_text
-from cmbprep.outputs.stages import Names, StageFiles
+from cmbprep.outputs.names import Names
+from cmbprep.outputs.stages import StageFiles
 
 TEMPLATE = "MNI152NLin2009cAsym"
 TEMPLATE_AFFINE = np.array([[4.0, 0, 0, -96], [0, 4, 0, -132], [0, 0, 4, -78], [0, 0, 0, 1]])

@@ -12,7 +12,8 @@ from cmbprep.group import figures as group_figures
 from cmbprep.group.frequency import FrequencyMap
 from cmbprep.group.run import run_group
 from cmbprep.outputs.files import read_json, write_json
-from cmbprep.outputs.stages import Names, StageFiles
+from cmbprep.outputs.names import Names
+from cmbprep.outputs.stages import StageFiles
 from cmbprep.reports import page
 from cmbprep.reports.figures.canvas import NAMESPACE, Canvas, check_figure
 from cmbprep.reports.individual import write_subject_report

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cmbprep.reports.colours import CONTOURS, FIELD_STOPS
 from cmbprep.reports.figures.canvas import (
     SIDES,
     WIDTH,
@@ -35,7 +36,6 @@ from cmbprep.reports.figures.sections import (
     foreground_window,
     spread,
 )
-from cmbprep.reports.text import CONTOURS, FIELD_STOPS
 
 __all__ = [
     "bias_figure",

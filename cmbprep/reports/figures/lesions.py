@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cmbprep.lesions import Lesion
+from cmbprep.reports.colours import LESION_OUTLINE, OTHER_LESION_OUTLINE, ZONE_COLOURS
 from cmbprep.reports.figures.canvas import GAP, SIDES, WIDTH, Box, Canvas, draw_grey, mark_sides
 from cmbprep.reports.figures.sections import (
     PLANES,
@@ -24,7 +25,7 @@ from cmbprep.reports.figures.sections import (
     percentile,
     spread,
 )
-from cmbprep.reports.text import CONTOURS, ZONE_COLOURS, region_title
+from cmbprep.reports.text import region_title
 
 __all__ = ["describe_lesion", "lesion_figure", "overview_figure"]
 
@@ -146,8 +147,8 @@ def lesion_figure(
 
 def _draw_outlines(canvas: Canvas, cut: NDArray, index: int, box: Box) -> None:
     """Outline a lesion, and in another colour all others, in a section through the labels."""
-    canvas.path(outline_path((cut > 0) & (cut != index), box), "#79c0ff", width=1.2)
-    canvas.path(outline_path(cut == index, box), CONTOURS[0], width=1.6)
+    canvas.path(outline_path((cut > 0) & (cut != index), box), OTHER_LESION_OUTLINE, width=1.2)
+    canvas.path(outline_path(cut == index, box), LESION_OUTLINE, width=1.6)
 
 
 def _close_up(
@@ -221,7 +222,7 @@ def _draw_locator(
     draw_grey(canvas, box, volume.section(plane, middle[2], shown), (0.0, window[1]), 1.5)
     x0, y1 = _place(plane, shown, box, np.array(crop.low) - 0.5)
     x1, y0 = _place(plane, shown, box, np.array(crop.high) - 0.5)
-    canvas.rectangle((x0, y0, x1 - x0, y1 - y0), stroke=CONTOURS[0], width=1.3)
+    canvas.rectangle((x0, y0, x1 - x0, y1 - y0), stroke=LESION_OUTLINE, width=1.3)
     mark_sides(canvas, box, plane, volume.frame.position(plane, middle[2], middle))
     return height
 
@@ -237,7 +238,7 @@ def _ticks(canvas: Canvas, plane: Plane, crop: Crop, box: Box, centre: NDArray) 
     )
     # A dark rim, so that they show on light ground too.
     canvas.path(path, "#000000", width=3, opacity=0.6)
-    canvas.path(path, CONTOURS[0], width=1.3)
+    canvas.path(path, LESION_OUTLINE, width=1.3)
 
 
 def _scale_bar(canvas: Canvas, frame: Frame, plane: Plane, crop: Crop, box: Box) -> None:
@@ -272,7 +273,9 @@ def _number_neighbours(
         )
         if within and off <= max(other.diameter_mm / 2, frame.spacing[plane.normal] / 2):
             x, y = _place(plane, crop, box, voxel)
-            canvas.text((x + 7, y - 5), str(other.index), size=10, colour="#79c0ff", outline=True)
+            canvas.text(
+                (x + 7, y - 5), str(other.index), size=10, colour=OTHER_LESION_OUTLINE, outline=True
+            )
 
 
 def overview_figure(

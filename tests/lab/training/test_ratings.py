@@ -10,7 +10,8 @@ from cmbprep.lab.cli import main
 from cmbprep.lab.training.site import read_ratings
 from cmbprep.lesions import format_lesions
 from cmbprep.outputs.files import write_image
-from cmbprep.outputs.stages import BLOCK, Names, StageFiles
+from cmbprep.outputs.names import Names
+from cmbprep.outputs.stages import BLOCK, StageFiles
 from tests.reports.outputtree import label_image, make_lesion
 
 COLUMNS = tuple(CANDIDATES)
