@@ -234,6 +234,8 @@ class Unit:
     refused: tuple[Refusal, ...] = ()
     anatomy_note: str | None = None
     """What was to choose among the raw T1w images, for the report; None if nothing."""
+    unread: bool = False
+    """Whether the participant's folder could not be read, so that nothing is known of its scans."""
     spare_anatomies: tuple[Anatomy, ...] = ()
     """The other usable T1w images, best first, for when ``anatomy`` cannot be processed."""
 

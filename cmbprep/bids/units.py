@@ -174,7 +174,9 @@ def _warn_of_similar_folders(root: Path) -> None:
 
 
 def _lost_unit(subject: str, refusal: Refusal) -> Unit:
-    return Unit(subject=subject, session=None, scans=(), refused=(refusal,))
+    # A file in place of the folder has no scans; what a broken link leads to is not known.
+    unread = not refusal.path.is_file()
+    return Unit(subject=subject, session=None, scans=(), refused=(refusal,), unread=unread)
 
 
 def _failed_unit(root: Path, subject: str, error: Exception) -> Unit:

@@ -180,7 +180,8 @@ def write_inputs(
 
     The record names the sidecars and fingerprints that the results of each scan must have.
     Scans of earlier runs stay in it while their sources are in the dataset, if a filter
-    narrows this run; else they are listed as withdrawn, and their results count no more.
+    narrows this run or they cannot be read; else they are listed as withdrawn, and their
+    results count no more.
 
     Parameters
     ----------
@@ -207,7 +208,7 @@ def write_inputs(
         has_results = entry.pop("records", False)
         reason = None
         if surroundings.owns(entry):
-            reason = _why_withdrawn(entry, refused, surroundings)
+            reason = _why_withdrawn(entry, refused, surroundings, unread=unit.unread)
         elif "withdrawn" in entry:
             reason = str(entry.get("reason"))
         else:
@@ -338,22 +339,47 @@ def entries_of(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def _why_withdrawn(
-    entry: Mapping[str, Any], refused: Mapping[str, str], surroundings: Surroundings
+    entry: Mapping[str, Any],
+    refused: Mapping[str, str],
+    surroundings: Surroundings,
+    *,
+    unread: bool,
 ) -> str | None:
-    """Return why an earlier scan counts no more; None if a filter alone has left it out."""
+    """Return why an earlier scan counts no more; None if it may still be in the dataset."""
+    # Once withdrawn, results stay so until a run selects the scan again.
+    before = str(entry.get("reason")) if "withdrawn" in entry else None
+    if unread:
+        return before
     listed = entry.get("sources")
     sources = [str(path) for path in listed] if isinstance(listed, list) else []
     for path in sources:
         if path in refused:
             return f"{path} is refused now ({refused[path]})"
-    # A link whose content is not here is still in the dataset.
-    gone = [path for path in sources if not os.path.lexists(surroundings.raw / path)]
+    there = {path: _is_in(surroundings.raw, path) for path in sources}
+    gone = [path for path, found in there.items() if found is False]
     if gone or not sources:
         return f"its source is no longer in the dataset ({', '.join(gone) or 'unknown'})"
-    if not surroundings.filtered:
-        return "the dataset no longer gives this scan"
-    # Once withdrawn, results stay so until a run selects the scan again.
-    return str(entry.get("reason")) if "withdrawn" in entry else None
+    if surroundings.filtered or None in there.values():
+        return before
+    return "the dataset no longer gives this scan"
+
+
+def _is_in(raw: Path, name: str) -> bool | None:
+    """Return whether the dataset has a file; None if that cannot be seen.
+
+    A link is in the dataset also where its content is not. What a folder holds that is a
+    broken link, or that cannot be read, is not known.
+    """
+    place = raw
+    for part in Path(name).parts:
+        place /= part
+        try:
+            place.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None if place.parent.is_symlink() and not place.parent.exists() else False
+        except OSError:
+            return None
+    return True
 
 
 def error_path(root: Path, scan: Scan) -> Path:

@@ -15,8 +15,8 @@ from cmbprep.outputs.dataset import dataset_origin, prepare_dataset, same_raw_da
 from cmbprep.outputs.logs import Surroundings, open_log, open_terminal, recorded_units
 from cmbprep.outputs.stages import find_records
 from cmbprep.participant.dry_run import show_lines, show_plan
-from cmbprep.participant.runner import Run, write_report
-from cmbprep.participant.withdrawal import affects_results, withdraw_missing
+from cmbprep.participant.runner import Run, remove_lock_folder, write_report
+from cmbprep.participant.withdrawal import affects_results, missing_units, withdraw_missing
 from cmbprep.plan import Method
 from cmbprep.templates import PACKAGED_ID, load_template
 from cmbprep.zones.schemes import get_scheme
@@ -57,8 +57,10 @@ def run_participant_level(settings: Settings) -> int:
     )
     log = open_log(settings.output_dir / "logs", verbosity=settings.verbosity)
     logger.debug("settings:\n%s", settings.describe())
+    gone = missing_units(units, run)
     failed = run.process_all(by_subject)
-    failed += withdraw_missing(units, run)
+    failed += withdraw_missing(gone, run)
+    remove_lock_folder(settings)
     missing = _report_missing(units, settings)
     if log is not None:
         logger.info("the log is %s", log)
@@ -162,7 +164,7 @@ def _check_plugin(settings: Settings) -> None:
 
 
 def _report_missing(units: Sequence[Unit], settings: Settings) -> int:
-    """Report participants without a usable scan; return how many of them were asked for."""
+    """Report participants without a usable scan; return how many were asked for or unread."""
     with_scan = {unit.subject for unit in units if unit.scans}
     without = sorted({unit.subject for unit in units} - with_scan)
     for subject in without:
@@ -177,7 +179,8 @@ def _report_missing(units: Sequence[Unit], settings: Settings) -> int:
             subject,
             f" ({reasons})" if reasons else "",
         )
-    return len(set(without) & set(settings.participants))
+    unread = {unit.subject for unit in units if unit.unread}
+    return len(set(without) & (set(settings.participants) | unread))
 
 
 def _rewrite_reports(settings: Settings) -> int:
@@ -202,4 +205,5 @@ def _rewrite_reports(settings: Settings) -> int:
         return 0
     open_log(root / "logs", verbosity=settings.verbosity)
     written = [write_report(subject, settings) for subject in chosen]
+    remove_lock_folder(settings)
     return 0 if all(written) else 1

@@ -73,8 +73,7 @@ class Run:
     @property
     def lock_folder(self) -> Path:
         """Folder of the lock files."""
-        # Of the output dataset, not of the work folder, which is often one of the machine's own.
-        return self.settings.output_dir / ".work" / "locks"
+        return lock_folder(self.settings)
 
     def process_all(self, by_subject: Sequence[list[Unit]]) -> int:
         """Process all participants; return how many scans or reports failed.
@@ -87,11 +86,14 @@ class Run:
         for batch in _batches(by_subject, BATCH):
             failed += self.process_free(batch, busy)
         for units in busy:
-            with self.wait_for(units):
+            try:
+                lock = self.wait_for(units)
+            except OSError as error:
+                self.fail_subject(units, error)
+                failed += 1
+                continue
+            with lock:
                 failed += self.process([units])
-        for folder in (self.lock_folder, self.lock_folder.parent):
-            with suppress(OSError):  # another run has its locks there
-                folder.rmdir()
         return failed
 
     def process_free(self, batch: Sequence[list[Unit]], busy: list[list[Unit]]) -> int:
@@ -169,6 +171,10 @@ class Run:
                 for news in recorded.news:
                     self.tell(news)
                 remove_leftovers(root / f"sub-{unit.subject}", unit.label)
+            for scan in plan.scans:
+                if scan.todo:
+                    # What an earlier run says of it must not outlive this one.
+                    clear_error(root, scan.scan)
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
             self.fail_subject(units, error)
             return None
@@ -385,12 +391,34 @@ def _clear_work(
             empty.rmdir()
 
 
+def lock_folder(settings: Settings) -> Path:
+    """Return the folder of the lock files."""
+    # Of the output dataset, not of the work folder, which is often one of the machine's own.
+    return settings.output_dir / ".work" / "locks"
+
+
+def remove_lock_folder(settings: Settings) -> None:
+    """Remove the folder of locks if no other run has locks there."""
+    folder = lock_folder(settings)
+    for place in (folder, folder.parent):
+        with suppress(OSError):
+            place.rmdir()
+
+
 def write_report(subject: str, settings: Settings) -> bool:
-    """Write the report of a participant; return whether that was possible."""
+    """Write the report of a participant; return whether that was possible.
+
+    Runs on several sessions of a participant write the same report: a lock keeps one that has
+    read older results from writing last.
+    """
     from cmbprep.reports.individual import write_subject_report
 
+    def report(who: str) -> None:
+        logger.debug("sub-%s: the report is being written by %s: waiting", subject, who)
+
     try:
-        path = write_subject_report(settings.output_dir, subject)
+        with wait_for_lock(lock_folder(settings), [f"report-sub-{subject}"], report):
+            path = write_subject_report(settings.output_dir, subject)
     except Exception as error:
         why = explain_error(error, settings)
         logger.error("sub-%s: the report could not be written: %s", subject, why)

@@ -5,15 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from cmbprep.bids.model import Unit
 from cmbprep.errors import CmbprepError
 from cmbprep.outputs.logs import recorded_units, write_inputs
 from cmbprep.participant.runner import Run
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["affects_results", "missing_units", "withdraw_missing"]
 
@@ -21,13 +17,19 @@ logger = logging.getLogger("cmbprep")
 
 
 def missing_units(units: Sequence[Unit], run: Run) -> list[Unit]:
-    """List participants and sessions with results that were to be found and were not."""
+    """List participants and sessions with results that were to be found and were not.
+
+    To be called before the participants are processed: another run may add results of a
+    participant that the dataset did not have when this run looked.
+    """
     settings = run.settings
+    unread = {unit.subject for unit in units if unit.unread}
     present = {(unit.subject, unit.session) for unit in units}
     return [
         Unit(subject=subject, session=session, scans=())
         for subject, session in recorded_units(settings.output_dir)
         if (subject, session) not in present
+        and subject not in unread
         and (not settings.participants or subject in settings.participants)
         and (not settings.sessions or session in settings.sessions)
     ]
@@ -43,8 +45,15 @@ def affects_results(units: Sequence[Unit], run: Run) -> bool:
     return False
 
 
-def withdraw_missing(units: Sequence[Unit], run: Run) -> int:
+def withdraw_missing(missing: Sequence[Unit], run: Run) -> int:
     """Mark the results of participants and sessions that the dataset no longer has.
+
+    Parameters
+    ----------
+    missing
+        From :func:`missing_units`.
+    run
+        The run.
 
     Returns
     -------
@@ -52,9 +61,19 @@ def withdraw_missing(units: Sequence[Unit], run: Run) -> int:
         How many could not be marked, or were asked for and are gone.
     """
     settings, failed, foreign = run.settings, 0, 0
-    for unit in missing_units(units, run):
-        lock = run.lock([unit])
+    for unit in missing:
+        try:
+            lock = run.lock([unit])
+        except OSError as error:
+            run.fail_subject([unit], error)
+            failed += 1
+            continue
         if lock is None:
+            run.tell(
+                f"{unit.label} is no longer in the dataset, and another run is working on it: its "
+                "earlier results are not marked as withdrawn; run again when the other has ended"
+            )
+            failed += 1
             continue
         with lock:
             try:

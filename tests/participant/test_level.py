@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
+from cmbprep.bids import units as units_module
 from cmbprep.config import Settings
 from cmbprep.engine import Crash
 from cmbprep.errors import UsageError
@@ -17,6 +19,7 @@ from cmbprep.participant import runner, withdrawal
 from cmbprep.participant.level import run_participant_level
 from cmbprep.plan import SubjectPlan
 from cmbprep.reports.results import ScanResult, collect_results
+from cmbprep.running import locks
 from cmbprep.running.locks import try_lock
 from tests.bidsdata import add_image, make_dataset
 from tests.stages import finish
@@ -62,7 +65,9 @@ class Work:
                 self.computed.append(one.scan.name)
                 for stage in one.stages:
                     if stage.todo and (one.scan.name, stage.files.stage) not in self.unsaved:
-                        sources = [f"bids:raw:sub-{plan.subject}/anat/{one.scan.source.name}"]
+                        between = f"/ses-{one.scan.session}" if one.scan.session else ""
+                        source = f"sub-{plan.subject}{between}/anat/{one.scan.source.name}"
+                        sources = [f"bids:raw:{source}"]
                         finish(
                             stage.files,
                             stage.fingerprint,
@@ -351,6 +356,153 @@ def test_a_broken_record_of_one_unit_does_not_keep_others_from_being_withdrawn(
     assert results(out)["sub-02_T2starw"].status == "withdrawn"
 
 
+@pytest.mark.parametrize("session", [None, "a"])
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_a_participant_that_cannot_be_read_keeps_its_results(
+    bids: Path,
+    out: Path,
+    work: Work,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    session: str | None,
+    all_of_them: bool,
+) -> None:
+    if session is not None:
+        remove(bids, "01")
+        add_image(bids, f"sub-01/ses-{session}/anat/sub-01_ses-{session}_T2starw.nii.gz")
+    assert start() == 0
+    known = {name: result.status for name, result in results(out).items()}
+    assert set(known.values()) == {"complete"}
+    look = units_module.survey_participant
+
+    def fail(folder: Path) -> object:
+        if all_of_them or folder.name == "sub-01":
+            raise OSError(errno.EIO, "Input/output error", str(folder))
+        return look(folder)
+
+    monkeypatch.setattr(units_module, "survey_participant", fail)
+    if all_of_them:
+        with pytest.raises(UsageError, match="Input/output error"):
+            start()
+    else:
+        assert start() == 1
+    assert {name: result.status for name, result in results(out).items()} == known
+    monkeypatch.undo()
+
+
+def test_a_folder_whose_content_is_not_here_keeps_its_results(
+    start: Start, bids: Path, out: Path, work: Work
+) -> None:
+    assert start() == 0
+    remove(bids, "01")
+    (bids / "sub-01").symlink_to("../store/sub-01")
+    assert start() == 1
+    assert results(out)["sub-01_T2starw"].status == "complete"
+    (bids / "sub-01").unlink()
+    (bids / "sub-01").write_text("no folder")
+    start()
+    assert results(out)["sub-01_T2starw"].status == "withdrawn"
+
+
+def test_a_participant_that_another_run_adds_is_not_withdrawn(
+    start: Start, bids: Path, out: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = runner.Run.process_all
+
+    def meanwhile(run: runner.Run, by_subject: Sequence[list[runner.Unit]]) -> int:
+        failed = process(run, by_subject)
+        monkeypatch.setattr(runner.Run, "process_all", process)
+        add_image(bids, "sub-03/anat/sub-03_T2starw.nii.gz")
+        assert start(participants=("03",)) == 0
+        return failed
+
+    monkeypatch.setattr(runner.Run, "process_all", meanwhile)
+    assert start() == 0
+    assert {result.status for result in results(out).values()} == {"complete"}
+    assert "sub-03_T2starw" in results(out)
+
+
+def test_a_withdrawal_that_must_wait_is_said(
+    start: Start, bids: Path, out: Path, work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start() == 0
+    remove(bids, "01")
+    lock = try_lock(out / ".work" / "locks", ["sub-01"])
+    assert lock is not None
+    with lock:
+        assert start() == 1
+    assert "sub-01 is no longer in the dataset" in capsys.readouterr().err
+    assert start() == 0
+    assert results(out)["sub-01_T2starw"].status == "withdrawn"
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_lock_that_cannot_be_made_stops_no_other(
+    start: Start,
+    bids: Path,
+    out: Path,
+    work: Work,
+    monkeypatch: pytest.MonkeyPatch,
+    busy: bool,
+) -> None:
+    assert start() == 0
+    if not busy:
+        remove(bids, "01")
+        add_image(bids, "sub-03/anat/sub-03_T2starw.nii.gz")
+    tried = runner.try_lock
+
+    def refuse(folder: Path, labels: Sequence[str]) -> object:
+        if "sub-01" in labels:
+            if busy and not seen:
+                seen.append(True)
+                return None
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return tried(folder, labels)
+
+    seen: list[bool] = []
+    monkeypatch.setattr(runner, "try_lock", refuse)
+    monkeypatch.setattr(locks, "try_lock", refuse)
+    assert start() == 1
+    assert results(out)["sub-02_T2starw"].status == "complete"
+
+
+def test_an_old_failure_does_not_outlive_the_run_that_mends_it(
+    start: Start, out: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work.failing = {"sub-01_T2starw"}
+    assert start() == 1
+    assert results(out)["sub-01_T2starw"].status == "failed"
+    work.failing = set()
+
+    def killed(run: runner.Run, *rest: object) -> int:
+        raise KeyboardInterrupt
+
+    finished = runner.Run.finish
+    monkeypatch.setattr(runner.Run, "finish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert results(out)["sub-01_T2starw"].status == "complete"
+    monkeypatch.setattr(runner.Run, "finish", finished)
+
+
+def test_a_report_waits_for_another_of_the_same_participant(
+    start: Start, out: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = try_lock(out / ".work" / "locks", ["report-sub-01"])
+    assert lock is not None
+    seen: list[bool] = []
+
+    def release(_: float) -> None:
+        seen.append((out / "sub-01.html").exists())
+        lock.release()
+
+    monkeypatch.setattr(locks.time, "sleep", release)
+    assert start() == 0
+    assert seen == [False]
+    assert (out / "sub-01.html").exists()
+    assert not (out / ".work" / "locks").exists()
+
+
 def test_a_dry_run_of_reports_writes_nothing(
     start: Start, out: Path, work: Work, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -391,7 +543,7 @@ def test_a_busy_participant_is_waited_for(
     lock = try_lock(out / ".work" / "locks", ["sub-01"])
     assert lock is not None
     order: list[str] = []
-    monkeypatch.setattr(runner.time, "sleep", lambda _: (order.append("wait"), lock.release()))
+    monkeypatch.setattr(locks.time, "sleep", lambda _: (order.append("wait"), lock.release()))
     assert start() == 0
     assert order == ["wait"]
     # The free one first, then the one that was busy.
