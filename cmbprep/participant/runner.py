@@ -171,10 +171,10 @@ class Run:
                 for news in recorded.news:
                     self.tell(news)
                 remove_leftovers(root / f"sub-{unit.subject}", unit.label)
-            for scan in plan.scans:
-                if scan.todo:
+            for planned in plan.scans:
+                if planned.todo:
                     # What an earlier run says of it must not outlive this one.
-                    clear_error(root, scan.scan)
+                    clear_error(root, planned.scan)
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
             self.fail_subject(units, error)
             return None
