@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cmbprep.bids.model import Anatomy, Scan, Unit
-from cmbprep.errors import CmbprepError
+from cmbprep.errors import CmbprepError, ScanError
+
+if TYPE_CHECKING:
+    from cmbprep.bids.images import ImageGrid
 
 __all__ = ["Preflight", "next_anatomy", "preflight"]
 
@@ -21,11 +26,11 @@ class Preflight:
     Parameters
     ----------
     units
-        With the first T1w image whose header is sound, or none.
+        With the first T1w image that passes the check, or none.
     problems
         Name of a scan that cannot be processed -> why.
     warnings
-        Name of a scan -> what was odd about its headers.
+        Name of a scan -> what was odd about its images.
     """
 
     units: tuple[Unit, ...]
@@ -50,10 +55,12 @@ def preflight(units: Sequence[Unit], *, thorough: bool = False) -> Preflight:
             try:
                 warnings[scan.name] = _check_scan(scan)
                 if thorough:
-                    _read_scan(scan)
+                    found = (*warnings[scan.name], *_read_scan(scan))
+                    warnings[scan.name] = tuple(dict.fromkeys(found))
             except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
                 problems[scan.name] = _reason(error)
-    return Preflight(tuple(_with_sound_anatomy(unit) for unit in units), problems, warnings)
+    sound = tuple(_with_sound_anatomy(unit, thorough=thorough) for unit in units)
+    return Preflight(sound, problems, warnings)
 
 
 def _check_scan(scan: Scan) -> tuple[str, ...]:
@@ -62,15 +69,47 @@ def _check_scan(scan: Scan) -> tuple[str, ...]:
     return check_files([e.magnitude for e in scan.echoes], [e.phase for e in scan.echoes])
 
 
-def _read_scan(scan: Scan) -> None:
-    from cmbprep.bids.images import read_scan_image
+def _read_scan(scan: Scan) -> list[str]:
+    """Read the voxels of a scan; return the warnings that the run gives about its images.
 
+    A phase image that cannot be used is a warning, as in
+    :func:`cmbprep.interfaces.echoes.read_echoes`.
+    """
+    from cmbprep.bids.images import ImageGrid, phase_not_used, phase_warnings, read_scan_image
+
+    magnitudes: list[tuple[str, ...]] = []
+    grids: list[ImageGrid] = []
     for echo in scan.echoes:
-        read_scan_image(echo.magnitude, role="magnitude")
+        image, found = read_scan_image(echo.magnitude, role="magnitude")
+        magnitudes.append(found)
+        grids.append(ImageGrid(image.shape, image.affine))
+    warnings = [text for found in magnitudes for text in found]
+    phases = {n: echo.phase for n, echo in enumerate(scan.echoes) if echo.phase is not None}
+    if phases and any(echo.echo_time is None for echo in scan.echoes):
+        return [*warnings, "the phase is not used: an echo time is unknown"]
+    used: dict[int, tuple[str, ...]] = {}
+    for n, path in phases.items():
+        try:
+            used[n] = _read_phase(path, scan.echoes[n].phase_units, grids[0])
+        except ScanError as error:
+            warnings.append(phase_not_used(error))
+    besides = [text for n in used for text in magnitudes[n]]
+    for n, found in used.items():
+        warnings += phase_warnings(phases[n], found, besides=besides)
+    return warnings
 
 
-def _with_sound_anatomy(unit: Unit) -> Unit:
-    from cmbprep.bids.images import check_header
+def _read_phase(path: Path, units: str | None, grid: ImageGrid) -> tuple[str, ...]:
+    """Read a phase image on the grid of the scan; return the warnings about it."""
+    from cmbprep.bids.images import read_phase, require_phase_grid
+
+    image, warnings = read_phase(path, units)
+    require_phase_grid(image, path, grid)
+    return warnings
+
+
+def _with_sound_anatomy(unit: Unit, *, thorough: bool) -> Unit:
+    from cmbprep.bids.images import check_header, read_scan_image
 
     while unit.anatomy is not None and unit.scans:
         given = unit.anatomy.given
@@ -79,6 +118,8 @@ def _with_sound_anatomy(unit: Unit) -> Unit:
             return unit
         try:
             check_header(unit.anatomy.path, role="T1w")
+            if thorough:
+                read_scan_image(unit.anatomy.path, role="T1w")
         except Exception as error:  # noqa: BLE001 - the next image is tried instead
             unit = next_anatomy(unit, _reason(error))
         else:

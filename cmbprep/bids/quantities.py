@@ -256,7 +256,7 @@ def _checked(key: str, given: Any, metadata: Mapping[str, Any]) -> tuple[Any, st
         return (given, "") if text is given else (text, note or second)
     quantity = QUANTITIES[key]
     if isinstance(value, str):
-        return _from_text(value, quantity)
+        return _from_text(key, value, quantity, metadata)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _LeftOutError(f"is not a number ({quantity.unit.name} are expected)")
     if not _is_finite(value):
@@ -284,6 +284,8 @@ def _text(value: Any) -> tuple[str, str]:
     """Check a text: without line ends and tabs, which would break tables."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise _LeftOutError("is not a text")
+    if isinstance(value, int) and not _is_finite(value):
+        raise _LeftOutError("is not a text")
     if not isinstance(value, str):
         return str(value), f"is a number and is read as the text {str(value)!r}"
     if value.isprintable():
@@ -300,7 +302,9 @@ def _image_type(given: Any) -> tuple[Any, str]:
     raise _LeftOutError("is not a list of texts")
 
 
-def _from_text(text: str, quantity: Quantity) -> tuple[float, str]:
+def _from_text(
+    key: str, text: str, quantity: Quantity, metadata: Mapping[str, Any]
+) -> tuple[float, str]:
     """Read a number with or without its unit from a text."""
     match = _NUMBER.fullmatch(text.strip())
     if match is None or re.search(r"[1-9]\d*,\d{3}$", match.group(1)):
@@ -316,9 +320,8 @@ def _from_text(text: str, quantity: Quantity) -> tuple[float, str]:
         value = _converted(value, unit)
     if quantity.holds(value):
         return value, f"is a text and is read as {value:g} {quantity.unit.name}"
-    readings = quantity.guesses(value) if unit is None else []
-    if len(readings) == 1:
-        return readings[0][1], _conversion(readings[0], quantity)
+    if unit is None:
+        return _guessed(key, value, quantity, metadata)
     raise _LeftOutError(f"is not plausible ({quantity.span})")
 
 
@@ -328,8 +331,9 @@ def _guessed(
     """Find the one other unit in which a number is plausible."""
     readings = quantity.guesses(value)
     if len(readings) > 1 and key == "MagneticFieldStrength":
-        agreeing = [one for one in readings if _agree(one[1], metadata.get("ImagingFrequency"))]
-        readings = agreeing or readings
+        frequency = _frequency(metadata)
+        if frequency is not None:
+            readings = [one for one in readings if _agree(one[1], frequency)] or readings
     if len(readings) == 1:
         return readings[0][1], _conversion(readings[0], quantity)
     if readings:
@@ -351,10 +355,18 @@ def _converted(value: float, unit: MeasureUnit) -> float:
     return float(f"{value / unit.per_base:.12g}")
 
 
-def _agree(field: float, frequency: Any) -> bool:
-    """Return whether a field (T) fits hydrogen's frequency (MHz)."""
-    if isinstance(frequency, bool) or not isinstance(frequency, int | float):
-        return False
+def _frequency(metadata: Mapping[str, Any]) -> float | None:
+    """Return the imaging frequency (MHz) after its check; None if it is unknown."""
+    key = "ImagingFrequency"
+    try:
+        frequency: float = _checked(key, metadata.get(key), metadata)[0]
+    except _LeftOutError:
+        return None
+    return frequency
+
+
+def _agree(field: float, frequency: float) -> bool:
+    """Return whether a field (T) fits hydrogen's frequency (MHz), both after their check."""
     return abs(frequency / _MHZ_PER_TESLA / field - 1) <= _FIELD_TOLERANCE
 
 
@@ -388,4 +400,8 @@ def _shown(value: Any) -> str:
 def _first_items(value: Any) -> str:
     if isinstance(value, Sequence) and len(value) > 50:
         value = value[:50]
-    return repr(value)
+    try:
+        return repr(value)
+    except ValueError:
+        # Python does not write integers of more than 4300 digits.
+        return "with a number of thousands of digits"

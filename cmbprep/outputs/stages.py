@@ -387,4 +387,6 @@ def remove_leftovers(folder: Path, label: str) -> None:
         ``sub-X`` or ``sub-X_ses-Y``; other units of the participant may be at work.
     """
     for path in folder.rglob(f".part-*-{label}_*"):
-        path.unlink(missing_ok=True)
+        # The name of a unit without session also begins the names of the sessions' files.
+        if "_ses-" in label or f"-{label}_ses-" not in path.name:
+            path.unlink(missing_ok=True)

@@ -40,7 +40,7 @@ def name_in_dataset(path: Path, settings: Settings) -> str:
 
 
 def input_warnings(scan: Scan, checked: Preflight) -> tuple[str, ...]:
-    """Return all that is amiss with a scan's names, sidecars and headers, each once."""
+    """Return all warnings on the names, sidecars and images of a scan, each once."""
     return tuple(dict.fromkeys((*scan.warnings, *checked.warnings.get(scan.name, ()))))
 
 

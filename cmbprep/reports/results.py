@@ -230,13 +230,14 @@ def collect_results(root: Path, *, subject: str | None = None) -> list[SubjectRe
     """
     drafts: dict[str, _Draft] = {}
     label = subject or "*"
-    for place in (f"sub-{label}_inputs.json", f"sub-{label}_ses-*_inputs.json"):
-        for path in sorted((root / "logs").glob(place)):
-            try:
-                _add_inputs(drafts, root, read_json(path))
-            except CmbprepError as error:
-                # What there is of the unit's scans is found by its results below.
-                logger.warning("%s", error)
+    places = (f"sub-{label}_inputs.json", f"sub-{label}_ses-*_inputs.json")
+    # Without a subject, the first pattern matches the records of sessions too.
+    for path in sorted({path for place in places for path in (root / "logs").glob(place)}):
+        try:
+            _add_inputs(drafts, root, read_json(path))
+        except CmbprepError as error:
+            # What there is of the unit's scans is found by its results below.
+            logger.warning("%s", error)
     for stage in ("anatomy", "preproc", "lesions"):
         for record in find_records(root, stage, subject=subject):
             _draft(drafts, record.files.names.subject).add_record(record)

@@ -139,6 +139,35 @@ def test_the_frequency_tells_gauss_from_millitesla() -> None:
     assert FIELD not in check_metadata({FIELD: 3000, "ImagingFrequency": 63.8}).metadata
 
 
+@pytest.mark.parametrize("field", [3000, "3000", [3000]])
+@pytest.mark.parametrize("frequency", [123250000, 123250.0, "123.25 MHz", [123.25]])
+def test_the_frequency_is_checked_before_it_decides(field: Any, frequency: Any) -> None:
+    found = check_metadata({FIELD: field, "ImagingFrequency": frequency})
+    assert found.metadata == {FIELD: 3.0, "ImagingFrequency": 123.25}
+
+
+@pytest.mark.parametrize(
+    "frequency",
+    [10**400, -(10**400), math.nan, True, None, "fast", {}],
+    ids=["large", "-large", "nan", "true", "null", "text", "object"],
+)
+def test_an_unknown_frequency_does_not_decide(frequency: Any) -> None:
+    found = check_metadata({FIELD: 3000, "ImagingFrequency": frequency})
+    assert found.metadata == {}
+    assert "may be in gauss or millitesla" in found.warnings[0]
+
+
+@pytest.mark.parametrize("key", [*QUANTITIES, *TEXTS])
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_integers_of_hundreds_of_digits_are_unknown(key: str, digits: int) -> None:
+    large = 10**digits
+    for value in (large, -large, [large], [large, large], [large, 1], [[large]], {"a": large}):
+        found = check_metadata({key: value})
+        assert found.metadata == {}
+        (text,) = found.warnings
+        assert text.startswith(key) and "left out as unknown" in text and len(text) < 200
+
+
 def test_field_and_frequency_that_contradict_each_other_are_named() -> None:
     both = {FIELD: 3, "ImagingFrequency": 63.68}
     found = check_metadata(both)
@@ -151,7 +180,12 @@ def test_field_and_frequency_that_contradict_each_other_are_named() -> None:
 
 
 ANY = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([3000, 123250000, 10**400, -(10**400)])
+    | st.floats()
+    | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=2),
     max_leaves=5,
 )

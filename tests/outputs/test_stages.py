@@ -332,6 +332,22 @@ def test_only_the_leftovers_of_the_unit_are_removed(tmp_path: Path) -> None:
     ]
 
 
+def test_leftovers_of_sessions_are_not_those_of_the_unit_without_session(tmp_path: Path) -> None:
+    names = {
+        ".part-x1-sub-01_T2starw.json",
+        ".part-x2-sub-01_ses-a_T2starw.json",
+        ".part-x3-sub-01_acq-ses_T2starw.json",
+        ".part-x4-sub-010_T2starw.json",
+    }
+    for name in names:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path, "sub-01")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        ".part-x2-sub-01_ses-a_T2starw.json",
+        ".part-x4-sub-010_T2starw.json",
+    }
+
+
 def test_the_fingerprint_sees_every_input_and_parameter() -> None:
     base = fingerprint("preproc", inputs={"a": "1", "b": "2"}, parameters={"p": 1})
     assert base == fingerprint("preproc", inputs={"b": "2", "a": "1"}, parameters={"p": 1})

@@ -305,6 +305,19 @@ def test_a_damaged_record_of_the_run_stops_nothing(
     assert [r.status for r in scans_of(root).values()] == ["complete"]
 
 
+@pytest.mark.parametrize("subject", [None, "01"])
+def test_a_damaged_record_of_a_session_is_named_once(
+    root: Path, caplog: pytest.LogCaptureFixture, subject: str | None
+) -> None:
+    for name in ("sub-01_inputs.json", "sub-01_ses-a_inputs.json"):
+        (root / "logs").mkdir(parents=True, exist_ok=True)
+        (root / "logs" / name).write_text("{")
+    collect_results(root, subject=subject)
+    found = [record.getMessage() for record in caplog.records]
+    assert len(found) == 2
+    assert "sub-01_inputs.json" in found[0] and "sub-01_ses-a_inputs.json" in found[1]
+
+
 def test_a_damaged_error_record_still_says_that_the_scan_failed(
     run: Runs, root: Path, raw: Path
 ) -> None:
