@@ -6,10 +6,14 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cmbprep.cli.guard import private_caches, run_guarded
 from cmbprep.cli.parser import parse_settings
 from cmbprep.config import Settings
+
+if TYPE_CHECKING:
+    from cmbprep.group import GroupResult
 
 __all__ = ["main"]
 
@@ -58,11 +62,37 @@ def _run_group_level(settings: Settings) -> int:
     result = run_group(settings.output_dir, participants_tsv=table)
     for note in result.notes:
         sys.stderr.write(f"cmbprep: {note}\n")
-    sys.stderr.write(
-        f"cmbprep: {result.n_scans} scans, {result.n_complete} complete; "
-        f"the group report is {result.page}\n"
-    )
+    if result.n_failed:
+        logging.getLogger("cmbprep").warning(
+            "warning: %s no result, so that their counts are n/a in the tables; the reasons are "
+            "in the group report and in the column reason of %s",
+            "1 scan has" if result.n_failed == 1 else f"{result.n_failed} scans have",
+            result.scans.name,
+        )
+    sys.stderr.write(f"cmbprep: {_summary(result)}; the group report is {result.page}\n")
     return 0
+
+
+def _summary(result: GroupResult) -> str:
+    """Return the numbers of scans by status and of refused files, without those that are zero."""
+    numbers = {
+        "complete": result.n_complete,
+        "failed": result.n_failed - result.n_incomplete,
+        "incomplete": result.n_incomplete,
+        "withdrawn": result.n_withdrawn,
+    }
+    parts: list[str] = []
+    for status, number in numbers.items():
+        if number:
+            # "2 scans complete, 1 failed": the word is written once.
+            parts.append(f"{number if parts else _number(number, 'scan')} {status}")
+    if result.n_refused:
+        parts.append(f"{_number(result.n_refused, 'file')} refused")
+    return ", ".join(parts)
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 if __name__ == "__main__":

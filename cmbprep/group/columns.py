@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from cmbprep.bids.model import ENTITY_ORDER
 from cmbprep.group.participants import Participants
 from cmbprep.group.rows import Row
 from cmbprep.lesions import RATINGS, ZONES
@@ -60,9 +61,13 @@ def identity(row: Row) -> tuple[str, str | None, str]:
 
 
 def entity_columns(rows: Iterable[Row]) -> tuple[str, ...]:
-    """Return the entities that have a column of their own."""
-    found = {name for row in rows for name in row.entities} - {"sub", "ses", "echo", "part"}
-    return (*USUAL_ENTITIES, *sorted(found - set(USUAL_ENTITIES)))
+    """Return the entities that have a column of their own.
+
+    Only entities that a scan can have: the name of a refused file may hold any word, also the
+    name of another column.
+    """
+    found = {name for row in rows for name in row.entities} & set(ENTITY_ORDER)
+    return (*USUAL_ENTITIES, *sorted(found - {"sub", "ses", *USUAL_ENTITIES}))
 
 
 def scan_columns(rows: Sequence[Row], participants: Participants) -> Iterator[Column]:
@@ -99,8 +104,8 @@ def _identity_columns(rows: Sequence[Row]) -> Iterator[Column]:
         )
     yield Column(
         name="suffix",
-        description="BIDS suffix of the scan.",
-        value=lambda row: row.name.rpartition("_")[2],
+        description="BIDS suffix of the scan; n/a for a refused file that has no suffix of a scan.",
+        value=lambda row: row.suffix,
     )
     yield Column(
         name="status",

@@ -95,7 +95,7 @@ def render_group_page(
     return render_page(
         "group.html",
         title="Cerebral microbleeds: group",
-        n_participants=len({row.subject for row in table.rows}),
+        n_participants=len({row.subject for row in table.rows if row.counts_as_scan}),
         n_complete=table.count("complete"),
         n_failed=table.count("failed") + table.count("incomplete"),
         n_refused=table.count("refused"),
@@ -124,13 +124,21 @@ def render_group_page(
 
 
 def _distinct(table: ScanTable, column: str) -> list[str]:
-    return sorted({str(value) for value in table.column(column) if value is not None})
+    """Return the values of a column, each once, over the scans of the dataset."""
+    values = zip(table.rows, table.column(column), strict=True)
+    return sorted({str(value) for row, value in values if row.counts_as_scan and value is not None})
 
 
 def _detectors(table: ScanTable) -> list[str]:
-    """Detectors that were used, with their versions where one name has several."""
-    pairs = zip(table.column("detector"), table.column("detector_version"), strict=True)
-    found = sorted({(str(name), str(version)) for name, version in pairs if name is not None})
+    """Return the detectors that were used, with their versions where one name has several."""
+    names, versions = table.column("detector"), table.column("detector_version")
+    found = sorted(
+        {
+            (str(name), str(version))
+            for row, name, version in zip(table.rows, names, versions, strict=True)
+            if row.counts_as_scan and name is not None
+        }
+    )
     names = [name for name, _ in found]
     return [
         f"{name} (version {version})" if names.count(name) > 1 else name for name, version in found

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from cmbprep.bids.model import SEQUENCES, parse_name
 from cmbprep.outputs.stages import StageRecord
 from cmbprep.reports.results import Refused, ScanResult, SubjectResult, parse_entities
 from cmbprep.reports.tally import Tally
@@ -32,8 +33,27 @@ class Row:
 
     @cached_property
     def entities(self) -> Mapping[str, str]:
-        """BIDS entities of the source."""
-        return {"sub": self.subject, **parse_entities(self.name)}
+        """BIDS entities of the source; a refused file has its unit's participant and session."""
+        if self.refused is None:
+            return {"sub": self.subject, **parse_entities(self.name)}
+        # The path of a refused file may be that of a folder, or name another session.
+        own = dict(parse_name(self.refused.path).entities)
+        for name in ("sub", "ses"):
+            own.pop(name, None)
+        return {"sub": self.subject, **parse_entities(self.refused.unit), **own}
+
+    @property
+    def suffix(self) -> str | None:
+        """BIDS suffix of the source; None if it is not the suffix of a scan."""
+        name = self.name if self.refused is None else self.refused.path
+        # The extension of another image format (.mgz) is not removed by parse_name.
+        suffix = parse_name(name).suffix.partition(".")[0]
+        return suffix if suffix in SEQUENCES else None
+
+    @property
+    def counts_as_scan(self) -> bool:
+        """Whether this is a scan of the dataset: neither refused nor withdrawn."""
+        return self.status not in ("refused", "withdrawn")
 
     @property
     def status(self) -> str:

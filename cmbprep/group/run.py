@@ -26,8 +26,9 @@ class GroupResult:
     maps
         Frequency maps, one a template; empty where none could be made.
     n_scans, n_complete, n_failed, n_refused, n_withdrawn
-        Rows of the table of scans by status; begun scans that were never finished count as
-        failed.
+        Rows of the table of scans by status; incomplete scans count as failed.
+    n_incomplete
+        How many of the failed ones are incomplete.
     notes
         What could not be done and why, in sentences.
     """
@@ -41,6 +42,7 @@ class GroupResult:
     n_failed: int
     n_refused: int
     n_withdrawn: int = 0
+    n_incomplete: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -74,10 +76,11 @@ def run_group(root: Path, *, participants_tsv: Path | None) -> GroupResult:
             hint="run the participant level first, with the same output folder",
         )
     participants, notes = read_participants(participants_tsv)
-    if participants_tsv is not None:
-        labels = [item.subject for item in subjects]
-        notes += missing_participants(participants, labels, participants_tsv.name)
     scans = ScanTable.build(subjects, participants)
+    if participants_tsv is not None:
+        # Participants withdrawn from the dataset need no row in its table of participants.
+        labels = {row.subject for row in scans.rows if row.status != "withdrawn"}
+        notes += missing_participants(participants, labels, participants_tsv.name)
     lesions = LesionTable.build(subjects)
     maps, map_notes = write_frequency_maps(root, [s for item in subjects for s in item.scans])
     result = GroupResult(
@@ -90,6 +93,7 @@ def run_group(root: Path, *, participants_tsv: Path | None) -> GroupResult:
         n_failed=scans.count("failed") + scans.count("incomplete"),
         n_refused=scans.count("refused"),
         n_withdrawn=scans.count("withdrawn"),
+        n_incomplete=scans.count("incomplete"),
         notes=(*notes, *map_notes),
     )
     write_json(root / "group_cmb.json", scans.dictionary())

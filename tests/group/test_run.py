@@ -18,11 +18,12 @@ from cmbprep.cli.main import main
 from cmbprep.errors import UsageError
 from cmbprep.group import run_group
 from cmbprep.group.frequency import write_frequency_maps
+from cmbprep.group.page import render_group_page
 from cmbprep.group.participants import Participants
 from cmbprep.group.protocols import find_outliers, group_by_protocol, wilson_interval
 from cmbprep.group.rows import make_rows
 from cmbprep.group.tables import LesionTable, ScanTable
-from cmbprep.lesions import ZONES, Lesion
+from cmbprep.lesions import COLUMNS, ZONES, Lesion
 from cmbprep.reports.results import collect_results
 from tests.reports.outputtree import (
     TEMPLATE,
@@ -655,3 +656,135 @@ def test_a_scan_that_is_refused_now_has_one_row(tree: Tree) -> None:
     path.write_text(json.dumps(record))
     rows = make_rows(collect_results(root))
     assert [(row.name, row.status) for row in rows] == [("sub-1_T2starw", "withdrawn")]
+
+
+def dataset_with(tree: Tree, unit: str, **changes: Any) -> Path:
+    """Change the record of what the last run found in a unit."""
+    path = tree.finish() / "logs" / f"{unit}_inputs.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return tree.root
+
+
+def test_no_name_of_a_refused_file_doubles_a_column(tree: Tree, tmp_path: Path) -> None:
+    plain = run_group(cohort(tree), participants_tsv=None)
+    taken = {name for table in (plain.scans, plain.lesions) for name in read(table)[0]}
+    assert {"scan", "status", "index", "x", *COLUMNS} <= taken
+    words = [name for name in sorted(taken) if name.isalpha()]
+    name = "_".join(f"{word}-1" for word in [*words, "ce", "participants"])
+    tree.refuse("4", f"sub-4/anat/sub-4_{name}_part-phase_T2starw.nii.gz", "a phase image")
+    participants = tmp_path / "participants.tsv"
+    participants.write_text(
+        "participant_id\tscan\tstatus\tscan\tparticipants_scan\tacq\nsub-1\t1\t2\t3\t4\t5\n"
+    )
+    result = run_group(tree.finish(), participants_tsv=participants)
+    for table, before in ((result.scans, taken), (result.lesions, taken)):
+        header = table.read_text().splitlines()[0].split("\t")
+        assert len(header) == len(set(header))
+        assert list(json.loads(table.with_suffix(".json").read_text())) == header
+        new = {name for name in header if not name.startswith("participants_")} - before
+        assert new == {"ce"}, "an entity that scans can have, and no other"
+    described = json.loads(result.scans.with_suffix(".json").read_text())
+    assert described["status"]["Description"] == "Whether there is a result."
+    (row,) = (row for row in read(result.scans) if "ce-1" in row["scan"])
+    assert columns(row, "participant_id status ce sequence") == ["sub-4", "refused", "1", "n/a"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "path", "scan", "session", "suffix", "acq"),
+    [
+        ("sub-1", "sub-1", "sub-1", "n/a", "n/a", "n/a"),
+        ("sub-1_ses-a", "sub-1/ses-a", "ses-a", "ses-a", "n/a", "n/a"),
+        ("sub-1_ses-a", "sub-1/ses-a/anat", "anat", "ses-a", "n/a", "n/a"),
+        (
+            "sub-1_ses-b",
+            "sub-1/ses-b/anat/sub-1_ses-c_acq-x_T2starw.nii.gz",
+            "sub-1_ses-c_acq-x_T2starw",
+            "ses-b",
+            "T2starw",
+            "x",
+        ),
+        ("sub-1", "sub-1/anat/sub-2_ses-c_swi.mgz", "sub-2_ses-c_swi", "n/a", "swi", "n/a"),
+        ("sub-1", "sub-1/anat/sub-1_acq-x_mag.nii", "sub-1_acq-x_mag", "n/a", "n/a", "x"),
+    ],
+)
+def test_a_refused_file_stands_with_its_unit(
+    tree: Tree, unit: str, path: str, scan: str, session: str, suffix: str, acq: str
+) -> None:
+    tree.unit("1", unit.partition("_ses-")[2] or None)
+    refused = [{"path": path, "reason": "r", "hint": "h"}]
+    root = dataset_with(tree, unit, refused=refused)
+    (row,) = read(run_group(root, participants_tsv=None).scans)
+    assert columns(row, "participant_id session_id scan suffix acq status") == [
+        "sub-1",
+        session,
+        scan,
+        suffix,
+        acq,
+        "refused",
+    ]
+
+
+def test_the_last_line_has_all_numbers(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    tree.expect("sub-6_T2starw")
+    tree.add("sub-7_T2starw")
+    cohort(tree)
+    gone = [{"name": "sub-7_T2starw", "reason": "gone"}]
+    root = dataset_with(tree, "sub-7", scans=[], withdrawn=gone)
+    assert main([str(root / "bids"), str(root), "group"]) == 0
+    *_, warning, last = capsys.readouterr().err.splitlines()
+    assert last == (
+        "cmbprep: 4 scans complete, 1 failed, 1 incomplete, 1 withdrawn, 1 file refused; "
+        f"the group report is {root / 'group.html'}"
+    )
+    assert warning.startswith("cmbprep: warning: 2 scans have no result")
+
+
+def test_the_last_line_has_no_zeros(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    tree.add("sub-1_T2starw")
+    words = [str(tree.root / "bids"), str(tree.finish()), "group"]
+    assert main(words) == 0
+    told = capsys.readouterr().err
+    assert told.splitlines()[-1].startswith("cmbprep: 1 scan complete; the group report is ")
+    assert "warning" not in told
+    refused = [{"path": f"sub-1_run-{run}_swi.nii", "reason": "r", "hint": "h"} for run in (1, 2)]
+    dataset_with(tree, "sub-1", refused=refused)
+    assert main(words) == 0
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("cmbprep: 1 scan complete, 2 files refused; ")
+
+
+def test_withdrawn_and_refused_rows_are_not_counted_as_participants(tree: Tree) -> None:
+    tree.add("sub-1_T2starw")
+    tree.fail("sub-2_T2starw", "it broke")
+    tree.refuse("3", "sub-3_part-phase_T2starw.nii.gz", "a phase image")
+    tree.add("sub-4_T2starw")
+    gone = [{"name": "sub-4_T2starw", "reason": "gone"}]
+    root = dataset_with(tree, "sub-4", scans=[], withdrawn=gone)
+    text = " ".join(Page(run_group(root, participants_tsv=None).page.read_text()).text.split())
+    assert "2 participants · 1 scan with a result" in text
+
+
+def test_withdrawn_participants_need_no_row_in_participants_tsv(tree: Tree, tmp_path: Path) -> None:
+    tree.add("sub-1_T2starw")
+    tree.add("sub-4_T2starw")
+    gone = [{"name": "sub-4_T2starw", "reason": "gone"}]
+    root = dataset_with(tree, "sub-4", scans=[], withdrawn=gone)
+    participants = tmp_path / "participants.tsv"
+    participants.write_text("participant_id\tage\nsub-1\t71\n")
+    assert run_group(root, participants_tsv=participants).notes == ()
+
+
+def test_versions_on_the_page_are_not_those_of_withdrawn_scans(tree: Tree) -> None:
+    tree.add("sub-1_T2starw")
+    old = {"detector": "older", "detector_parameters": {"threshold": 0.35}}
+    files = tree.add("sub-4_T2starw", [make_lesion(1)], parameters=old)
+    for sidecar in tree.root.rglob("sub-4*.json"):
+        sidecar.write_text(sidecar.read_text().replace('"1.2.3"', '"0.0.1"'))
+    assert "0.0.1" in files.sidecar.read_text()
+    one, two = collect_results(tree.finish())
+    gone = replace(two, scans=tuple(replace(scan, withdrawn="gone") for scan in two.scans))
+    for subjects, shown in (([one, two], True), ([one, gone], False)):
+        table = ScanTable.build(subjects, Participants())
+        text = Page(render_group_page(tree.root, table, [], [])).text
+        for word in ("0.0.1", "older", "several versions", "several schemes or detectors"):
+            assert (word in text) is shown, word
