@@ -50,11 +50,11 @@ def test_iron_is_told_from_calcium(sign: int, strength: float | None) -> None:
     assert maps is not None and maps.sign.sign == sign
 
 
-def test_without_veins_nothing_is_told_and_the_report_says_so() -> None:
+def test_without_veins_susceptibility_is_unknown_and_the_report_says_so() -> None:
     block = make_veined_block(1, 0.0, (1.0, -1.5))
     sources, warnings = judge(_input(block), _labels(block))
     assert {s.susceptibility for s in sources.values()} == {"unknown"}
-    assert any("cannot be told" in warning for warning in warnings)
+    assert any("sign convention of the phase is unknown" in warning for warning in warnings)
 
 
 def test_without_phase_lesions_are_left_as_they_are() -> None:

@@ -103,11 +103,10 @@ def test_a_forked_worker_does_not_keep_the_lock_alive(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from cmbprep.running.locks import try_lock\n"
         "lock = try_lock(Path(sys.argv[1]), ['sub-01'])\n"
-        "child = os.fork()\n"
-        "if child == 0:\n"
+        "if os.fork() == 0:\n"
+        "    print(os.getpid(), flush=True)\n"  # by the child: it has forgotten the lock then
         "    time.sleep(60)\n"
         "    os._exit(0)\n"
-        "print(child, flush=True)\n"
         "time.sleep(60)\n"
     )
     process = subprocess.Popen(
