@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ECHO_TIME_FLOOR",
+    "PHASE_WITHOUT_ECHO_TIME",
     "CheckedImage",
     "ImageGrid",
     "PhaseScale",
@@ -354,6 +355,10 @@ def require_phase_grid(phase: Any, path: Path, magnitude: Any) -> None:
             path=path,
             hint="export magnitude and phase of the same series again",
         )
+
+
+#: Warning on a scan whose phase cannot be used without the echo times.
+PHASE_WITHOUT_ECHO_TIME = "the phase is not used: an echo time is unknown"
 
 
 def phase_not_used(error: ScanError) -> str:

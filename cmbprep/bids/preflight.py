@@ -75,7 +75,13 @@ def _read_scan(scan: Scan) -> list[str]:
     A phase image that cannot be used is a warning, as in
     :func:`cmbprep.interfaces.echoes.read_echoes`.
     """
-    from cmbprep.bids.images import ImageGrid, phase_not_used, phase_warnings, read_scan_image
+    from cmbprep.bids.images import (
+        PHASE_WITHOUT_ECHO_TIME,
+        ImageGrid,
+        phase_not_used,
+        phase_warnings,
+        read_scan_image,
+    )
 
     magnitudes: list[tuple[str, ...]] = []
     grids: list[ImageGrid] = []
@@ -86,7 +92,7 @@ def _read_scan(scan: Scan) -> list[str]:
     warnings = [text for found in magnitudes for text in found]
     phases = {n: echo.phase for n, echo in enumerate(scan.echoes) if echo.phase is not None}
     if phases and any(echo.echo_time is None for echo in scan.echoes):
-        return [*warnings, "the phase is not used: an echo time is unknown"]
+        return [*warnings, PHASE_WITHOUT_ECHO_TIME]
     used: dict[int, tuple[str, ...]] = {}
     for n, path in phases.items():
         try:

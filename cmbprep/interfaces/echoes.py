@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmbprep.bids.images import (
+    PHASE_WITHOUT_ECHO_TIME,
     CheckedImage,
     phase_not_used,
     phase_warnings,
@@ -67,7 +68,7 @@ def read_echoes(
         return Echoes()
     known: list[tuple[int, float]] = [(i, t) for i, t in enumerate(times) if t is not None]
     if len(known) < len(times) or len(magnitudes) != len(times):
-        wrong = ("the phase is not used: an echo time is unknown",) if any(phases) else ()
+        wrong = (PHASE_WITHOUT_ECHO_TIME,) if any(phases) else ()
         return Echoes(warnings=wrong)
     angles: dict[int, CheckedImage] = {}
     warnings = []
