@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from typing import Any
 
 import pytest
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "cluster.md"
+SCRIPT = Path(__file__).resolve().parents[1] / "docs" / "cmbprep_slurm.sh"
 
 _SBATCH = """#!{python}
 import json, os, re, shutil, sys
@@ -163,9 +162,8 @@ def _dependencies(job: Mapping[str, Any]) -> set[int]:
 
 
 def script() -> str:
-    """Return the one bash script of the page."""
-    (text,) = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
-    return text
+    """Return the script that the page includes."""
+    return SCRIPT.read_text("utf-8")
 
 
 def edited_script(bids: Path, out: Path) -> str:
