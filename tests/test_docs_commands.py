@@ -271,7 +271,9 @@ def test_scripts_take_the_arguments() -> None:
 # --- other languages -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", (REPOSITORY / "docs").glob("*.py"), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "docs").glob("*.py")), ids=lambda path: path.name
+)
 def test_python_is_valid(path: Path) -> None:
     compile(path.read_text("utf-8"), path.name, "exec")
 
