@@ -10,9 +10,11 @@ Every error says what is wrong, with which file, and what to do about it::
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["CmbprepError", "ResourceError", "ScanError", "UsageError"]
+__all__ = ["CmbprepError", "ResourceError", "ScanError", "UsageError", "about"]
 
 
 class CmbprepError(Exception):
@@ -85,3 +87,24 @@ class ResourceError(CmbprepError):
     """A template, atlas or model that was asked for is not available here."""
 
     exit_status = 2
+
+
+@contextmanager
+def about(path: str | Path, *, hint: str | None = None) -> Iterator[None]:
+    """Complete the errors of a block with the file, and the remedy, that they do not name.
+
+    Parameters
+    ----------
+    path
+        The file that the block works on.
+    hint
+        What the person can do about it, where the error says nothing else.
+    """
+    try:
+        yield
+    except CmbprepError as error:
+        if error.path is None:
+            error.path = _printable(str(path))
+        if error.hint is None and hint is not None:
+            error.hint = _printable(hint)
+        raise

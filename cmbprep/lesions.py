@@ -11,129 +11,43 @@ that was damaged has none.
 
 from __future__ import annotations
 
-import csv
-import io
+import json
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, fields
+from importlib import resources
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from cmbprep.errors import CmbprepError
-from cmbprep.files.tsv import MISSING, listing, nearest, parse_integer, parse_number, read_tsv
+from cmbprep.files.tsv import (
+    MISSING,
+    REMAKE,
+    format_tsv,
+    listing,
+    nearest,
+    parse_boolean,
+    parse_integer,
+    parse_number,
+    read_tsv,
+)
 
 __all__ = ["COLUMNS", "MISSING", "Lesion", "format_lesions", "read_lesions"]
 
-RATINGS = ("definite", "possible")
-ZONES = ("lobar", "deep", "infratentorial")
-HEMISPHERES = ("left", "right", "midline")
-SUSCEPTIBILITIES = ("paramagnetic", "diamagnetic", "unknown")
-_LEVELS = {
-    "rating": RATINGS,
-    "zone": ZONES,
-    "hemisphere": HEMISPHERES,
-    "susceptibility": SUSCEPTIBILITIES,
-}
-
-#: Column name -> its entry in the BIDS data dictionary.
-COLUMNS: dict[str, dict[str, object]] = {
-    "index": {
-        "Description": "Label of the lesion in the dseg image; counts from 1.",
-        "Format": "integer",
-    },
-    "name": {"Description": "Name of the lesion, unique within the scan."},
-    "x": {
-        "Description": "Centre of mass in scanner coordinates, RAS+: to the right.",
-        "Units": "mm",
-    },
-    "y": {
-        "Description": "Centre of mass in scanner coordinates, RAS+: to the front.",
-        "Units": "mm",
-    },
-    "z": {"Description": "Centre of mass in scanner coordinates, RAS+: upwards.", "Units": "mm"},
-    "x_mni": {"Description": "x of the centre in the coordinates of the template.", "Units": "mm"},
-    "y_mni": {"Description": "y of the centre in the coordinates of the template.", "Units": "mm"},
-    "z_mni": {"Description": "z of the centre in the coordinates of the template.", "Units": "mm"},
-    "volume_mm3": {
-        "Description": "Volume of the void, less what thick slices seem to add to it. Blooming "
-        "makes it larger than the deposit, the more so the longer the echo time and the higher "
-        "the field.",
-        "Units": "mm^3",
-    },
-    "diameter_mm": {
-        "Description": "Diameter of the sphere of the same volume.",
-        "Units": "mm",
-    },
-    "probability": {
-        "Description": "Probability that the lesion is a microbleed, as the detector gives it.",
-        "Minimum": 0,
-        "Maximum": 1,
-    },
-    "rating": {
-        "Description": "Class of the probability, after the two classes that raters use "
-        "(definite and possible in MARS, certain and uncertain in BOMBS).",
-        "Levels": {
-            "definite": "At or above the detector's operating point for definite lesions.",
-            "possible": "Below it, and at or above the threshold for being listed.",
-        },
-    },
-    "zone": {
-        "Description": "Anatomical zone under the scheme that the sidecar names; n/a in a "
-        "ventricle, outside the brain, and where the registration has failed.",
-        "Levels": {
-            "lobar": "Cortex and subcortical white matter.",
-            "deep": "Deep grey matter, capsules, and what else the scheme counts as deep.",
-            "infratentorial": "Brainstem and cerebellum.",
-        },
-    },
-    "region": {
-        "Description": "Anatomical region within the zone, as the scheme names it; ventricle for "
-        "a lesion that lies in one and has no zone."
-    },
-    "hemisphere": {
-        "Description": "Side of the person's brain.",
-        "Levels": {
-            "left": "Left.",
-            "right": "Right.",
-            "midline": "The lesion lies on the midline.",
-        },
-    },
-    "region_fraction": {
-        "Description": "Part of the lesion's labelled voxels that lies in the region named.",
-        "Minimum": 0,
-        "Maximum": 1,
-    },
-    "boundary_distance_mm": {
-        "Description": "Distance from the centre to the nearest voxel of another zone; without a "
-        "zone, of any.",
-        "Units": "mm",
-    },
-    "boundary": {
-        "Description": "Whether an error of registration could change the zone: the distance is "
-        "below zone_tolerance_mm, which the sidecar tells, the registration is doubtful or has "
-        "failed, or the lesion lies in a ventricle or outside the brain.",
-        "Levels": {"true": "It could.", "false": "It could not."},
-    },
-    "contrast": {
-        "Description": "Relative signal loss at the darkest point: 1 - lesion / surroundings.",
-        "Minimum": 0,
-        "Maximum": 1,
-    },
-    "susceptibility": {
-        "Description": "Sign of the susceptibility against brain tissue, from the phase image.",
-        "Levels": {
-            "paramagnetic": "As blood products.",
-            "diamagnetic": "As calcium; such a row is a mimic, kept to be seen.",
-            "unknown": "There is no phase image, or it does not tell.",
-        },
-    },
-}
-
-# Decimals written; fixed, so that the same result gives the same bytes.
-_DECIMALS = {
-    **dict.fromkeys(("x", "y", "z", "x_mni", "y_mni", "z_mni"), 2),
-    **dict.fromkeys(("volume_mm3", "diameter_mm", "boundary_distance_mm"), 2),
-    **dict.fromkeys(("probability", "region_fraction", "contrast"), 3),
+#: Column name -> its entry in the BIDS data dictionary. Ranges, levels and decimals follow from
+#: it; whether a value may be missing, and how it is parsed, from the fields of :class:`Lesion`.
+COLUMNS: dict[str, dict[str, Any]] = json.loads(
+    resources.files("cmbprep.data").joinpath("lesions.json").read_text(encoding="utf-8")
+)
+RATINGS, ZONES, HEMISPHERES, SUSCEPTIBILITIES = (
+    tuple(COLUMNS[name]["Levels"]) for name in ("rating", "zone", "hemisphere", "susceptibility")
+)
+_POSITIVE = ("volume_mm3", "diameter_mm")
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "int": parse_integer,
+    "float": parse_number,
+    "bool": parse_boolean,
+    "str": str,
 }
 
 
@@ -188,24 +102,11 @@ class Lesion:
     def __post_init__(self) -> None:
         if self.index < 1:
             raise ValueError(f"a lesion's index counts from 1, not {self.index}")
-        for name in ("x", "y", "z", "x_mni", "y_mni", "z_mni", "boundary_distance_mm"):
+        for name in COLUMNS:
             value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"lesion {self.index}: {name} is not finite")
-        for name in ("volume_mm3", "diameter_mm"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"lesion {self.index}: {name} {value} is not positive")
-        for name in ("probability", "region_fraction", "contrast"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"lesion {self.index}: {name} {value} is outside 0..1")
-        for name, allowed in _LEVELS.items():
-            value = getattr(self, name)
-            if value is not None and value not in allowed:
-                raise ValueError(
-                    f"lesion {self.index}: {name} {value!r} is none of {', '.join(allowed)}"
-                )
+            fault = None if value is None else _find_fault(name, value)
+            if fault is not None:
+                raise ValueError(f"lesion {self.index}: {name} {fault}")
 
     @property
     def centre(self) -> tuple[float, float, float]:
@@ -224,25 +125,39 @@ class Lesion:
         return not (self.zone is None and self.region is None and self.boundary_distance_mm is None)
 
 
+def _find_fault(name: str, value: Any) -> str | None:
+    """Return what is wrong with a value of a column; None for a sound one."""
+    entry = COLUMNS[name]
+    if name in _POSITIVE:
+        return None if math.isfinite(value) and value > 0 else f"{value} is not positive"
+    if "Maximum" in entry:
+        low, high = entry["Minimum"], entry["Maximum"]
+        return None if low <= value <= high else f"{value} is outside {low}..{high}"
+    if "Units" in entry:
+        return None if math.isfinite(value) else "is not finite"
+    if "Levels" in entry and not isinstance(value, bool) and value not in entry["Levels"]:
+        return f"{value!r} is none of {', '.join(entry['Levels'])}"
+    return None
+
+
 def _cell(name: str, value: object) -> str:
     if value is None:
         return MISSING
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
+        # Fixed decimals, so that the same result gives the same bytes.
+        decimals = 2 if "Units" in COLUMNS[name] else 3
         # + 0.0 turns -0.0 into 0.0
-        return f"{round(value, _DECIMALS.get(name, 3)) + 0.0:.{_DECIMALS.get(name, 3)}f}"
+        return f"{round(value, decimals) + 0.0:.{decimals}f}"
     return str(value)
 
 
 def format_lesions(lesions: Iterable[Lesion]) -> str:
     """Return the text of a lesion table (TSV with a header; header only if there are none)."""
-    out = io.StringIO()
-    writer = csv.writer(out, delimiter="\t", lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for lesion in lesions:
-        writer.writerow([_cell(name, getattr(lesion, name)) for name in COLUMNS])
-    return out.getvalue()
+    return format_tsv(
+        COLUMNS, ([_cell(name, getattr(lesion, name)) for name in COLUMNS] for lesion in lesions)
+    )
 
 
 def read_lesions(
@@ -282,22 +197,22 @@ def read_lesions(
     """
     path = Path(path)
     table = read_tsv(path, tuple(COLUMNS))
-    at = tuple(table.positions(COLUMNS).items())
+    at = [(field, table.header.index(field.name)) for field in fields(Lesion)]
     lesions: list[Lesion] = []
     for line, cells in table.rows:
         try:
-            lesion = Lesion(**{name: _parse(name, cells[place]) for name, place in at})  # type: ignore[arg-type]
+            lesion = Lesion(**{field.name: _parse(field, cells[place]) for field, place in at})
             _check_place(lesion, scheme)
         except ValueError as error:
             raise CmbprepError(
-                f"line {line} is not a row of a lesion table ({error})", path=path, hint=_HINT
+                f"line {line} is not a row of a lesion table ({error})", path=path, hint=REMAKE
             ) from error
         lesions.append(lesion)
     for column in ("index", "name"):
         values = [getattr(lesion, column) for lesion in lesions]
         if len(set(values)) != len(values):
             twice = next(value for value in values if values.count(value) > 1)
-            raise CmbprepError(f"two rows have the {column} {twice}", path=path, hint=_HINT)
+            raise CmbprepError(f"two rows have the {column} {twice}", path=path, hint=REMAKE)
     if labels is not None:
         _check_labels([lesion.index for lesion in lesions], labels, path)
     return lesions
@@ -340,7 +255,7 @@ def _check_labels(indices: Collection[int], labels: Collection[int], path: Path)
         f"the table has {_number(len(rows), 'row')} and its label image has "
         f"{_number(len(seen), 'label')}: {'; '.join(parts)}",
         path=path,
-        hint=_HINT,
+        hint=REMAKE,
     )
 
 
@@ -348,33 +263,16 @@ def _number(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _parse(name: str, text: str) -> object:
+def _parse(field: Field[Any], text: str) -> Any:
     """Parse a cell of a column; None for ``n/a``."""
+    kind, _, missing = str(field.type).partition(" | ")
     if text == MISSING:
-        if name in _REQUIRED:
-            raise ValueError(f"{name} is missing")
+        if not missing:
+            raise ValueError(f"{field.name} is missing")
         return None
     if not text.strip():
-        raise ValueError(f"{name} is empty")
-    parse = _PARSERS.get(name)
+        raise ValueError(f"{field.name} is empty")
     try:
-        return text if parse is None else parse(text)
+        return _PARSERS[kind](text)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-
-
-def _parse_boolean(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError(f"{text[:40]!r} is neither true nor false")
-    return text == "true"
-
-
-_REQUIRED = frozenset(
-    ("index", "name", "x", "y", "z", "volume_mm3", "diameter_mm", "susceptibility")
-)
-_PARSERS: dict[str, Callable[[str], object]] = {
-    "index": parse_integer,
-    "boundary": _parse_boolean,
-    **dict.fromkeys(_DECIMALS, parse_number),
-}
-_HINT = "run the participant level again for this scan, or restore the file from a backup"
+        raise ValueError(f"{field.name}: {error}") from None

@@ -76,7 +76,7 @@ def _shape(name: str) -> str:
 def test_every_output_file_is_explained() -> None:
     table = json.loads(_read("cmbprep/data/outputs.json"))
     page = {_shape(name) for name in re.findall(r"`(<src>[^`]*)`", _read("docs/outputs.md"))}
-    wanted = {_shape(pattern) for patterns in table.values() for pattern in patterns.values()}
+    wanted = {_shape(entry["file"]) for entries in table.values() for entry in entries.values()}
     unexplained = sorted(wanted - page)
     assert unexplained == []
 

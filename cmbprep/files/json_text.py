@@ -62,11 +62,7 @@ def parse_json(text: str, duplicates: list[str], *, strict: bool = True) -> tupl
         Whether :func:`replace_unsafe` has nothing to replace in it, as in nearly all files.
     """
     odd: list[str] = []
-    content = json.loads(text, strict=strict, **_hooks(duplicates, odd))
-    return content, not odd and "\\ud" not in text and "\\uD" not in text
 
-
-def _hooks(duplicates: list[str], odd: list[str]) -> dict[str, Any]:
     def merged(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
         if len(content) < len(pairs):
@@ -89,12 +85,15 @@ def _hooks(duplicates: list[str], odd: list[str]) -> dict[str, Any]:
         odd.append(text)
         return math.nan
 
-    return {
-        "object_pairs_hook": merged,
-        "parse_int": integer,
-        "parse_float": number,
-        "parse_constant": not_finite,
-    }
+    content = json.loads(
+        text,
+        strict=strict,
+        object_pairs_hook=merged,
+        parse_int=integer,
+        parse_float=number,
+        parse_constant=not_finite,
+    )
+    return content, not odd and "\\ud" not in text and "\\uD" not in text
 
 
 def repair_json(text: str) -> tuple[str, list[str]]:
@@ -103,33 +102,27 @@ def repair_json(text: str) -> tuple[str, list[str]]:
     Commas before a closing bracket, constants and numbers as other languages print them. What
     remains wrong is left as it is.
     """
-    kinds: list[str] = []
-
-    def note(kind: str) -> None:
-        if kind not in kinds:
-            kinds.append(kind)
+    kinds: dict[str, None] = {}
 
     def replaced(match: re.Match[str]) -> str:
-        token = match.group()
+        token, new = match.group(), match.group()
+        note = token
         if match.lastgroup == "comma":
-            note("comma before a closing bracket")
-            return ""
-        if match.lastgroup == "special":  # as older C libraries print NaN and infinity
-            note(token)
-            return "NaN"
-        if match.lastgroup == "word":
-            word = _WORDS.get(token.lower().lstrip("+-"), token)
-            if word != token and token.lstrip("-") not in ("NaN", "Infinity"):
-                note(token)
-            return word
-        if match.lastgroup == "number":
-            number = _plain_number(token)
-            if number != token:
-                note(f"number {token}" if len(token) < 30 else "number")
-            return number
-        return token
+            new, note = "", "comma before a closing bracket"
+        elif match.lastgroup == "special":  # as older C libraries print NaN and infinity
+            new = "NaN"
+        elif match.lastgroup == "word":
+            new = _WORDS.get(token.lower().lstrip("+-"), token)
+            if token.lstrip("-") in ("NaN", "Infinity"):  # which Python reads
+                return new
+        elif match.lastgroup == "number":
+            new = _plain_number(token)
+            note = f"number {token}" if len(token) < 30 else "number"
+        if new != token:
+            kinds[note] = None
+        return new
 
-    return _TOKEN.sub(replaced, text), kinds
+    return _TOKEN.sub(replaced, text), list(kinds)
 
 
 def _plain_number(token: str) -> str:

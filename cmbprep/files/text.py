@@ -10,12 +10,12 @@ from __future__ import annotations
 import codecs
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmbprep.errors import CmbprepError
+from cmbprep.errors import CmbprepError, about
 from cmbprep.files.json_text import (
     MAX_DEPTH,
     count_levels,
@@ -29,18 +29,22 @@ from cmbprep.files.json_text import (
 __all__ = [
     "MAX_JSON_BYTES",
     "MAX_TABLE_BYTES",
+    "MISSING",
     "ReadObject",
     "Table",
     "json_safe",
     "read_bytes",
     "read_object",
     "read_table",
+    "split_lines",
+    "without_quotes",
 ]
 
 #: Largest JSON file and largest table that are read: many times what BIDS files need.
 MAX_JSON_BYTES = 16 * 2**20
 MAX_TABLE_BYTES = 64 * 2**20
 
+#: How BIDS tables write a missing value.
 MISSING = "n/a"
 
 _FETCH = "fetch its content: datalad get, git annex get, or git lfs pull"
@@ -107,82 +111,58 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
         than the limit, or if it cannot be read.
     """
     path = Path(path)
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise _unreachable(path, error) from error
-    if not stat.S_ISREG(found.st_mode):
-        raise CmbprepError(
-            f"it is {_kind(found.st_mode)}, not a file",
-            path=path,
-            hint="remove or rename it, or put the file in its place",
-        )
-    if found.st_size > limit:
-        raise _too_large(path, found.st_size, limit)
-    try:
-        with open(path, "rb") as stream:
-            # One byte more, to notice a file that grows; room for the limit is not taken.
-            data = stream.read(found.st_size + 1)
-    except OSError as error:
-        raise _unreachable(path, error) from error
-    if len(data) > limit:
-        raise _too_large(path, len(data), limit)
-    if _is_pointer(data):
-        raise CmbprepError(
-            "its content was not fetched: this is a pointer file of git-annex or Git LFS",
-            path=path,
-            hint=_FETCH,
-        )
+    with about(path):
+        try:
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                kind = _KINDS.get(stat.S_IFMT(found.st_mode), "a device")
+                raise CmbprepError(
+                    f"it is {kind}, not a file",
+                    hint="remove or rename it, or put the file in its place",
+                )
+            _check_size(found.st_size, limit)
+            with open(path, "rb") as stream:
+                # One byte more, to notice a file that grows; room for the limit is not taken.
+                data = stream.read(found.st_size + 1)
+        except OSError as error:
+            raise _unreachable(path, error) from error
+        _check_size(len(data), limit)
+        if data.startswith(_POINTERS):
+            raise CmbprepError(
+                "its content was not fetched: this is a pointer file of git-annex or Git LFS",
+                hint=_FETCH,
+            )
     return data
 
 
-def _unreachable(path: Path, error: OSError) -> CmbprepError:
-    if isinstance(error, FileNotFoundError):
-        if not path.is_symlink():
-            return CmbprepError("there is no such file", path=path, hint="check the path")
-        if "annex" in os.fspath(path.readlink()):
-            return CmbprepError(
-                "its content was not fetched: it is a link of git-annex without target",
-                path=path,
-                hint=_FETCH,
-            )
-        return CmbprepError(
-            "it is a link to a file that does not exist",
-            path=path,
-            hint=f"restore the file that it points to, or {_FETCH}",
-        )
-    if isinstance(error, PermissionError):
-        return CmbprepError(
-            "its permissions do not allow reading it",
-            path=path,
-            hint="make it readable (chmod), or ask its owner",
-        )
-    reason = error.strerror or type(error).__name__
-    return CmbprepError(f"it cannot be read ({reason})", path=path, hint="check the disk")
-
-
-def _kind(mode: int) -> str:
-    kinds: tuple[tuple[Callable[[int], bool], str], ...] = (
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISFIFO, "a named pipe (FIFO)"),
-        (stat.S_ISSOCK, "a socket"),
-    )
-    return next((name for test, name in kinds if test(mode)), "a device")
-
-
-def _too_large(path: Path, size: int, limit: int) -> CmbprepError:
-    return CmbprepError(
-        f"it is too large for such a file ({size / 2**20:.0f} MB; at most {limit / 2**20:.0f} MB)",
-        path=path,
-        hint="check that it is the right file, and shorten it",
-    )
-
-
 _POINTERS = (b"version https://git-lfs", b"version https://hawser", b"/annex/objects/")
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe (FIFO)", stat.S_IFSOCK: "a socket"}
 
 
-def _is_pointer(data: bytes) -> bool:
-    return data.startswith(_POINTERS)
+def _unreachable(path: Path, error: OSError) -> CmbprepError:
+    if isinstance(error, FileNotFoundError) and not path.is_symlink():
+        return CmbprepError("there is no such file", hint="check the path")
+    if isinstance(error, FileNotFoundError) and "annex" in os.fspath(path.readlink()):
+        return CmbprepError(
+            "its content was not fetched: it is a link of git-annex without target", hint=_FETCH
+        )
+    if isinstance(error, FileNotFoundError):
+        hint = f"restore the file that it points to, or {_FETCH}"
+        return CmbprepError("it is a link to a file that does not exist", hint=hint)
+    if isinstance(error, PermissionError):
+        hint = "make it readable (chmod), or ask its owner"
+        return CmbprepError("its permissions do not allow reading it", hint=hint)
+    reason = error.strerror or type(error).__name__
+    return CmbprepError(f"it cannot be read ({reason})", hint="check the disk")
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise CmbprepError(
+            f"it is too large for such a file ({size / 2**20:.0f} MB; at most "
+            f"{limit / 2**20:.0f} MB)",
+            hint="check that it is the right file, and shorten it",
+        )
 
 
 # --- text ------------------------------------------------------------------------------
@@ -196,42 +176,33 @@ _MARKS = (
 )
 
 
-def _decode(data: bytes, path: Path, *, strict: bool) -> tuple[str, list[str]]:
+def _decode(data: bytes, *, strict: bool) -> tuple[str, list[str]]:
     """Decode the bytes of a file; return its text and what is unusual about the encoding."""
     if not data.strip(b" \t\r\n\0"):
-        raise CmbprepError("it is empty", path=path, hint="restore it, or write it again")
-    for mark, encoding, note in _MARKS:
-        if data.startswith(mark):
-            try:
-                text = data.decode(encoding).removeprefix("\ufeff")
-            except UnicodeError as error:
-                raise CmbprepError(
-                    f"{note}, but damaged", path=path, hint=f"restore it, or {_UTF8}"
-                ) from error
-            return _without_nul(text, path), [f"{note}; BIDS asks for plain UTF-8"]
+        raise CmbprepError("it is empty", hint="restore it, or write it again")
+    mark = next((mark for mark in _MARKS if data.startswith(mark[0])), None)
+    notes = [] if mark is None else [f"{mark[2]}; BIDS asks for plain UTF-8"]
     try:
-        return _without_nul(data.decode("utf-8"), path), []
-    except UnicodeDecodeError as error:
-        if strict:
-            raise CmbprepError(
-                "it is not UTF-8 text", path=path, hint=f"restore it, or {_UTF8}"
-            ) from error
-    try:
-        text = data.decode("cp1252")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    note = f"it is not UTF-8 and was read as Latin-1; accents may be wrong, so {_UTF8}"
-    return _without_nul(text, path), [note]
-
-
-def _without_nul(text: str, path: Path) -> str:
+        text = data.decode(mark[1] if mark else "utf-8").removeprefix("\ufeff")
+    except UnicodeError as error:
+        if mark or strict:
+            fault = f"{mark[2]}, but damaged" if mark else "it is not UTF-8 text"
+            raise CmbprepError(fault, hint=f"restore it, or {_UTF8}") from error
+        text = _decode_latin(data)
+        notes = [f"it is not UTF-8 and was read as Latin-1; accents may be wrong, so {_UTF8}"]
     if "\0" in text:
         raise CmbprepError(
             "it contains NUL bytes, so it is damaged or not a text file",
-            path=path,
             hint=f"restore it, or {_UTF8}",
         )
-    return text
+    return text, notes
+
+
+def _decode_latin(data: bytes) -> str:
+    try:
+        return data.decode("cp1252")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 # --- JSON ------------------------------------------------------------------------------
@@ -255,47 +226,50 @@ def read_object(path: Path, *, repair: bool = True) -> ReadObject:
         Whatever is wrong with the file, if it cannot be read.
     """
     path = Path(path)
-    text, notes = _decode(read_bytes(path, limit=MAX_JSON_BYTES), path, strict=not repair)
+    with about(path):
+        text, notes = _decode(read_bytes(path, limit=MAX_JSON_BYTES), strict=not repair)
+        content, duplicates, faults = _parse_object(text, notes, repair=repair)
+    for keys, note in (
+        (duplicates, "keys are there twice, and the last value is used"),
+        (faults["number"], "values that are not finite numbers are left out"),
+        (faults["text"], "characters that are not valid Unicode are replaced"),
+    ):
+        if keys:
+            notes.append(f"{note}: {_some(keys)}")
+    return ReadObject(content, _named(path, notes), tuple(faults["number"]))
+
+
+def _parse_object(
+    text: str, notes: list[str], *, repair: bool
+) -> tuple[dict[str, Any], list[str], dict[str, list[str]]]:
+    """Parse a JSON object; return it, keys that are there twice, and where values were replaced."""
     duplicates: list[str] = []
     try:
         content, safe = parse_json(text, duplicates)
-    except _JSON_ERRORS as error:
-        content, note = _repaired(text, duplicates, path, error, repair=repair)
-        safe = False
-        notes.append(note)
+    except RecursionError as error:
+        raise _too_deep() from error
+    except (ValueError, OverflowError) as error:
+        content, safe = _repaired(text, duplicates, notes, error, repair=repair), False
     if not isinstance(content, dict):
         hint = 'write it like {"EchoTime": 0.02}' if repair else "restore it, or make it again"
-        raise CmbprepError("it is not a JSON object", path=path, hint=hint)
+        raise CmbprepError("it is not a JSON object", hint=hint)
     if count_levels(content) > MAX_DEPTH:
-        raise _too_deep(path)
-    clean: dict[str, Any] = content
-    faults: list[tuple[str, str]] = []
+        raise _too_deep()
+    faults: dict[str, list[str]] = {"number": [], "text": []}
     # Looking at each value takes longer than all the rest, and hardly any file needs it.
     if not safe:
-        clean, faults = replace_unsafe(content)
-    dropped = [key for key, kind in faults if kind == "number"]
-    replaced = [key for key, kind in faults if kind == "text"]
-    if duplicates:
-        notes.append(f"keys are there twice, and the last value is used: {_some(duplicates)}")
-    if dropped:
-        notes.append(f"values that are not finite numbers are left out: {_some(dropped)}")
-    if replaced:
-        notes.append(f"characters that are not valid Unicode are replaced: {_some(replaced)}")
-    return ReadObject(clean, _named(path, notes), tuple(dropped))
-
-
-_JSON_ERRORS = (ValueError, RecursionError, OverflowError)
+        content, found = replace_unsafe(content)
+        for key, kind in found:
+            faults[kind].append(key)
+    return content, duplicates, faults
 
 
 def _repaired(
-    text: str, duplicates: list[str], path: Path, error: Exception, *, repair: bool
-) -> tuple[Any, str]:
-    """Parse a JSON text whose syntax is wrong; return its content and a note on the repair."""
-    if isinstance(error, RecursionError):
-        raise _too_deep(path) from error
+    text: str, duplicates: list[str], notes: list[str], error: Exception, *, repair: bool
+) -> Any:
+    """Parse a JSON text whose syntax is wrong; return its content, and note the repair."""
     failure = CmbprepError(
         f"it cannot be read as JSON ({error})",
-        path=path,
         hint="correct it (a JSON validator shows where) or restore it",
     )
     if not repair:
@@ -306,17 +280,17 @@ def _repaired(
         # Tabs and line ends inside strings can only be meant as they are.
         content, _ = parse_json(repaired, duplicates, strict=False)
     except RecursionError:
-        raise _too_deep(path) from error
-    except _JSON_ERRORS:
+        raise _too_deep() from error
+    except (ValueError, OverflowError):
         raise failure from error
     what = ", ".join(kinds) if kinds else "unescaped line ends or tabs in a text"
-    return content, f"its JSON is not valid and was corrected ({what})"
+    notes.append(f"its JSON is not valid and was corrected ({what})")
+    return content
 
 
-def _too_deep(path: Path) -> CmbprepError:
+def _too_deep() -> CmbprepError:
     return CmbprepError(
         f"its brackets are nested too deep (more than {MAX_DEPTH} levels)",
-        path=path,
         hint="restore or correct the file",
     )
 
@@ -347,110 +321,93 @@ def read_table(path: Path) -> Table:
         If the file cannot be read, is empty, or has no tabs but other separators.
     """
     path = Path(path)
-    text, notes = _decode(read_bytes(path, limit=MAX_TABLE_BYTES), path, strict=False)
-    # Only these end a line: str.splitlines would also split at rarer characters.
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    start = next(number for number, line in enumerate(lines) if line.strip())
-    header = lines[start]
-    _check_separator(header, path)
-    quoted: list[int] = []
-    names = _cells(header, start + 1, quoted)
-    places, header_notes = _columns(names)
-    if not places:
-        raise CmbprepError("its header is empty", path=path, hint="write names of columns")
-    rows, row_notes = _rows(lines, start, len(names), places, quoted)
-    notes += header_notes + row_notes
-    if quoted:
-        notes.append(
-            f"quotation marks around cells are removed ({_lines(quoted)}); BIDS tables have "
-            "no quoting"
-        )
-    columns = tuple(name for _, name in places)
-    return Table(columns, tuple(rows), _named(path, notes))
+    faults: dict[str, list[str]] = {kind: [] for kind in _TABLE_FAULTS}
+    with about(path):
+        text, notes = _decode(read_bytes(path, limit=MAX_TABLE_BYTES), strict=False)
+        lines = [(number, line) for number, line in enumerate(split_lines(text), 1) if line.strip()]
+        _check_separator(lines[0][1])
+        names = _cells(*lines[0], faults["quoted"])
+        places = _columns(names, faults)
+        if not places:
+            raise CmbprepError("its header is empty", hint="write names of columns")
+    rows = tuple(_rows(lines[1:], len(names), places, faults))
+    notes += [
+        _TABLE_FAULTS[kind].format(_some(found), s="s" if len(found) > 1 else "")
+        for kind, found in faults.items()
+        if found
+    ]
+    return Table(tuple(places), rows, _named(path, notes))
 
 
-def _check_separator(header: str, path: Path) -> None:
-    if "\t" in header:
-        return
+#: What is corrected or left out in a table, in the order of the warnings.
+_TABLE_FAULTS = {
+    "twice": "columns are there twice, and only the first is used: {}",
+    "case": "columns differ only by capitals and are kept apart: {}",
+    "nameless": "columns without a name are ignored: number {}",
+    "short": "rows end early, and their last columns are missing (line{s} {})",
+    "trailing": "rows have empty cells beyond the last column, which are ignored (line{s} {})",
+    "long": "rows have more cells than the header and are left out (line{s} {})",
+    "quoted": "quotation marks around cells are removed (line{s} {}); BIDS tables have no quoting",
+}
+
+
+def split_lines(text: str) -> list[str]:
+    """Split a text at line ends of any system, unlike ``str.splitlines`` at no rarer character."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def without_quotes(cell: str) -> str:
+    """Remove quotation marks around a whole cell, as spreadsheets and R write them."""
+    quoted = len(cell) > 1 and cell[0] == cell[-1] == '"'
+    return cell[1:-1].replace('""', '"') if quoted else cell
+
+
+def _check_separator(header: str) -> None:
     for mark, name in ((",", "commas"), (";", "semicolons")):
-        if mark in header:
+        if mark in header and "\t" not in header:
             raise CmbprepError(
                 f"its columns are separated by {name}, not by tabs",
-                path=path,
                 hint="export it as tab-separated text",
             )
 
 
-def _cells(line: str, number: int, quoted: list[int]) -> list[str]:
-    cells = []
-    for cell in line.split("\t"):
-        cell = cell.strip()
-        if len(cell) > 1 and cell[0] == cell[-1] == '"':
-            cell = cell[1:-1].replace('""', '"').strip()
-            if number not in quoted[-1:]:
-                quoted.append(number)
-        cells.append(cell)
-    return cells
+def _cells(number: int, line: str, quoted: list[str]) -> list[str]:
+    cells = [cell.strip() for cell in line.split("\t")]
+    plain = [without_quotes(cell).strip() for cell in cells]
+    if plain != cells:
+        quoted.append(str(number))
+    return plain
 
 
-def _columns(names: Sequence[str]) -> tuple[list[tuple[int, str]], list[str]]:
-    """Choose the columns that are used; return their places and names, and notes."""
-    places: list[tuple[int, str]] = []
+def _columns(names: Sequence[str], faults: dict[str, list[str]]) -> dict[str, int]:
+    """Return the names of the columns that are used, with their places."""
+    places: dict[str, int] = {}
     taken: dict[str, str] = {}
-    twice, case, nameless = [], [], []
     for place, name in enumerate(names):
         if not name:
-            nameless.append(str(place + 1))
-            continue
-        if any(name == other for _, other in places):
-            twice.append(name)
-            continue
-        if name.lower() in taken:
-            case.append(f"{taken[name.lower()]} and {name}")
-        taken.setdefault(name.lower(), name)
-        places.append((place, name))
-    notes = []
-    if twice:
-        notes.append(f"columns are there twice, and only the first is used: {_some(twice)}")
-    if case:
-        notes.append(f"columns differ only by capitals and are kept apart: {_some(case)}")
-    if nameless:
-        notes.append(f"columns without a name are ignored: number {_some(nameless)}")
-    return places, notes
+            faults["nameless"].append(str(place + 1))
+        elif name in places:
+            faults["twice"].append(name)
+        else:
+            first = taken.setdefault(name.lower(), name)
+            if first != name:
+                faults["case"].append(f"{first} and {name}")
+            places[name] = place
+    return places
 
 
 def _rows(
-    lines: Sequence[str],
-    start: int,
+    lines: Sequence[tuple[int, str]],
     width: int,
-    places: Sequence[tuple[int, str]],
-    quoted: list[int],
-) -> tuple[list[dict[str, str]], list[str]]:
-    rows: list[dict[str, str]] = []
-    short: list[int] = []
-    trailing: list[int] = []
-    long: list[int] = []
-    for number, line in enumerate(lines[start + 1 :], start=start + 2):
-        if not line.strip():
+    places: Mapping[str, int],
+    faults: dict[str, list[str]],
+) -> Iterator[dict[str, str]]:
+    for number, line in lines:
+        cells = _cells(number, line, faults["quoted"])
+        if any(cells[width:]):
+            faults["long"].append(str(number))
             continue
-        cells = _cells(line, number, quoted)
-        if len(cells) > width:
-            if any(cells[width:]):
-                long.append(number)
-                continue
-            trailing.append(number)
-        elif len(cells) < width:
-            short.append(number)
-            cells += [MISSING] * (width - len(cells))
-        rows.append({name: cells[place] for place, name in places})
-    kinds = (
-        (short, "rows end early, and their last columns are missing"),
-        (trailing, "rows have empty cells beyond the last column, which are ignored"),
-        (long, "rows have more cells than the header and are left out"),
-    )
-    return rows, [f"{text} ({_lines(numbers)})" for numbers, text in kinds if numbers]
-
-
-def _lines(numbers: Iterable[int]) -> str:
-    found = [str(number) for number in numbers]
-    return f"line{'s' if len(found) > 1 else ''} {_some(found)}"
+        if len(cells) != width:
+            faults["trailing" if len(cells) > width else "short"].append(str(number))
+        cells += [MISSING] * (width - len(cells))
+        yield {name: cells[place] for name, place in places.items()}

@@ -14,16 +14,28 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from cmbprep.errors import CmbprepError
-from cmbprep.files.text import MAX_TABLE_BYTES, read_bytes
+from cmbprep.errors import CmbprepError, about
+from cmbprep.files.text import MAX_TABLE_BYTES, MISSING, read_bytes, split_lines, without_quotes
 
-__all__ = ["MISSING", "Table", "listing", "nearest", "parse_integer", "parse_number", "read_tsv"]
+__all__ = [
+    "MISSING",
+    "REMAKE",
+    "Table",
+    "format_tsv",
+    "listing",
+    "nearest",
+    "parse_boolean",
+    "parse_integer",
+    "parse_number",
+    "read_tsv",
+]
 
-MISSING = "n/a"
+#: What to do about a damaged table of the program's own.
+REMAKE = "run the participant level again for this scan, or restore the file from a backup"
+
 _SEPARATORS = {";": "semicolons", ",": "commas", "|": "vertical bars"}
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_REMAKE = "run the participant level again for this scan, or restore the file from a backup"
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ def read_tsv(
     *,
     closed: bool = False,
     unquote: bool = False,
-    hint: str = _REMAKE,
+    hint: str = REMAKE,
 ) -> Table:
     """Read a table and check its shape.
 
@@ -85,65 +97,49 @@ def read_tsv(
         twice, or a row has more or fewer cells than the header. The message names the line.
     """
     path = Path(path)
-    text = _read_text(path, hint)
-    if closed and text and text[-1] not in "\r\n":
-        raise CmbprepError(
-            "the last line does not end with a line break, so it may be cut short",
-            path=path,
-            hint=hint,
-        )
-    lines = text.split("\n") if "\r" not in text else re.split(r"\r\n|\n|\r", text)
-    numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip(" "))
-    first = next(numbered, None)
-    if first is None or not first[1].strip():
-        raise CmbprepError(
-            "the table is empty; even a table without rows has a header", path=path, hint=hint
-        )
-    header = tuple(_cells(first[1], unquote))
-    _check_header(header, required, path, hint)
-    rows = []
-    for number, line in numbered:
-        cells = tuple(_cells(line, unquote))
-        if len(cells) != len(header):
+    with about(path, hint=hint):
+        text = _read_text(path)
+        if closed and text and text[-1] not in "\r\n":
             raise CmbprepError(
-                f"line {number} has {len(cells)} cells and the header has {len(header)}",
-                path=path,
-                hint=hint,
+                "the last line does not end with a line break, so it may be cut short"
             )
-        rows.append((number, cells))
+        numbered = [
+            (number, line)
+            for number, line in enumerate(split_lines(text), start=1)
+            if line.strip(" ")
+        ]
+        if not numbered or not numbered[0][1].strip():
+            raise CmbprepError("the table is empty; even a table without rows has a header")
+        clean = without_quotes if unquote else str
+        (_, header), *rows = [
+            (number, tuple(map(clean, line.split("\t")))) for number, line in numbered
+        ]
+        _check_header(header, required)
+        for number, cells in rows:
+            if len(cells) != len(header):
+                raise CmbprepError(
+                    f"line {number} has {len(cells)} cells and the header has {len(header)}"
+                )
     return Table(path, header, tuple(rows))
 
 
-def _cells(line: str, unquote: bool) -> list[str]:
-    cells = line.split("\t")
-    if unquote:
-        cells = [
-            cell[1:-1].replace('""', '"') if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
-            for cell in cells
-        ]
-    return cells
-
-
-def _read_text(path: Path, hint: str) -> str:
+def _read_text(path: Path) -> str:
     content = read_bytes(path, limit=MAX_TABLE_BYTES)
     if b"\0" in content:
-        raise CmbprepError("the file holds bytes that are not text", path=path, hint=hint)
+        raise CmbprepError("the file holds bytes that are not text")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise CmbprepError(
-            f"byte {error.start + 1} of the file is not UTF-8", path=path, hint=hint
-        ) from error
+        raise CmbprepError(f"byte {error.start + 1} of the file is not UTF-8") from error
 
 
-def _check_header(header: Sequence[str], required: Sequence[str], path: Path, hint: str) -> None:
+def _check_header(header: Sequence[str], required: Sequence[str]) -> None:
     missing = [name for name in required if name not in header]
     if missing and len(header) == 1:
         for mark, word in _SEPARATORS.items():
             if mark in header[0]:
                 raise CmbprepError(
                     f"{word} separate the names in the header, not tabs",
-                    path=path,
                     hint="write the table with tabs, or restore the file",
                 )
     headless = bool(required) and len(missing) == len(required)
@@ -152,20 +148,33 @@ def _check_header(header: Sequence[str], required: Sequence[str], path: Path, hi
         key = name.strip().casefold()
         if key in alike and not headless:
             both = f"{alike[key]!r} twice" if alike[key] == name else f"{alike[key]!r} and {name!r}"
-            raise CmbprepError(f"the header has the columns {both}", path=path, hint=hint)
+            raise CmbprepError(f"the header has the columns {both}")
         alike[key] = name
-    if missing:
-        near = [alike[name.casefold()] for name in missing if name.casefold() in alike]
-        quoted = any(name.startswith('"') for name in header)
-        instead = f" (it has {listing(map(repr, near))})" if near else ""
-        raise CmbprepError(
-            f"the table has no column {listing(missing)}{instead}"
-            + (", because its names are in quotation marks" if quoted else ""),
-            path=path,
-            hint="write names without quotation marks: BIDS tables have no quoting"
-            if quoted
-            else hint,
-        )
+    if not missing:
+        return
+    near = [alike[name.casefold()] for name in missing if name.casefold() in alike]
+    fault = f"the table has no column {listing(missing)}"
+    if near:
+        fault += f" (it has {listing(map(repr, near))})"
+    if not any(name.startswith('"') for name in header):
+        raise CmbprepError(fault)
+    raise CmbprepError(
+        f"{fault}, because its names are in quotation marks",
+        hint="write names without quotation marks: BIDS tables have no quoting",
+    )
+
+
+def format_tsv(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return the text of a table without quoting, as BIDS has it.
+
+    Parameters
+    ----------
+    header
+        Names of the columns.
+    rows
+        Cells of each row, as text without tabs and line ends.
+    """
+    return "".join("\t".join(cells) + "\n" for cells in (header, *rows))
 
 
 def parse_number(text: str) -> float:
@@ -195,6 +204,19 @@ def parse_integer(text: str) -> int:
     if not _INTEGER.fullmatch(text):
         raise ValueError(f"{text[:40]!r} is not a whole number")
     return int(text)
+
+
+def parse_boolean(text: str) -> bool:
+    """Parse ``true`` or ``false``.
+
+    Raises
+    ------
+    ValueError
+        If the text is neither.
+    """
+    if text not in ("true", "false"):
+        raise ValueError(f"{text[:40]!r} is neither true nor false")
+    return text == "true"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,7 +1,9 @@
 """File names of the output dataset.
 
-``data/outputs.json`` lists the files of each stage. The same table serves the writer (which name
-to write) and the finder (which name to look for), so the two cannot differ.
+``data/outputs.json`` lists the files of each stage: the pattern of the name (``file``), what the
+sidecar says of an image besides its sources (``metadata``; that of the key ``sidecar`` describes
+the stage), and whether only some inputs give the file (``optional``). The same table serves the
+writer (which name to write) and the finder (which name to look for), so the two cannot differ.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cmbprep.bids.model import join_entities
 
@@ -37,10 +39,10 @@ _STEM = re.compile(r"[A-Za-z0-9+]+-[A-Za-z0-9+]+(?:_[A-Za-z0-9+]+-[A-Za-z0-9+]+)
 
 
 @cache
-def output_table() -> dict[str, dict[str, str]]:
-    """Return the table of outputs: stage -> key -> file name pattern."""
+def output_table() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the table of outputs: stage -> key -> entry of the file."""
     text = resources.files("cmbprep.data").joinpath("outputs.json").read_text(encoding="utf-8")
-    table: dict[str, dict[str, str]] = json.loads(text)
+    table: dict[str, dict[str, dict[str, Any]]] = json.loads(text)
     return table
 
 

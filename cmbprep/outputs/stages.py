@@ -12,11 +12,12 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmbprep import __version__
-from cmbprep.errors import CmbprepError
+from cmbprep.errors import CmbprepError, about
 from cmbprep.outputs.files import file_digest, read_json
 from cmbprep.outputs.names import Names, output_table
 
@@ -38,13 +39,13 @@ __all__ = [
 
 #: Key of cmbprep's own block in a sidecar.
 BLOCK = "Cmbprep"
-STAGES = ("anatomy", "preproc", "lesions")
-#: Stage -> keys of the files that only some inputs give; the sidecar says whether they did.
-OPTIONAL: Mapping[str, tuple[str, ...]] = {
-    # Where the way through the T1w image was not taken.
-    "preproc": ("to_direct", "from_direct"),
-    "lesions": ("swi", "candidates"),
+#: Stage -> ending of the sidecars that close it.
+STAGES: Mapping[str, str] = {
+    "anatomy": "_desc-preproc_T1w.json",
+    "preproc": "_desc-preproc_*.json",
+    "lesions": "_seg-CMB_dseg.json",
 }
+_AGAIN = "run the participant level again for this scan"
 
 
 @dataclass(frozen=True)
@@ -57,22 +58,25 @@ class StageFiles:
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
-            raise ValueError(f"{self.stage!r} is none of {STAGES}")
+            raise ValueError(f"{self.stage!r} is none of {tuple(STAGES)}")
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Keys of the files that the stage always leaves, the sidecar left out."""
-        without = {"sidecar", *self.optional}
-        return tuple(key for key in output_table()[self.stage] if key not in without)
+        return tuple(key for key in self._table if key not in ("sidecar", *self.optional))
 
     @property
     def optional(self) -> tuple[str, ...]:
         """Keys of the files that the stage leaves for some inputs only."""
-        return OPTIONAL.get(self.stage, ())
+        return tuple(key for key, entry in self._table.items() if entry.get("optional"))
+
+    @property
+    def _table(self) -> dict[str, dict[str, Any]]:
+        return output_table()[self.stage]
 
     def path(self, key: str) -> Path:
         """Return the path of a file by its key in the table."""
-        return self.root / self.names.fill(output_table()[self.stage][key])
+        return self.root / self.names.fill(self._table[key]["file"])
 
     @property
     def sidecar(self) -> Path:
@@ -150,15 +154,13 @@ class StageRecord:
         """Find a file that is not there or not of the size written; None if all are whole."""
         sizes = self.block.get("Files", {})
         for key, path in self.paths.items():
-            try:
-                size = path.stat().st_size
-            except OSError:
+            size = _size_of(path)
+            if size is None:
                 return f"{path.name} is missing"
             # A table may be corrected by hand: whether it is whole is told by reading it.
             if size == 0 or (key != "table" and sizes.get(key, size) != size):
                 return f"{path.name} is not whole ({size} bytes)"
-            sidecar = sidecar_path(path)
-            wanted = sizes.get(f"{key}.json")
+            sidecar, wanted = sidecar_path(path), sizes.get(f"{key}.json")
             if wanted is not None and _size_of(sidecar) != wanted:
                 return f"{sidecar.name} is not whole"
         return None
@@ -178,14 +180,15 @@ class StageRecord:
         path = self.files.path("table")
         scheme = get_scheme(self.files.names.scheme)
         found = read_lesions(path, scheme=scheme, labels=self._labels())
+        written = self.block.get("Lesions", {})
         for lesion in found:
-            written = self.block.get("Lesions", {}).get(str(lesion.index))
-            if written is not None and written != place_and_size(lesion):
+            place = place_and_size(lesion)
+            if written.get(str(lesion.index), place) != place:
                 raise CmbprepError(
                     f"lesion {lesion.index} has another place or volume than the one in the "
                     "label image: the table is of another scan, or was changed",
                     path=path.name,
-                    hint="run the participant level again for this scan",
+                    hint=_AGAIN,
                 )
         return found
 
@@ -193,23 +196,18 @@ class StageRecord:
         """Labels of the lesions in the label image, checked against the sidecar."""
         image = self.files.path("dseg")
         written = self.block.get("Labels")
-        try:
-            # Most images are as they were written: their labels need no reading of voxels.
-            if written is not None and file_digest(image) == self.block.get("LabelImage"):
-                return [int(label) for label in written]
-            labels = label_values(image)
-        except (OSError, EOFError, ValueError, TypeError) as error:
-            raise CmbprepError(
-                f"the label image cannot be read ({error})",
-                path=image.name,
-                hint="run the participant level again for this scan",
-            ) from error
-        if written is not None and labels != sorted(written):
-            raise CmbprepError(
-                f"the label image has {len(labels)} lesions and its sidecar {len(written)}",
-                path=image.name,
-                hint="run the participant level again for this scan",
-            )
+        with about(image.name, hint=_AGAIN):
+            try:
+                # Most images are as they were written: their labels need no reading of voxels.
+                if written is not None and file_digest(image) == self.block.get("LabelImage"):
+                    return [int(label) for label in written]
+                labels = label_values(image)
+            except (OSError, EOFError, ValueError, TypeError) as error:
+                raise CmbprepError(f"the label image cannot be read ({error})") from error
+            if written is not None and labels != sorted(written):
+                raise CmbprepError(
+                    f"the label image has {len(labels)} lesions and its sidecar {len(written)}"
+                )
         return labels
 
 
@@ -251,33 +249,32 @@ def label_values(path: Path) -> list[int]:
     return [int(value) for value in values if value > 0]
 
 
-def _is(kind: type) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, kind)
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_dict(value: Any, item: Callable[[Any], bool] = lambda _: True) -> bool:
+    return isinstance(value, dict) and all(map(item, value.values()))
+
+
+def _is_list(value: Any, item: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and all(map(item, value))
 
 
 #: Keys of the block in a closing sidecar -> whether a value is of their kind. What a record
 #: says is used in many places, none of which has to look again.
 _KINDS: Mapping[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("Parameters", "Quality", "MissingFigures"), _is(dict)),
-    **dict.fromkeys(("Version", "Fingerprint", "Scan", "Sequence", "LabelImage"), _is(str)),
-    **dict.fromkeys(("Warnings", "Optional"), _is_texts),
-    "Files": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
-    "Labels": lambda value: isinstance(value, list) and all(map(_is_number, value)),
-    "Lesions": lambda value: (
-        isinstance(value, dict)
-        and all(isinstance(row, list) and all(map(_is_number, row)) for row in value.values())
-    ),
-    "EchoTimes": lambda value: (
-        isinstance(value, list) and all(item is None or _is_number(item) for item in value)
-    ),
+    **dict.fromkeys(("Parameters", "Quality", "MissingFigures"), _is_dict),
+    **dict.fromkeys(("Version", "Fingerprint", "Scan", "Sequence", "LabelImage"), _is_text),
+    **dict.fromkeys(("Warnings", "Optional"), partial(_is_list, item=_is_text)),
+    "Files": partial(_is_dict, item=_is_number),
+    "Labels": partial(_is_list, item=_is_number),
+    "Lesions": partial(_is_dict, item=partial(_is_list, item=_is_number)),
+    "EchoTimes": partial(_is_list, item=lambda value: value is None or _is_number(value)),
 }
 
 
@@ -293,29 +290,21 @@ def read_record(root: Path, sidecar: Path) -> StageRecord | None:
     block = metadata.get(BLOCK)
     if not isinstance(block, dict) or "Stage" not in block:
         return None
-    try:
-        files = StageFiles(root, block["Stage"], Names(**block["Names"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CmbprepError(
-            f"the record of the stage is damaged ({error})",
-            path=sidecar.name,
-            hint="run the participant level again for this scan",
-        ) from error
-    if files.sidecar != sidecar:
-        raise CmbprepError(
-            f"this is the sidecar of another file, {files.sidecar.name}",
-            path=sidecar.name,
-            hint="do not rename or copy derivatives; run the participant level again",
-        )
-    wrong = [key for key, holds in _KINDS.items() if key in block and not holds(block[key])]
-    if not _is_texts(metadata.get("Sources", [])):
-        wrong.append("Sources")
-    if wrong:
-        raise CmbprepError(
-            f"the record of the stage is damaged ({', '.join(wrong)})",
-            path=sidecar.name,
-            hint="run the participant level again for this scan",
-        )
+    with about(sidecar.name, hint=_AGAIN):
+        try:
+            files = StageFiles(root, block["Stage"], Names(**block["Names"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CmbprepError(f"the record of the stage is damaged ({error})") from error
+        if files.sidecar != sidecar:
+            raise CmbprepError(
+                f"this is the sidecar of another file, {files.sidecar.name}",
+                hint="do not rename or copy derivatives; run the participant level again",
+            )
+        wrong = [key for key, holds in _KINDS.items() if key in block and not holds(block[key])]
+        if not _is_list(metadata.get("Sources", []), _is_text):
+            wrong.append("Sources")
+        if wrong:
+            raise CmbprepError(f"the record of the stage is damaged ({', '.join(wrong)})")
     return StageRecord(files, metadata)
 
 
@@ -335,12 +324,7 @@ def find_records(
     subject, session
         Labels to restrict the search to; None for all.
     """
-    ending = {
-        "anatomy": "_desc-preproc_T1w.json",
-        "preproc": "_desc-preproc_*.json",
-        "lesions": "_seg-CMB_dseg.json",
-    }[stage]
-    folder = f"sub-{subject or '*'}"
+    folder, ending = f"sub-{subject or '*'}", STAGES[stage]
     records = []
     for pattern in (f"{folder}/anat/*{ending}", f"{folder}/ses-{session or '*'}/anat/*{ending}"):
         for path in root.glob(pattern):
@@ -349,10 +333,10 @@ def find_records(
             except CmbprepError as error:
                 logger.warning("%s", error)
                 continue
-            if record is None or record.files.stage != stage:
-                continue
-            if session is None or record.files.names.session == session:
+            if record is not None and record.files.stage == stage:
                 records.append(record)
+    if session is not None:
+        records = [record for record in records if record.files.names.session == session]
     return sorted(records, key=lambda record: record.files.sidecar)
 
 

@@ -22,8 +22,8 @@ from typing import Any
 from cmbprep.errors import CmbprepError
 from cmbprep.lesions import Lesion
 from cmbprep.outputs.files import read_json
-from cmbprep.outputs.logs import entries_of
 from cmbprep.outputs.names import output_stem
+from cmbprep.outputs.records import entries_of
 from cmbprep.outputs.stages import StageRecord, find_records, read_record
 
 __all__ = [
