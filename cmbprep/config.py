@@ -78,10 +78,9 @@ class Settings:
                 object.__setattr__(self, name, path.absolute())
         if self._model is not None:
             object.__setattr__(self, "detector", str(self._model.absolute()))
-        if self.level not in LEVELS:
-            raise UsageError(f"the level {self.level!r} is none of {', '.join(LEVELS)}")
-        if self.scheme not in SCHEMES:
-            raise UsageError(f"the scheme {self.scheme!r} is none of {', '.join(SCHEMES)}")
+        for name, known in (("level", LEVELS), ("scheme", SCHEMES)):
+            if (value := getattr(self, name)) not in known:
+                raise UsageError(f"the {name} {value!r} is none of {', '.join(known)}")
         self._check_numbers()
         for path, option in (
             (self.filter_file, "--bids-filter-file"),
@@ -113,6 +112,7 @@ class Settings:
 
     def _check_places(self) -> None:
         raw, out = resolve(self.bids_dir), resolve(self.output_dir)
+        another = "check its permissions, or give another output folder"
         if self.level == "participant" and not self.reports_only and not raw.is_dir():
             raise UsageError(
                 "there is no such folder",
@@ -121,18 +121,13 @@ class Settings:
             )
         check_outside(self.output_dir, raw, what="output")
         self._refuse_foreign_dataset(out)
-        another = "check its permissions, or give another output folder"
         check_folder(self.output_dir, hint=another)
-        if self.level == "participant":
-            check_folder(self.output_dir / "logs", hint=another)
-            self._check_work(raw)
-
-    def _check_work(self, raw: Path) -> None:
-        """Check the folders for intermediate and temporary files."""
+        if self.level != "participant":
+            return
+        check_folder(self.output_dir / "logs", hint=another)
         check_temporary_folder()
         if self.reports_only:
             return
-        another = "check its permissions, or give another output folder"
         check_folder(self.output_dir / ".work", hint=another)
         if self.work_dir is not None:
             check_outside(self.work_dir, raw, what="work")
@@ -146,19 +141,12 @@ class Settings:
         if not os.path.lexists(path):
             return
         try:
-            description = read_json(path)
+            makers, damaged = read_json(path).get("GeneratedBy"), False
         except CmbprepError:
-            # Damaged. It is written anew if all else says that the folder is ours.
-            makers: object = None
-            damaged = True
-        else:
-            makers = description.get("GeneratedBy") if isinstance(description, dict) else None
-            damaged = False
-        names = [
-            maker.get("Name")
-            for maker in (makers if isinstance(makers, list) else [])
-            if isinstance(maker, dict)
-        ]
+            # It is written anew if all else says that the folder is ours.
+            makers, damaged = None, True
+        listed = makers if isinstance(makers, list) else []
+        names = [maker.get("Name") for maker in listed if isinstance(maker, dict)]
         if "cmbprep" in names or (damaged and _looks_like_ours(out)):
             return
         raise UsageError(

@@ -6,19 +6,15 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from cmbprep.bids.model import Unit
 from cmbprep.bids.preflight import preflight
 from cmbprep.config import Settings
 from cmbprep.errors import CmbprepError
-from cmbprep.outputs.logs import write_inputs
+from cmbprep.outputs.records import write_inputs
 from cmbprep.participant.runner import Run, explain_error, input_warnings, name_in_dataset, shorten
 from cmbprep.participant.withdrawal import missing_units
 from cmbprep.plan import ScanPlan, plan_subject
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["show_lines", "show_plan"]
 

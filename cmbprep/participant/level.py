@@ -12,10 +12,11 @@ from cmbprep.bids.units import NothingFoundError
 from cmbprep.config import Settings
 from cmbprep.errors import ResourceError, UsageError
 from cmbprep.outputs.dataset import dataset_origin, prepare_dataset, same_raw_dataset
-from cmbprep.outputs.logs import Surroundings, open_log, open_terminal, recorded_units
+from cmbprep.outputs.logs import open_log, open_terminal
+from cmbprep.outputs.records import Surroundings, recorded_units
 from cmbprep.outputs.stages import find_records
 from cmbprep.participant.dry_run import show_lines, show_plan
-from cmbprep.participant.runner import Run, remove_lock_folder, write_report
+from cmbprep.participant.runner import Run, choose_plugin, remove_lock_folder, write_report
 from cmbprep.participant.withdrawal import affects_results, missing_units, withdraw_missing
 from cmbprep.plan import Method
 from cmbprep.templates import PACKAGED_ID, load_template
@@ -41,8 +42,7 @@ def run_participant_level(settings: Settings) -> int:
     units, nothing = _find_units(settings)
     run = Run(settings, method, _surroundings(settings))
     by_subject = [list(group) for _, group in groupby(units, key=lambda unit: unit.subject)]
-    if settings.plugin_file is not None:
-        _check_plugin(settings)
+    choose_plugin(settings)  # a wrong file is refused before anything is written
     sound = show_plan(by_subject, run) if settings.dry_run else True
     # Results of scans that the dataset no longer has must be marked: that is something to do.
     if nothing is not None and not affects_results(units, run):
@@ -58,13 +58,13 @@ def run_participant_level(settings: Settings) -> int:
     log = open_log(settings.output_dir / "logs", verbosity=settings.verbosity)
     logger.debug("settings:\n%s", settings.describe())
     gone = missing_units(units, run)
-    failed = run.process_all(by_subject)
-    failed += withdraw_missing(gone, run)
+    run.process_all(by_subject)
+    withdraw_missing(gone, run)
     remove_lock_folder(settings)
     missing = _report_missing(units, settings)
     if log is not None:
         logger.info("the log is %s", log)
-    return 1 if failed or missing else 0
+    return 1 if run.failed or missing else 0
 
 
 _WHAT_IS_LOOKED_FOR = (
@@ -155,12 +155,6 @@ def _nothing_found(units: Sequence[Unit]) -> str:
         return "there is no blood-sensitive scan in this dataset"
     reasons = "; ".join(f"{refusal.path.name}: {refusal.reason}" for refusal in refused[:5])
     return f"there is no blood-sensitive scan that can be used ({reasons})"
-
-
-def _check_plugin(settings: Settings) -> None:
-    from cmbprep.engine import read_plugin
-
-    read_plugin(settings.plugin_file, nprocs=settings.nprocs, mem_gb=settings.mem_gb)
 
 
 def _report_missing(units: Sequence[Unit], settings: Settings) -> int:

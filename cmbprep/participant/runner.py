@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,16 +14,26 @@ from cmbprep.bids.model import Scan, Unit
 from cmbprep.bids.preflight import Preflight, next_anatomy, preflight
 from cmbprep.config import Settings
 from cmbprep.errors import CmbprepError
-from cmbprep.outputs.logs import Surroundings, clear_error, write_error, write_inputs
+from cmbprep.outputs.records import Surroundings, clear_error, write_error, write_inputs
 from cmbprep.outputs.stages import read_record, remove_leftovers
 from cmbprep.plan import Method, ScanPlan, SubjectPlan, plan_subject
 from cmbprep.running.faults import explain
 from cmbprep.running.locks import Lock, try_lock, wait_for_lock
+from cmbprep.running.plugin_file import Plugin, read_plugin
 
 if TYPE_CHECKING:
     from cmbprep.engine import Crash
 
-__all__ = ["Run", "explain_error", "input_warnings", "name_in_dataset", "shorten", "write_report"]
+__all__ = [
+    "Run",
+    "choose_plugin",
+    "explain_error",
+    "input_warnings",
+    "name_in_dataset",
+    "remove_lock_folder",
+    "shorten",
+    "write_report",
+]
 
 logger = logging.getLogger("cmbprep")
 
@@ -49,10 +58,8 @@ def explain_error(error: Exception, settings: Settings) -> str:
     return explain(error, (settings.output_dir, settings.work))
 
 
-def _batches(items: Iterable[list[Unit]], size: int) -> Iterator[list[list[Unit]]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
+def _batches(items: Sequence[list[Unit]], size: int) -> Iterator[Sequence[list[Unit]]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 @dataclass
@@ -63,61 +70,53 @@ class Run:
     ----------
     told
         Warnings that the terminal has shown already.
+    failed
+        How many scans or reports have failed.
     """
 
     settings: Settings
     method: Method
     surroundings: Surroundings
     told: set[str] = field(default_factory=set)
+    failed: int = 0
 
-    @property
-    def lock_folder(self) -> Path:
-        """Folder of the lock files."""
-        return lock_folder(self.settings)
-
-    def process_all(self, by_subject: Sequence[list[Unit]]) -> int:
-        """Process all participants; return how many scans or reports failed.
+    def process_all(self, by_subject: Sequence[list[Unit]]) -> None:
+        """Process all participants.
 
         A participant that another run works on is left until the others are done, and waited
         for then: its results may be there already.
         """
-        failed = 0
         busy: list[list[Unit]] = []
         for batch in _batches(by_subject, BATCH):
-            failed += self.process_free(batch, busy)
+            self.process_locked(batch, self.lock, busy)
         for units in busy:
-            try:
-                lock = self.wait_for(units)
-            except OSError as error:
-                self.fail_subject(units, error)
-                failed += 1
-                continue
-            with lock:
-                failed += self.process([units])
-        return failed
+            self.process_locked([units], self.wait_for, [])
 
-    def process_free(self, batch: Sequence[list[Unit]], busy: list[list[Unit]]) -> int:
-        """Process those of a batch that no other run works on; add the others to ``busy``."""
-        failed = 0
-        free = []
+    def process_locked(
+        self,
+        batch: Sequence[list[Unit]],
+        lock: Callable[[Sequence[Unit]], Lock | None],
+        busy: list[list[Unit]],
+    ) -> None:
+        """Process those of a batch that can be locked; add those that cannot to ``busy``."""
         with ExitStack() as locks:
+            free = []
             for units in batch:
                 try:
-                    lock = self.lock(units)
+                    held = lock(units)
                 except OSError as error:
                     self.fail_subject(units, error)
-                    failed += 1
                     continue
-                if lock is None:
+                if held is None:
                     busy.append(units)
                 else:
-                    locks.enter_context(lock)
+                    locks.enter_context(held)
                     free.append(units)
-            return failed + self.process(free)
+            self.process(free)
 
     def lock(self, units: Sequence[Unit]) -> Lock | None:
         """Lock a participant's units; None if another run works on one of them."""
-        return try_lock(self.lock_folder, [unit.label for unit in units])
+        return try_lock(lock_folder(self.settings), [unit.label for unit in units])
 
     def wait_for(self, units: Sequence[Unit]) -> Lock:
         """Wait until no other run works on a participant; see :func:`wait_for_lock`."""
@@ -125,26 +124,17 @@ class Run:
         def report(who: str) -> None:
             logger.warning("sub-%s is being worked on by %s: waiting", units[0].subject, who)
 
-        return wait_for_lock(self.lock_folder, [unit.label for unit in units], report)
+        return wait_for_lock(lock_folder(self.settings), [unit.label for unit in units], report)
 
-    def process(self, batch: Sequence[Sequence[Unit]]) -> int:
-        """Process a batch of participants; return how many scans or reports failed."""
-        failed = 0
-        pending: dict[str, Preflight] = {}
-        for units in batch:
-            pending[units[0].subject] = preflight(units)
+    def process(self, batch: Sequence[Sequence[Unit]]) -> None:
+        """Process a batch of participants, whose units are locked."""
+        pending = {units[0].subject: preflight(units) for units in batch}
         plans: dict[str, SubjectPlan] = {}
         crashes: dict[str, Crash] = {}
         while pending:
-            now: dict[str, SubjectPlan] = {}
-            for subject, checked in pending.items():
-                plan = self.plan(checked)
-                if plan is None:
-                    plans.pop(subject, None)
-                    failed += 1
-                else:
-                    now[subject] = plan
-            plans |= now
+            made = {subject: self.plan(checked) for subject, checked in pending.items()}
+            now = {subject: plan for subject, plan in made.items() if plan is not None}
+            plans = {subject: plan for subject, plan in plans.items() if subject not in made} | now
             lost = self.compute(list(now.values()))
             for scan in (scan for plan in now.values() for scan in plan.scans):
                 crashes.pop(scan.scan.name, None)
@@ -154,9 +144,9 @@ class Run:
                 for subject, plan in now.items()
                 if (replaced := _with_other_anatomy(plan, pending[subject], lost)) is not None
             }
-        for plan in plans.values():
-            failed += self.finish(plan, crashes)
-        return failed
+        for units in batch:
+            if units[0].subject in plans:
+                self.finish(plans[units[0].subject], crashes)
 
     def plan(self, checked: Preflight) -> SubjectPlan | None:
         """Plan the work for one participant and record it; None if that is not possible."""
@@ -168,8 +158,7 @@ class Run:
                 recorded = write_inputs(
                     root, unit, plan.scans_of(unit), self.surroundings, warnings=warnings
                 )
-                for news in recorded.news:
-                    self.tell(news)
+                self.tell(*recorded.news)
                 remove_leftovers(root / f"sub-{unit.subject}", unit.label)
             for planned in plan.scans:
                 if planned.todo:
@@ -181,32 +170,24 @@ class Run:
         for line in plan.describe():
             logger.debug(line)
         for unit in units:
-            if plan.todo:
-                for scan in unit.scans:
-                    for warning in input_warnings(scan, checked):
-                        self.tell(f"{scan.name}: {warning}")
+            for scan in unit.scans if plan.todo else ():
+                self.tell(*(f"{scan.name}: {text}" for text in input_warnings(scan, checked)))
             for refusal in unit.refused:
-                self.tell(
-                    f"{name_in_dataset(refusal.path, self.settings)} is not used: {refusal.reason}"
-                )
+                name = name_in_dataset(refusal.path, self.settings)
+                self.tell(f"{name} is not used: {refusal.reason}")
         return plan
 
     def fail_subject(self, units: Sequence[Unit], error: Exception) -> None:
         """Note that nothing can be done for a participant."""
-        message = self.shorten(explain_error(error, self.settings))
+        self.failed += 1
+        message = shorten(explain_error(error, self.settings), self.settings)
         logger.error("sub-%s failed: %s", units[0].subject, message)
         logger.debug("", exc_info=error)
-        for unit in units:
-            for scan in unit.scans:
-                with suppress(OSError):
-                    write_error(
-                        self.settings.output_dir,
-                        scan,
-                        step="planning",
-                        message=message,
-                        traceback="",
-                    )
-        self.write_report(units[0].subject)
+        root = self.settings.output_dir
+        for scan in (scan for unit in units for scan in unit.scans):
+            with suppress(OSError):
+                write_error(root, scan, step="planning", message=message, traceback="")
+        write_report(units[0].subject, self.settings)
 
     def compute(self, plans: Sequence[SubjectPlan]) -> dict[str, Crash]:
         """Build and run the workflows; return scan name -> its first crash."""
@@ -218,10 +199,7 @@ class Run:
         from cmbprep.running.progress import Progress
         from cmbprep.workflows.base import crashed_scans, init_cmbprep_wf, work_scope
 
-        settings = self.settings
-        plugin = engine.read_plugin(
-            settings.plugin_file, nprocs=settings.nprocs, mem_gb=settings.mem_gb
-        )
+        settings, scope = self.settings, work_scope(self.settings)
         crash_dir = engine.configure(
             work=settings.work,
             log_dir=settings.output_dir / "logs",
@@ -233,59 +211,50 @@ class Run:
         built = [plan for plan in todo if plan.subject not in failures]
         lost: dict[str, Crash] = {}
         if built:
-            progress = Progress(workflow)
             crashes = engine.run(
                 workflow,
-                plugin,
+                choose_plugin(settings),
                 crash_dir=crash_dir,
-                on_step=progress.step,
+                on_step=Progress(workflow).step,
                 folders=(settings.output_dir,),
             )
-            lost = crashed_scans(built, crashes, scope=work_scope(settings))
+            lost = crashed_scans(built, crashes, scope=scope)
             for crash in crashes:
                 # The failed step is on the terminal, and the first that cost a scan with it.
                 level = logging.DEBUG if lost else logging.WARNING
-                logger.log(level, "%s failed: %s", crash.node, self.shorten(crash.message))
+                logger.log(level, "%s failed: %s", crash.node, shorten(crash.message, settings))
         for plan in todo:
-            error = failures.get(plan.subject)
-            if error is not None:
-                crash = engine.Crash(
-                    "workflow",
-                    explain_error(error, self.settings),
-                    explain_error(error, self.settings),
-                )
+            if plan.subject in failures:
+                why = explain_error(failures[plan.subject], settings)
+                crash = engine.Crash("workflow", why, why)
                 lost |= {scan.scan.name: crash for scan in plan.scans}
         if not settings.keep_work:
             folder = Path(workflow.base_dir) / workflow.name
-            _clear_work(built, lost, folder, crash_dir, scope=work_scope(settings))
+            _clear_work(built, lost, folder, crash_dir, scope=scope)
         return lost
 
-    def finish(self, plan: SubjectPlan, crashes: Mapping[str, Crash]) -> int:
-        """Note failures and write the report; return how many scans or reports failed."""
+    def finish(self, plan: SubjectPlan, crashes: Mapping[str, Crash]) -> None:
+        """Note the failures of a participant and write the report."""
         lost = 0
         for scan in plan.scans:
             try:
                 lost += self.note_failure(scan, crashes.get(scan.scan.name))
             except OSError as error:
-                logger.error(
-                    "%s failed: %s",
-                    scan.scan.name,
-                    self.shorten(explain_error(error, self.settings)),
-                )
+                why = shorten(explain_error(error, self.settings), self.settings)
+                logger.error("%s failed: %s", scan.scan.name, why)
                 lost += 1
         self.tell_warnings(plan)
-        unwritten = not self.write_report(plan.subject)
+        self.failed += lost + (not write_report(plan.subject, self.settings))
         total = len(plan.scans)
         if total:
             again = "" if plan.todo else ", all there already" if not lost else ""
             logger.info(
                 "sub-%s: %d of %d scans complete%s", plan.subject, total - lost, total, again
             )
-        return lost + unwritten
 
     def note_failure(self, plan: ScanPlan, crash: Crash | None) -> bool:
-        """Write the error record of a scan that lacks a stage, or clear it; tell which."""
-        root = self.settings.output_dir
+        """Write the error record of a scan that lacks a stage, or clear it; return which."""
+        root, settings = self.settings.output_dir, self.settings
         reason = plan.problem or plan.incomplete()
         if reason is None:
             clear_error(root, plan.scan)
@@ -296,40 +265,40 @@ class Run:
             step, message = crash.node.rpartition(".")[2], crash.message
         else:
             step, message = "unknown", f"results are not complete: {reason}"
-        message = self.shorten(message)
+        message = shorten(message, settings)
         logger.error("%s failed: %s", plan.scan.name, message)
-        traceback = self.shorten(crash.traceback) if crash else ""
+        traceback = shorten(crash.traceback, settings) if crash else ""
         write_error(root, plan.scan, step=step, message=message, traceback=traceback)
         return True
 
     def tell_warnings(self, plan: SubjectPlan) -> None:
         """Show the warnings of the stages that this run has made."""
-        for scan in plan.scans:
-            for stage in scan.stages if scan.todo else ():
-                if not stage.todo:
+        made = (
+            (scan.scan.name, stage)
+            for scan in plan.scans
+            for stage in (scan.stages if scan.todo else ())
+            if stage.todo
+        )
+        for name, stage in made:
+            with suppress(CmbprepError):
+                record = read_record(stage.files.root, stage.files.sidecar)
+                if record is None or record.block.get("Fingerprint") != stage.fingerprint:
                     continue
-                with suppress(CmbprepError):
-                    record = read_record(stage.files.root, stage.files.sidecar)
-                    if record is None or record.block.get("Fingerprint") != stage.fingerprint:
-                        continue
-                    for text in record.block.get("Warnings", ()):
-                        self.tell(f"{scan.scan.name}: {text}")
-                    for name, why in record.block.get("MissingFigures", {}).items():
-                        self.tell(f"{scan.scan.name}: the figure {name} is missing: {why}")
+                self.tell(*(f"{name}: {text}" for text in record.block.get("Warnings", ())))
+                for figure, why in record.block.get("MissingFigures", {}).items():
+                    self.tell(f"{name}: the figure {figure} is missing: {why}")
 
-    def tell(self, text: str) -> None:
-        """Show a warning once."""
-        if text not in self.told:
-            self.told.add(text)
-            logger.warning("%s", text)
+    def tell(self, *texts: str) -> None:
+        """Show warnings, each once."""
+        for text in texts:
+            if text not in self.told:
+                self.told.add(text)
+                logger.warning("%s", text)
 
-    def write_report(self, subject: str) -> bool:
-        """Write the report of a participant; return whether that was possible."""
-        return write_report(subject, self.settings)
 
-    def shorten(self, text: str) -> str:
-        """Name files in a text by their place in the dataset."""
-        return shorten(text, self.settings)
+def choose_plugin(settings: Settings) -> Plugin:
+    """Return the plugin that runs the nodes (:func:`read_plugin`)."""
+    return read_plugin(settings.plugin_file, nprocs=settings.nprocs, mem_gb=settings.mem_gb)
 
 
 def shorten(text: str, settings: Settings) -> str:

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 from cmbprep.bids.model import Unit
 from cmbprep.errors import CmbprepError
-from cmbprep.outputs.logs import recorded_units, write_inputs
-from cmbprep.participant.runner import Run
+from cmbprep.outputs.records import recorded_units, write_inputs
+from cmbprep.participant.runner import Run, write_report
 
 __all__ = ["affects_results", "missing_units", "withdraw_missing"]
 
@@ -45,8 +45,10 @@ def affects_results(units: Sequence[Unit], run: Run) -> bool:
     return False
 
 
-def withdraw_missing(missing: Sequence[Unit], run: Run) -> int:
+def withdraw_missing(missing: Sequence[Unit], run: Run) -> None:
     """Mark the results of participants and sessions that the dataset no longer has.
+
+    Those that cannot be marked, or were asked for and are gone, count as failed.
 
     Parameters
     ----------
@@ -54,42 +56,29 @@ def withdraw_missing(missing: Sequence[Unit], run: Run) -> int:
         From :func:`missing_units`.
     run
         The run.
-
-    Returns
-    -------
-    int
-        How many could not be marked, or were asked for and are gone.
     """
-    settings, failed, foreign = run.settings, 0, 0
+    foreign = 0
     for unit in missing:
         try:
             lock = run.lock([unit])
-        except OSError as error:
-            run.fail_subject([unit], error)
-            failed += 1
-            continue
-        if lock is None:
-            run.tell(
-                f"{unit.label} is no longer in the dataset, and another run is working on it: its "
-                "earlier results are not marked as withdrawn; run again when the other has ended"
-            )
-            failed += 1
-            continue
-        with lock:
-            try:
-                recorded = write_inputs(settings.output_dir, unit, [], run.surroundings)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
-                run.fail_subject([unit], error)
-                failed += 1
+            if lock is None:
+                run.failed += 1
+                run.tell(
+                    f"{unit.label} is no longer in the dataset, and another run is working on it: "
+                    "its earlier results are not marked as withdrawn; run again when the other has "
+                    "ended"
+                )
                 continue
-            for news in recorded.news:
-                run.tell(news)
-            foreign += bool(recorded.foreign)
-            failed += bool(recorded.news) and unit.subject in settings.participants
-            run.write_report(unit.subject)
+            with lock:
+                recorded = write_inputs(run.settings.output_dir, unit, [], run.surroundings)
+                run.tell(*recorded.news)
+                run.failed += bool(recorded.news) and unit.subject in run.settings.participants
+                foreign += bool(recorded.foreign)
+                write_report(unit.subject, run.settings)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
+            run.fail_subject([unit], error)
     if foreign:
         run.tell(
             f"the output folder has results of {foreign} participants or sessions that are not "
             "in this dataset; they are kept, as they were made from another one"
         )
-    return failed

@@ -409,12 +409,11 @@ def test_a_participant_that_another_run_adds_is_not_withdrawn(
 ) -> None:
     process = runner.Run.process_all
 
-    def meanwhile(run: runner.Run, by_subject: Sequence[list[runner.Unit]]) -> int:
-        failed = process(run, by_subject)
+    def meanwhile(run: runner.Run, by_subject: Sequence[list[runner.Unit]]) -> None:
+        process(run, by_subject)
         monkeypatch.setattr(runner.Run, "process_all", process)
         add_image(bids, "sub-03/anat/sub-03_T2starw.nii.gz")
         assert start(participants=("03",)) == 0
-        return failed
 
     monkeypatch.setattr(runner.Run, "process_all", meanwhile)
     assert start() == 0
@@ -474,7 +473,7 @@ def test_an_old_failure_does_not_outlive_the_run_that_mends_it(
     assert results(out)["sub-01_T2starw"].status == "failed"
     work.failing = set()
 
-    def killed(run: runner.Run, *rest: object) -> int:
+    def killed(run: runner.Run, *rest: object) -> None:
         raise KeyboardInterrupt
 
     finished = runner.Run.finish
