@@ -6,8 +6,8 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
 
 from cmbprep.errors import UsageError
 
@@ -172,7 +172,6 @@ def _explain_unknown(message: str, options: Sequence[str]) -> str | None:
 
 
 def _nearest(text: str, known: Sequence[str]) -> str | None:
-    key: Callable[[str], Any] = str.lower
-    lower = {key(name): name for name in known}
-    close = difflib.get_close_matches(text.lower(), list(lower), n=1, cutoff=0.75)
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(text.lower(), lower, n=1, cutoff=0.75)
     return lower[close[0]] if close else None

@@ -3,15 +3,62 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, fields
 from pathlib import Path
+from typing import Any
 
 from cmbprep import __version__
 from cmbprep.bids.derivatives import parse_folders
 from cmbprep.cli.arguments import ArgumentParser, read_labels
-from cmbprep.config import DEFAULT_TEMPLATE, SCHEMES, Settings, available_cpus
+from cmbprep.config import LEVELS, SCHEMES, Settings, available_cpus
 
 __all__ = ["build_parser", "parse_settings"]
+
+
+#: Title of a group -> setting -> how its option is written, and what it does.
+_OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "what to process": {
+        "participants": "--participant-label L: participants to process, with or without sub- "
+        "(default: all)",
+        "sessions": "--session-label S: sessions to process, with or without ses- (default: all)",
+        "filter_file": "--bids-filter-file F: JSON file with BIDS entities that the scans must "
+        "have, as for fMRIPrep",
+        "derivatives": "-d --derivatives NAME=PATH: folders of fMRIPrep, sMRIPrep, FreeSurfer or "
+        "FastSurfer (NAME= may be left out): their T1w image, brain masks, segmentation and "
+        "transforms are used instead of made again, and zones come from the person's own "
+        "segmentation",
+        "validate": "--skip-bids-validation: go on when dataset_description.json is missing or "
+        "wrong",
+    },
+    "how to process": {
+        "template": "--template ID: TemplateFlow id of the output space (default: %(default)s, "
+        "which is packaged)",
+        "scheme": "--scheme: anatomical rating scale that names the zones (default: %(default)s)",
+        "white_matter_border": "--white-matter-border MM: border in white matter that the scale "
+        "leaves open: distance from a lateral ventricle up to which it is deep and "
+        "periventricular (mars, default: 10), or from cortex up to which it is grey-white "
+        "junction (bombs, default: 1.5)",
+        "detector": "--detector {learned,classical,FILE.onnx,FILE.json}: detector of microbleeds: "
+        "one of the program's own, or the file of a network of yours (default: %(default)s)",
+        "threshold": "--threshold P: lowest probability that is listed (default: the detector's "
+        "own)",
+        "offline": "--offline: never fetch a template from the network",
+    },
+    "how to run": {
+        "nprocs": "--nprocs N: processes at a time (default: all processors)",
+        "omp_nthreads": "--omp-nthreads N: processors set aside for a registration, which works on "
+        "two threads; results do not depend on it (default: %(default)s)",
+        "mem_gb": "--mem GB: memory to use",
+        "work_dir": "-w --work-dir DIR: folder for intermediate files (default: OUTPUT_DIR/.work)",
+        "keep_work": "--keep-work: keep intermediate files after success",
+        "plugin_file": "--plugin-file F: JSON or YAML file with a nipype plugin and its arguments, "
+        "for clusters",
+        "stop_on_first_crash": "--stop-on-first-crash: stop when the first scan fails",
+        "reports_only": "--reports-only: write the reports of finished results anew",
+        "dry_run": "--dry-run: say what would be done, and do nothing",
+    },
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,17 +77,38 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "level",
-        choices=("participant", "group"),
+        choices=LEVELS,
         help="participant: process scans; group: make cohort tables from OUTPUT_DIR",
     )
     parser.add_argument("--version", action="version", version=f"cmbprep {__version__}")
     parser.add_argument(
         "-v", dest="verbosity", action="count", default=0, help="say more; twice: debug"
     )
-    _add_input_arguments(parser)
-    _add_method_arguments(parser)
-    _add_running_arguments(parser)
+    declared = {item.name: item for item in fields(Settings)}
+    for title, options in _OPTIONS.items():
+        group = parser.add_argument_group(title)
+        for name, option in options.items():
+            spelling, _, text = option.partition(": ")
+            *flags, last = spelling.split()
+            more = {"dest": name, "help": text, **_reading(declared[name])}
+            if last.startswith("-"):
+                group.add_argument(*flags, last, **more)
+            else:
+                group.add_argument(*flags, metavar=last, **more)
+    parser.set_defaults(nprocs=available_cpus())
     return parser
+
+
+def _reading(setting: Field[Any]) -> dict[str, Any]:
+    """Return how :mod:`argparse` reads a setting, by its type and default."""
+    kind = str(setting.type).partition(" |")[0]
+    if kind == "bool":
+        return {"action": "store_false" if setting.default else "store_true"}
+    if kind.startswith("tuple"):
+        return {"nargs": "+", "action": "extend", "default": []}
+    choices = {"choices": SCHEMES} if setting.name == "scheme" else {}
+    types = {"Path": _path, "int": int, "float": float}
+    return {"type": types.get(kind, str), "default": setting.default, **choices}
 
 
 def _path(text: str) -> Path:
@@ -48,133 +116,6 @@ def _path(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("the path is empty; check that its variable is set")
     return Path(text)
-
-
-def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what to process")
-    group.add_argument(
-        "--participant-label",
-        dest="participants",
-        metavar="L",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="participants to process, with or without sub- (default: all)",
-    )
-    group.add_argument(
-        "--session-label",
-        dest="sessions",
-        metavar="S",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="sessions to process, with or without ses- (default: all)",
-    )
-    group.add_argument(
-        "--bids-filter-file",
-        dest="filter_file",
-        type=_path,
-        metavar="F",
-        help="JSON file with BIDS entities that the scans must have, as for fMRIPrep",
-    )
-    group.add_argument(
-        "-d",
-        "--derivatives",
-        metavar="NAME=PATH",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="folders of fMRIPrep, sMRIPrep, FreeSurfer or FastSurfer (NAME= may be left out): "
-        "their T1w image, brain masks, segmentation and transforms are used instead of made "
-        "again, and zones come from the person's own segmentation",
-    )
-    group.add_argument(
-        "--skip-bids-validation",
-        dest="validate",
-        action="store_false",
-        help="go on when dataset_description.json is missing or wrong",
-    )
-
-
-def _add_method_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how to process")
-    group.add_argument(
-        "--template",
-        default=DEFAULT_TEMPLATE,
-        metavar="ID",
-        help="TemplateFlow id of the output space (default: %(default)s, which is packaged)",
-    )
-    group.add_argument(
-        "--scheme",
-        choices=SCHEMES,
-        default="mars",
-        help="anatomical rating scale that names the zones (default: %(default)s)",
-    )
-    group.add_argument(
-        "--white-matter-border",
-        type=float,
-        metavar="MM",
-        help="border in white matter that the scale leaves open: distance from a lateral "
-        "ventricle up to which it is deep and periventricular (mars, default: 10), or from "
-        "cortex up to which it is grey-white junction (bombs, default: 1.5)",
-    )
-    group.add_argument(
-        "--detector",
-        default="learned",
-        metavar="{learned,classical,FILE.onnx,FILE.json}",
-        help="detector of microbleeds: one of the program's own, or the file of a network of "
-        "yours (default: %(default)s)",
-    )
-    group.add_argument(
-        "--threshold",
-        type=float,
-        metavar="P",
-        help="lowest probability that is listed (default: the detector's own)",
-    )
-    group.add_argument(
-        "--offline", action="store_true", help="never fetch a template from the network"
-    )
-
-
-def _add_running_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how to run")
-    group.add_argument(
-        "--nprocs", type=int, metavar="N", help="processes at a time (default: all processors)"
-    )
-    group.add_argument(
-        "--omp-nthreads",
-        type=int,
-        metavar="N",
-        default=1,
-        help="processors set aside for a registration, which works on two threads; results do "
-        "not depend on it (default: %(default)s)",
-    )
-    group.add_argument("--mem", dest="mem_gb", type=float, metavar="GB", help="memory to use")
-    group.add_argument(
-        "-w",
-        "--work-dir",
-        type=_path,
-        metavar="DIR",
-        help="folder for intermediate files (default: OUTPUT_DIR/.work)",
-    )
-    group.add_argument(
-        "--keep-work", action="store_true", help="keep intermediate files after success"
-    )
-    group.add_argument(
-        "--plugin-file",
-        type=_path,
-        metavar="F",
-        help="JSON or YAML file with a nipype plugin and its arguments, for clusters",
-    )
-    group.add_argument(
-        "--stop-on-first-crash", action="store_true", help="stop when the first scan fails"
-    )
-    group.add_argument(
-        "--reports-only", action="store_true", help="write the reports of finished results anew"
-    )
-    group.add_argument(
-        "--dry-run", action="store_true", help="say what would be done, and do nothing"
-    )
 
 
 def parse_settings(argv: Sequence[str] | None = None) -> Settings:
@@ -191,6 +132,4 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     values["participants"] = read_labels(values["participants"], "sub-", "--participant-label")
     values["sessions"] = read_labels(values["sessions"], "ses-", "--session-label")
     values["derivatives"] = parse_folders(values["derivatives"])
-    if values["nprocs"] is None:
-        values["nprocs"] = available_cpus()
     return Settings(**values)

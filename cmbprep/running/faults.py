@@ -12,8 +12,8 @@ import re
 import tempfile
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cmbprep.errors import CmbprepError
 
@@ -29,19 +29,24 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ROOM_AGAIN = 0.2
 #: Error number -> what to do about it.
 _HINTS = {
-    errno.EACCES: "check the permissions of the file and its folder",
-    errno.EPERM: "check the permissions of the file and its folder",
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM), "check the permissions of the file and its folder"
+    ),
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE),
+        "raise the number of open files (ulimit -n), or lower --nprocs",
+    ),
     errno.EROFS: "the file system is read-only: mount it for writing, or give another folder",
     errno.EIO: "the disk or the network file system reports an error; run it again once it is "
     "sound, finished scans are kept",
     errno.ESTALE: "the network file system was mounted anew meanwhile; run it again, finished "
     "scans are kept",
-    errno.EMFILE: "raise the number of open files (ulimit -n), or lower --nprocs",
-    errno.ENFILE: "raise the number of open files (ulimit -n), or lower --nprocs",
     errno.EAGAIN: "the limit on processes (ulimit -u) is reached; run it again with a lower "
     "--nprocs",
     errno.ENAMETOOLONG: "shorten the path of the folder or the file",
 }
+#: Errors that can come from a file of the input, which is not there or may not be read.
+_OF_INPUT = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR}
 
 # An exception's line in a traceback: its dotted name, a colon, the message. nipype wraps
 # a node's traceback into one of its own, indented.
@@ -57,13 +62,12 @@ _MEMORY_WORDS = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class _SystemFault:
+class _SystemFault(NamedTuple):
     """An error number of the system, with the file that it came with."""
 
     number: int
-    text: str
-    path: str | None
+    text: str = ""
+    path: str | None = None
 
 
 def explain(error: BaseException | str, folders: Sequence[Path] = ()) -> str:
@@ -86,8 +90,7 @@ def explain(error: BaseException | str, folders: Sequence[Path] = ()) -> str:
     faults = _system_faults(error, text)
     full = [fault for fault in faults if fault.number in _FULL]
     if full or _FULL_WORDS.search(text):
-        fault = full[0] if full else _SystemFault(errno.ENOSPC, "", None)
-        return _explain_full_disk(fault, folders)
+        return _explain_full_disk(full[0] if full else _SystemFault(errno.ENOSPC), folders)
     if isinstance(error, CmbprepError):
         return str(error)
     message = last_message(text)
@@ -98,13 +101,12 @@ def explain(error: BaseException | str, folders: Sequence[Path] = ()) -> str:
             f"a file is nested too deeply to be read ({message}). What to do: look for a JSON or "
             "YAML file with many brackets in each other."
         )
-    gone = _removed(faults, folders)
-    if gone is not None:
+    if gone := _removed(faults, folders):
         return (
             f"{gone}: this was removed while the program used it. What to do: run it again, "
             "finished scans are kept."
         )
-    if faults and _is_system_error(error, message):
+    if faults and (isinstance(error, OSError) or "[Errno " in message):
         return _explain_system(faults[-1])
     return message
 
@@ -121,12 +123,9 @@ def is_machine_fault(text: str, folders: Sequence[Path] = ()) -> bool:
     """
     if MEMORY_HINT in text or _MEMORY_WORDS.search(text) or _FULL_WORDS.search(text):
         return True
-    # A file that is not there or may not be read can be one of the input.
-    of_input = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR}
     faults = _system_faults(text, text)
-    if _removed(faults, folders) is not None:
-        return True
-    return any(fault.number not in of_input for fault in faults)
+    removed = _removed(faults, folders) is not None
+    return removed or any(fault.number not in _OF_INPUT for fault in faults)
 
 
 def _system_faults(error: BaseException | str, text: str) -> list[_SystemFault]:
@@ -141,61 +140,45 @@ def _system_faults(error: BaseException | str, text: str) -> list[_SystemFault]:
     return found
 
 
-def _is_system_error(error: BaseException | str, message: str) -> bool:
-    return isinstance(error, OSError) or "[Errno " in message
-
-
 def _explain_system(fault: _SystemFault) -> str:
-    what = fault.text[:1].lower() + fault.text[1:]
+    what = fault.text[:1].lower() + fault.text[1:] or os.strerror(fault.number)
     place = f"{fault.path}: " if fault.path else ""
     hint = _HINTS.get(fault.number)
-    return f"{place}{what or os.strerror(fault.number)}." + (
-        f" What to do: {hint}." if hint else ""
-    )
+    return f"{place}{what}." + (f" What to do: {hint}." if hint else "")
 
 
 def _explain_full_disk(fault: _SystemFault, folders: Sequence[Path]) -> str:
-    remedy = "free some space and run it again; finished scans are kept."
     place = _full_folder(fault, folders)
-    if place is None:
-        return f"a disk is full (no space left). What to do: {remedy}"
-    name = f"the disk of {place} (mounted at {mount_point(place)})"
-    if fault.number == errno.EDQUOT:
-        return f"the quota on {name} is used up. What to do: {remedy}"
-    room = _room(place)
-    if room is None:
-        return f"{name} is full. What to do: {remedy}"
-    if room.files_free == 0 and room.files and room.free > 0:
-        return (
-            f"{name} has no room for more files (0 of {room.files} inodes free, "
-            f"{_megabytes(room.free)} MB free). What to do: remove files that are not needed and "
-            "run it again; finished scans are kept."
+    disk = place and f"the disk of {place} (mounted at {mount_point(place)})"
+    room = place and _room(place)
+    remedy = "free some space"
+    if not disk:
+        state = "a disk is full (no space left)"
+    elif fault.number == errno.EDQUOT:
+        state = f"the quota on {disk} is used up"
+    elif not room:
+        state = f"{disk} is full"
+    elif room.files_free == 0 and room.files and room.free > 0:
+        state = (
+            f"{disk} has no room for more files (0 of {room.files} inodes free, "
+            f"{_megabytes(room.free)} MB free)"
         )
-    if room.free > _ROOM_AGAIN * room.size:
+        remedy = "remove files that are not needed"
+    elif room.free > _ROOM_AGAIN * room.size:
         # What did not fit has been removed by now.
-        return f"{name} ran full ({_megabytes(room.size)} MB in all). What to do: {remedy}"
-    return (
-        f"{name} is full ({_megabytes(room.free)} MB free of {_megabytes(room.size)}). "
-        f"What to do: {remedy}"
-    )
+        state = f"{disk} ran full ({_megabytes(room.size)} MB in all)"
+    else:
+        state = f"{disk} is full ({_megabytes(room.free)} MB free of {_megabytes(room.size)})"
+    return f"{state}. What to do: {remedy} and run it again; finished scans are kept."
 
 
-@dataclass(frozen=True)
-class _Room:
+class _Room(NamedTuple):
     """What is left on a disk, in bytes and in files (inodes)."""
 
     free: int
     size: int
     files_free: int
     files: int
-
-    @property
-    def for_sorting(self) -> tuple[bool, int]:
-        """Least for the disk that is most likely the full one.
-
-        What has failed is removed by now, so bytes are compared, not whether any are left.
-        """
-        return (not (self.files and self.files_free == 0), self.free)
 
 
 def _room(folder: Path) -> _Room | None:
@@ -209,14 +192,20 @@ def _room(folder: Path) -> _Room | None:
 
 
 def _full_folder(fault: _SystemFault, folders: Sequence[Path]) -> Path | None:
-    """Return the folder whose disk is full: of the file that failed, else the fullest."""
+    """Return the folder whose disk is full: of the file that failed, else the fullest.
+
+    What has failed is removed by now, so bytes are compared, not whether any are left.
+    """
     if fault.path and Path(fault.path).is_absolute():
         return _existing(Path(fault.path).parent)
     candidates = [_existing(folder) for folder in (*folders, Path(tempfile.gettempdir()))]
-    rooms = [
-        (room.for_sorting, place) for place in candidates if (room := _room(place)) is not None
-    ]
-    return min(rooms, key=lambda pair: pair[0])[1] if rooms else None
+    rooms = [(place, room) for place in candidates if (room := _room(place)) is not None]
+    fullest = min(
+        rooms,
+        key=lambda found: (not (found[1].files and found[1].files_free == 0), found[1].free),
+        default=(None, None),
+    )
+    return fullest[0]
 
 
 def _existing(path: Path) -> Path:

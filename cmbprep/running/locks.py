@@ -17,9 +17,8 @@ import socket
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import quote
 
 __all__ = ["Lock", "holder", "try_lock", "wait_for_lock"]
@@ -34,27 +33,23 @@ _TRIES = 20
 WAIT_SECONDS = 2.0
 
 
-class Lock:
+class Lock(AbstractContextManager["Lock"]):
     """Locks that this process holds; a context manager that frees them.
 
-    Parameters
+    Attributes
     ----------
     files
         Path -> descriptor of each locked file. Empty where the file system has no locks.
     """
 
-    def __init__(self, files: dict[Path, int]) -> None:
-        self._files = files
+    def __init__(self) -> None:
+        self.files: dict[Path, int] = {}
         _HELD.add(self)
-
-    def add(self, path: Path, descriptor: int) -> None:
-        """Take a file over that is open and locked."""
-        self._files[path] = descriptor
 
     def release(self) -> None:
         """Free the locks and remove their files; a second call does nothing."""
-        while self._files:
-            path, descriptor = self._files.popitem()
+        while self.files:
+            path, descriptor = self.files.popitem()
             # While it is locked: nobody else can have got this file since.
             with suppress(OSError):
                 path.unlink()
@@ -63,18 +58,10 @@ class Lock:
 
     def forget(self) -> None:
         """Close the files without freeing the locks, which the parent process holds."""
-        while self._files:
-            os.close(self._files.popitem()[1])
+        while self.files:
+            os.close(self.files.popitem()[1])
 
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 
@@ -110,7 +97,7 @@ def try_lock(folder: Path, labels: Sequence[str]) -> Lock | None:
     OSError
         When a lock file cannot be made.
     """
-    taken = Lock({})
+    taken = Lock()
     try:
         for label in sorted(set(labels)):
             path = _path(folder, label)
@@ -118,7 +105,7 @@ def try_lock(folder: Path, labels: Sequence[str]) -> Lock | None:
             if descriptor is None:
                 taken.release()
                 return None
-            taken.add(path, descriptor)
+            taken.files[path] = descriptor
     except OSError as error:
         taken.release()
         if error.errno not in _WITHOUT_LOCKS:

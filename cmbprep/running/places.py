@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from cmbprep.errors import UsageError
@@ -98,15 +99,24 @@ def check_folder(path: Path, *, hint: str) -> None:
     UsageError
         Naming the folder, or the nearest one above it that exists.
     """
-    place = _nearest(path, hint)
+    refuse = partial(UsageError, path=path, hint=hint)
+    try:
+        place = path
+        while not place.exists():
+            if place.is_symlink():
+                raise UsageError("this link leads nowhere", path=place, hint=hint)
+            place = place.parent
+    except OSError as error:
+        why = os.strerror(error.errno or errno.EIO)
+        raise UsageError(f"this folder cannot be used ({why})", path=place, hint=hint) from error
+    above = f"this folder cannot be made: {place} "
     if not place.is_dir():
-        what = "this is a file, not a folder"
-        raise UsageError(_above(what, f"{place} is a file", path, place), path=path, hint=hint)
-    closed = _above(
-        "this folder cannot be written to", f"{place} cannot be written to", path, place
+        raise refuse("this is a file, not a folder" if place == path else f"{above}is a file")
+    closed = refuse(
+        "this folder cannot be written to" if place == path else f"{above}cannot be written to"
     )
     if not os.access(place, os.W_OK | os.X_OK):
-        raise UsageError(closed, path=path, hint=hint)
+        raise closed
     # Asking is not enough: root may write to /proc, says the system.
     try:
         with tempfile.TemporaryFile(dir=place):
@@ -114,28 +124,7 @@ def check_folder(path: Path, *, hint: str) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UsageError(explain(error, [place])) from error
-        raise UsageError(closed, path=path, hint=hint) from error
-
-
-def _above(itself: str, above: str, path: Path, place: Path) -> str:
-    """Choose the words for a folder itself, or for a place above it that exists."""
-    return itself if place == path else f"this folder cannot be made: {above}"
-
-
-def _nearest(path: Path, hint: str) -> Path:
-    """Return the path, or the nearest one above it that exists."""
-    try:
-        while not path.exists():
-            if path.is_symlink():
-                raise UsageError("this link leads nowhere", path=path, hint=hint)
-            path = path.parent
-    except OSError as error:
-        raise UsageError(
-            f"this folder cannot be used ({os.strerror(error.errno or errno.EIO)})",
-            path=path,
-            hint=hint,
-        ) from error
-    return path
+        raise closed from error
 
 
 def check_temporary_folder() -> None:
@@ -146,18 +135,16 @@ def check_temporary_folder() -> None:
     UsageError
         When ``TMPDIR`` is unusable, or there is no folder for temporary files at all.
     """
+    remedy = "set TMPDIR to a folder that can be written to"
     given = os.environ.get("TMPDIR")
+    if given and not Path(given).is_dir():
+        raise UsageError(
+            "there is no such folder", path=given, hint="make it, or set TMPDIR to another one"
+        )
     if given:
-        if not Path(given).is_dir():
-            raise UsageError(
-                "there is no such folder", path=given, hint="make it, or set TMPDIR to another one"
-            )
-        check_folder(Path(given), hint="set TMPDIR to a folder that can be written to")
+        check_folder(Path(given), hint=remedy)
         return
     try:
         tempfile.gettempdir()
     except OSError as error:
-        raise UsageError(
-            "there is no folder for temporary files",
-            hint="set TMPDIR to a folder that can be written to",
-        ) from error
+        raise UsageError("there is no folder for temporary files", hint=remedy) from error

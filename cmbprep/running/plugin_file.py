@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-import math
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmbprep.errors import UsageError
+from cmbprep.errors import UsageError, about
 
 __all__ = ["MAX_PROCESSES", "MIN_MEMORY_GB", "PLUGINS", "Plugin", "read_plugin"]
 
@@ -75,9 +75,10 @@ def read_plugin(path: Path | None, *, nprocs: int, mem_gb: float | None) -> Plug
         own["memory_gb"] = mem_gb
     if path is None:
         return Plugin("MultiProc", own)
-    name, arguments = _read(path)
-    _check_name(path, name)
-    _check_numbers(path, arguments)
+    with about(path, hint=_EXAMPLE):
+        name, arguments = _read(path)
+        _check_name(name)
+        _check_numbers(arguments)
     if name in ("MultiProc", "LegacyMultiProc"):
         arguments = {**own, **arguments}
     return Plugin(name, arguments)
@@ -89,18 +90,12 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UsageError(
-            f"this plugin file cannot be read ({_first_line(error)})", path=path, hint=_EXAMPLE
-        ) from error
+        raise UsageError(f"this plugin file cannot be read ({_first_line(error)})") from error
     if not isinstance(content, dict) or not isinstance(content.get("plugin"), str):
-        raise UsageError('this file has no "plugin" with a name', path=path, hint=_EXAMPLE)
-    arguments = content.get("plugin_args")
-    if arguments is None:
-        arguments = {}
+        raise UsageError('this file has no "plugin" with a name')
+    arguments = {} if content.get("plugin_args") is None else content["plugin_args"]
     if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
-        raise UsageError(
-            '"plugin_args" must be an object with names and values', path=path, hint=_EXAMPLE
-        )
+        raise UsageError('"plugin_args" must be an object with names and values')
     return content["plugin"], dict(arguments)
 
 
@@ -108,11 +103,10 @@ def _first_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
-def _check_name(path: Path, name: str) -> None:
+def _check_name(name: str) -> None:
     if name in _UNFIT:
         raise UsageError(
             f'cmbprep cannot run with the plugin "{name}", which does not wait for results',
-            path=path,
             hint=f"use {_UNFIT[name]}",
         )
     if name not in PLUGINS:
@@ -120,41 +114,30 @@ def _check_name(path: Path, name: str) -> None:
         near = difflib.get_close_matches(name.lower().removesuffix("plugin"), lower, n=1)
         hint = f"did you mean {lower[near[0]]}? " if near else ""
         raise UsageError(
-            f'there is no plugin "{name}"',
-            path=path,
-            hint=f"{hint}Known plugins are {', '.join(PLUGINS)}",
+            f'there is no plugin "{name}"', hint=f"{hint}Known plugins are {', '.join(PLUGINS)}"
         )
     command = PLUGINS[name]
     if command is not None and shutil.which(command) is None:
         raise UsageError(
             f'the plugin {name} needs the command "{command}", which is not installed here',
-            path=path,
             hint="run it where jobs can be submitted, or use MultiProc",
         )
     if name == "IPython" and importlib.util.find_spec("ipyparallel") is None:
-        raise UsageError(
-            "the plugin IPython needs the package ipyparallel", path=path, hint="use MultiProc"
-        )
+        raise UsageError("the plugin IPython needs the package ipyparallel", hint="use MultiProc")
 
 
-def _check_numbers(path: Path, arguments: Mapping[str, Any]) -> None:
-    for key in ("n_procs", "max_jobs"):
-        value = arguments.get(key)
-        if key not in arguments:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PROCESSES:
-            raise UsageError(
-                f'"{key}" is {value!r}',
-                path=path,
-                hint=f"give a whole number from 1 to {MAX_PROCESSES}",
-            )
-    if "memory_gb" not in arguments:
-        return
-    memory = arguments["memory_gb"]
-    is_number = isinstance(memory, int | float) and not isinstance(memory, bool)
-    if not is_number or not math.isfinite(memory) or memory < MIN_MEMORY_GB:
-        raise UsageError(
-            f'"memory_gb" is {memory!r}',
-            path=path,
-            hint=f"give the memory in GB, at least {MIN_MEMORY_GB:g}",
-        )
+def _check_numbers(arguments: Mapping[str, Any]) -> None:
+    for key, kind, least, most, hint in (
+        ("n_procs", int, 1, MAX_PROCESSES, f"give a whole number from 1 to {MAX_PROCESSES}"),
+        ("max_jobs", int, 1, MAX_PROCESSES, f"give a whole number from 1 to {MAX_PROCESSES}"),
+        (
+            "memory_gb",
+            int | float,
+            MIN_MEMORY_GB,
+            sys.float_info.max,
+            f"give the memory in GB, at least {MIN_MEMORY_GB:g}",
+        ),
+    ):
+        value = arguments.get(key, least)
+        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+            raise UsageError(f'"{key}" is {value!r}', hint=hint)
