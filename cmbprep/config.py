@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cmbprep.bids.derivatives import DerivativeFolder
@@ -165,25 +165,6 @@ class Settings:
     def work(self) -> Path:
         """Folder for intermediate files."""
         return (self.work_dir or self.output_dir / ".work").resolve()
-
-    @property
-    def without_effect(self) -> list[str]:
-        """Options of the participant level that were given to the group level."""
-        defaults = {item.name: item.default for item in fields(self)}
-        options = {
-            "participants": "--participant-label",
-            "sessions": "--session-label",
-            "filter_file": "--bids-filter-file",
-            "derivatives": "--derivatives",
-            "template": "--template",
-            "scheme": "--scheme",
-            "white_matter_border": "--white-matter-border",
-            "detector": "--detector",
-            "threshold": "--threshold",
-        }
-        if self.level != "group":
-            return []
-        return [text for name, text in options.items() if getattr(self, name) != defaults[name]]
 
     def describe(self) -> str:
         """Return the settings as lines for the log."""

@@ -11,9 +11,21 @@ import numpy as np
 
 from cmbprep.lesions import Lesion, format_lesions
 from cmbprep.outputs.files import file_digest, write_image, write_json, write_text
+from cmbprep.outputs.names import Names
 from cmbprep.outputs.stages import BLOCK, StageFiles, place_and_size
 
-__all__ = ["finish", "lesion_rows"]
+__all__ = ["NAMES", "finish", "lesion_rows"]
+
+NAMES = Names(
+    subject="01",
+    session="a",
+    src="sub-01_ses-a_run-2",
+    suffix="T2starw",
+    template="MNI152NLin6Asym",
+    reference="MNI152NLin2009cAsym",
+    target="T1w",
+    scheme="MARS",
+)
 
 
 def lesion_rows(count: int) -> list[Lesion]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmbprep.cli.guard import private_caches, run_guarded
-from cmbprep.cli.parser import parse_settings
+from cmbprep.cli.parser import options_without_effect, parse_settings
 from cmbprep.config import Settings
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _run_group_level(settings: Settings) -> int:
     from cmbprep.outputs.logs import open_terminal
 
     open_terminal(verbosity=settings.verbosity)
-    for option in settings.without_effect:
+    for option in options_without_effect(settings):
         logging.getLogger("cmbprep").warning(
             "%s has no effect at the group level, which joins all results of OUTPUT_DIR", option
         )

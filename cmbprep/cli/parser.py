@@ -13,7 +13,7 @@ from cmbprep.bids.derivatives import parse_folders
 from cmbprep.cli.arguments import ArgumentParser, read_labels
 from cmbprep.config import LEVELS, SCHEMES, Settings, available_cpus
 
-__all__ = ["build_parser", "parse_settings"]
+__all__ = ["build_parser", "options_without_effect", "parse_settings"]
 
 
 #: Title of a group -> setting -> how its option is written, and what it does.
@@ -133,3 +133,15 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     values["sessions"] = read_labels(values["sessions"], "ses-", "--session-label")
     values["derivatives"] = parse_folders(values["derivatives"])
     return Settings(**values)
+
+
+def options_without_effect(settings: Settings) -> list[str]:
+    """Return the options of the participant level that were given to the group level."""
+    declared = {item.name: item for item in fields(Settings)}
+    chosen = {**_OPTIONS["what to process"], **_OPTIONS["how to process"]}
+    given = [
+        option.partition(": ")[0]
+        for name, option in chosen.items()
+        if declared[name].type != "bool" and getattr(settings, name) != declared[name].default
+    ]
+    return [next(word for word in spelling.split() if word.startswith("--")) for spelling in given]

@@ -1,31 +1,18 @@
-"""Names, fingerprints and atomic writes of the output dataset."""
+"""Stages of the output dataset: fingerprints, records, and what is damaged."""
 
 from __future__ import annotations
 
 import json
-import os
-import stat
 from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from cmbprep.bids.model import ENTITY_ORDER, SEQUENCES, Echo, Scan
 from cmbprep.errors import CmbprepError
 from cmbprep.lesions import format_lesions
-from cmbprep.outputs.files import (
-    file_digest,
-    read_json,
-    write_atomically,
-    write_image,
-    write_json,
-    write_text,
-)
-from cmbprep.outputs.names import MARKS, Names, output_table, plan_names
+from cmbprep.outputs.files import write_image
 from cmbprep.outputs.stages import (
     BLOCK,
     StageFiles,
@@ -34,65 +21,7 @@ from cmbprep.outputs.stages import (
     read_record,
     remove_leftovers,
 )
-from tests.stages import finish, lesion_rows
-
-NAMES = Names(
-    subject="01",
-    session="a",
-    src="sub-01_ses-a_run-2",
-    suffix="T2starw",
-    template="MNI152NLin6Asym",
-    reference="MNI152NLin2009cAsym",
-    target="T1w",
-    scheme="MARS",
-)
-
-
-def scan(suffix: str, **entities: str) -> Scan:
-    return Scan(
-        entities={"sub": "01", **entities},
-        suffix=suffix,
-        datatype="anat",
-        echoes=(Echo(magnitude=Path(f"sub-01_{suffix}.nii.gz")),),
-    )
-
-
-def plan(scan: Scan) -> Names:
-    return plan_names(scan, template="T", reference="T", scheme="mars", anatomy=None)
-
-
-def test_names_follow_the_contract(tmp_path: Path) -> None:
-    lesions = StageFiles(tmp_path, "lesions", NAMES)
-    folder = "sub-01/ses-a/anat/sub-01_ses-a_run-2_"
-    relative = {key: lesions.path(key).relative_to(tmp_path).as_posix() for key in lesions.keys}
-    assert relative == {
-        "probseg": f"{folder}label-CMB_probseg.nii.gz",
-        "mask": f"{folder}label-CMB_mask.nii.gz",
-        "dseg": f"{folder}seg-CMB_dseg.nii.gz",
-        "table": f"{folder}seg-CMB_dseg.tsv",
-        "atlas": f"{folder}atlas-MARS_dseg.nii.gz",
-        "template_mask": f"{folder}space-MNI152NLin6Asym_label-CMB_mask.nii.gz",
-    }
-
-
-def test_a_deformation_is_a_field_and_a_rigid_transform_a_text(tmp_path: Path) -> None:
-    rigid = StageFiles(tmp_path, "preproc", NAMES).path("to_target").name
-    assert rigid == "sub-01_ses-a_run-2_from-T2starw_to-T1w_mode-image_xfm.txt"
-    names = replace(NAMES, target=NAMES.reference)
-    field = StageFiles(tmp_path, "preproc", names).path("from_target").name
-    assert field.endswith("from-MNI152NLin2009cAsym_to-T2starw_mode-image_xfm.nii.gz")
-
-
-def test_no_two_files_of_the_table_share_a_name(tmp_path: Path) -> None:
-    # A scan and its T1w image often have the same entities: only the suffix differs.
-    for target in ("T1w", NAMES.reference):
-        names = replace(NAMES, target=target)
-        paths = [
-            StageFiles(tmp_path, stage, names).path(key)
-            for stage in ("anatomy", "preproc", "lesions")
-            for key in output_table()[stage]
-        ]
-        assert len(set(paths)) == len(paths)
+from tests.stages import NAMES, finish, lesion_rows
 
 
 def test_a_stage_is_reused_only_when_it_is_whole_and_the_same(tmp_path: Path) -> None:
@@ -124,63 +53,6 @@ def test_records_are_found_by_stage_subject_and_session(tmp_path: Path) -> None:
     assert len(find_records(tmp_path, "preproc")) == 3
     assert len(find_records(tmp_path, "preproc", subject="01", session="a")) == 1
     assert [r.files.names.suffix for r in find_records(tmp_path, "anatomy")] == ["T1w"]
-
-
-def test_a_name_depends_on_its_own_source_alone() -> None:
-    assert plan(scan("T2starw")).src == "sub-01"
-    assert plan(scan("T2starw", acq="highres", run="2")).src == "sub-01_acq-highres_run-2"
-    assert plan(scan("swi")).src == "sub-01_acq-swi"
-    assert plan(scan("swi", run="1")).src == "sub-01_acq-swi_run-1"
-    assert plan(scan("MEGRE", ses="a", acq="fast")).src == "sub-01_ses-a_acq-fastMEGRE"
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(sorted(SEQUENCES)),
-            st.lists(st.sampled_from(["", "a", "ME", "GRE", *MARKS.values()]), max_size=3),
-        ),
-        min_size=2,
-        max_size=12,
-        unique_by=lambda source: (source[0], "".join(source[1])),
-    )
-)
-def test_no_two_sources_share_a_name(sources: list[tuple[str, list[str]]]) -> None:
-    # Labels of acq that look like the marks of suffixes are where names could meet.
-    scans = [
-        scan(suffix, **({"acq": label} if (label := "".join(parts)) else {}))
-        for suffix, parts in sources
-    ]
-    stems = [plan(one).src for one in scans]
-    assert len(set(stems)) == len(stems)
-
-
-def test_every_suffix_of_a_scan_has_a_mark_that_ends_no_other() -> None:
-    assert set(MARKS) == set(SEQUENCES)
-    for one in MARKS.values():
-        assert not any(other != one and other.endswith(one) for other in MARKS.values())
-        assert one.isalnum()
-    assert "acq" in ENTITY_ORDER
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"subject": "../../etc"},
-        {"subject": ""},
-        {"session": "a/b"},
-        {"src": "sub-01_ses-a/../../x"},
-        {"src": "sub-02_ses-a"},
-        {"src": "sub-01_ses-ab"},
-        {"suffix": "../T2starw"},
-        {"scheme": "MARS/.."},
-        {"template": "a b"},
-        {"subject": 1},
-    ],
-)
-def test_labels_that_could_lead_elsewhere_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"cannot be part|does not belong"):
-        replace(NAMES, **wrong)
 
 
 def test_a_record_whose_labels_lead_elsewhere_is_no_record(tmp_path: Path) -> None:
@@ -298,24 +170,6 @@ def test_a_corrected_value_in_a_table_is_kept(tmp_path: Path) -> None:
     assert [lesion.rating for lesion in record.lesions()] == ["possible", "definite"]
 
 
-def test_files_are_on_the_disk_before_they_get_their_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flushed: list[Path] = []
-    path = tmp_path / "a.json"
-
-    def note(handle: int) -> None:
-        assert os.fstat(handle).st_size > 0
-        assert not path.exists()
-        flushed.append(path)
-
-    monkeypatch.setattr(os, "fsync", note)
-    write_json(path, {"x": 1})
-    assert flushed == [path]
-    write_text(tmp_path / "b.txt", "x", flush=False)
-    assert flushed == [path]
-
-
 def test_only_the_leftovers_of_the_unit_are_removed(tmp_path: Path) -> None:
     anat = tmp_path / "sub-01" / "ses-a" / "anat"
     anat.mkdir(parents=True)
@@ -357,43 +211,6 @@ def test_the_fingerprint_sees_every_input_and_parameter() -> None:
         fingerprint("preproc", inputs={"a": "1", "b": "2"}, parameters={"p": 2}),
     ]
     assert len({base, *others}) == 4
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
-    path = tmp_path / "table.tsv"
-    path.write_text("old")
-
-    def lose_power() -> None:
-        with write_atomically(path) as temporary:
-            temporary.write_text("half of the n")
-            raise RuntimeError("power cut")
-
-    with pytest.raises(RuntimeError, match="power cut"):
-        lose_power()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
-    path = write_json(tmp_path / "a.json", {"x": 1})
-    (tmp_path / "plain").touch()
-    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
-
-
-def test_the_same_image_gives_the_same_bytes(tmp_path: Path) -> None:
-    image = nib.Nifti1Image(np.arange(24, dtype=np.float32).reshape(2, 3, 4), np.eye(4))
-    first = write_image(tmp_path / "first.nii.gz", image)
-    second = write_image(tmp_path / "second.nii.gz", image)
-    assert file_digest(first) == file_digest(second)
-    assert np.array_equal(np.asanyarray(nib.load(first).dataobj), image.get_fdata())
-
-
-@pytest.mark.parametrize("content", ["[1]", "{", ""])
-def test_what_is_no_json_object_is_named(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "sidecar.json"
-    path.write_text(content)
-    with pytest.raises(CmbprepError, match=r"sidecar\.json"):
-        read_json(path)
 
 
 def test_an_optional_file_is_missed_only_where_it_was_written(tmp_path: Path) -> None:
