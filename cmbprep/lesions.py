@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import Field, dataclass, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cmbprep.errors import CmbprepError
 from cmbprep.files.tsv import (
@@ -31,6 +31,9 @@ from cmbprep.files.tsv import (
     parse_number,
     read_tsv,
 )
+
+if TYPE_CHECKING:
+    from cmbprep.zones.schemes import Scheme
 
 __all__ = ["COLUMNS", "MISSING", "Lesion", "format_lesions", "read_lesions"]
 
@@ -49,25 +52,6 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "bool": parse_boolean,
     "str": str,
 }
-
-
-class NamedRegion(Protocol):
-    """A region as far as a table of lesions needs to know it."""
-
-    @property
-    def name(self) -> str: ...
-
-
-class RatingScheme(Protocol):
-    """What a table of lesions is checked against (:class:`cmbprep.zones.schemes.Scheme`)."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def regions(self) -> Sequence[NamedRegion]: ...
-
-    def zone_of(self, region_name: str) -> str | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +145,7 @@ def format_lesions(lesions: Iterable[Lesion]) -> str:
 
 
 def read_lesions(
-    path: Path, *, scheme: RatingScheme | None = None, labels: Collection[int] | None = None
+    path: Path, *, scheme: Scheme | None = None, labels: Collection[int] | None = None
 ) -> list[Lesion]:
     """Read a lesion table that :func:`format_lesions` wrote, and check all that can be checked.
 
@@ -218,7 +202,7 @@ def read_lesions(
     return lesions
 
 
-def _check_place(lesion: Lesion, scheme: RatingScheme | None) -> None:
+def _check_place(lesion: Lesion, scheme: Scheme | None) -> None:
     known = [value is not None for value in (lesion.x_mni, lesion.y_mni, lesion.z_mni)]
     if any(known) and not all(known):
         raise ValueError("one of x_mni, y_mni, z_mni is missing")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -176,46 +177,34 @@ def replace_unsafe(value: Any) -> tuple[Any, list[tuple[str, str]]]:
     """Replace what strict JSON cannot hold; return where, and whether a number or a text."""
     faults: list[tuple[str, str]] = []
 
+    def text(item: str, where: str) -> str:
+        clean = valid_text(item)
+        if clean != item:
+            faults.append((where, "text"))
+        return clean
+
     def visit(item: Any, where: str, depth: int) -> Any:
         if isinstance(item, str):
-            clean = valid_text(item)
-            if clean != item:
-                faults.append((where, "text"))
-                return clean
-            return item
-        if isinstance(item, int | float):
-            return item if _holds(item) else fault(where)
-        if not isinstance(item, Mapping | list | tuple):
-            return item
-        if depth > MAX_DEPTH:
-            return fault(where)
+            return text(item, where)
+        # Comparisons with NaN are false.
+        wrong = isinstance(item, int | float) and not abs(item) <= sys.float_info.max
+        nested = isinstance(item, Mapping | list | tuple)
+        if wrong or (nested and depth > MAX_DEPTH):
+            faults.append((where, "number"))
+            return None
         if isinstance(item, Mapping):
-            return {
-                key_of(key, where): visit(child, inside(where, key), depth + 1)
-                for key, child in item.items()
-            }
-        return [visit(child, f"{where}[{i}]", depth + 1) for i, child in enumerate(item)]
-
-    def fault(where: str) -> None:
-        faults.append((where, "number"))
-
-    def key_of(key: Any, where: str) -> Any:
-        if isinstance(key, str) and (clean := valid_text(key)) != key:
-            faults.append((inside(where, key), "text"))
+            clean = {}
+            for key, child in item.items():
+                name = valid_text(str(key))
+                inside = f"{where}.{name}" if where else name
+                written = text(key, inside) if isinstance(key, str) else key
+                clean[written] = visit(child, inside, depth + 1)
             return clean
-        return key
-
-    def inside(where: str, key: Any) -> str:
-        return f"{where}.{valid_text(str(key))}" if where else valid_text(str(key))
+        if nested:
+            return [visit(child, f"{where}[{i}]", depth + 1) for i, child in enumerate(item)]
+        return item
 
     return visit(value, "", 1), faults
-
-
-def _holds(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:
-        return False
 
 
 def valid_text(text: str) -> str:

@@ -19,7 +19,6 @@ from cmbprep.errors import CmbprepError, about
 from cmbprep.files.json_text import (
     MAX_DEPTH,
     count_levels,
-    json_safe,
     parse_json,
     repair_json,
     replace_unsafe,
@@ -32,7 +31,6 @@ __all__ = [
     "MISSING",
     "ReadObject",
     "Table",
-    "json_safe",
     "read_bytes",
     "read_object",
     "read_table",

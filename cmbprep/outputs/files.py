@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbprep.files.text import json_safe, read_object
+from cmbprep.files.json_text import json_safe
+from cmbprep.files.text import read_object
 
 if TYPE_CHECKING:
     import nibabel as nib

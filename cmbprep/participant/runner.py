@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -306,7 +307,8 @@ def shorten(text: str, settings: Settings) -> str:
     prefixes = {f"{settings.bids_dir}/": ""}
     prefixes |= {f"{item.path}/": f"{item.name}:" for item in settings.derivatives}
     for prefix, short in prefixes.items():
-        text = text.replace(prefix, short)
+        # Where a path begins: /data/ is not the dataset in /mnt/data/.
+        text = re.sub(rf"(?<![\w.+-]){re.escape(prefix)}", lambda _, short=short: short, text)
     return text
 
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmbprep.errors import CmbprepError
-from cmbprep.files.text import json_safe, read_bytes, read_object, read_table
+from cmbprep.files.json_text import json_safe
+from cmbprep.files.text import read_bytes, read_object, read_table
 from cmbprep.outputs.files import read_json, write_json
 
 MANY_DIGITS = "9" * 400

@@ -570,3 +570,11 @@ def test_a_wrong_plugin_file_is_found_before_anything_is_written(
     with pytest.raises(UsageError, match="Nonsense"):
         start(plugin_file=path)
     assert not out.exists()
+
+
+def test_files_are_named_within_the_dataset_and_no_other_path_is_cut(tmp_path: Path) -> None:
+    raw = tmp_path / "data"
+    raw.mkdir()
+    settings = Settings(bids_dir=raw, output_dir=tmp_path / "out", level="participant")
+    text = f"'{raw}/sub-01/a.nii' and /mnt{raw}/sub-01/b.nii"
+    assert runner.shorten(text, settings) == f"'sub-01/a.nii' and /mnt{raw}/sub-01/b.nii"
