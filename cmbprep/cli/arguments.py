@@ -7,6 +7,7 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import NoReturn
 
 from cmbprep.errors import UsageError
@@ -134,16 +135,9 @@ def _explain_required(message: str, given: Sequence[str], lists: frozenset[str])
     if "arguments are required" not in message:
         return None
     # The last list takes what follows it.
-    for place in range(len(given) - 1, -1, -1):
-        option, equals, value = given[place].partition("=")
-        if option not in lists:
-            continue
-        taken = [value] if equals else []
-        for argument in given[place + 1 :]:
-            if argument.startswith("-"):
-                break
-            taken.append(argument)
-        if len(taken) > 1 and not equals:
+    for place, option in reversed(list(enumerate(given))):
+        taken = list(takewhile(lambda word: not word.startswith("-"), given[place + 1 :]))
+        if option in lists and len(taken) > 1:
             return (
                 f"{option} takes every argument up to the next option, here "
                 f"{', '.join(map(repr, taken))}; write {_ORDER} first, or end the list with --"

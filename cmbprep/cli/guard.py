@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cmbprep.errors import CmbprepError
 from cmbprep.running.faults import explain
+from cmbprep.running.places import check_current_folder
 from cmbprep.running.processes import STOPPED, Stopped, ending_signals, kill_children
 
 __all__ = ["private_caches", "run_guarded"]
@@ -67,9 +68,11 @@ def run_guarded(
         if isinstance(error, BrokenPipeError) and _reader_has_gone():
             return BROKEN_PIPE
         logging.getLogger("cmbprep").debug("traceback of the failure:", exc_info=error)
-        if _current_folder_is_gone():
-            _say(program, "the current folder was deleted. What to do: change to one that exists.")
-            return 2
+        try:
+            check_current_folder()
+        except CmbprepError as gone:
+            _say(program, str(gone))
+            return gone.exit_status
         _say(program, explain(error, folders()))
         return 1
 
@@ -106,14 +109,6 @@ def _reader_has_gone() -> bool:
         return any(event & select.POLLERR for _, event in poll.poll(0))
     except (OSError, ValueError):
         return False
-
-
-def _current_folder_is_gone() -> bool:
-    try:
-        Path.cwd()
-    except OSError:
-        return True
-    return False
 
 
 @contextmanager
