@@ -308,7 +308,7 @@ def shorten(text: str, settings: Settings) -> str:
     prefixes |= {f"{item.path}/": f"{item.name}:" for item in settings.derivatives}
     for prefix, short in prefixes.items():
         # Where a path begins: /data/ is not the dataset in /mnt/data/.
-        text = re.sub(rf"(?<![\w.+-]){re.escape(prefix)}", lambda _, short=short: short, text)
+        text = short.join(re.split(rf"(?<![\w.+-]){re.escape(prefix)}", text))
     return text
 
 
