@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cmbprep.reports.colours import HEAT_STOPS
 from cmbprep.reports.figures.canvas import (
-    GAP,
     SIDES,
     WIDTH,
-    Box,
     Canvas,
     draw_grey,
     new_sheet,
@@ -20,7 +20,8 @@ from cmbprep.reports.figures.canvas import (
 )
 from cmbprep.reports.figures.sections import (
     PLANES,
-    Plane,
+    Box,
+    Tile,
     Volume,
     as_float,
     colour_map,
@@ -133,36 +134,29 @@ def frequency_figure(
     top = float(values.data.max()) or 1.0
     sheet = new_sheet("Frequency map", "Where microbleeds lie.", values.frame, shown)
 
-    def paint(reach: int) -> object:
-        def draw(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-            if background is not None:
-                section = as_float(image.section(plane, index, shown))
-                draw_grey(canvas, box, np.float32(0.8) * section, window)
-            else:
-                canvas.rectangle(box, fill="#161b22")
-            slab = [
-                values.section(plane, place, shown)
-                for place in range(
-                    max(shown.low[plane.normal], index - reach),
-                    min(shown.high[plane.normal], index + reach + 1),
-                )
-            ]
-            highest = thin(np.max(slab, axis=0), box)
-            uri, size = encode_picture(_heat(highest / top), lossless=True)
-            canvas.picture(uri, size, box)
-
-        return draw
+    def paint(canvas: Canvas, tile: Tile, reach: int) -> None:
+        if background is not None:
+            section = as_float(tile.cut(image))
+            draw_grey(canvas, tile.box, np.float32(0.8) * section, window)
+        else:
+            canvas.rectangle(tile.box, fill="#161b22")
+        normal = tile.plane.normal
+        slab = [
+            replace(tile, index=place).cut(values)
+            for place in range(
+                max(shown.low[normal], tile.index - reach),
+                min(shown.high[normal], tile.index + reach + 1),
+            )
+        ]
+        highest = thin(np.max(slab, axis=0), tile.box)
+        canvas.picture(encode_picture(_heat(highest / top), lossless=True), tile.box)
 
     for name, rows, columns in (("axial", 2, 8), ("coronal", 1, 8), ("sagittal", 1, 7)):
-        plane = PLANES[name]
-        low, high = core.low[plane.normal], core.high[plane.normal] - 1
-        places = np.linspace(low, high, rows * columns + 2)[1:-1]
-        indices = sorted({round(place) for place in places})
-        reach = int(np.ceil((high - low) / (rows * columns + 1) / 2))
-        for start in range(0, len(indices), columns):
-            sheet.row(plane, indices[start : start + columns], columns, paint(reach))  # type: ignore[arg-type]
-    _heat_bar(sheet.canvas, sheet.top, top)
-    sheet.top += 30
+        normal = PLANES[name].normal
+        reach = int(np.ceil((core.size(normal) - 1) / (rows * columns + 1) / 2))
+        sheet.mosaic(core, [(name, rows, columns)], partial(paint, reach=reach))
+    ramp = colour_map(np.sqrt(np.linspace(0, 1, 128)), HEAT_STOPS)
+    sheet.colour_bar(ramp, "0", f"{100 * top:.3g} % of participants' sessions")
     sheet.legend((), f"{SIDES} Each section shows the highest value of its slab.")
     return sheet.finish()
 
@@ -172,11 +166,3 @@ def _heat(shares: NDArray) -> NDArray[np.uint8]:
     pixels[..., :3] = colour_map(np.sqrt(shares), HEAT_STOPS)
     pixels[..., 3] = np.where(shares > 0, 235, 0)
     return pixels
-
-
-def _heat_bar(canvas: Canvas, top: float, highest: float) -> None:
-    ramp = colour_map(np.sqrt(np.linspace(0, 1, 128))[None], HEAT_STOPS)
-    uri, size = encode_picture(ramp, lossless=True)
-    canvas.picture(uri, size, (GAP + 30, top + 8, 240, 10))
-    canvas.text((GAP + 24, top + 17), "0", size=12, anchor="end")
-    canvas.text((GAP + 278, top + 17), f"{100 * highest:.3g} % of participants' sessions", size=12)

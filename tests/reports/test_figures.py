@@ -17,8 +17,7 @@ import pytest
 from PIL import Image
 
 from cmbprep.group.figures import classify_counts, count_figure, frequency_figure
-from cmbprep.reports.figures.canvas import Canvas
-from cmbprep.reports.figures.images import (
+from cmbprep.reports.figures import (
     bias_figure,
     lesion_figure,
     mask_figure,
@@ -26,6 +25,7 @@ from cmbprep.reports.figures.images import (
     registration_figure,
     zones_figure,
 )
+from cmbprep.reports.figures.canvas import Canvas
 from cmbprep.reports.figures.sections import PLANES, Volume, contour_path, outline_path, spread
 from tests.reports.outputtree import make_lesion
 
@@ -220,7 +220,7 @@ def test_contour_encloses_the_mask() -> None:
 def test_a_picture_used_twice_is_stored_once() -> None:
     canvas = Canvas(10, 10, "x")
     for left in (0.0, 5.0):
-        canvas.picture("data:image/png;base64,AAAA", (1, 1), (left, 0, 5, 5))
+        canvas.picture(("data:image/png;base64,AAAA", (1, 1)), (left, 0, 5, 5))
     svg = canvas.render()
     assert svg.count("<image") == 1
     assert svg.count("<use") == 2

@@ -16,9 +16,7 @@ from hypothesis import strategies as st
 
 from cmbprep.group.figures import frequency_figure
 from cmbprep.lesions import Lesion
-from cmbprep.reports.figures import images as figures
-from cmbprep.reports.figures.canvas import Canvas, check_figure
-from cmbprep.reports.figures.images import (
+from cmbprep.reports.figures import (
     bias_figure,
     lesion_figure,
     mask_figure,
@@ -26,6 +24,8 @@ from cmbprep.reports.figures.images import (
     registration_figure,
     zones_figure,
 )
+from cmbprep.reports.figures import images as figures
+from cmbprep.reports.figures.canvas import Canvas, check_figure
 from cmbprep.reports.figures.sections import (
     MAX_EDGES,
     Volume,

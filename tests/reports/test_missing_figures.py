@@ -177,7 +177,7 @@ def test_what_a_figure_of_ours_never_holds_is_refused(inner: str, tmp_path: Path
 
 def test_a_figure_of_ours_is_taken_as_it_is(tmp_path: Path) -> None:
     canvas = Canvas(20, 20, "a < b", "c & d", style=".cmb-over{opacity:0}")
-    canvas.picture("data:image/png;base64,AAAA", (1, 1), (0, 0, 5, 5), pixelated=True)
+    canvas.picture(("data:image/png;base64,AAAA", (1, 1)), (0, 0, 5, 5), pixelated=True)
     canvas.open_group("cmb-over")
     canvas.path("M0 0h5", "#ffffff")
     canvas.circle((1, 1), 1, hint="é")

@@ -8,22 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from xml.parsers import expat
+from xml.etree import ElementTree as ET
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from cmbprep.reports.figures.sections import Crop, Frame, Plane, encode_picture, grey_levels
+from cmbprep.reports.figures.sections import (
+    PLANES,
+    Box,
+    Crop,
+    Frame,
+    Picture,
+    Plane,
+    Tile,
+    encode_picture,
+    evenly,
+    fit,
+    grey_levels,
+)
 
 __all__ = [
     "FONT",
     "GAP",
     "SIDES",
     "WIDTH",
-    "Box",
     "Canvas",
     "Painter",
     "Sheet",
@@ -76,55 +87,30 @@ def check_figure(text: str) -> None:
     """
     if not text.startswith("<svg") or "<!" in text or "<?" in text:
         raise ValueError("not a figure")
-    parser = expat.ParserCreate(namespace_separator=" ")
-    checks = _Checks()
-    parser.buffer_text = True
-    parser.StartElementHandler = checks.start
-    parser.EndElementHandler = lambda _: checks.end()
-    parser.CharacterDataHandler = checks.characters
     try:
-        parser.Parse(text, True)
-    except expat.ExpatError as error:
+        # Without declarations, no entity can be defined.
+        root = ET.fromstring(text)  # noqa: S314
+    except ET.ParseError as error:
         raise ValueError(f"not well-formed ({error})") from error
-
-
-class _Checks:
-    """What is looked for in a figure, element by element."""
-
-    def __init__(self) -> None:
-        self._open: list[str] = []
-
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Check an element and its attributes."""
-        space, _, name = tag.rpartition(" ")
-        # The root alone may stand alone, and text holds nothing but text.
-        outside = not self._open and name != "svg"
-        if space != NAMESPACE or name not in ELEMENTS or outside or self._in_text:
-            raise ValueError(f"the element {name} is not one of a figure")
-        for key, value in attributes.items():
+    if root.tag != f"{{{NAMESPACE}}}svg":
+        raise ValueError("not a figure")
+    for element in root.iter():
+        space, _, name = element.tag[1:].rpartition("}")
+        # Text holds nothing but text.
+        if space != NAMESPACE or name not in ELEMENTS or (name in TEXT_ELEMENTS and len(element)):
+            raise ValueError(f"the element {name} is not one of a figure, or holds others")
+        for key, value in element.items():
             # A page's parser does not tell capitals from small letters.
-            if not self._harmless(key.rpartition(" ")[2].lower(), value):
+            if not _harmless(key.rpartition("}")[2].lower(), value):
                 raise ValueError(f"the attribute {key} is not one of a figure")
-        self._open.append(name)
-
-    def end(self) -> None:
-        """Leave an element."""
-        self._open.pop()
-
-    def characters(self, content: str) -> None:
-        """Check text: a style sheet must load nothing."""
-        if self._open[-1] == "style" and _LOADS.search(content):
+        if name == "style" and _LOADS.search(element.text or ""):
             raise ValueError("the style sheet loads something")
 
-    @property
-    def _in_text(self) -> bool:
-        return bool(self._open) and self._open[-1] in TEXT_ELEMENTS
 
-    @staticmethod
-    def _harmless(key: str, value: str) -> bool:
-        if key == "href":
-            return value.startswith(("#", "data:image/png;", "data:image/jpeg;"))
-        return not key.startswith("on") and not _LOADS.search(value)
+def _harmless(key: str, value: str) -> bool:
+    if key == "href":
+        return value.startswith(("#", "data:image/png;", "data:image/jpeg;"))
+    return not key.startswith("on") and not _LOADS.search(value)
 
 
 def shorten(text: str, length: int) -> str:
@@ -163,39 +149,41 @@ class Canvas:
     _parts: list[str] = field(default_factory=list, init=False, repr=False)
     _pictures: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
-    def picture(
-        self,
-        uri: str,
-        size: tuple[int, int],
-        box: tuple[float, float, float, float],
-        *,
-        pixelated: bool = False,
-    ) -> None:
+    def picture(self, picture: Picture, box: Box, *, pixelated: bool = False) -> None:
         """Place a raster picture; one that is used twice is stored once.
 
         Parameters
         ----------
-        uri
-            ``data:`` URI of the picture.
-        size
-            Its width and height in its own pixels.
+        picture
+            As :func:`.encode_picture` returns it.
         box
             Left, top, width, height in the drawing.
         pixelated
             Whether its pixels are drawn as rectangles rather than interpolated.
         """
+        uri, (columns, rows) = picture
         key = "p" + hashlib.sha256(uri.encode()).hexdigest()[:12]
         rendering = ' style="image-rendering:pixelated"' if pixelated else ""
         self._pictures[key] = (
-            f'<image id="{key}" width="{size[0]}" height="{size[1]}" '
+            f'<image id="{key}" width="{columns}" height="{rows}" '
             f'preserveAspectRatio="none"{rendering} href="{uri}"/>'
         )
         left, top, width, height = box
-        scale = f"{width / size[0]:.5g} {height / size[1]:.5g}"
-        self._parts.append(
-            f'<use href="#{key}" '
-            f'transform="translate({number(left)} {number(top)}) scale({scale})"/>'
+        place = f"translate({number(left)} {number(top)})"
+        self._add(
+            "use",
+            href=f"#{key}",
+            transform=f"{place} scale({width / columns:.5g} {height / rows:.5g})",
         )
+
+    def _add(self, tag: str, content: str | None = None, /, **attributes: str | float) -> None:
+        """Add an element; an underscore in an attribute's name stands for a hyphen."""
+        words = [
+            f'{name.replace("_", "-")}="{value if isinstance(value, str) else number(value)}"'
+            for name, value in attributes.items()
+        ]
+        end = "/>" if content is None else f">{content}</{tag}>"
+        self._parts.append(f"<{tag} {' '.join(words)}{end}")
 
     def path(
         self,
@@ -205,31 +193,27 @@ class Canvas:
         width: float = 1.2,
         opacity: float = 1.0,
         fill: str = "none",
-        dashes: str | None = None,
     ) -> None:
         """Draw a path given as SVG path data."""
+        extra = {"stroke_opacity": opacity} if opacity < 1 else {}
         if data:
-            extra = f' stroke-opacity="{number(opacity)}"' if opacity < 1 else ""
-            extra += f' stroke-dasharray="{dashes}"' if dashes else ""
-            self._parts.append(
-                f'<path d="{data}" fill="{fill}" stroke="{colour}" '
-                f'stroke-width="{number(width)}" stroke-linejoin="round"{extra}/>'
+            self._add(
+                "path",
+                d=data,
+                fill=fill,
+                stroke=colour,
+                stroke_width=width,
+                stroke_linejoin="round",
+                **extra,
             )
 
     def rectangle(
-        self,
-        box: tuple[float, float, float, float],
-        *,
-        fill: str = "none",
-        stroke: str = "none",
-        width: float = 1.0,
+        self, box: Box, *, fill: str = "none", stroke: str = "none", width: float = 1.0
     ) -> None:
         """Draw a rectangle: left, top, width, height."""
-        left, top, across, down = (number(value) for value in box)
-        self._parts.append(
-            f'<rect x="{left}" y="{top}" width="{across}" height="{down}" fill="{fill}" '
-            f'stroke="{stroke}" stroke-width="{number(width)}"/>'
-        )
+        x, y, across, down = box
+        style = {"fill": fill, "stroke": stroke, "stroke_width": number(width)}
+        self._add("rect", x=x, y=y, width=across, height=down, **style)
 
     def circle(
         self,
@@ -243,10 +227,8 @@ class Canvas:
     ) -> None:
         """Draw a circle; ``hint`` is shown when the pointer rests on it."""
         inner = f"<title>{_escape(hint)}</title>" if hint else ""
-        self._parts.append(
-            f'<circle cx="{number(centre[0])}" cy="{number(centre[1])}" r="{number(radius)}" '
-            f'fill="{fill}" stroke="{stroke}" stroke-width="{number(width)}">{inner}</circle>'
-        )
+        style = {"fill": fill, "stroke": stroke, "stroke_width": number(width)}
+        self._add("circle", inner, cx=centre[0], cy=centre[1], r=radius, **style)
 
     def text(
         self,
@@ -263,15 +245,17 @@ class Canvas:
 
         ``outline`` draws a dark rim around the letters, for text on pictures.
         """
-        rim = (
-            ' paint-order="stroke" stroke="#000" stroke-width="3" stroke-linejoin="round"'
-            if outline
-            else ""
-        )
-        self._parts.append(
-            f'<text x="{number(place[0])}" y="{number(place[1])}" font-size="{number(size)}" '
-            f'fill="{colour}" text-anchor="{anchor}" font-weight="{weight}"{rim}>'
-            f"{_escape(content)}</text>"
+        rim = {"stroke": "#000", "stroke_width": "3", "stroke_linejoin": "round"}
+        self._add(
+            "text",
+            _escape(content),
+            x=place[0],
+            y=place[1],
+            font_size=size,
+            fill=colour,
+            text_anchor=anchor,
+            font_weight=weight,
+            **({"paint_order": "stroke", **rim} if outline else {}),
         )
 
     def legend(self, place: tuple[float, float], entries: Sequence[tuple[str, str]]) -> None:
@@ -321,8 +305,7 @@ class Canvas:
 WIDTH = 1200.0
 GAP = 4.0
 SIDES = "L and R are the person's left and right (neurological convention)."
-Box = tuple[float, float, float, float]
-Painter = Callable[[Canvas, Box, Plane, int], None]
+Painter = Callable[[Canvas, Tile], None]
 
 
 @dataclass
@@ -345,44 +328,59 @@ class Sheet:
         self.top += 25
 
     def legend(self, entries: Sequence[tuple[str, str]], note: str = "") -> None:
-        """Write the meaning of the colours, and a note."""
+        """Write the meaning of the colours, in as many lines as it needs, and a note."""
         if note and self.frame.tilt > 2:
             note += f" The scan is oblique by {self.frame.tilt:.0f}°; positions hold mid-section."
-        if entries:
-            self.canvas.legend((GAP + 2, self.top + 17), entries)
+        lines: list[list[tuple[str, str]]] = []
+        used = WIDTH
+        for colour, name in entries:
+            entry = colour, shorten(name, 150)
+            width = 33 + 7.2 * len(entry[1])
+            if used + width > WIDTH - 20:
+                lines.append([])
+                used = 0.0
+            lines[-1].append(entry)
+            used += width
+        for line in lines:
+            self.canvas.legend((GAP + 2, self.top + 17), line)
             self.top += 24
         if note:
             self.canvas.text((GAP + 2, self.top + 16), note, size=12, colour="#8b949e")
             self.top += 24
 
+    def colour_bar(self, ramp: NDArray[np.uint8], low: str, high: str) -> None:
+        """Draw a bar of colours, an array of shape (n, 3), with its ends."""
+        box = (60.0, self.top + 8, 240.0, 10.0)
+        self.canvas.picture(encode_picture(ramp[None], lossless=True), box)
+        self.canvas.text((52.0, self.top + 17), low, size=12, anchor="end")
+        self.canvas.text((308.0, self.top + 17), high, size=12)
+        self.top += 26
+
     def row(self, plane: Plane, indices: Sequence[int], columns: int, paint: Painter) -> None:
         """Place sections side by side, painted by ``paint``."""
-        for box, index in self.boxes(plane, indices, columns):
-            paint(self.canvas, box, plane, index)
-            mark_sides(self.canvas, box, plane, self.frame.position(plane, index, self.middle))
-        self.top += self.size(plane, columns)[1] + GAP
-
-    def size(self, plane: Plane, columns: int) -> tuple[float, float]:
-        """Width and height of one section in a row of that many."""
-        spacing = self.frame.spacing
-        across = self.shown.size(plane.across) * spacing[plane.across]
-        up = self.shown.size(plane.up) * spacing[plane.up]
-        width = (WIDTH - GAP * (columns + 1)) / columns
-        height = width * up / across
-        if height > 1.35 * width:
-            width, height = 1.35 * width * across / up, 1.35 * width
-        # A slab of one thin slice, or a column of voxels, is still to be seen.
-        return max(width, 1.0), max(height, 1.0)
-
-    def boxes(
-        self, plane: Plane, indices: Sequence[int], columns: int
-    ) -> Iterator[tuple[Box, int]]:
-        """Return the place of each section of a row."""
-        cell = (WIDTH - GAP * (columns + 1)) / columns
-        width, height = self.size(plane, columns)
+        cell, height = (WIDTH - GAP * (columns + 1)) / columns, 1.0
         for column, index in enumerate(indices):
-            left = GAP + column * (cell + GAP) + (cell - width) / 2
-            yield (left, self.top, width, height), index
+            place = (GAP + column * (cell + GAP), self.top, cell, 1.35 * cell)
+            box = fit(self.frame, self.shown, plane, place, centred=False)
+            tile = Tile(self.frame, plane, self.shown, index, box)
+            paint(self.canvas, tile)
+            mark_sides(self.canvas, tile, self.middle)
+            height = box[3]
+        self.top += height + GAP
+
+    def mosaic(
+        self,
+        core: Crop,
+        layout: Sequence[tuple[str, int, int]],
+        paint: Painter,
+        *,
+        to_the_edge: bool = False,
+    ) -> None:
+        """Place rows of sections evenly: plane, number of rows and columns for each plane."""
+        for name, rows, columns in layout:
+            indices = evenly(core, PLANES[name], rows * columns, to_the_edge=to_the_edge)
+            for start in range(0, len(indices), columns):
+                self.row(PLANES[name], indices[start : start + columns], columns, paint)
 
     def finish(self) -> str:
         """Return the SVG."""
@@ -395,13 +393,16 @@ def new_sheet(title: str, description: str, frame: Frame, shown: Crop, style: st
     return Sheet(Canvas(WIDTH, 0, title, f"{description} {SIDES}", style), frame, shown)
 
 
-def mark_sides(canvas: Canvas, box: Box, plane: Plane, position: float) -> None:
-    """Write the sides and the coordinate of a section on it."""
-    left, top, width, height = box
+def mark_sides(canvas: Canvas, tile: Tile, at: ArrayLike | None) -> None:
+    """Write the sides of a section on it, and its coordinate where it passes a voxel."""
+    left, top, width, height = tile.box
+    plane = tile.plane
     canvas.text((left + 3, top + 13), plane.left_mark, size=11, outline=True)
     canvas.text((left + width - 3, top + 13), plane.right_mark, size=11, anchor="end", outline=True)
-    label = f"{plane.letter} {position:+.0f}".replace("-", "−")
-    canvas.text((left + 3, top + height - 4), label, size=10.5, colour="#adbac7", outline=True)
+    if at is not None:
+        position = tile.frame.position(plane, tile.index, at)
+        label = f"{plane.letter} {position:+.0f}".replace("-", "−")
+        canvas.text((left + 3, top + height - 4), label, size=10.5, colour="#adbac7", outline=True)
 
 
 def draw_grey(
@@ -414,5 +415,4 @@ def draw_grey(
 ) -> None:
     """Draw a section in grey; ``detail`` is picture pixels per pixel of the drawing."""
     size = (max(2, round(box[2] * detail)), max(2, round(box[3] * detail)))
-    uri, size = encode_picture(grey_levels(section, window), size=size, quality=quality)
-    canvas.picture(uri, size, box)
+    canvas.picture(encode_picture(grey_levels(section, window), size=size, quality=quality), box)

@@ -12,22 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cmbprep.reports.colours import CONTOURS, FIELD_STOPS
-from cmbprep.reports.figures.canvas import (
-    SIDES,
-    WIDTH,
-    Box,
-    Canvas,
-    Painter,
-    Sheet,
-    draw_grey,
-    new_sheet,
-    shorten,
-)
-from cmbprep.reports.figures.lesions import describe_lesion, lesion_figure, overview_figure
+from cmbprep.reports.figures.canvas import SIDES, Canvas, Painter, draw_grey, new_sheet
 from cmbprep.reports.figures.sections import (
-    PLANES,
-    Crop,
-    Plane,
+    Box,
+    Picture,
+    Tile,
     Volume,
     as_float,
     colour_map,
@@ -37,15 +26,7 @@ from cmbprep.reports.figures.sections import (
     spread,
 )
 
-__all__ = [
-    "bias_figure",
-    "describe_lesion",
-    "lesion_figure",
-    "mask_figure",
-    "overview_figure",
-    "registration_figure",
-    "zones_figure",
-]
+__all__ = ["bias_figure", "mask_figure", "registration_figure", "zones_figure"]
 
 #: Voxel size at which the head is outlined for the picture of the field, mm.
 HEAD_SPACING = 4.0
@@ -57,20 +38,6 @@ FLICKER = (
     "@keyframes cmb-blink{0%,49%{opacity:0}50%,100%{opacity:1}}"
     ".cmb-flip:hover .cmb-over{animation:cmb-blink 1.2s infinite}"
 )
-
-
-def _indices(core: Crop, plane: Plane, count: int) -> list[int]:
-    """Evenly spaced sections inside the brain, each once."""
-    low, high = core.low[plane.normal], core.high[plane.normal] - 1
-    places = np.linspace(low, high, count + 2)[1:-1]
-    return sorted({round(place) for place in places})
-
-
-def _mosaic_indices(core: Crop, plane: Plane, count: int) -> list[int]:
-    """Like :func:`_indices`, but from the first to the last section of the brain."""
-    low, high = core.low[plane.normal], core.high[plane.normal] - 1
-    inset = 0.03 * (high - low)
-    return sorted({round(place) for place in np.linspace(low + inset, high - inset, count)})
 
 
 def bias_figure(
@@ -116,64 +83,52 @@ def bias_figure(
     )
     divisor = None if field is None else first.on_same_grid(field)
     reach = _field_reach(first, second, inside)
-    plane = PLANES["axial"]
-    indices = _indices(core, plane, 7)
     for heading, painter in (
-        ("Before", _grey_painter(first, shown, window)),
-        ("After, same window", _grey_painter(second, shown, window)),
+        ("Before", _grey_painter(first, window)),
+        ("After, same window", _grey_painter(second, window)),
         (
             "Field that was divided out, with the contour of the brain",
-            _field_painter((first, second), divisor, inside, shown, reach),
+            _field_painter((first, second), divisor, inside, reach),
         ),
     ):
         sheet.heading(heading)
-        sheet.row(plane, indices, 7, painter)
-    _colour_bar(sheet, reach)
+        sheet.mosaic(core, [("axial", 1, 7)], painter)
+    ramp = colour_map(np.linspace(0, 1, 128), FIELD_STOPS)
+    sheet.colour_bar(ramp, f"×{2**-reach:.2f}", f"×{2**reach:.2f}")
     sheet.legend((), SIDES)
     return sheet.finish()
 
 
 def _grey_painter(
-    volume: Volume,
-    shown: Crop,
-    window: tuple[float, float],
-    detail: float = 1.25,
-    quality: int = 80,
+    volume: Volume, window: tuple[float, float], detail: float = 1.25, quality: int = 80
 ) -> Painter:
     """Return a function that paints sections in grey; see :func:`.canvas.draw_grey`."""
-
-    def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-        draw_grey(canvas, box, volume.section(plane, index, shown), window, detail, quality)
-
-    return paint
+    return lambda canvas, tile: draw_grey(
+        canvas, tile.box, tile.cut(volume), window, detail, quality
+    )
 
 
 def _field_painter(
-    images: tuple[Volume, Volume],
-    divisor: Volume | None,
-    inside: Volume | None,
-    shown: Crop,
-    reach: float,
+    images: tuple[Volume, Volume], divisor: Volume | None, inside: Volume | None, reach: float
 ) -> Painter:
     """Return a function that paints the field in the head; ``images`` are before and after."""
     first, second = images
     head = _head(first, inside)
 
-    def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
+    def paint(canvas: Canvas, tile: Tile) -> None:
         with np.errstate(all="ignore"):
             if divisor is not None:
-                logs = np.log2(as_float(divisor.section(plane, index, shown)))
+                ratio = as_float(tile.cut(divisor))
             else:
-                top = as_float(first.section(plane, index, shown))
-                logs = np.log2(top / as_float(second.section(plane, index, shown)))
-        known = np.isfinite(logs) & head.section(plane, index, shown)
+                ratio = as_float(tile.cut(first)) / as_float(tile.cut(second))
+            logs = np.log2(ratio)
+        known = np.isfinite(logs) & tile.cut(head)
         pixels = colour_map(0.5 + np.where(known, logs, 0.0) / (2 * reach), FIELD_STOPS)
         pixels[~known] = 13, 17, 23
-        size = (max(2, round(box[2])), max(2, round(box[3])))
-        uri, size = encode_picture(pixels, size=size, quality=80)
-        canvas.picture(uri, size, box)
+        size = (max(2, round(tile.box[2])), max(2, round(tile.box[3])))
+        canvas.picture(encode_picture(pixels, size=size, quality=80), tile.box)
         if inside is not None:
-            canvas.path(contour_path(inside.section(plane, index, shown), box), "#24292f")
+            canvas.path(contour_path(tile.cut(inside), tile.box), "#24292f")
 
     return paint
 
@@ -222,16 +177,6 @@ def _field_reach(first: Volume, second: Volume, inside: Volume | None) -> float:
     return float(np.clip(np.ceil(4 * np.percentile(logs, 98)) / 4, 0.25, MAX_REACH))
 
 
-def _colour_bar(sheet: Sheet, reach: float) -> None:
-    ramp = colour_map(np.linspace(0, 1, 128)[None], FIELD_STOPS)
-    uri, size = encode_picture(ramp, lossless=True)
-    box = (60.0, sheet.top + 8, 240.0, 10.0)
-    sheet.canvas.picture(uri, size, box)
-    for place, anchor, power in ((52.0, "end", -reach), (308.0, "start", reach)):
-        sheet.canvas.text((place, sheet.top + 17), f"×{2**power:.2f}", size=12, anchor=anchor)
-    sheet.top += 26
-
-
 def mask_figure(image: NDArray, affine: ArrayLike, mask: NDArray) -> str:
     """Show a brain mask's contour on many sections in three planes.
 
@@ -252,15 +197,12 @@ def mask_figure(image: NDArray, affine: ArrayLike, mask: NDArray) -> str:
     window = foreground_window(volume, inside)
     sheet = new_sheet("Brain mask", "Contour of the brain mask.", volume.frame, shown)
 
-    def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-        draw_grey(canvas, box, volume.section(plane, index, shown), (0.0, window[1]))
-        canvas.path(contour_path(inside.section(plane, index, shown), box), CONTOURS[0])
+    def paint(canvas: Canvas, tile: Tile) -> None:
+        draw_grey(canvas, tile.box, tile.cut(volume), (0.0, window[1]))
+        canvas.path(contour_path(tile.cut(inside), tile.box), CONTOURS[0])
 
-    for name, rows, columns in (("axial", 2, 8), ("coronal", 1, 8), ("sagittal", 1, 7)):
-        plane = PLANES[name]
-        indices = _mosaic_indices(core, plane, rows * columns)
-        for start in range(0, len(indices), columns):
-            sheet.row(plane, indices[start : start + columns], columns, paint)
+    layout = [("axial", 2, 8), ("coronal", 1, 8), ("sagittal", 1, 7)]
+    sheet.mosaic(core, layout, paint, to_the_edge=True)
     sheet.legend([(CONTOURS[0], "brain mask")], SIDES)
     return sheet.finish()
 
@@ -299,10 +241,25 @@ def registration_figure(
     guide = next(iter(masks.values()), None)
     shown, core = spread(first, guide, margin=20.0)
     below, above = (
-        _grey_painter(volume, shown, (0.0, 1.05 * foreground_window(volume, guide)[1]), 1.1, 76)
+        _grey_painter(volume, (0.0, 1.05 * foreground_window(volume, guide)[1]), 1.1, 76)
         for volume in (first, second)
     )
-    reference, registered = _flicker_painters(below, above, _contour_painter(masks, shown))
+
+    def lines(canvas: Canvas, tile: Tile) -> None:
+        for colour, mask in zip(CONTOURS, masks.values(), strict=False):
+            canvas.path(contour_path(tile.cut(mask), tile.box), colour)
+
+    def reference(canvas: Canvas, tile: Tile) -> None:
+        below(canvas, tile)
+        canvas.open_group("cmb-over")
+        above(canvas, tile)
+        canvas.close_group()
+        lines(canvas, tile)
+
+    def registered(canvas: Canvas, tile: Tile) -> None:
+        above(canvas, tile)
+        lines(canvas, tile)
+
     sheet = new_sheet(
         f"Registration of {moving_name} to {fixed_name}",
         "The same sections of both images, with the same contours.",
@@ -313,44 +270,13 @@ def registration_figure(
 
     sheet.heading(f"Above: {fixed_name}.   Below: {moving_name}.   Rest the pointer to alternate.")
     for name, columns in (("axial", 7), ("coronal", 7), ("sagittal", 6)):
-        plane = PLANES[name]
-        indices = _indices(core, plane, columns)
         sheet.canvas.open_group("cmb-flip")
-        sheet.row(plane, indices, columns, reference)
-        sheet.row(plane, indices, columns, registered)
+        for painter in (reference, registered):
+            sheet.mosaic(core, [(name, 1, columns)], painter)
         sheet.canvas.close_group()
         sheet.top += 6
-    for line in _legend_lines(list(zip(CONTOURS, masks, strict=False))):
-        sheet.legend(line)
-    sheet.legend((), SIDES)
+    sheet.legend(list(zip(CONTOURS, masks, strict=False)), SIDES)
     return sheet.finish()
-
-
-def _contour_painter(masks: Mapping[str, Volume], shown: Crop) -> Painter:
-    """Return a function that draws the contours of masks, each in its colour."""
-
-    def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-        for colour, mask in zip(CONTOURS, masks.values(), strict=False):
-            canvas.path(contour_path(mask.section(plane, index, shown), box), colour)
-
-    return paint
-
-
-def _flicker_painters(below: Painter, above: Painter, lines: Painter) -> tuple[Painter, Painter]:
-    """Return two functions: one paints the first image under the hidden second, one the second."""
-
-    def first(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-        below(canvas, box, plane, index)
-        canvas.open_group("cmb-over")
-        above(canvas, box, plane, index)
-        canvas.close_group()
-        lines(canvas, box, plane, index)
-
-    def second(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-        above(canvas, box, plane, index)
-        lines(canvas, box, plane, index)
-
-    return first, second
 
 
 def zones_figure(
@@ -386,27 +312,20 @@ def zones_figure(
     for label, colour in colours.items():
         table[label] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
 
-    def paint(canvas: Canvas, box: Box, plane: Plane, index: int) -> None:
-        draw_grey(canvas, box, volume.section(plane, index, shown), (0.0, window[1]))
-        uri, size = _region_overlay(regions.section(plane, index, shown), box, table)
-        canvas.picture(uri, size, box)
+    def paint(canvas: Canvas, tile: Tile) -> None:
+        draw_grey(canvas, tile.box, tile.cut(volume), (0.0, window[1]))
+        canvas.picture(_region_overlay(tile.cut(regions), tile.box, table), tile.box)
 
-    for name, rows, columns in (("axial", 2, 7), ("coronal", 1, 7), ("sagittal", 1, 6)):
-        plane = PLANES[name]
-        indices = _indices(core, plane, rows * columns)
-        for start in range(0, len(indices), columns):
-            sheet.row(plane, indices[start : start + columns], columns, paint)
+    sheet.mosaic(core, [("axial", 2, 7), ("coronal", 1, 7), ("sagittal", 1, 6)], paint)
     present = set(np.unique(regions.data).tolist())
     entries = dict.fromkeys(
         (colours[label], names.get(label, str(label))) for label in colours if label in present
     )
-    for line in _legend_lines(list(entries)):
-        sheet.legend(line)
-    sheet.legend((), SIDES)
+    sheet.legend(list(entries), SIDES)
     return sheet.finish()
 
 
-def _region_overlay(section: NDArray, box: Box, table: NDArray) -> tuple[str, tuple[int, int]]:
+def _region_overlay(section: NDArray, box: Box, table: NDArray) -> Picture:
     """Colour the regions of a section: faint inside, solid at their borders."""
     columns, rows = (max(1, round(size * 1.5)) for size in box[2:])
     down = np.minimum((np.arange(rows) + 0.5) * section.shape[0] / rows, section.shape[0] - 1)
@@ -420,18 +339,3 @@ def _region_overlay(section: NDArray, box: Box, table: NDArray) -> tuple[str, tu
     pixels[..., :3] = table[labels]
     pixels[..., 3] = np.where(labels > 0, np.where(border, 235, 62), 0)
     return encode_picture(pixels, lossless=True)
-
-
-def _legend_lines(entries: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
-    """Break a legend into lines that fit the width."""
-    lines: list[list[tuple[str, str]]] = [[]]
-    used = 0.0
-    for colour, name in entries:
-        entry = colour, shorten(name, 150)
-        width = 33 + 7.2 * len(entry[1])
-        if lines[-1] and used + width > WIDTH - 20:
-            lines.append([])
-            used = 0.0
-        lines[-1].append(entry)
-        used += width
-    return lines

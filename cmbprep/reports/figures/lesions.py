@@ -9,16 +9,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from cmbprep.lesions import Lesion
 from cmbprep.reports.colours import LESION_OUTLINE, OTHER_LESION_OUTLINE, ZONE_COLOURS
-from cmbprep.reports.figures.canvas import GAP, SIDES, WIDTH, Box, Canvas, draw_grey, mark_sides
+from cmbprep.reports.figures.canvas import GAP, SIDES, WIDTH, Canvas, draw_grey, mark_sides
 from cmbprep.reports.figures.sections import (
     PLANES,
+    Box,
     Crop,
     Frame,
-    Plane,
+    Tile,
     Volume,
     as_float,
     contour_path,
     encode_picture,
+    fit,
     foreground_window,
     grey_levels,
     outline_path,
@@ -121,28 +123,37 @@ def lesion_figure(
     canvas.text((GAP + 4, 20), title, size=15, weight="600", colour="#f0f6fc")
     shown, _ = spread(volume, inside, margin=8.0)
     side = (WIDTH - 8 * GAP) / 7
-    locator_height = _draw_locator(canvas, volume, shown, window, middle, crop, side)
+    locator = _locator(volume.frame, shown, middle, side)
+    draw_grey(canvas, locator.box, locator.cut(volume), (0.0, window[1]), 1.5)
+    canvas.rectangle(locator.around(crop), stroke=LESION_OUTLINE, width=1.3)
+    mark_sides(canvas, locator, middle)
     for column, plane in enumerate(PLANES.values()):
-        at = middle[plane.normal]
-        section = volume.section(plane, at, crop)
-        # No more pixels than can be told apart, however fine the scan is.
-        section = section[tuple(slice(None, None, 1 + n // 640) for n in section.shape)]
-        cut = marked.section(plane, at, crop)
-        uri, size = encode_picture(grey_levels(section, close), lossless=True)
         for outlined in (False, True):
             left = GAP + (1 + 2 * column + outlined) * (side + GAP)
-            box = _fit(volume.frame, crop, plane, (left, 30.0, side, side))
-            canvas.picture(uri, size, box, pixelated=True)
+            box = fit(volume.frame, crop, plane, (left, 30.0, side, side))
+            tile = Tile(volume.frame, plane, crop, middle[plane.normal], box)
+            section = tile.cut(volume)
+            # No more pixels than can be told apart, however fine the scan is.
+            section = section[tuple(slice(None, None, 1 + n // 640) for n in section.shape)]
+            picture = encode_picture(grey_levels(section, close), lossless=True)
+            canvas.picture(picture, box, pixelated=True)
             if outlined:
-                _draw_outlines(canvas, cut, lesion.index, box)
-                _number_neighbours(canvas, volume.frame, plane, crop, box, neighbours, middle)
+                _draw_outlines(canvas, tile.cut(marked), lesion.index, box)
+                _number_neighbours(canvas, tile, neighbours)
             else:
-                _ticks(canvas, plane, crop, box, centre)
-            mark_sides(canvas, box, plane, volume.frame.position(plane, at, centre))
+                _ticks(canvas, tile, centre)
+            mark_sides(canvas, tile, centre)
             if outlined:
-                _scale_bar(canvas, volume.frame, plane, crop, box)
-    canvas.height = 30 + max(side, locator_height) + GAP
+                _scale_bar(canvas, tile)
+    canvas.height = 30 + max(side, locator.box[3]) + GAP
     return canvas.render()
+
+
+def _locator(frame: Frame, shown: Crop, middle: Sequence[int], side: float) -> Tile:
+    """Return the place of the whole axial section, in which the close-ups are framed."""
+    plane = PLANES["axial"]
+    box = fit(frame, shown, plane, (GAP, 30.0, side, 1.35 * side), centred=False)
+    return Tile(frame, plane, shown, middle[2], box)
 
 
 def _draw_outlines(canvas: Canvas, cut: NDArray, index: int, box: Box) -> None:
@@ -159,8 +170,8 @@ def _close_up(
     shape = np.array(frame.shape)
     low = np.clip(np.floor(centre - half + 0.5).astype(int), 0, np.maximum(shape - 1, 0))
     high = np.clip(np.ceil(centre + half + 0.5).astype(int), low + 1, shape)
-    crop = Crop(tuple(map(int, low)), tuple(map(int, high)))  # type: ignore[arg-type]
-    cut = marked.data[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] == index
+    crop = Crop.of(low, high)
+    cut = marked.data[crop.block] == index
     middle = []
     for axis in range(3):
         nearest = int(np.clip(round(float(centre[axis])), low[axis], high[axis] - 1))
@@ -178,59 +189,16 @@ def _close_window(volume: Volume, crop: Crop, window: tuple[float, float]) -> tu
     A coil's bias would otherwise leave some close-ups dark and others washed out. The black
     level is shared, so that a lesion looks as dark as it is against its surroundings.
     """
-    block = tuple(slice(low, high) for low, high in zip(crop.low, crop.high, strict=True))
-    values = np.nan_to_num(as_float(volume.data[block]))
+    values = np.nan_to_num(as_float(volume.data[crop.block]))
     low, high = window
     bright = float(percentile(values, 98))
     return low, max(1.1 * bright, low + 0.2 * (high - low))
 
 
-def _fit(frame: Frame, crop: Crop, plane: Plane, cell: Box) -> Box:
-    """Fit a section into a cell, in true proportions, centred."""
-    across = crop.size(plane.across) * frame.spacing[plane.across]
-    up = crop.size(plane.up) * frame.spacing[plane.up]
-    left, top, width, height = cell
-    scale = min(width / across, height / up)
-    # A section of one thin slice, or of a column of voxels, is still to be seen.
-    w, h = max(across * scale, 1.0), max(up * scale, 1.0)
-    return (left + (width - w) / 2, top + (height - h) / 2, w, h)
-
-
-def _place(plane: Plane, crop: Crop, box: Box, voxel: NDArray) -> tuple[float, float]:
-    """Where a voxel coordinate lies in a drawn section."""
-    left, top, width, height = box
-    across = (voxel[plane.across] + 0.5 - crop.low[plane.across]) / crop.size(plane.across)
-    up = (voxel[plane.up] + 0.5 - crop.low[plane.up]) / crop.size(plane.up)
-    return float(left + across * width), float(top + (1 - up) * height)
-
-
-def _draw_locator(
-    canvas: Canvas,
-    volume: Volume,
-    shown: Crop,
-    window: tuple[float, float],
-    middle: list[int],
-    crop: Crop,
-    side: float,
-) -> float:
-    """Draw the whole axial section with a frame where the close-ups are."""
-    plane = PLANES["axial"]
-    across = shown.size(0) * volume.frame.spacing[0]
-    up = shown.size(1) * volume.frame.spacing[1]
-    height = min(side * up / across, 1.35 * side)
-    box = _fit(volume.frame, shown, plane, (GAP, 30.0, side, height))
-    draw_grey(canvas, box, volume.section(plane, middle[2], shown), (0.0, window[1]), 1.5)
-    x0, y1 = _place(plane, shown, box, np.array(crop.low) - 0.5)
-    x1, y0 = _place(plane, shown, box, np.array(crop.high) - 0.5)
-    canvas.rectangle((x0, y0, x1 - x0, y1 - y0), stroke=LESION_OUTLINE, width=1.3)
-    mark_sides(canvas, box, plane, volume.frame.position(plane, middle[2], middle))
-    return height
-
-
-def _ticks(canvas: Canvas, plane: Plane, crop: Crop, box: Box, centre: NDArray) -> None:
+def _ticks(canvas: Canvas, tile: Tile, centre: NDArray) -> None:
     """Point at the lesion from the four edges, without covering it."""
-    x, y = _place(plane, crop, box, centre)
-    left, top, width, height = box
+    x, y = tile.place(centre)
+    left, top, width, height = tile.box
     long_x, long_y = 0.13 * width, 0.13 * height
     path = (
         f"M{left:.1f} {y:.1f}h{long_x:.1f}M{left + width:.1f} {y:.1f}h{-long_x:.1f}"
@@ -241,9 +209,9 @@ def _ticks(canvas: Canvas, plane: Plane, crop: Crop, box: Box, centre: NDArray) 
     canvas.path(path, LESION_OUTLINE, width=1.3)
 
 
-def _scale_bar(canvas: Canvas, frame: Frame, plane: Plane, crop: Crop, box: Box) -> None:
-    left, top, width, height = box
-    scale = width / (crop.size(plane.across) * frame.spacing[plane.across])
+def _scale_bar(canvas: Canvas, tile: Tile) -> None:
+    left, top, width, height = tile.box
+    scale = width / tile.frame.extent(tile.crop, tile.plane)[0]
     # The longest that fits; none in a section of a few small voxels.
     size = next((size for size in (10.0, 1.0, 0.1) if size * scale <= width), None)
     if size is None:
@@ -255,24 +223,17 @@ def _scale_bar(canvas: Canvas, frame: Frame, plane: Plane, crop: Crop, box: Box)
     )
 
 
-def _number_neighbours(
-    canvas: Canvas,
-    frame: Frame,
-    plane: Plane,
-    crop: Crop,
-    box: Box,
-    neighbours: Sequence[Lesion],
-    middle: list[int],
-) -> None:
+def _number_neighbours(canvas: Canvas, tile: Tile, neighbours: Sequence[Lesion]) -> None:
     """Write the numbers of other lesions that the section passes close by."""
+    plane, crop, spacing = tile.plane, tile.crop, tile.frame.spacing[tile.plane.normal]
     for other in neighbours:
-        voxel = frame.voxel(other.centre)
-        off = abs(voxel[plane.normal] - middle[plane.normal]) * frame.spacing[plane.normal]
+        voxel = tile.frame.voxel(other.centre)
+        off = abs(voxel[plane.normal] - tile.index) * spacing
         within = all(
             crop.low[axis] <= voxel[axis] < crop.high[axis] for axis in (plane.across, plane.up)
         )
-        if within and off <= max(other.diameter_mm / 2, frame.spacing[plane.normal] / 2):
-            x, y = _place(plane, crop, box, voxel)
+        if within and off <= max(other.diameter_mm, spacing) / 2:
+            x, y = tile.place(voxel)
             canvas.text(
                 (x + 7, y - 5), str(other.index), size=10, colour=OTHER_LESION_OUTLINE, outline=True
             )
@@ -311,34 +272,30 @@ def overview_figure(
     inside = volume.on_same_grid(mask) if mask is not None and np.any(mask) else None
     marked = volume.on_same_grid(labels)
     shown, core = spread(volume, inside, margin=6.0)
-    crop = shown if inside is None else _union(core, shown)
+    crop = Crop.of(np.minimum(core.low, shown.low), np.maximum(core.high, shown.high))
     canvas = Canvas(WIDTH, 0, "All lesions", f"Projections of the brain, numbered. {SIDES}")
     views = [("axial", None), ("coronal", None), ("sagittal", "left"), ("sagittal", "right")]
-    frame = volume.frame
-    extents = [
-        crop.size(PLANES[name].across) * frame.spacing[PLANES[name].across] for name, _ in views
-    ]
-    tallest = max(crop.size(PLANES[name].up) * frame.spacing[PLANES[name].up] for name, _ in views)
-    scale = (WIDTH - GAP * (len(views) + 1)) / sum(extents)
+    extents = [volume.frame.extent(crop, PLANES[name]) for name, _ in views]
+    tallest = max(up for _, up in extents)
+    scale = (WIDTH - GAP * (len(views) + 1)) / sum(across for across, _ in extents)
     # A tall and narrow scan would make a drawing without end, and one of a few small voxels
     # very large ones.
     scale = min(scale, TALLEST / tallest, WIDEST_MM)
     left, top = GAP, 28.0
-    for (name, side), extent in zip(views, extents, strict=True):
+    for (name, side), (across, _) in zip(views, extents, strict=True):
         plane = PLANES[name]
-        up = crop.size(plane.up) * frame.spacing[plane.up]
-        size = max(extent * scale, 1.0), max(up * scale, 1.0)
-        box = (left, top + (tallest - up) * scale / 2, *size)
-        _draw_projection(canvas, volume, inside, plane, crop, box)
-        chosen = [lesion for lesion in lesions if _on_side(lesion, side)]
-        _draw_footprints(canvas, marked, plane, crop, box, chosen)
-        _draw_markers(canvas, frame, plane, crop, box, chosen)
+        cell = (left, top, across * scale, tallest * scale)
+        tile = Tile(volume.frame, plane, crop, 0, fit(volume.frame, crop, plane, cell))
+        _draw_projection(canvas, volume, inside, tile)
+        # Those in the midline or on an unknown side are in both halves, so that none is lost.
+        other = {"left": "right", "right": "left"}.get(side or "")
+        chosen = [lesion for lesion in lesions if other is None or lesion.hemisphere != other]
+        _draw_footprints(canvas, marked, tile, chosen)
+        _draw_markers(canvas, tile, chosen)
         heading = name if side is None else f"{name}, {side} half and midline"
         canvas.text((left + 2, 19), heading.capitalize(), size=13, weight="600")
-        canvas.text((box[0] + 3, box[1] + 13), plane.left_mark, size=11, outline=True)
-        right = box[0] + box[2] - 3
-        canvas.text((right, box[1] + 13), plane.right_mark, size=11, anchor="end", outline=True)
-        left += extent * scale + GAP
+        mark_sides(canvas, tile, None)
+        left += across * scale + GAP
     bottom = top + tallest * scale + 20
     entries = [(colour, zone) for zone, colour in ZONE_COLOURS.items()]
     canvas.legend((GAP + 2, bottom), entries)
@@ -353,25 +310,9 @@ def overview_figure(
     return canvas.render()
 
 
-def _union(first: Crop, second: Crop) -> Crop:
-    low = np.minimum(first.low, second.low)
-    high = np.maximum(first.high, second.high)
-    return Crop(tuple(map(int, low)), tuple(map(int, high)))  # type: ignore[arg-type]
-
-
-def _on_side(lesion: Lesion, side: str | None) -> bool:
-    if side is None:
-        return True
-    if lesion.hemisphere in ("left", "right"):
-        return lesion.hemisphere == side
-    # Midline or unknown: with both halves, so that none is lost.
-    return True
-
-
-def _draw_projection(
-    canvas: Canvas, volume: Volume, inside: Volume | None, plane: Plane, crop: Crop, box: Box
-) -> None:
+def _draw_projection(canvas: Canvas, volume: Volume, inside: Volume | None, tile: Tile) -> None:
     """Draw the mean along the line of sight, inside the brain where that is known."""
+    plane, crop = tile.plane, tile.crop
     low, high = crop.low[plane.normal], crop.high[plane.normal]
     step = max(1, (high - low) // 96)
     total: NDArray = np.zeros((crop.size(plane.up), crop.size(plane.across)), dtype=np.float32)
@@ -388,45 +329,26 @@ def _draw_projection(
     mean *= np.minimum(1.0, 6.0 * count / max(1.0, float(count.max())))
     values = mean[count > 0]
     high_value = float(percentile(values, 99)) if values.size else 1.0
-    draw_grey(canvas, box, mean, (0.0, 1.5 * max(high_value, 1e-6)))
-    outline = count > 0
-    canvas.path(contour_path(outline, box), "#8b949e", width=1.2)
+    draw_grey(canvas, tile.box, mean, (0.0, 1.5 * max(high_value, 1e-6)))
+    canvas.path(contour_path(count > 0, tile.box), "#8b949e", width=1.2)
 
 
-def _draw_footprints(
-    canvas: Canvas,
-    marked: Volume,
-    plane: Plane,
-    crop: Crop,
-    box: Box,
-    lesions: Sequence[Lesion],
-) -> None:
+def _draw_footprints(canvas: Canvas, marked: Volume, tile: Tile, lesions: Sequence[Lesion]) -> None:
     """Shade what the lesions cover along the line of sight."""
     for lesion in lesions:
         centre = marked.frame.voxel(lesion.centre)
         near, _ = _close_up(marked.frame, centre, 24.0, marked, lesion.index)
-        block = tuple(slice(near.low[axis], near.high[axis]) for axis in range(3))
-        flat = (marked.data[block] == lesion.index).any(axis=plane.normal).T[::-1]
-        if not flat.any():
-            continue
-        x0, y1 = _place(plane, crop, box, np.array(near.low) - 0.5)
-        x1, y0 = _place(plane, crop, box, np.array(near.high) - 0.5)
-        path = contour_path(flat, (x0, y0, x1 - x0, y1 - y0))
-        canvas.path(path, "none", fill="rgba(240,246,252,0.35)")
+        flat = (marked.data[near.block] == lesion.index).any(axis=tile.plane.normal).T[::-1]
+        if flat.any():
+            path = contour_path(flat, tile.around(near))
+            canvas.path(path, "none", fill="rgba(240,246,252,0.35)")
 
 
-def _draw_markers(
-    canvas: Canvas,
-    frame: Frame,
-    plane: Plane,
-    crop: Crop,
-    box: Box,
-    lesions: Sequence[Lesion],
-) -> None:
+def _draw_markers(canvas: Canvas, tile: Tile, lesions: Sequence[Lesion]) -> None:
     """Draw a numbered mark for each lesion; numbers step aside where they would collide."""
     taken: list[tuple[float, float]] = []
     for lesion in lesions:
-        x, y = _place(plane, crop, box, frame.voxel(lesion.centre))
+        x, y = tile.place(tile.frame.voxel(lesion.centre))
         colour = ZONE_COLOURS.get(lesion.zone or "", "#8b949e")
         if lesion.susceptibility == "diamagnetic":
             canvas.path(f"M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8", "#c9d1d9", width=1.6)

@@ -19,14 +19,19 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "PLANES",
+    "Box",
     "Crop",
     "Frame",
+    "Picture",
     "Plane",
+    "Tile",
     "Volume",
     "as_float",
     "colour_map",
     "contour_path",
     "encode_picture",
+    "evenly",
+    "fit",
     "foreground_window",
     "grey_levels",
     "outline_path",
@@ -35,6 +40,11 @@ __all__ = [
     "thin",
 ]
 
+
+#: Left, top, width and height in a drawing.
+Box = tuple[float, float, float, float]
+#: ``data:`` URI of a picture, and its columns and rows.
+Picture = tuple[str, tuple[int, int]]
 
 #: Rows and columns of the raster that a contour is drawn on, at most.
 MAX_CONTOUR = 1600
@@ -98,6 +108,11 @@ class Frame:
         """Voxel size along the turned axes, mm."""
         return np.asarray(voxel_sizes(self.affine), dtype=np.float64)
 
+    def extent(self, crop: Crop, plane: Plane) -> tuple[float, float]:
+        """Width and height of the sections of a crop, mm."""
+        across, up = (crop.size(axis) * self.spacing[axis] for axis in (plane.across, plane.up))
+        return float(across), float(up)
+
     def turn(self, data: NDArray) -> NDArray:
         """Return the array with its axes to the right, to the front and upwards (a view)."""
         return np.asarray(nib.apply_orientation(data, self.orientation))
@@ -135,6 +150,17 @@ class Crop:
     low: tuple[int, int, int]
     high: tuple[int, int, int]
 
+    @classmethod
+    def of(cls, low: NDArray, high: NDArray) -> Crop:
+        """Make a crop of arrays of three."""
+        return cls(tuple(map(int, low)), tuple(map(int, high)))  # type: ignore[arg-type]
+
+    @property
+    def block(self) -> tuple[slice, slice, slice]:
+        """The same as slices."""
+        i, j, k = (slice(a, b) for a, b in zip(self.low, self.high, strict=True))
+        return i, j, k
+
     def size(self, axis: int) -> int:
         """Number of voxels along an axis."""
         return self.high[axis] - self.low[axis]
@@ -165,8 +191,7 @@ class Volume:
 
     def section(self, plane: Plane, index: int, crop: Crop) -> NDArray:
         """Cut a section: rows from the top down, columns from left to right."""
-        ranges = [slice(crop.low[axis], crop.high[axis]) for axis in range(3)]
-        cut: list[slice | int] = list(ranges)
+        cut: list[slice | int] = list(crop.block)
         cut[plane.normal] = index
         return np.asarray(self.data[tuple(cut)].T[::-1])
 
@@ -174,6 +199,68 @@ class Volume:
     def whole(self) -> Crop:
         """The crop that cuts nothing off."""
         return Crop((0, 0, 0), self.frame.shape)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A section at its place in a drawing.
+
+    Parameters
+    ----------
+    frame, plane, crop, index
+        The scan, and which part of which section is shown.
+    box
+        Where it is drawn.
+    """
+
+    frame: Frame
+    plane: Plane
+    crop: Crop
+    index: int
+    box: Box
+
+    def cut(self, volume: Volume) -> NDArray:
+        """Cut the section out of a volume; see :meth:`Volume.section`."""
+        return volume.section(self.plane, self.index, self.crop)
+
+    def place(self, voxel: ArrayLike) -> tuple[float, float]:
+        """Where a voxel coordinate lies in the drawing."""
+        left, top, width, height = self.box
+        at, low = np.asarray(voxel, dtype=float), self.crop.low
+        across, up = self.plane.across, self.plane.up
+        right = (at[across] + 0.5 - low[across]) / self.crop.size(across)
+        above = (at[up] + 0.5 - low[up]) / self.crop.size(up)
+        return float(left + right * width), float(top + (1 - above) * height)
+
+    def around(self, crop: Crop) -> Box:
+        """Where another crop lies in the drawing."""
+        x0, y1 = self.place(np.array(crop.low) - 0.5)
+        x1, y0 = self.place(np.array(crop.high) - 0.5)
+        return x0, y0, x1 - x0, y1 - y0
+
+
+def fit(frame: Frame, crop: Crop, plane: Plane, cell: Box, *, centred: bool = True) -> Box:
+    """Fit a section into a cell, in true proportions; in height it may stand at the top."""
+    across, up = frame.extent(crop, plane)
+    left, top, width, height = cell
+    scale = min(width / across, height / up)
+    # A section of one thin slice, or of a column of voxels, is still to be seen.
+    w, h = max(across * scale, 1.0), max(up * scale, 1.0)
+    return left + (width - w) / 2, top + (height - h) / 2 if centred else top, w, h
+
+
+def evenly(core: Crop, plane: Plane, count: int, *, to_the_edge: bool = False) -> list[int]:
+    """Evenly spaced sections inside the brain, each once.
+
+    ``to_the_edge`` includes nearly the first and the last section.
+    """
+    low, high = core.low[plane.normal], core.high[plane.normal] - 1
+    if to_the_edge:
+        inset = 0.03 * (high - low)
+        places = np.linspace(low + inset, high - inset, count)
+    else:
+        places = np.linspace(low, high, count + 2)[1:-1]
+    return sorted({round(place) for place in places})
 
 
 def as_float(data: ArrayLike) -> NDArray[np.float32]:
@@ -239,7 +326,7 @@ def colour_map(values: NDArray, stops: tuple[str, ...]) -> NDArray[np.uint8]:
     return np.asarray(np.round(np.stack(channels, axis=-1)), dtype=np.uint8)
 
 
-def thin(section: NDArray, box: tuple[float, float, float, float]) -> NDArray:
+def thin(section: NDArray, box: Box) -> NDArray:
     """Reduce a section that has many more pixels than its place in a drawing.
 
     Each block of pixels becomes one with the highest value in it; a section with no more than
@@ -265,7 +352,7 @@ def encode_picture(
     size: tuple[int, int] | None = None,
     lossless: bool = False,
     quality: int = 80,
-) -> tuple[str, tuple[int, int]]:
+) -> Picture:
     """Make a ``data:`` URI of a grey, RGB or RGBA picture.
 
     Parameters
@@ -300,7 +387,7 @@ def encode_picture(
     return f"data:image/{kind};base64,{code}", picture.size
 
 
-def contour_path(mask: NDArray, box: tuple[float, float, float, float]) -> str:
+def contour_path(mask: NDArray, box: Box) -> str:
     """Outline a mask smoothly, as SVG path data.
 
     The mask is brought to the resolution of the display first, so the path stays short
@@ -346,7 +433,7 @@ def _brief(value: float) -> str:
     return "0" if text == "-0" else text
 
 
-def outline_path(mask: NDArray, box: tuple[float, float, float, float]) -> str:
+def outline_path(mask: NDArray, box: Box) -> str:
     """Outline a mask along the edges of its voxels, as SVG path data.
 
     Unlike :func:`contour_path` this shows exactly which voxels belong to it. A mask with more
@@ -361,11 +448,9 @@ def outline_path(mask: NDArray, box: tuple[float, float, float, float]) -> str:
     parts = []
     # Edges between a voxel and the one below it, then between it and the one to its right.
     for row, column in np.argwhere(inside[:-1] != inside[1:]):
-        x, y = left + (column - 1) * dx, top + row * dy
-        parts.append(f"M{x:.2f} {y:.2f}h{dx:.2f}")
+        parts.append(f"M{left + (column - 1) * dx:.2f} {top + row * dy:.2f}h{dx:.2f}")
     for row, column in np.argwhere(inside[:, :-1] != inside[:, 1:]):
-        x, y = left + column * dx, top + (row - 1) * dy
-        parts.append(f"M{x:.2f} {y:.2f}v{dy:.2f}")
+        parts.append(f"M{left + column * dx:.2f} {top + (row - 1) * dy:.2f}v{dy:.2f}")
     return "".join(parts)
 
 
@@ -412,8 +497,5 @@ def spread(volume: Volume, mask: Volume | None, margin: float = 35.0) -> tuple[C
         reach = np.ceil(margin / volume.frame.spacing).astype(int)
         low = np.minimum(np.maximum(low, brain[0] - reach), brain[0])
         high = np.maximum(np.minimum(high, brain[1] + reach), brain[1])
-    shown = Crop(tuple(map(int, low)), tuple(map(int, high)))  # type: ignore[arg-type]
-    if brain is None:
-        return shown, shown
-    core = Crop(tuple(map(int, brain[0])), tuple(map(int, brain[1])))  # type: ignore[arg-type]
-    return shown, core
+    shown = Crop.of(low, high)
+    return shown, shown if brain is None else Crop.of(*brain)
