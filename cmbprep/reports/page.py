@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 from cmbprep.reports.colours import ZONE_COLOURS
 from cmbprep.reports.figures.canvas import check_figure
-from cmbprep.reports.text import format_value, plain
+from cmbprep.reports.tally import is_mimic
+from cmbprep.reports.text import flatten, format_value, plain, quality_title
 
 if TYPE_CHECKING:
     import jinja2
@@ -34,24 +35,20 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["value"] = format_value
-    environment.filters["plain"] = plain
+    environment.filters |= {
+        "value": format_value,
+        "plain": plain,
+        "flatten": flatten,
+        "quality_title": quality_title,
+    }
+    environment.tests["mimic"] = is_mimic
     environment.globals["zone_colours"] = ZONE_COLOURS
     return environment
 
 
-def _asset(name: str) -> Markup:
-    from markupsafe import Markup
-
-    folder = resources.files("cmbprep.reports").joinpath("templates")
-    # These files are part of the package.
-    return Markup(folder.joinpath(name).read_text(encoding="utf-8"))  # noqa: S704
-
-
 def render_page(template: str, **context: Any) -> str:
     """Fill a template; all text is escaped, and nothing is loaded from elsewhere."""
-    page = _environment().get_template(template)
-    return page.render(style=_asset("style.css"), script=_asset("page.js"), **context) + "\n"
+    return _environment().get_template(template).render(**context) + "\n"
 
 
 def embed_figure(path: Path) -> tuple[Markup | None, str]:

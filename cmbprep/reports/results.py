@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cmbprep.bids.nifti_header import BLOCK_SIZE, parse_header
 from cmbprep.errors import CmbprepError
 from cmbprep.lesions import Lesion
 from cmbprep.outputs.files import read_json
@@ -27,6 +28,7 @@ from cmbprep.outputs.records import entries_of
 from cmbprep.outputs.stages import StageRecord, find_records, read_record
 
 __all__ = [
+    "STATUSES",
     "Refused",
     "ScanResult",
     "SubjectResult",
@@ -37,13 +39,15 @@ __all__ = [
 
 logger = logging.getLogger("cmbprep")
 
-
-# --- Headers of images in an output dataset, read without their voxels ---------------------------
-
-
-#: Length of a NIfTI-1 header, bytes, and what a header of a single file ends with.
-HEADER_SIZE = 348
-MAGIC = b"n+1\0"
+#: Status of a scan, or of a file that was refused -> what it means.
+STATUSES = {
+    "complete": "There is a result.",
+    "failed": "The scan could not be processed; counts are n/a.",
+    "incomplete": "The run ended before the scan was done; counts are n/a.",
+    "refused": "The file is no scan that can be used; counts are n/a.",
+    "withdrawn": "The scan is no longer in the dataset; counts are n/a, and the scan is in no "
+    "other table, summary or map.",
+}
 
 
 def read_voxel_size(path: Path) -> tuple[float, float, float] | None:
@@ -52,20 +56,15 @@ def read_voxel_size(path: Path) -> tuple[float, float, float] | None:
     Only the beginning of the file is unpacked, so that a group level over thousands of
     scans takes seconds.
     """
-    import nibabel as nib
-
     try:
         # Opening a pipe would wait for a writer that never comes.
         if not path.is_file():
             return None
         with gzip.open(path, "rb") as stream:
-            block = stream.read(HEADER_SIZE)
-        if len(block) < HEADER_SIZE or not block.endswith(MAGIC):
-            return None
-        header = nib.Nifti1Header(block, check=False)
-        sizes = [float(size) for size in header["pixdim"][1:4]]
-    except (OSError, EOFError, zlib.error, ValueError, nib.wrapstruct.WrapStructError):
+            header, _ = parse_header(stream.read(BLOCK_SIZE), path)
+    except (OSError, EOFError, zlib.error, CmbprepError):
         return None
+    sizes = [float(size) for size in header["pixdim"][1:4]]
     if not all(0 < size < 1000 for size in sizes):
         return None
     return sizes[0], sizes[1], sizes[2]
@@ -116,7 +115,7 @@ class ScanResult:
 
     @property
     def status(self) -> str:
-        """``complete``, ``failed``, ``incomplete`` (a stage is missing) or ``withdrawn``."""
+        """One of :data:`STATUSES`; ``incomplete`` where a stage is missing."""
         if self.withdrawn is not None:
             return "withdrawn"
         if self.error is not None:
@@ -144,6 +143,20 @@ class ScanResult:
     def records(self) -> tuple[StageRecord, ...]:
         """The finished stages."""
         return tuple(record for record in (self.preproc, self.detection) if record is not None)
+
+    def recorded(self, key: str) -> Any:
+        """Return what the first stage that has it recorded under a key; None if none has it."""
+        return next((found for record in self.records if (found := record.block.get(key))), None)
+
+    @property
+    def scheme(self) -> str | None:
+        """Name of the rating scheme; None without a finished detection."""
+        return None if self.detection is None else self.detection.files.names.scheme.upper()
+
+    @property
+    def template(self) -> str | None:
+        """Template that the lesions were brought to; None without a finished detection."""
+        return None if self.detection is None else self.detection.files.names.template
 
     @property
     def metadata(self) -> Mapping[str, Any]:

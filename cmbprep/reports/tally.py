@@ -19,12 +19,17 @@ from functools import cached_property
 from cmbprep.lesions import ZONES, Lesion
 from cmbprep.zones.burden import BURDEN_SCALES, Pattern, has_cerebellar, pattern
 
-__all__ = ["SCALES", "UNKNOWN_ZONE", "Tally", "volume_of"]
+__all__ = ["SCALES", "UNKNOWN_ZONE", "Tally", "is_mimic", "volume_of"]
 
 #: Burden scales that one scan is enough for; the others count new lesions.
 SCALES = ("count", "prevention", "thrombolysis", "caa")
 UNKNOWN_ZONE = "zone unknown"
 UNKNOWN_REGION = "region unknown"
+
+
+def is_mimic(lesion: Lesion) -> bool:
+    """Return whether a row of the lesion table is diamagnetic, and so no microbleed."""
+    return lesion.susceptibility == "diamagnetic"
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Tally:
     @cached_property
     def counted(self) -> tuple[Lesion, ...]:
         """The rows that are microbleeds, definite, possible or without a rating."""
-        return tuple(item for item in self.lesions if item.susceptibility != "diamagnetic")
+        return tuple(item for item in self.lesions if not is_mimic(item))
 
     @cached_property
     def definite(self) -> tuple[Lesion, ...]:
@@ -62,7 +67,7 @@ class Tally:
     @property
     def mimics(self) -> tuple[Lesion, ...]:
         """The diamagnetic rows."""
-        return tuple(item for item in self.lesions if item.susceptibility == "diamagnetic")
+        return tuple(item for item in self.lesions if is_mimic(item))
 
     def count(
         self, *, zone: str | None = None, rating: str | None = None, region: str | None = None

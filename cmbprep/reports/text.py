@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from cmbprep.outputs.stages import StageRecord
 
 __all__ = [
     "MethodsText",
-    "Reference",
     "flatten",
     "format_value",
     "load_spec",
@@ -58,25 +57,11 @@ def load_spec() -> dict[str, Any]:
     return spec
 
 
-@dataclass(frozen=True)
-class Reference:
-    """An entry of the bibliography."""
-
-    key: str
-    text: str
-    doi: str | None = None
-
-
 @cache
-def load_bibliography() -> dict[str, Reference]:
-    """Return the bibliography by key."""
+def load_bibliography() -> dict[str, dict[str, str]]:
+    """Return the entries of the bibliography by key: ``text``, and ``doi`` where it has one."""
     path = resources.files("cmbprep.data").joinpath("bibliography.json")
-    known = {item.name for item in fields(Reference)}
-    entries = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        entry["key"]: Reference(**{key: entry[key] for key in known & set(entry)})
-        for entry in entries
-    }
+    return {entry["key"]: entry for entry in json.loads(path.read_text(encoding="utf-8"))}
 
 
 def format_value(value: Any, *, decimals: int | None = None) -> str:
@@ -150,12 +135,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-@dataclass(frozen=True)
-class MethodsText:
+class MethodsText(NamedTuple):
     """What was done, in sentences that end in numbers, and the references so numbered."""
 
     sentences: tuple[str, ...]
-    references: tuple[Reference, ...]
+    references: tuple[dict[str, str], ...]
 
 
 def methods_text(records: Sequence[StageRecord]) -> MethodsText:
