@@ -62,11 +62,12 @@ def _run_group_level(settings: Settings) -> int:
     result = run_group(settings.output_dir, participants_tsv=table)
     for note in result.notes:
         sys.stderr.write(f"cmbprep: {note}\n")
-    if result.n_failed:
+    lost = result.statuses["failed"] + result.statuses["incomplete"]
+    if lost:
         logging.getLogger("cmbprep").warning(
             "warning: %s no result, so that their counts are n/a in the tables; the reasons are "
             "in the group report and in the column reason of %s",
-            "1 scan has" if result.n_failed == 1 else f"{result.n_failed} scans have",
+            "1 scan has" if lost == 1 else f"{lost} scans have",
             result.scans.name,
         )
     sys.stderr.write(f"cmbprep: {_summary(result)}; the group report is {result.page}\n")
@@ -75,19 +76,13 @@ def _run_group_level(settings: Settings) -> int:
 
 def _summary(result: GroupResult) -> str:
     """Return the numbers of scans by status and of refused files, without those that are zero."""
-    numbers = {
-        "complete": result.n_complete,
-        "failed": result.n_failed - result.n_incomplete,
-        "incomplete": result.n_incomplete,
-        "withdrawn": result.n_withdrawn,
-    }
     parts: list[str] = []
-    for status, number in numbers.items():
-        if number:
+    for status in ("complete", "failed", "incomplete", "withdrawn"):
+        if number := result.statuses[status]:
             # "2 scans complete, 1 failed": the word is written once.
             parts.append(f"{number if parts else _number(number, 'scan')} {status}")
-    if result.n_refused:
-        parts.append(f"{_number(result.n_refused, 'file')} refused")
+    if refused := result.statuses["refused"]:
+        parts.append(f"{_number(refused, 'file')} refused")
     return ", ".join(parts)
 
 

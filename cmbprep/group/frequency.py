@@ -11,13 +11,14 @@ notes name these scans and say why.
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,9 +129,8 @@ def _write_map(
     votes = _read_votes(_on_one_grid(_read_headers(candidates, left_out), left_out), left_out)
     if not votes:
         return None
-    scans = [scan for scan, _ in votes]
-    header = votes[0][1].header
-    data, affine = _add_up(votes), np.asarray(header.get_best_affine(), dtype=float)
+    scans = [mask.scan for mask, _ in votes]
+    data, affine = _add_up(votes), votes[0][0].affine
     path = root / _map_name(template)
     image = nib.Nifti1Image(data, affine)
     image.header.set_xyzt_units("mm")
@@ -165,15 +165,11 @@ def _write_map(
 
 @dataclass(frozen=True, eq=False)
 class _Mask:
-    """A mask in template space whose header was read.
+    """A scan's mask in template space whose header was read."""
 
-    ``inside`` are the flat indices, first axis fastest, of the voxels in microbleeds; None until
-    the voxels were read.
-    """
-
+    scan: ScanResult
     path: Path
     header: nib.Nifti1Header
-    inside: NDArray[np.intp] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -182,15 +178,18 @@ class _Mask:
             shape.pop()
         return tuple(shape)
 
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        return np.asarray(self.header.get_best_affine(), dtype=float)
 
-_Vote = tuple[ScanResult, _Mask]
+
+#: A mask, and the flat indices, first axis fastest, of its voxels in microbleeds.
+_Vote = tuple[_Mask, NDArray[np.intp]]
 
 
-def _read_headers(scans: Iterable[ScanResult], left_out: _LeftOut) -> list[_Vote]:
+def _read_headers(scans: Iterable[ScanResult], left_out: _LeftOut) -> list[_Mask]:
     """Read the headers of the masks; leave out scans without a place in the template."""
     found = []
-    # The masks of a cohort have few different headers.
-    parsed: dict[bytes, nib.Nifti1Header] = {}
     for scan in scans:
         assert scan.detection is not None
         path = scan.detection.files.path("template_mask")
@@ -200,13 +199,9 @@ def _read_headers(scans: Iterable[ScanResult], left_out: _LeftOut) -> list[_Vote
             left_out.add("no mask in template space", scan)
         else:
             try:
-                block = _unpack(path, BLOCK_SIZE)
-                if block not in parsed:
-                    parsed[block] = _parse(block, path)
+                found.append(_read_header(scan, path))
             except _MaskError as error:
                 left_out.add(_UNREADABLE, scan, str(error))
-                continue
-            found.append((scan, _Mask(path, parsed[block])))
     return found
 
 
@@ -222,55 +217,44 @@ def _is_registered(scan: ScanResult) -> bool:
     return all(lesion.x_mni is not None for lesion in Tally(scan.lesions).counted)
 
 
-def _parse(block: bytes, path: Path) -> Any:
+def _read_header(scan: ScanResult, path: Path) -> _Mask:
     try:
-        header, _ = parse_header(block, path)
+        header, _ = parse_header(_unpack(path, BLOCK_SIZE), path)
     except CmbprepError as error:
         raise _MaskError(error.message) from error
-    mask = _Mask(path, header)
+    mask = _Mask(scan, path, header)
     dtype, (_, shift) = header.get_data_dtype(), header.get_slope_inter()
     if len(mask.shape) != 3 or not 0 < float(np.prod(mask.shape, dtype=float)) <= MAX_VOXELS:
         raise _MaskError(f"its shape is {mask.shape}")
     if dtype.kind not in "iuf" or dtype.itemsize > 8 or shift:
         raise _MaskError("its values are not those of a mask")
-    return header
+    return mask
 
 
-def _on_one_grid(masks: Sequence[_Vote], left_out: _LeftOut) -> list[_Vote]:
+def _on_one_grid(masks: Iterable[_Mask], left_out: _LeftOut) -> list[_Mask]:
     """Choose the masks on the grid that most share; of two, the one of the first scan."""
-    grids: list[tuple[_Mask, list[_Vote]]] = []
-    known: dict[int, list[_Vote]] = {}
-    for vote in masks:
-        header = id(vote[1].header)
-        if header not in known:
-            same = next((members for first, members in grids if _same(first, vote[1])), None)
-            if same is None:
-                same = []
-                grids.append((vote[1], same))
-            known[header] = same
-        known[header].append(vote)
-    chosen = max((members for _, members in grids), key=len, default=[])
+    grids: list[list[_Mask]] = []
+    for mask in masks:
+        for members in grids:
+            first = members[0]
+            if same_grid(first.shape, first.affine, mask.shape, mask.affine):
+                members.append(mask)
+                break
+        else:
+            grids.append([mask])
+    chosen = max(grids, key=len, default=[])
     reason = f"the mask lies on another grid than {len(chosen)} in the map"
-    for _, members in grids:
-        for scan, _ in members if members is not chosen else ():
-            left_out.add(reason, scan)
+    for mask in (mask for members in grids if members is not chosen for mask in members):
+        left_out.add(reason, mask.scan)
     return chosen
 
 
-def _same(one: _Mask, other: _Mask) -> bool:
-    """Return whether two masks lie on the same grid."""
-    return same_grid(
-        one.shape, one.header.get_best_affine(), other.shape, other.header.get_best_affine()
-    )
-
-
-def _read_votes(masks: Sequence[_Vote], left_out: _LeftOut) -> list[_Vote]:
+def _read_votes(masks: Sequence[_Mask], left_out: _LeftOut) -> list[_Vote]:
     """Read where each scan's microbleeds lie."""
 
-    def inside(vote: _Vote) -> NDArray[np.intp] | _MaskError:
-        scan, mask = vote
+    def inside(mask: _Mask) -> NDArray[np.intp] | _MaskError:
         # Most scans of a cohort have no lesion: their masks are not unpacked.
-        if not Tally(scan.lesions).counted:
+        if not Tally(mask.scan.lesions).counted:
             return np.zeros(0, dtype=np.intp)
         try:
             return _read_inside(mask)
@@ -280,85 +264,55 @@ def _read_votes(masks: Sequence[_Vote], left_out: _LeftOut) -> list[_Vote]:
     votes = []
     # Unpacking takes nearly all of the time and runs beside other threads.
     with ThreadPoolExecutor(THREADS) as pool:
-        for (scan, mask), found in zip(masks, pool.map(inside, masks), strict=True):
+        for mask, found in zip(masks, pool.map(inside, masks), strict=True):
             if isinstance(found, _MaskError):
-                left_out.add(_UNREADABLE, scan, str(found))
+                left_out.add(_UNREADABLE, mask.scan, str(found))
             else:
-                votes.append((scan, _Mask(mask.path, mask.header, found)))
+                votes.append((mask, found))
     return votes
 
 
 def _add_up(votes: Sequence[_Vote]) -> NDArray[np.float32]:
     """Add up the masks: fractions, 0 to 1, of the shape of the masks."""
-    per_session = Counter(scan.unit for scan, _ in votes)
-    shape = votes[0][1].shape
+    per_session = Counter(mask.scan.unit for mask, _ in votes)
+    shape = votes[0][0].shape
     total = np.zeros(int(np.prod(shape)))
     # In the order of the scans, so that the result does not depend on the threads.
-    for scan, mask in votes:
+    for mask, inside in votes:
         # The share of each scan in its session, and of each session in the whole.
-        total[mask.inside] += 1.0 / per_session[scan.unit] / len(per_session)
+        total[inside] += 1.0 / per_session[mask.scan.unit] / len(per_session)
     return total.reshape(shape, order="F").astype(np.float32)
 
 
 def _unpack(path: Path, length: int) -> bytes:
-    """Unpack the first bytes of a compressed file; fewer if it is shorter."""
+    """Unpack the first bytes of a compressed file; fewer if it is shorter.
+
+    A file that ends before that many bytes is checked to be whole.
+    """
     try:
-        with open(path, "rb") as stream:
-            # 16 + zlib.MAX_WBITS: a gzip stream. 4096 bytes of it hold a header.
-            content = stream.read(4096)
-            return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(content, length)
-    except (OSError, zlib.error) as error:
-        raise _MaskError(_reason(error)) from error
-
-
-def _unpack_all(path: Path, limit: int) -> bytes:
-    """Unpack a compressed file of at most so many bytes, and check that it is whole."""
-    parts, size = [], 0
-    try:
-        packed = path.read_bytes()
-        while packed:
-            stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
-            # One byte more than allowed, so that a longer file is noticed and the end is reached.
-            parts.append(stream.decompress(packed, limit - size + 1))
-            size += len(parts[-1])
-            if size > limit:
-                raise _MaskError("it is longer than its header says")
-            if not stream.eof:
-                raise _MaskError("it is cut short")
-            packed = stream.unused_data.lstrip(b"\0")
-    except (OSError, zlib.error, MemoryError) as error:
-        raise _MaskError(_reason(error)) from error
-    return b"".join(parts)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, zlib.error):
-        return "its compressed content is damaged"
-    return getattr(error, "strerror", None) or type(error).__name__
+        with gzip.open(path) as stream:
+            return stream.read(length)
+    except (OSError, EOFError, zlib.error, MemoryError) as error:
+        damaged = isinstance(error, EOFError | zlib.error | gzip.BadGzipFile)
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise _MaskError("its compressed content is damaged" if damaged else reason) from error
 
 
 def _read_inside(mask: _Mask) -> NDArray[np.intp]:
     """Flat indices, first axis fastest, of the voxels in microbleeds."""
     dtype, offset = mask.header.get_data_dtype(), int(mask.header["vox_offset"])
     size = int(np.prod(mask.shape))
-    content = _unpack_all(mask.path, offset + size * dtype.itemsize)
-    if len(content) < offset + size * dtype.itemsize:
-        raise _MaskError("it is shorter than its header says")
-    found = _nonzero(np.frombuffer(content, dtype=dtype, count=size, offset=offset))
+    length = offset + size * dtype.itemsize
+    # One byte more, so that a longer file is noticed and the end is reached and checked.
+    content = _unpack(mask.path, length + 1)
+    if len(content) != length:
+        raise _MaskError(
+            f"it is {'longer' if len(content) > length else 'shorter'} than its header says"
+        )
+    values = np.frombuffer(content, dtype=dtype, count=size, offset=offset)
+    found = np.flatnonzero(values)
+    if not np.isfinite(values[found]).all():
+        raise _MaskError("it has values that are not finite")
     if not found.size:
         raise _MaskError("it is empty, although the lesion table lists microbleeds")
     return found
-
-
-def _nonzero(values: NDArray[Any]) -> NDArray[np.intp]:
-    """Flat indices of the values that are not 0."""
-    # Masks are nearly empty: look at eight bytes at a time first.
-    per_block = 8 // values.itemsize
-    whole = values.size // per_block * per_block
-    blocks = np.flatnonzero(values[:whole].view(np.uint64))
-    near = (blocks[:, None] * per_block + np.arange(per_block)).ravel()
-    candidates = np.concatenate([near, np.arange(whole, values.size)])
-    chosen = values[candidates]
-    if not np.isfinite(chosen).all():
-        raise _MaskError("it has values that are not finite")
-    return candidates[chosen != 0]

@@ -57,7 +57,7 @@ class Row:
 
     @property
     def status(self) -> str:
-        """``complete``, ``failed``, ``incomplete``, ``withdrawn`` or ``refused``."""
+        """One of :data:`.STATUSES`."""
         return "refused" if self.scan is None else self.scan.status
 
     @property
@@ -73,6 +73,13 @@ class Row:
         if self.scan is None or self.scan.status != "complete":
             return None
         return Tally(self.scan.lesions)
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings on the scan and on its T1w image, each once."""
+        own = () if self.scan is None else self.scan.doubts
+        other = () if self.anatomy is None else self.anatomy.block.get("Warnings", ())
+        return tuple(dict.fromkeys((*own, *map(str, other))))
 
     @property
     def records(self) -> tuple[StageRecord, ...]:

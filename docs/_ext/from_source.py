@@ -17,7 +17,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from cmbprep.group.participants import Participants
-from cmbprep.group.tables import LesionTable, ScanTable
+from cmbprep.group.tables import lesion_table as group_lesions
+from cmbprep.group.tables import scan_table as group_scans
 
 
 def load(target: str) -> Any:
@@ -28,12 +29,12 @@ def load(target: str) -> Any:
 
 def scan_table() -> dict[str, Any]:
     """Return the dictionary of the table of scans: the columns that it has for any dataset."""
-    return ScanTable.build((), Participants()).dictionary()
+    return group_scans((), Participants()).dictionary
 
 
 def lesion_table() -> dict[str, Any]:
     """Return the dictionary of the table of lesions: the columns that it has for any dataset."""
-    return LesionTable.build(()).dictionary()
+    return group_lesions(()).dictionary
 
 
 def description_list(entries: Iterator[tuple[str, str]]) -> nodes.definition_list:

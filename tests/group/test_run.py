@@ -20,9 +20,14 @@ from cmbprep.group import run_group
 from cmbprep.group.frequency import write_frequency_maps
 from cmbprep.group.page import render_group_page
 from cmbprep.group.participants import Participants
-from cmbprep.group.protocols import find_outliers, group_by_protocol, wilson_interval
+from cmbprep.group.protocols import (
+    ProtocolGroup,
+    find_outliers,
+    group_by_protocol,
+    wilson_interval,
+)
 from cmbprep.group.rows import make_rows
-from cmbprep.group.tables import LesionTable, ScanTable
+from cmbprep.group.tables import lesion_table, scan_table
 from cmbprep.lesions import COLUMNS, ZONES, Lesion
 from cmbprep.reports.results import collect_results
 from tests.reports.outputtree import (
@@ -49,6 +54,13 @@ COUNTS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the pictures that take a second: test_standard_space.py tests them."""
+    monkeypatch.setattr("cmbprep.group.standard_space.frequency_viewer", lambda *_: "")
+    monkeypatch.setattr("cmbprep.group.standard_space.glass_brain", lambda *_: "")
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path / "out")
@@ -57,6 +69,11 @@ def tree(tmp_path: Path) -> Tree:
 def read(path: Path) -> list[dict[str, str]]:
     with open(path, newline="") as stream:
         return list(csv.DictReader(stream, delimiter="\t"))
+
+
+def grouped(root: Path) -> list[ProtocolGroup]:
+    rows = make_rows(collect_results(root))
+    return group_by_protocol(rows, scan_table(rows, Participants()))
 
 
 def cohort(tree: Tree) -> Path:
@@ -108,7 +125,7 @@ def test_counts_by_hand(tree: Tree) -> None:
     assert first["n_warnings"] == "2"
     assert first["cmbprep_version"] == "1.2.3"
     assert first["preproc_snr"] == "20"
-    assert (result.n_scans, result.n_complete, result.n_failed, result.n_refused) == (6, 4, 1, 1)
+    assert result.statuses == {"complete": 4, "failed": 1, "refused": 1}
 
 
 def test_scan_without_lesions_is_zero_and_failed_scan_is_not(tree: Tree) -> None:
@@ -169,7 +186,7 @@ def test_unusable_participants_stop_nothing(tree: Tree, tmp_path: Path, content:
     table.write_bytes(content)
     result = run_group(cohort(tree), participants_tsv=table)
     assert any("participants.tsv" in note for note in result.notes)
-    assert result.n_complete == 4
+    assert result.statuses["complete"] == 4
 
 
 def test_map_gives_each_session_one_vote(tree: Tree) -> None:
@@ -472,7 +489,7 @@ def test_a_damaged_table_is_no_result(tree: Tree, damage: Any, reason: str) -> N
     assert set(columns(lost, "pattern cerebellar burden_count n_zone_unknown")) == {"n/a"}
     assert rows["sub-2_T2starw"]["n_total"] == "1"
     assert {row["scan"] for row in read(result.lesions)} == {"sub-2_T2starw"}
-    assert (result.n_complete, result.n_failed) == (1, 1)
+    assert result.statuses == {"complete": 1, "failed": 1}
     assert reason in Page(result.page.read_text()).text
     assert nib.load(result.maps[0]).get_fdata().max() == 1
 
@@ -484,19 +501,15 @@ def test_withdrawn_scans_are_listed_and_in_no_number(tree: Tree) -> None:
     (scan,) = one.scans
     reason = "its source is no longer in the dataset"
     gone = replace(one, scans=(replace(scan, withdrawn=reason),))
-    table = ScanTable.build([gone, two], Participants())
-    first, second = table.rows
+    rows = make_rows([gone, two])
+    first, second = rows
+    table = scan_table(rows, Participants())
     assert (first.status, first.reason, first.tally) == ("withdrawn", reason, None)
     assert table.column("n_total") == [None, 0]
-    assert second.status in dict(table.columns[table_index(table, "status")].levels or {})
-    assert "withdrawn" in dict(table.columns[table_index(table, "status")].levels or {})
-    (protocol,) = group_by_protocol(table)
+    assert {first.status, second.status} <= set(table.dictionary["status"]["Levels"])
+    (protocol,) = group_by_protocol(rows, table)
     assert protocol.prevalence()[:2] == (0, 1)
-    assert LesionTable.build([gone, two]).values == ()
-
-
-def table_index(table: ScanTable, name: str) -> int:
-    return [column.name for column in table.columns].index(name)
+    assert lesion_table(rows).values == ()
 
 
 def test_warnings_stand_in_the_table_in_words(tree: Tree) -> None:
@@ -523,8 +536,7 @@ def test_page_names_what_is_not_known(tree: Tree) -> None:
     page = Page(run_group(root, participants_tsv=None).page.read_text())
     assert "In 1 scan, microbleeds could not be compared with the zone atlas" in page.text
     assert "listed without a rating" in page.text
-    table = ScanTable.build(collect_results(root), Participants())
-    (protocol,) = group_by_protocol(table)
+    (protocol,) = grouped(root)
     # One lobar for sure, one that may be anywhere, and one lobar that may be definite.
     assert [protocol.zone(zone) for zone in ZONES] == [(1, 3), (1, 2), (0, 1)]
     assert protocol.prevalence()[:2] == (2, 2), "of sub-3 it is not known"
@@ -545,7 +557,7 @@ def test_same_outputs_give_the_same_bytes(tree: Tree, tmp_path: Path) -> None:
     assert {"group_cmb.tsv", "group_lesions.json", "group.html", MAP} <= names
     for name in names:
         assert (tree.root / name).read_bytes() == (other.root / name).read_bytes(), name
-    assert first.n_scans == second.n_scans
+    assert first.statuses == second.statuses
 
 
 def test_page_is_sound(tree: Tree) -> None:
@@ -564,14 +576,15 @@ def test_page_is_sound(tree: Tree) -> None:
 
 
 def test_protocols_are_kept_apart(tree: Tree) -> None:
-    table = ScanTable.build(collect_results(cohort(tree)), Participants())
-    protocols = group_by_protocol(table)
-    assert [(len(item.rows), item.field, item.echo_time) for item in protocols] == [
+    protocols = grouped(cohort(tree))
+    assert [
+        (len(item.rows), item.protocol.field, item.protocol.echo_time) for item in protocols
+    ] == [
         (2, "3 T", "20 ms"),
         (1, "3 T", "20 ms"),
         (1, "1.5 T", "30 ms"),
     ]
-    maker = next(item for item in protocols if item.scanner == "Maker One")
+    maker = next(item for item in protocols if item.protocol.scanner == "Maker One")
     assert maker.prevalence()[:2] == (1, 1)
     assert maker.zone("deep") == (0, 0), "possible and diamagnetic ones are not definite"
 
@@ -580,8 +593,7 @@ def test_one_scan_a_participant_counts(tree: Tree) -> None:
     for run in (1, 2, 3):
         tree.add(f"sub-1_run-{run}_T2starw", [make_lesion(1)])
     tree.add("sub-2_T2starw")
-    table = ScanTable.build(collect_results(tree.finish()), Participants())
-    (protocol,) = group_by_protocol(table)
+    (protocol,) = grouped(tree.finish())
     assert len(protocol.rows) == 4
     assert protocol.prevalence()[:2] == (1, 2)
 
@@ -608,8 +620,9 @@ def test_outliers_are_told_within_a_protocol(tree: Tree) -> None:
         )
     # 60 is far from the others at 3 T, and usual at 7 T.
     tree.add("sub-a9_T2starw", quality={"snr": 60.0})
-    table = ScanTable.build(collect_results(tree.finish()), Participants())
-    outliers = find_outliers(table, group_by_protocol(table))
+    rows = make_rows(collect_results(tree.finish()))
+    table = scan_table(rows, Participants())
+    outliers = find_outliers(rows, table, group_by_protocol(rows, table))
     assert [(item.row.name, item.measure) for item in outliers] == [
         ("sub-a9_T2starw", "preproc_snr")
     ]
@@ -784,7 +797,8 @@ def test_versions_on_the_page_are_not_those_of_withdrawn_scans(tree: Tree) -> No
     one, two = collect_results(tree.finish())
     gone = replace(two, scans=tuple(replace(scan, withdrawn="gone") for scan in two.scans))
     for subjects, shown in (([one, two], True), ([one, gone], False)):
-        table = ScanTable.build(subjects, Participants())
-        text = Page(render_group_page(tree.root, table, [], [])).text
+        rows = make_rows(subjects)
+        table = scan_table(rows, Participants())
+        text = Page(render_group_page(tree.root, rows, table, [], [])).text
         for word in ("0.0.1", "older", "several versions", "several schemes or detectors"):
             assert (word in text) is shown, word
