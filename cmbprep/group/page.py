@@ -14,7 +14,9 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from cmbprep.group.figures import count_figure, frequency_figure
 from cmbprep.group.protocols import ProtocolGroup, find_outliers, group_by_protocol
+from cmbprep.group.standard_space import frequency_viewer, glass_brain
 from cmbprep.lesions import ZONES, Lesion
 from cmbprep.reports.figures.guarded import draw_all
 from cmbprep.reports.page import render_page
@@ -34,24 +36,6 @@ logger = logging.getLogger("cmbprep")
 
 #: Histograms drawn; smaller protocols are in the table alone.
 MAX_HISTOGRAMS = 9
-#: Columns of the table of scans on the page; the file has them all.
-COLUMNS = (
-    ("status", "Status", "text"),
-    ("n_definite", "Definite", "number"),
-    ("n_possible", "Possible", "number"),
-    ("n_lobar", "Lobar", "number"),
-    ("n_deep", "Deep", "number"),
-    ("n_infratentorial", "Infrat.", "number"),
-    ("volume_mm3", "Volume (mm³)", "number"),
-    ("pattern", "Pattern", "text"),
-    ("n_diamagnetic", "Mimics", "number"),
-    ("sequence", "Sequence", "text"),
-    ("MagneticFieldStrength", "Field (T)", "number"),
-    ("EchoTime", "TE (s)", "number"),
-    ("SliceThickness", "Slice (mm)", "number"),
-    ("ManufacturersModelName", "Scanner", "text"),
-    ("n_warnings", "To check", "number"),
-)
 
 
 def render_group_page(
@@ -110,7 +94,6 @@ def render_group_page(
             (row for row in rows if row.status != "complete"),
             key=lambda row: order.index(row.status),
         ),
-        columns=COLUMNS,
         rows=list(zip(rows, table.values, strict=True)),
         reports={name: _report_link(root, name) for name in subjects},
         notes=notes,
@@ -165,12 +148,16 @@ def _draw(
     for item in maps:
         if not item.data.any():
             continue
-        figures[f"sections {item.template}"] = partial(_draw_map, item)
-        figures[f"viewer {item.template}"] = partial(_draw_viewer, item)
+        figures[f"sections {item.template}"] = partial(_draw_map, frequency_figure, item)
+        figures[f"viewer {item.template}"] = partial(_draw_map, frequency_viewer, item)
         if points := _points(rows, item.template):
-            figures[f"glass {item.template}"] = partial(_draw_glass, points)
+            figures[f"glass {item.template}"] = partial(glass_brain, points)
     if protocols:
-        figures["histograms"] = partial(_draw_histograms, protocols[:MAX_HISTOGRAMS])
+        groups = [
+            (item.protocol.physics, item.protocol.place, item.counts())
+            for item in protocols[:MAX_HISTOGRAMS]
+        ]
+        figures["histograms"] = partial(count_figure, groups)
     # Figures made here, their text escaped by the canvas.
     return draw_all(figures, lambda _, svg: Markup(svg))  # noqa: S704
 
@@ -188,30 +175,8 @@ def _points(rows: Sequence[Row], template: str) -> list[Lesion]:
     ]
 
 
-def _draw_histograms(protocols: Sequence[ProtocolGroup]) -> str:
-    from cmbprep.group.figures import count_figure
-
-    return count_figure(
-        [(item.protocol.physics, item.protocol.place, item.counts()) for item in protocols]
-    )
-
-
-def _draw_map(item: FrequencyMap) -> str:
-    from cmbprep.group.figures import frequency_figure
-
-    return frequency_figure(item.data, item.affine, _background(item))
-
-
-def _draw_glass(lesions: Sequence[Lesion]) -> str:
-    from cmbprep.group.standard_space import glass_brain
-
-    return glass_brain(lesions)
-
-
-def _draw_viewer(item: FrequencyMap) -> str:
-    from cmbprep.group.standard_space import frequency_viewer
-
-    return frequency_viewer(item.data, item.affine, _background(item))
+def _draw_map(draw: Callable[..., str], item: FrequencyMap) -> str:
+    return draw(item.data, item.affine, _background(item))
 
 
 def _background(item: FrequencyMap) -> NDArray[np.float32] | None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from cmbprep.group.columns import STAGES
 from cmbprep.group.rows import Row
 from cmbprep.group.tables import Table
@@ -180,27 +182,25 @@ def find_outliers(
     distance from the median exceeds :data:`OUTLIER_Z` robust standard deviations, that is
     1.4826 times the median absolute deviation.
     """
-    import pandas as pd
-
-    protocol_of = {id(row): n for n, item in enumerate(protocols) for row in item.rows}
+    protocol_of = {id(row): item.protocol for item in protocols for row in item.rows}
     stages = tuple(f"{stage}_" for stage in STAGES)
-    cells = [
-        (number, protocol_of[id(row)], name, float(values[name]))
-        for number, (row, values) in enumerate(zip(rows, table.values, strict=True))
-        for name in table.dictionary
-        if name.startswith(stages) and id(row) in protocol_of and _is_number(values.get(name))
-    ]
-    frame = pd.DataFrame(cells, columns=["row", "protocol", "measure", "value"])
-    group = [frame["protocol"], frame["measure"]]
-    frame["centre"] = frame["value"].groupby(group).transform("median")
-    distance = (frame["value"] - frame["centre"]).abs()
-    spread = 1.4826 * distance.groupby(group).transform("median")
-    enough = frame["value"].groupby(group).transform("size") >= MIN_SCANS
-    frame["z"] = (frame["value"] - frame["centre"]) / spread.where(spread > 0)
-    frame = frame[enough & (spread > 0) & (distance > OUTLIER_Z * spread)]
-    found = [
-        Outlier(rows[n], measure, value, centre, z, protocols[protocol].protocol.title)
-        for n, protocol, measure, value, centre, z in frame.itertuples(index=False)
-    ]
+    measures = [name for name in table.dictionary if name.startswith(stages)]
+    groups: dict[tuple[str, Protocol], list[tuple[Row, float]]] = {}
+    for row, values in zip(rows, table.values, strict=True):
+        for measure in measures:
+            if id(row) in protocol_of and _is_number(values.get(measure)):
+                group = groups.setdefault((measure, protocol_of[id(row)]), [])
+                group.append((row, float(values[measure])))
+    found: list[Outlier] = []
+    for (measure, protocol), members in groups.items():
+        numbers = np.array([value for _, value in members])
+        centre = float(np.median(numbers))
+        spread = 1.4826 * float(np.median(np.abs(numbers - centre)))
+        if len(members) >= MIN_SCANS and spread > 0:
+            found += [
+                Outlier(row, measure, value, centre, (value - centre) / spread, protocol.title)
+                for row, value in members
+                if abs(value - centre) > OUTLIER_Z * spread
+            ]
     found.sort(key=lambda item: (-abs(item.z), item.row.name, item.measure))
     return found[:limit]

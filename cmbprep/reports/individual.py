@@ -235,42 +235,18 @@ def _flags(result: ScanResult, tally: Tally | None) -> Iterable[str]:
         yield sentence(text)
     if tally is None:
         return
-    for found, one, several, rest in (
-        (
-            [item for item in tally.counted if item.boundary],
-            "lesion lies",
-            "lesions lie",
-            "so near to the border of a zone that the zone could change (no. {numbers})",
-        ),
-        (
-            [item for item in tally.counted if item.zone is None],
-            "lesion has",
-            "lesions have",
-            "no zone (no. {numbers})",
-        ),
-        (
-            tally.unplaced,
-            "lesion was",
-            "lesions were",
-            "not compared with the zone atlas: counts by zone and region are not known and are n/a",
-        ),
-        (
-            tally.unrated,
-            "lesion has",
-            "lesions have",
-            "no rating: numbers of definite and possible ones are not known and are n/a",
-        ),
-        (
-            tally.mimics,
-            "spot is",
-            "spots are",
-            "diamagnetic, as calcium is: listed, not counted",
-        ),
-    ):
-        if found:
-            numbers = ", ".join(str(item.index) for item in found)
-            what = one if len(found) == 1 else several
-            yield f"{len(found)} {what} {rest.format(numbers=numbers)}"
+    found = {
+        "boundary": [item for item in tally.counted if item.boundary],
+        "zone": [item for item in tally.counted if item.zone is None],
+        "unplaced": tally.unplaced,
+        "unrated": tally.unrated,
+        "mimics": tally.mimics,
+    }
+    for key, entry in load_spec()["flags"].items():
+        if lesions := found[key]:
+            numbers = ", ".join(str(item.index) for item in lesions)
+            what = entry["one" if len(lesions) == 1 else "several"]
+            yield f"{len(lesions)} {what} {entry['text'].format(numbers=numbers)}"
 
 
 def _counts(tally: Tally) -> list[tuple[Any, ...]]:

@@ -57,8 +57,8 @@ COUNTS = [
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the pictures that take a second: test_standard_space.py tests them."""
-    monkeypatch.setattr("cmbprep.group.standard_space.frequency_viewer", lambda *_: "")
-    monkeypatch.setattr("cmbprep.group.standard_space.glass_brain", lambda *_: "")
+    monkeypatch.setattr("cmbprep.group.page.frequency_viewer", lambda *_: "")
+    monkeypatch.setattr("cmbprep.group.page.glass_brain", lambda *_: "")
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from cmbprep.group import figures as group_figures
+from cmbprep.group import page as group_page
 from cmbprep.group.frequency import FrequencyMap
 from cmbprep.group.run import run_group
 from cmbprep.outputs.files import read_json, write_json
@@ -206,16 +207,19 @@ def out_of_memory(*_: object, **__: object) -> str:
     raise MemoryError
 
 
-@pytest.mark.parametrize("failing", ["count_figure", "frequency_figure"])
+@pytest.mark.parametrize(
+    "failing", ["count_figure", "frequency_figure", "frequency_viewer", "glass_brain"]
+)
 def test_the_group_page_stays_when_a_figure_fails(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     whole = run_group(tree.finish(), participants_tsv=None).page.read_text()
     assert "No figure:" not in Page(whole).text
-    monkeypatch.setattr(group_figures, failing, out_of_memory)
+    monkeypatch.setattr(group_page, failing, out_of_memory)
     text = run_group(tree.root, participants_tsv=None).page.read_text()
     assert Page(text).text.count("No figure: there was not enough memory to draw it.") == 1
-    assert text.count("<svg") == whole.count("<svg") - 1 == 1
+    drawn, all_drawn = (len(re.findall("<svg|<iframe|<img", page)) for page in (text, whole))
+    assert (drawn, all_drawn) == (3, 4)
     assert (tree.root / "group_cmb.tsv").exists()
 
 
@@ -223,7 +227,7 @@ def test_a_map_is_shown_without_a_template_that_is_damaged(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from cmbprep import templates
-    from cmbprep.group.page import _draw_map
+    from cmbprep.group.page import _draw_map, frequency_figure
 
     path = tmp_path / "t1w.nii.gz"
     nib.Nifti1Image(np.ones((9, 9, 9), np.float32), np.eye(4)).to_filename(path)
@@ -245,4 +249,4 @@ def test_a_map_is_shown_without_a_template_that_is_damaged(
         n_sessions=2,
         n_participants=2,
     )
-    check_figure(_draw_map(item))
+    check_figure(_draw_map(frequency_figure, item))
