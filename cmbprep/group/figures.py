@@ -50,8 +50,8 @@ QUIET = "#8b949e"
 def classify_counts(counts: Sequence[int]) -> list[int]:
     """Count how many values fall into each of :data:`COUNT_CLASSES`."""
     limits = [lower for _, lower in COUNT_CLASSES]
-    at = np.searchsorted(limits, list(counts), side="right") - 1
-    return [int(value) for value in np.bincount(at.astype(int), minlength=len(limits))]
+    numbers, _ = np.histogram(counts, [*limits, np.inf])
+    return [int(number) for number in numbers]
 
 
 def count_figure(groups: Sequence[tuple[str, str, Sequence[int]]], *, columns: int = 3) -> str:

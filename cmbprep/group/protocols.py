@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmbprep.group.columns import STAGES
 from cmbprep.group.rows import Row
-from cmbprep.group.tables import Table
+from cmbprep.group.tables import STAGES, Table
 
 __all__ = [
     "Outlier",

@@ -197,15 +197,8 @@ class Canvas:
         """Draw a path given as SVG path data."""
         extra = {"stroke_opacity": opacity} if opacity < 1 else {}
         if data:
-            self._add(
-                "path",
-                d=data,
-                fill=fill,
-                stroke=colour,
-                stroke_width=width,
-                stroke_linejoin="round",
-                **extra,
-            )
+            pen = {"stroke": colour, "stroke_width": number(width), "stroke_linejoin": "round"}
+            self._add("path", d=data, fill=fill, **pen, **extra)
 
     def rectangle(
         self, box: Box, *, fill: str = "none", stroke: str = "none", width: float = 1.0
@@ -246,17 +239,10 @@ class Canvas:
         ``outline`` draws a dark rim around the letters, for text on pictures.
         """
         rim = {"stroke": "#000", "stroke_width": "3", "stroke_linejoin": "round"}
-        self._add(
-            "text",
-            _escape(content),
-            x=place[0],
-            y=place[1],
-            font_size=size,
-            fill=colour,
-            text_anchor=anchor,
-            font_weight=weight,
-            **({"paint_order": "stroke", **rim} if outline else {}),
-        )
+        outer = {"paint_order": "stroke", **rim} if outline else {}
+        font = {"text_anchor": anchor, "font_weight": weight, **outer}
+        x, y = place
+        self._add("text", _escape(content), x=x, y=y, font_size=size, fill=colour, **font)
 
     def legend(self, place: tuple[float, float], entries: Sequence[tuple[str, str]]) -> None:
         """Write a row of coloured squares with their meaning: (colour, text) each.
