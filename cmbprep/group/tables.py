@@ -57,10 +57,6 @@ class Table:
     dictionary: Dictionary
     values: tuple[dict[str, Any], ...]
 
-    def column(self, name: str) -> list[Any]:
-        """Return the values of a column; None for each row where there is no such column."""
-        return [line.get(name) if name in self.dictionary else None for line in self.values]
-
     def to_tsv(self) -> str:
         """Return the text of the table."""
         lines = [[cell(line.get(name)) for name in self.dictionary] for line in self.values]
@@ -75,12 +71,13 @@ def scan_table(rows: Sequence[Row], participants: Participants) -> Table:
 
 def lesion_table(rows: Sequence[Row]) -> Table:
     """Make the table of all lesions: the scan's entities, then the columns of its lesion table."""
-    values = []
+    dictionary, values = _describe_lesions(rows), []
     for row in rows:
         if row.tally is not None and row.tally.lesions:
-            scan = _scan_values(row, Participants())
-            values += [_lesion_values(lesion, scan) for lesion in row.tally.lesions]
-    return Table(_describe_lesions(rows), tuple(values))
+            known = _scan_values(row, Participants())
+            scan = {name: known.get(name) for name in dictionary}
+            values += [{**scan, **_lesion_values(lesion)} for lesion in row.tally.lesions]
+    return Table(dictionary, tuple(values))
 
 
 def cell(value: Any) -> str:
@@ -198,10 +195,9 @@ def _scan_values(row: Row, participants: Participants) -> dict[str, Any]:
     return values
 
 
-def _lesion_values(lesion: Lesion, scan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a row of the table of lesions, from those of its scan."""
-    own = {name: getattr(lesion, name) for name in COLUMNS}
-    return {**scan, **own, "counted": not is_mimic(lesion)}
+def _lesion_values(lesion: Lesion) -> dict[str, Any]:
+    """Return the values of a lesion itself."""
+    return {**{name: getattr(lesion, name) for name in COLUMNS}, "counted": not is_mimic(lesion)}
 
 
 def _counts(tally: Tally, scheme: str | None) -> dict[str, Any]:
