@@ -16,7 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,22 +60,19 @@ class _MaskError(Exception):
     """A mask in template space cannot be used."""
 
 
-@dataclass(frozen=True)
-class _LeftOut:
+class _LeftOut(dict[str, list[str]]):
     """Scans of one template that have no vote: reason -> names."""
-
-    reasons: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, reason: str, scan: ScanResult, detail: str = "") -> None:
         name = f"{scan.name} ({detail})" if detail else scan.name
-        self.reasons.setdefault(reason, []).append(name)
+        self.setdefault(reason, []).append(name)
 
     def notes(self, template: str) -> list[str]:
         """Return a sentence per reason: how many scans are left out, and which."""
         return [
             f"{len(names)} {'scan is' if len(names) == 1 else 'scans are'} not in the frequency "
             f"map in {template} ({reason}): {listing(names)}"
-            for reason, names in self.reasons.items()
+            for reason, names in self.items()
         ]
 
 

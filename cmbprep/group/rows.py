@@ -16,61 +16,44 @@ __all__ = ["Row", "make_rows"]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of the table of scans: a scan, or a file that was refused."""
+    """One row of the table of scans: a scan, or a file that was refused.
+
+    Parameters
+    ----------
+    subject
+        Label of the participant.
+    name
+        Name of the scan, or of the file that was refused.
+    entities
+        BIDS entities of the source; a refused file has its unit's participant and session.
+    suffix
+        BIDS suffix of the source; None if it is not the suffix of a scan.
+    status
+        One of :data:`.STATUSES`.
+    reason
+        Why there is no result.
+    scan, anatomy
+        The scan, and the T1w image that it was registered to; None for a refused file.
+    """
 
     subject: str
+    name: str
+    entities: Mapping[str, str]
+    suffix: str | None
+    status: str
+    reason: str | None
     scan: ScanResult | None = None
-    refused: Refused | None = None
     anatomy: StageRecord | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the scan, or of the file that was refused."""
-        if self.scan is not None:
-            return self.scan.name
-        assert self.refused is not None
-        return self.refused.path.rpartition("/")[2].partition(".")[0]
-
-    @cached_property
-    def entities(self) -> Mapping[str, str]:
-        """BIDS entities of the source; a refused file has its unit's participant and session."""
-        if self.refused is None:
-            return {"sub": self.subject, **parse_entities(self.name)}
-        # The path of a refused file may be that of a folder, or name another session.
-        own = dict(parse_name(self.refused.path).entities)
-        for name in ("sub", "ses"):
-            own.pop(name, None)
-        return {"sub": self.subject, **parse_entities(self.refused.unit), **own}
-
-    @property
-    def suffix(self) -> str | None:
-        """BIDS suffix of the source; None if it is not the suffix of a scan."""
-        name = self.name if self.refused is None else self.refused.path
-        # The extension of another image format (.mgz) is not removed by parse_name.
-        suffix = parse_name(name).suffix.partition(".")[0]
-        return suffix if suffix in SEQUENCES else None
 
     @property
     def counts_as_scan(self) -> bool:
         """Whether this is a scan of the dataset: neither refused nor withdrawn."""
         return self.status not in ("refused", "withdrawn")
 
-    @property
-    def status(self) -> str:
-        """One of :data:`.STATUSES`."""
-        return "refused" if self.scan is None else self.scan.status
-
-    @property
-    def reason(self) -> str | None:
-        """Why there is no result."""
-        if self.refused is not None:
-            return self.refused.reason
-        return None if self.scan is None else self.scan.reason
-
     @cached_property
     def tally(self) -> Tally | None:
         """The lesions, counted; None where there is no result."""
-        if self.scan is None or self.scan.status != "complete":
+        if self.scan is None or self.status != "complete":
             return None
         return Tally(self.scan.lesions)
 
@@ -90,28 +73,48 @@ class Row:
 
 def make_rows(subjects: Sequence[SubjectResult]) -> list[Row]:
     """Make the rows, sorted by participant, session and name."""
-    return sorted(_rows(subjects), key=_order)
+    rows = (row for subject in subjects for row in _rows(subject))
+    return sorted(rows, key=lambda row: (row.subject, row.entities.get("ses", ""), row.name))
 
 
-def _rows(subjects: Sequence[SubjectResult]) -> Iterator[Row]:
-    for subject in subjects:
-        anatomies = {f"{item.files.names.src}_T1w": item for item in subject.anatomies}
-        for scan in subject.scans:
-            yield Row(subject=subject.subject, scan=scan, anatomy=_anatomy(scan, anatomies))
-        # A scan with earlier results that is refused now has a row already, with the reason.
-        withdrawn = {scan.name for scan in subject.scans if scan.status == "withdrawn"}
-        for refused in subject.refused:
-            row = Row(subject=subject.subject, refused=refused)
-            if row.name not in withdrawn:
-                yield row
+def _rows(subject: SubjectResult) -> Iterator[Row]:
+    anatomies = {f"{item.files.names.src}_T1w": item for item in subject.anatomies}
+    for scan in subject.scans:
+        given = {} if scan.preproc is None else scan.preproc.block.get("Parameters", {})
+        yield Row(
+            subject=subject.subject,
+            name=scan.name,
+            entities={"sub": subject.subject, **parse_entities(scan.name)},
+            suffix=_suffix(scan.name),
+            status=scan.status,
+            reason=scan.reason,
+            scan=scan,
+            anatomy=anatomies.get(str(given.get("anatomy"))),
+        )
+    # A scan with earlier results that is refused now has a row already, with the reason.
+    withdrawn = {scan.name for scan in subject.scans if scan.status == "withdrawn"}
+    for refused in subject.refused:
+        row = _refused_row(subject.subject, refused)
+        if row.name not in withdrawn:
+            yield row
 
 
-def _anatomy(scan: ScanResult, anatomies: Mapping[str, StageRecord]) -> StageRecord | None:
-    """Find the T1w image that a scan was registered to."""
-    if scan.preproc is None:
-        return None
-    return anatomies.get(str(scan.preproc.block.get("Parameters", {}).get("anatomy")))
+def _refused_row(subject: str, refused: Refused) -> Row:
+    # The path of a refused file may be that of a folder, or name another session.
+    own = dict(parse_name(refused.path).entities)
+    for name in ("sub", "ses"):
+        own.pop(name, None)
+    return Row(
+        subject=subject,
+        name=refused.path.rpartition("/")[2].partition(".")[0],
+        entities={"sub": subject, **parse_entities(refused.unit), **own},
+        suffix=_suffix(refused.path),
+        status="refused",
+        reason=refused.reason,
+    )
 
 
-def _order(row: Row) -> tuple[str, str, str]:
-    return (row.subject, row.entities.get("ses", ""), row.name)
+def _suffix(name: str) -> str | None:
+    # The extension of another image format (.mgz) is not removed by parse_name.
+    suffix = parse_name(name).suffix.partition(".")[0]
+    return suffix if suffix in SEQUENCES else None
