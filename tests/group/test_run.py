@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-import numpy as np
 import pytest
 
 from cmbprep.cli.main import main
 from cmbprep.errors import UsageError
 from cmbprep.group import run_group
-from cmbprep.group.frequency import write_frequency_maps
 from cmbprep.group.page import render_group_page
 from cmbprep.group.participants import Participants
 from cmbprep.group.protocols import (
-    ProtocolGroup,
-    find_outliers,
     group_by_protocol,
-    wilson_interval,
 )
 from cmbprep.group.rows import make_rows
 from cmbprep.group.tables import lesion_table, scan_table
 from cmbprep.lesions import COLUMNS, ZONES, Lesion
 from cmbprep.reports.results import collect_results
+from tests.group.cohort import MAP, UNPLACED, cohort, read
+from tests.group.test_protocols import grouped
 from tests.reports.outputtree import (
-    TEMPLATE,
-    TEMPLATE_AFFINE,
-    TEMPLATE_SHAPE,
     Tree,
     make_lesion,
-    paint,
-    voxel_of,
 )
 from tests.reports.test_individual import Page
 
-MAP = f"space-{TEMPLATE}_label-CMB_desc-frequency_probseg.nii.gz"
+pytestmark = pytest.mark.usefixtures("quick")
+
 COUNTS = [
     "n_total",
     "n_definite",
@@ -52,48 +42,6 @@ COUNTS = [
     "n_diamagnetic",
     "volume_mm3",
 ]
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the pictures that take a second: test_standard_space.py tests them."""
-    monkeypatch.setattr("cmbprep.group.page.frequency_viewer", lambda *_: "")
-    monkeypatch.setattr("cmbprep.group.page.glass_brain", lambda *_: "")
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Tree:
-    return Tree(tmp_path / "out")
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as stream:
-        return list(csv.DictReader(stream, delimiter="\t"))
-
-
-def grouped(root: Path) -> list[ProtocolGroup]:
-    rows = make_rows(collect_results(root))
-    return group_by_protocol(rows, scan_table(rows, Participants()))
-
-
-def cohort(tree: Tree) -> Path:
-    tree.add(
-        "sub-1_ses-a_T2starw",
-        [
-            make_lesion(1),
-            make_lesion(2, rating="possible", zone="deep", region="thalamus"),
-            make_lesion(3, zone="infratentorial", region="cerebellum"),
-            make_lesion(4, zone="deep", region="basal ganglia", susceptibility="diamagnetic"),
-        ],
-        acquisition={"Manufacturer": "Maker", "ManufacturersModelName": "One"},
-        warnings=["look", "look again"],
-    )
-    tree.add("sub-1_ses-b_T2starw", [make_lesion(1)])
-    tree.add("sub-2_T2starw")
-    tree.fail("sub-3_T2starw", "it\tbroke\nbadly")
-    tree.refuse("4", "sub-4_part-phase_T2starw.nii.gz", "a phase image")
-    tree.add("sub-5_acq-x_swi", acquisition={"EchoTime": 0.03, "MagneticFieldStrength": 1.5})
-    return tree.finish()
 
 
 def test_counts_by_hand(tree: Tree) -> None:
@@ -187,188 +135,6 @@ def test_unusable_participants_stop_nothing(tree: Tree, tmp_path: Path, content:
     result = run_group(cohort(tree), participants_tsv=table)
     assert any("participants.tsv" in note for note in result.notes)
     assert result.statuses["complete"] == 4
-
-
-def test_map_gives_each_session_one_vote(tree: Tree) -> None:
-    here, there = make_lesion(1), make_lesion(2)
-    tree.add("sub-1_run-1_T2starw", [here])
-    tree.add("sub-1_run-2_T2starw", [here, there])
-    tree.add("sub-2_T2starw", [here])
-    tree.add("sub-3_T2starw")
-    tree.add("sub-4_T2starw")
-    tree.fail("sub-5_T2starw", "broken")
-    result = run_group(tree.finish(), participants_tsv=None)
-    (path,) = result.maps
-    assert path.name == MAP
-    image = nib.load(path)
-    data = image.get_fdata()
-    assert data[voxel_of(here)] == pytest.approx(2 / 4)
-    assert data[voxel_of(there)] == pytest.approx(0.5 / 4)
-    assert np.count_nonzero(data) == 2
-    np.testing.assert_allclose(image.affine, TEMPLATE_AFFINE)
-    block = json.loads(path.with_name(MAP.replace(".nii.gz", ".json")).read_text())["Cmbprep"]
-    assert (block["NumberOfScans"], block["NumberOfSessions"]) == (5, 4)
-
-
-def test_a_scan_with_nothing_but_a_diamagnetic_spot_votes_with_zeros(tree: Tree) -> None:
-    bleed, mimic = make_lesion(1), make_lesion(2, susceptibility="diamagnetic")
-    tree.add("sub-1_T2starw", [bleed, mimic])
-    tree.add("sub-2_T2starw", [make_lesion(1, susceptibility="diamagnetic")])
-    data = nib.load(run_group(tree.finish(), participants_tsv=None).maps[0]).get_fdata()
-    assert data[voxel_of(bleed)] == pytest.approx(1 / 2)
-    assert data[voxel_of(mimic)] == 0
-
-
-def test_a_microbleed_beside_a_diamagnetic_spot_keeps_all_its_voxels(tree: Tree) -> None:
-    bleed, mimic = make_lesion(1), make_lesion(2, susceptibility="diamagnetic")
-    mask = paint([bleed])
-    near = tuple(n + step for n, step in zip(voxel_of(mimic), (1, 0, 0), strict=True))
-    mask[near] = 1
-    tree.add("sub-1_T2starw", [bleed, mimic], mask=mask)
-    data = nib.load(run_group(tree.finish(), participants_tsv=None).maps[0]).get_fdata()
-    assert np.array_equal(data, mask)
-
-
-def test_masks_on_another_grid_than_most_are_left_out_of_the_map(tree: Tree) -> None:
-    here = make_lesion(1)
-    moved = TEMPLATE_AFFINE.copy()
-    moved[0, 3] += 2
-    tree.add("sub-1_T2starw", mask=np.ones((5, 5, 5), np.uint8))
-    tree.add("sub-2_T2starw", [here])
-    tree.add("sub-3_T2starw", [here], mask=paint([here]), mask_affine=moved)
-    tree.add("sub-4_T2starw")
-    result = run_group(tree.finish(), participants_tsv=None)
-    (path,) = result.maps
-    assert nib.load(path).shape == TEMPLATE_SHAPE
-    assert nib.load(path).get_fdata()[voxel_of(here)] == pytest.approx(1 / 2)
-    (note,) = result.notes
-    assert note.startswith("2 scans are not in the frequency map")
-    assert "another grid than 2 in the map" in note
-    assert note.endswith(": sub-1_T2starw, sub-3_T2starw")
-    assert "another grid" in Page(result.page.read_text()).text
-
-
-def test_grids_may_differ_by_rounding(tree: Tree) -> None:
-    here = make_lesion(1)
-    rounded = TEMPLATE_AFFINE.copy()
-    rounded[0, 3] += 0.004
-    tree.add("sub-1_T2starw", [here])
-    tree.add("sub-2_T2starw", [here], mask_affine=rounded)
-    result = run_group(tree.finish(), participants_tsv=None)
-    assert result.notes == ()
-    assert nib.load(result.maps[0]).get_fdata()[voxel_of(here)] == 1
-
-
-def with_field(offset: int, value: Any) -> Callable[[bytes], bytes]:
-    """Make a function that overwrites a field of the header of a mask."""
-
-    def change(content: bytes) -> bytes:
-        raw, new = bytearray(gzip.decompress(content)), np.asarray(value).tobytes()
-        raw[offset : offset + len(new)] = new
-        return gzip.compress(bytes(raw))
-
-    return change
-
-
-DATA_TYPE, OFFSET, SHAPE = 70, 108, 42
-DAMAGES: dict[str, Callable[[bytes], bytes]] = {
-    "empty": lambda content: content[:0],
-    "no gzip": gzip.decompress,
-    "cut short": lambda content: content[: len(content) // 2],
-    "cut before its checksum": lambda content: content[:-6],
-    "changed byte": lambda content: content[:-5] + bytes([content[-5] ^ 255]) + content[-4:],
-    "fewer voxels": lambda content: gzip.compress(gzip.decompress(content)[:-10]),
-    "more voxels": lambda content: gzip.compress(gzip.decompress(content) + bytes(10)),
-    "no header": lambda content: gzip.compress(bytes(len(gzip.decompress(content)))),
-    "no voxel set": lambda content: gzip.compress(
-        gzip.decompress(content)[:352] + bytes(len(gzip.decompress(content)) - 352)
-    ),
-    "unknown type": with_field(DATA_TYPE, np.int16(77)),
-    "complex": with_field(DATA_TYPE, np.array([32, 64], np.int16)),
-    "wider type": with_field(DATA_TYPE, np.array([8, 32], np.int16)),
-    "offset beyond the end": with_field(OFFSET, np.float32(1e7)),
-    "shape of a giant": with_field(SHAPE, np.full(3, 30000, np.int16)),
-}
-
-
-@pytest.mark.parametrize("kind", DAMAGES)
-def test_a_damaged_mask_costs_its_scan_and_not_the_map(tree: Tree, kind: str) -> None:
-    here, there = make_lesion(1), make_lesion(2)
-    mask = tree.add("sub-1_T2starw", [here, there]).path("template_mask")
-    tree.add("sub-2_T2starw", [here])
-    tree.add("sub-3_T2starw")
-    mask.write_bytes(DAMAGES[kind](mask.read_bytes()))
-    subjects = collect_results(tree.finish())
-    scans = [replace(scan, problem=None) for subject in subjects for scan in subject.scans]
-    (made,), (note,) = write_frequency_maps(tree.root, scans)
-    assert made.data[voxel_of(here)] == pytest.approx(1 / 2)
-    assert made.data[voxel_of(there)] == 0
-    assert (made.n_scans, made.n_sessions) == (2, 2)
-    assert "cannot be read" in note
-    assert "sub-1_T2starw" in note
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("extension", [0, 32])
-def test_masks_in_either_byte_order_and_with_extensions_are_read(
-    tree: Tree, order: str, extension: int
-) -> None:
-    here = make_lesion(1)
-    path = tree.add("sub-1_T2starw", [here]).path("template_mask")
-    image = nib.Nifti1Image(paint([here]).astype(f"{order}f4"), TEMPLATE_AFFINE)
-    header = nib.Nifti1Header(endianness=order)
-    image = nib.Nifti1Image(np.asarray(image.dataobj), TEMPLATE_AFFINE, header)
-    if extension:
-        image.header.extensions.append(nib.nifti1.Nifti1Extension(6, b"a comment in the header"))
-    path.write_bytes(gzip.compress(image.to_bytes()))
-    (scan,) = collect_results(tree.finish())[0].scans
-    (made,), notes = write_frequency_maps(tree.root, [scan])
-    assert notes == ()
-    assert made.data[voxel_of(here)] == 1
-    assert np.count_nonzero(made.data) == 1
-
-
-def test_without_a_usable_mask_there_is_no_map_and_no_old_one(tree: Tree) -> None:
-    mask = tree.add("sub-1_T2starw", [make_lesion(1)]).path("template_mask")
-    root = tree.finish()
-    (path,) = run_group(root, participants_tsv=None).maps
-    mask.write_bytes(mask.read_bytes()[:100])
-    result = run_group(root, participants_tsv=None)
-    assert result.maps == ()
-    assert any("cannot be read" in note for note in result.notes)
-    assert any("there is no frequency map" in note for note in result.notes)
-    assert list(root.glob("space-*")) == []
-    assert path.name not in result.page.read_text()
-
-
-UNPLACED = dict.fromkeys(
-    (
-        "x_mni",
-        "y_mni",
-        "z_mni",
-        "zone",
-        "region",
-        "hemisphere",
-        "region_fraction",
-        "boundary_distance_mm",
-    )
-)
-
-
-def test_a_failed_registration_does_not_vote_with_zeros(tree: Tree) -> None:
-    here = make_lesion(1)
-    empty = np.zeros(TEMPLATE_SHAPE, np.uint8)
-    tree.add("sub-1_T2starw", [make_lesion(1, **UNPLACED)], mask=empty)
-    tree.add("sub-2_T2starw", [here])
-    failed = tree.add("sub-3_T2starw", mask=empty)
-    tree.add("sub-4_T2starw")
-    content = json.loads(failed.sidecar.read_text())
-    content["Cmbprep"]["Quality"] = {"zone_route": "none", "zone_verdict": "failed"}
-    failed.sidecar.write_text(json.dumps(content))
-    result = run_group(tree.finish(), participants_tsv=None)
-    assert nib.load(result.maps[0]).get_fdata()[voxel_of(here)] == pytest.approx(1 / 2)
-    (note,) = result.notes
-    assert note.endswith("(not registered to the template): sub-1_T2starw, sub-3_T2starw")
 
 
 def only_row(tree: Tree, lesions: list[Lesion]) -> dict[str, str]:
@@ -573,70 +339,6 @@ def test_page_is_sound(tree: Tree) -> None:
     assert "sub-2.html" not in page.links, "there is no such report"
     for link in page.links:
         assert link.startswith("#") or (root / link).exists(), link
-
-
-def test_protocols_are_kept_apart(tree: Tree) -> None:
-    protocols = grouped(cohort(tree))
-    assert [
-        (len(item.rows), item.protocol.field, item.protocol.echo_time) for item in protocols
-    ] == [
-        (2, "3 T", "20 ms"),
-        (1, "3 T", "20 ms"),
-        (1, "1.5 T", "30 ms"),
-    ]
-    maker = next(item for item in protocols if item.protocol.scanner == "Maker One")
-    assert maker.prevalence()[:2] == (1, 1)
-    assert maker.zone("deep") == (0, 0), "possible and diamagnetic ones are not definite"
-
-
-def test_one_scan_a_participant_counts(tree: Tree) -> None:
-    for run in (1, 2, 3):
-        tree.add(f"sub-1_run-{run}_T2starw", [make_lesion(1)])
-    tree.add("sub-2_T2starw")
-    (protocol,) = grouped(tree.finish())
-    assert len(protocol.rows) == 4
-    assert protocol.prevalence()[:2] == (1, 2)
-
-
-def test_wilson_interval_of_the_literature() -> None:
-    # Newcombe RG. Stat Med 1998;17:857-872, table I, method 3: 81 of 263, 15 of 148, 0 of 20.
-    for positive, total, low, high in (
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ):
-        np.testing.assert_allclose(wilson_interval(positive, total), (low, high), atol=5e-5)
-    assert wilson_interval(0, 0) == (0.0, 1.0)
-
-
-def test_outliers_are_told_within_a_protocol(tree: Tree) -> None:
-    for number in range(9):
-        tree.add(f"sub-a{number}_T2starw", quality={"snr": 20.0 + number % 3})
-        tree.add(
-            f"sub-b{number}_T2starw",
-            quality={"snr": 60.0 + number % 3},
-            acquisition={"MagneticFieldStrength": 7},
-        )
-    # 60 is far from the others at 3 T, and usual at 7 T.
-    tree.add("sub-a9_T2starw", quality={"snr": 60.0})
-    rows = make_rows(collect_results(tree.finish()))
-    table = scan_table(rows, Participants())
-    outliers = find_outliers(rows, table, group_by_protocol(rows, table))
-    assert [(item.row.name, item.measure) for item in outliers] == [
-        ("sub-a9_T2starw", "preproc_snr")
-    ]
-
-
-@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
-def test_masks_of_any_kind_and_odd_size_are_read(tree: Tree, kind: type) -> None:
-    shape = (5, 3, 7)
-    first, second = np.zeros(shape, kind), np.zeros(shape, kind)
-    first[4, 2, 6] = first[0, 0, 0] = second[4, 2, 6] = 1
-    tree.add("sub-1_T2starw", [make_lesion(1)], mask=first)
-    tree.add("sub-2_T2starw", [make_lesion(1)], mask=second)
-    (path,) = run_group(tree.finish(), participants_tsv=None).maps
-    np.testing.assert_allclose(nib.load(path).get_fdata(), (first + second) / 2)
 
 
 def test_a_dry_run_writes_nothing(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
