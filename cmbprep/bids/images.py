@@ -9,14 +9,15 @@ they are: oblique, left-handed and anisotropic grids are accepted and kept.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from cmbprep.bids.nifti_file import NiftiFile, empty_image, open_nifti
-from cmbprep.bids.nifti_header import check_shape
+from cmbprep.bids.nifti_header import COPY_AGAIN, check_shape, naming
 from cmbprep.errors import ScanError
 from cmbprep.spatial.grids import GRID_TOLERANCE, grid_gap, trimmed_shape
 
@@ -49,6 +50,7 @@ __all__ = [
 
 Role = Literal["magnitude", "phase", "T1w"]
 Array = np.ndarray[Any, np.dtype[Any]]
+Warnings = tuple[str, ...]
 
 #: Fewest slices: less is neither registered nor can a bleed be told from a vein.
 MIN_SLICES = 5
@@ -72,10 +74,13 @@ ECHO_TIME_FLOOR = 0.015
 #: Units of length that are converted: name, and mm per unit.
 _UNIT_NAMES = {"meter": ("metres", 1000.0), "micron": ("micrometres", 0.001)}
 
-_AGAIN = "copy or convert it again from the source, and check the disk for errors"
 _ONE_VOLUME = (
     "put each echo into a file of its own (echo-1, echo-2, ...), or average repetitions into one "
     "volume"
+)
+_CORRECT_SIZES = (
+    "correct the voxel sizes (and units: millimetres) in its header, or convert the DICOM files "
+    "again"
 )
 _ONE_T1W = "offer one volume: a single echo, or the average"
 
@@ -108,12 +113,11 @@ def read_scan_image(path: Path, *, role: Role) -> CheckedImage:
     ScanError
         Naming the file, what is wrong with it and what can be done.
     """
-    file, geometry, warnings = _open_scan(path, role)
-    try:
-        warnings += file.check_content()
-    except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(path, error) from error
-    return _checked(file, geometry, path, role, warnings)
+    with naming(path):
+        file, grid, warnings = _open_scan(path, role)
+        with _reading(file.shape):
+            warnings += file.check_content()
+        return _checked(file, grid, role, warnings)
 
 
 def check_header(path: Path, *, role: Role) -> tuple[str, ...]:
@@ -136,12 +140,18 @@ def check_header(path: Path, *, role: Role) -> tuple[str, ...]:
     ScanError
         The one that :func:`read_scan_image` raises.
     """
-    _, _, warnings = _open_scan(path, role)
-    return warnings
+    with naming(path):
+        return _open_scan(path, role)[2]
 
 
-def check_files(magnitudes: Sequence[Path], phases: Sequence[Path | None]) -> tuple[str, ...]:
-    """Check the headers of all images of a scan.
+def check_files(
+    magnitudes: Sequence[Path],
+    phases: Sequence[Path | None],
+    *,
+    units: Sequence[str | None] = (),
+    voxels: bool = False,
+) -> tuple[str, ...]:
+    """Check all images of a scan.
 
     Parameters
     ----------
@@ -149,37 +159,48 @@ def check_files(magnitudes: Sequence[Path], phases: Sequence[Path | None]) -> tu
         One image per echo. All must lie on the grid of the first one.
     phases
         One per echo, None where there is none; may be empty.
+    units
+        ``Units`` of the phases' sidecars; needed with ``voxels`` only.
+    voxels
+        Whether to read the voxels as well as the headers, as a run does.
 
     Returns
     -------
     tuple of str
         Warnings, each once. What is wrong with a phase image is a warning, because the scan
-        is then processed without it.
+        is then processed without it, as in :func:`cmbprep.interfaces.echoes.read_echoes`.
 
     Raises
     ------
     ScanError
         If a magnitude image cannot be used, or lies on another grid.
     """
-    warnings: list[str] = []
-    first: ImageGrid | None = None
+
+    def look_at(path: Path, role: Role, unit: str | None = None) -> tuple[ImageGrid, Warnings]:
+        if not voxels:
+            with naming(path):
+                return _open_scan(path, role)[1:]
+        read = read_phase(path, unit) if role == "phase" else read_scan_image(path, role=role)
+        return ImageGrid(read.image.shape, read.image.affine), read.warnings
+
+    looks = []
     for path in magnitudes:
-        _, geometry, found = _open_scan(path, "magnitude")
-        warnings += found
-        if first is None:
-            first = geometry
-        else:
-            require_echo_grid(geometry, path, first, magnitudes[0])
-    for phase in phases:
-        if phase is None or first is None:
+        looks.append(look_at(path, "magnitude"))
+        require_echo_grid(looks[-1][0], path, looks[0][0], magnitudes[0])
+    warnings = [text for _, found in looks for text in found]
+    used: dict[int, Warnings] = {}
+    for n, phase in enumerate(phases):
+        if phase is None:
             continue
         try:
-            _, geometry, found = _open_scan(phase, "phase")
-            require_phase_grid(geometry, phase, first)
+            grid, used[n] = look_at(phase, "phase", units[n] if voxels else None)
+            require_phase_grid(grid, phase, looks[0][0])
         except ScanError as error:
+            used.pop(n, None)
             warnings.append(phase_not_used(error))
-        else:
-            warnings += phase_warnings(phase, found, besides=warnings)
+    besides = [text for n in used for text in looks[n][1]]
+    for n, found in used.items():
+        warnings += phase_warnings(Path(str(phases[n])), found, besides=besides)
     return tuple(dict.fromkeys(warnings))
 
 
@@ -195,11 +216,12 @@ def check_image(image: Any, path: Path, *, role: Role) -> CheckedImage:
     role
         What it is to be used for.
     """
-    geometry, warnings = _geometry(image.header, image.shape, path, role)
-    return _checked(image, geometry, path, role, warnings)
+    with naming(path):
+        grid, warnings = _scan_grid(image.header, image.shape, role)
+        return _checked(image, grid, role, warnings)
 
 
-def open_image(path: Path) -> tuple[nib.Nifti1Image, tuple[str, ...]]:
+def open_image(path: Path) -> tuple[nib.Nifti1Image, Warnings]:
     """Open any single NIfTI file, in its own data type, with a corrected header in mm.
 
     For images that are no scans: masks, segmentations, images of other programs. Voxels are
@@ -219,15 +241,14 @@ def open_image(path: Path) -> tuple[nib.Nifti1Image, tuple[str, ...]]:
     """
     import nibabel as nib
 
-    file = open_nifti(path)
-    warnings = list(file.warnings)
-    affine = _affine(file.header, file.shape, path, warnings)
-    warnings += file.check_length()
-    try:
-        warnings += file.check_content(blank=True)
-        image = nib.Nifti1Image(file.dataobj, affine, nib.Nifti1Header.from_header(file.header))
-    except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(path, error) from error
+    with naming(path):
+        file = open_nifti(path)
+        warnings = list(file.warnings)
+        affine = _affine(file.header, file.shape, warnings)
+        warnings += file.check_length()
+        with _reading(file.shape):
+            warnings += file.check_content(blank=True)
+            image = nib.Nifti1Image(file.dataobj, affine, nib.Nifti1Header.from_header(file.header))
     image.header.set_xyzt_units("mm", file.header.get_xyzt_units()[1])
     return nib.squeeze_image(image), tuple(warnings)
 
@@ -240,38 +261,26 @@ def read_geometry(path: Path) -> ImageGrid:
     ScanError
         If file, header or affine cannot be used.
     """
-    file = open_nifti(path)
-    shape = trimmed_shape(file.shape)
-    return ImageGrid(shape, _affine(file.header, file.shape, path, []))
+    with naming(path):
+        file = open_nifti(path)
+        return ImageGrid(trimmed_shape(file.shape), _affine(file.header, file.shape, []))
 
 
-def _open_scan(path: Path, role: Role) -> tuple[NiftiFile, ImageGrid, tuple[str, ...]]:
+def _open_scan(path: Path, role: Role) -> tuple[NiftiFile, ImageGrid, Warnings]:
     """Open a raw image and check all that does not need its voxels."""
     file = open_nifti(path)
-    geometry, warnings = _geometry(file.header, file.shape, path, role)
-    return file, geometry, file.warnings + warnings + file.check_length()
+    grid, warnings = _scan_grid(file.header, file.shape, role)
+    return file, grid, file.warnings + warnings + file.check_length()
 
 
-def _geometry(
-    header: Any, shape: Sequence[int], path: Path, role: Role
-) -> tuple[ImageGrid, tuple[str, ...]]:
-    """Check shape, affine, voxel sizes and data type of an image."""
-    warnings: list[str] = []
-    space = _spatial_shape(shape, path, role)
-    affine = _affine(header, space, path, warnings)
-    _check_grid(space, affine, header, path, warnings)
-    _check_data_type(header.get_data_dtype(), path)
-    return ImageGrid(space, affine), tuple(warnings)
-
-
-def _checked(
-    image: Any, geometry: ImageGrid, path: Path, role: Role, warnings: Sequence[str]
-) -> CheckedImage:
+def _checked(image: Any, grid: ImageGrid, role: Role, warnings: Sequence[str]) -> CheckedImage:
     """Read the voxels of an image whose header was checked, and check them."""
     found = list(warnings)
-    data = _finite(_voxels(image, path).reshape(geometry.shape), path, found)
-    _check_content(data, path, role)
-    return CheckedImage(_rebuilt(image.header, data, geometry.affine), tuple(found))
+    with _reading(image.shape):
+        data: Array = np.asarray(image.dataobj, dtype=np.float32)
+    data = _finite(data.reshape(grid.shape), found)
+    _check_content(data, role)
+    return CheckedImage(_rebuilt(image.header, data, grid.affine), tuple(found))
 
 
 def _rebuilt(source: Any, data: Array, affine: Array) -> nib.Nifti1Image:
@@ -290,22 +299,19 @@ def _rebuilt(source: Any, data: Array, affine: Array) -> nib.Nifti1Image:
     return checked
 
 
-def _voxels(image: Any, path: Path) -> Array:
+@contextmanager
+def _reading(shape: Sequence[int]) -> Iterator[None]:
+    """Explain why voxels cannot be read."""
     try:
-        return np.asarray(image.dataobj, dtype=np.float32)
+        yield
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise _damaged(path, error) from error
+        raise ScanError(f"the file is damaged or cut short ({error})", hint=COPY_AGAIN) from error
     except MemoryError as error:
-        needed = 4 * int(np.prod(image.shape, dtype=object)) / 2**30
+        needed = 4 * int(np.prod(shape, dtype=object)) / 2**30
         raise ScanError(
             f"there is not enough memory for its voxels ({needed:.1f} GiB)",
-            path=path,
             hint="process fewer scans at a time (--nprocs 1), or use a machine with more memory",
         ) from error
-
-
-def _damaged(path: Path, error: Exception) -> ScanError:
-    return ScanError(f"the file is damaged or cut short ({error})", path=path, hint=_AGAIN)
 
 
 # --- images of one scan ----------------------------------------------------------------
@@ -381,30 +387,38 @@ class ImageGrid(NamedTuple):
     affine: Array
 
 
-def _spatial_shape(shape: Sequence[int], path: Path, role: Role) -> tuple[int, int, int]:
+def _scan_grid(header: Any, shape: Sequence[int], role: Role) -> tuple[ImageGrid, Warnings]:
+    """Check shape, affine, voxel sizes and data type of an image."""
+    warnings: list[str] = []
+    space = _spatial_shape(shape, role)
+    affine = _affine(header, space, warnings)
+    _check_grid(space, affine, header, warnings)
+    _check_data_type(header.get_data_dtype())
+    return ImageGrid(space, affine), tuple(warnings)
+
+
+def _spatial_shape(shape: Sequence[int], role: Role) -> tuple[int, int, int]:
     """Return the shape in space; trailing axes of length one are dropped."""
     shape = tuple(int(n) for n in shape)
-    check_shape(shape, path)
+    check_shape(shape)
     volumes = int(np.prod(shape[3:], dtype=int))
     if volumes > 1:
         raise ScanError(
             f"it has {volumes} volumes (shape {shape}) where one is needed",
-            path=path,
             hint=_ONE_T1W if role == "T1w" else _ONE_VOLUME,
         )
     if len(shape) < 3:
         raise ScanError(
             f"it has no third dimension (shape {shape})",
-            path=path,
             hint="offer the whole scan, not a single slice",
         )
     return shape[0], shape[1], shape[2]
 
 
-def _affine(header: Any, shape: Sequence[int], path: Path, warnings: list[str]) -> Array:
+def _affine(header: Any, shape: Sequence[int], warnings: list[str]) -> Array:
     """Return the voxel-to-RAS+ affine in mm, by sform before qform as nibabel and ITK do."""
-    affine, other = _stored_affine(header, path, warnings)
-    factor = _millimetres(header, affine, path, warnings)
+    affine, other = _stored_affine(header, warnings)
+    factor = _millimetres(header, affine, warnings)
     if other is not None:
         corners = [*shape[:3], *[1] * (3 - len(shape))]
         gap = factor * _largest_gap(affine, other, corners)
@@ -417,7 +431,7 @@ def _affine(header: Any, shape: Sequence[int], path: Path, warnings: list[str]) 
     return affine
 
 
-def _stored_affine(header: Any, path: Path, warnings: list[str]) -> tuple[Array, Array | None]:
+def _stored_affine(header: Any, warnings: list[str]) -> tuple[Array, Array | None]:
     """Return the affine of a header in its own unit, and the qform where the sform is used."""
     sform, sform_code = header.get_sform(coded=True)
     qform, qform_code = _qform(header)
@@ -427,7 +441,6 @@ def _stored_affine(header: Any, path: Path, warnings: list[str]) -> tuple[Array,
         if qform is None:
             raise ScanError(
                 "the affine in its header is singular: voxels have no place in space",
-                path=path,
                 hint="set the header's sform anew, or convert the DICOM files again",
             )
         warnings.append("the sform of its header is unusable; the qform is used")
@@ -439,7 +452,6 @@ def _stored_affine(header: Any, path: Path, warnings: list[str]) -> tuple[Array,
     if not _usable(affine):
         raise ScanError(
             "its header has neither an orientation nor voxel sizes",
-            path=path,
             hint="convert the DICOM files again",
         )
     warnings.append(
@@ -448,7 +460,7 @@ def _stored_affine(header: Any, path: Path, warnings: list[str]) -> tuple[Array,
     return affine, None
 
 
-def _millimetres(header: Any, affine: Array, path: Path, warnings: list[str]) -> float:
+def _millimetres(header: Any, affine: Array, warnings: list[str]) -> float:
     """Return the factor that brings an affine to mm.
 
     Metres and micrometres are converted. A header that claims one of them while its voxel
@@ -458,8 +470,7 @@ def _millimetres(header: Any, affine: Array, path: Path, warnings: list[str]) ->
     if unit not in _UNIT_NAMES:
         return 1.0
     name, factor = _UNIT_NAMES[unit]
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    text = " × ".join(f"{size:.4g}" for size in sizes)
+    sizes, text = _voxel_sizes(affine)
     if _plausible(sizes * factor):
         warnings.append(f"its header is in {name}; it was converted to mm")
         return factor
@@ -468,10 +479,14 @@ def _millimetres(header: Any, affine: Array, path: Path, warnings: list[str]) ->
         return 1.0
     raise ScanError(
         f"voxels of {text} {name} make no sense",
-        path=path,
-        hint="correct the voxel sizes (and units: millimetres) in its header, or convert "
-        "the DICOM files again",
+        hint=_CORRECT_SIZES,
     )
+
+
+def _voxel_sizes(affine: Array) -> tuple[Array, str]:
+    """Return the voxel sizes of an affine, and how messages write them."""
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    return sizes, " × ".join(f"{size:.4g}" for size in sizes)
 
 
 def _plausible(sizes: Array) -> bool:
@@ -496,11 +511,8 @@ def _usable(affine: Array) -> bool:
     """Return whether an affine gives every voxel a place of its own."""
     if not np.isfinite(affine).all():
         return False
-    columns = affine[:3, :3]
-    lengths = np.linalg.norm(columns, axis=0)
-    if lengths.min() <= 0:
-        return False
-    return bool(abs(np.linalg.det(columns / lengths)) > 1e-3)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(lengths.min() > 0 and abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-3)
 
 
 def _largest_gap(one: Array, other: Array, shape: Sequence[int]) -> float:
@@ -511,16 +523,13 @@ def _largest_gap(one: Array, other: Array, shape: Sequence[int]) -> float:
 
 
 def _check_grid(
-    shape: tuple[int, int, int], affine: Array, header: Any, path: Path, warnings: list[str]
+    shape: tuple[int, int, int], affine: Array, header: Any, warnings: list[str]
 ) -> None:
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    text = " × ".join(f"{size:.4g}" for size in sizes)
+    sizes, text = _voxel_sizes(affine)
     if not _plausible(sizes):
         raise ScanError(
             f"voxels of {text} mm make no sense",
-            path=path,
-            hint="correct the voxel sizes (and units: millimetres) in its header, or convert "
-            "the DICOM files again",
+            hint=_CORRECT_SIZES,
         )
     if header.get_xyzt_units()[0] == "unknown":
         warnings.append(f"its header gives no unit of length; {text} is taken to be in mm")
@@ -529,19 +538,16 @@ def _check_grid(
     if tilt > SHEAR_LIMIT_DEG:
         raise ScanError(
             f"its axes are sheared by {tilt:.1f} degrees",
-            path=path,
             hint="resample it onto a grid with right angles, or restore the original header",
         )
     if min(shape) < MIN_SLICES:
         raise ScanError(
             f"it has only {min(shape)} slices (shape {shape}); at least {MIN_SLICES} are needed",
-            path=path,
             hint="offer the whole scan",
         )
     if sorted(shape)[1] < MIN_MATRIX:
         raise ScanError(
             f"its shape {shape} is too small for an image of a head",
-            path=path,
             hint="offer the whole scan",
         )
     extent = float(min(n * size for n, size in zip(shape, sizes, strict=True)))
@@ -549,17 +555,15 @@ def _check_grid(
         warnings.append(f"it covers a slab of {extent:.0f} mm only; its registration is uncertain")
 
 
-def _check_data_type(dtype: Any, path: Path) -> None:
+def _check_data_type(dtype: Any) -> None:
     if dtype.fields is not None:
         raise ScanError(
             "it is a colour (RGB) image",
-            path=path,
             hint="offer the grey-level image that the scanner made, not a screenshot",
         )
     if dtype.kind == "c":
         raise ScanError(
             "it holds complex numbers",
-            path=path,
             hint="split it into a magnitude (part-mag) and a phase image (part-phase)",
         )
 
@@ -567,7 +571,7 @@ def _check_data_type(dtype: Any, path: Path) -> None:
 # --- values ----------------------------------------------------------------------------
 
 
-def _finite(data: Array, path: Path, warnings: list[str]) -> Array:
+def _finite(data: Array, warnings: list[str]) -> Array:
     """Put zero in the place of values that are not finite."""
     finite = np.isfinite(data)
     count = int(data.size - np.count_nonzero(finite))
@@ -576,21 +580,19 @@ def _finite(data: Array, path: Path, warnings: list[str]) -> Array:
     if count > (1 - MIN_FINITE) * data.size:
         raise ScanError(
             f"{count / data.size:.0%} of its voxels are not a number",
-            path=path,
             hint="make it again from the source",
         )
     warnings.append(f"{count} voxels that are not a number (NaN or infinite) were set to 0")
     return np.where(finite, data, np.float32(0))
 
 
-def _check_content(data: Array, path: Path, role: Role) -> None:
+def _check_content(data: Array, role: Role) -> None:
     low, high = float(data.min()), float(data.max())
     if low == high:
-        raise empty_image(path, low)
+        raise empty_image(low)
     if bool(np.all((data == low) | (data == high))):
         raise ScanError(
             f"it has only two values ({low:g} and {high:g}), as a mask has",
-            path=path,
             hint="offer the image itself",
         )
     if role != "magnitude":
@@ -601,14 +603,12 @@ def _check_content(data: Array, path: Path, role: Role) -> None:
         raise ScanError(
             f"{negative:.0%} of its values are negative, which no magnitude image has: it looks "
             "like a phase image or one that was standardised",
-            path=path,
             hint=hint,
         )
     if _looks_like_phase(data, low, high):
         raise ScanError(
             f"it looks like a phase image: values from {low:g} to {high:g} are spread evenly "
             "where there is only air",
-            path=path,
             hint=hint,
         )
 
@@ -762,7 +762,7 @@ def read_phase(path: Path, units: str | None = None) -> CheckedImage:
     try:
         scale = phase_scale(values, units)
     except ValueError as error:
-        raise ScanError(str(error), path=path, hint=_AGAIN) from error
+        raise ScanError(str(error), path=path, hint=COPY_AGAIN) from error
     if scale.how == _BY_RANGE:
         raise ScanError(
             f"its values ({values.min():g} to {values.max():g}) fill none of the ranges that "

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmbprep.bids.nifti_header import BLOCK_SIZE, check_shape, parse_header
+from cmbprep.bids.nifti_header import BLOCK_SIZE, COPY_AGAIN, check_shape, parse_header
 from cmbprep.errors import ScanError
 
 __all__ = ["NiftiFile", "empty_image", "open_nifti"]
@@ -31,7 +31,6 @@ _READ, _UNPACK = 1 << 17, 1 << 20
 #: Pointer files of git-annex and Git LFS are shorter than this.
 _MAX_POINTER = 1 << 15
 
-_AGAIN = "copy or convert it again from the source, and check the disk for errors"
 _FETCH_ANNEX = "fetch its content first (datalad get, git annex get)"
 _FETCH_LFS = "fetch its content first (git lfs pull)"
 _NOT_HERE = "its content is not here"
@@ -124,7 +123,7 @@ class NiftiFile:
         warnings = self._compare(found.size, "unpacks to")
         if found.blank and not blank:
             _, inter = self.header.get_slope_inter()
-            raise empty_image(self.path, inter or 0.0)
+            raise empty_image(inter or 0.0)
         if found.leftover:
             warnings += ("bytes after the end of its compressed content are ignored",)
         return warnings
@@ -154,8 +153,7 @@ class NiftiFile:
             raise ScanError(
                 f"its header describes {self._wanted} bytes (shape {self.shape}), but it {verb} "
                 "at least twice the voxels: shape or data type are wrong",
-                path=self.path,
-                hint=_AGAIN,
+                hint=COPY_AGAIN,
             )
         if size > self._wanted:
             extra = size - self._wanted
@@ -165,8 +163,7 @@ class NiftiFile:
     def _too_short(self, found: str) -> ScanError:
         return ScanError(
             f"the file is damaged or cut short ({found}, but its header asks for {self._wanted})",
-            path=self.path,
-            hint=_AGAIN,
+            hint=COPY_AGAIN,
         )
 
 
@@ -187,11 +184,10 @@ def _named_packed(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
 
 
-def empty_image(path: Path, value: float) -> ScanError:
+def empty_image(value: float) -> ScanError:
     """Return the error of an image whose voxels all have one value."""
     return ScanError(
         "the image is empty: all its voxels are " + ("zero" if value == 0 else f"{value:g}"),
-        path=path,
         hint="convert the DICOM files again, or leave the scan out",
     )
 
@@ -214,16 +210,14 @@ def open_nifti(path: Path) -> NiftiFile:
     try:
         block, packed = _first_block(path)
     except PermissionError as error:
-        raise ScanError(
-            "the file may not be read", path=path, hint="ask its owner for read permission"
-        ) from error
+        raise _unreachable(path, error) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise ScanError(f"it is not a NIfTI image ({error})", path=path, hint=_AGAIN) from error
+        raise ScanError(f"it is not a NIfTI image ({error})", hint=COPY_AGAIN) from error
     if not packed and length <= _MAX_POINTER:
-        _reject_pointers(block, path)
+        _reject_pointers(block)
     header, warnings = parse_header(block, path)
     shape = tuple(int(n) for n in header.get_data_shape())
-    check_shape(shape, path)
+    check_shape(shape)
     if packed and not _named_packed(path):
         warnings += ("it is compressed although its name does not end in .gz",)
     elif not packed and _named_packed(path):
@@ -235,39 +229,34 @@ def _regular_size(path: Path) -> int:
     """Return the size of a regular file; reject whatever must not be opened."""
     try:
         status = path.stat()
-    except PermissionError as error:
-        raise ScanError(
-            "the file may not be read", path=path, hint="ask its owner for read permission"
-        ) from error
     except OSError as error:
-        raise _missing(path, error) from error
+        raise _unreachable(path, error) from error
     for test, kind in _KINDS:
         if test(status.st_mode):
             raise ScanError(
                 f"it is {kind}, not a file",
-                path=path,
                 hint="put the image itself in its place, or leave it out with a filter file",
             )
     if status.st_size == 0:
-        raise ScanError("the file is empty", path=path, hint=_AGAIN)
+        raise ScanError("the file is empty", hint=COPY_AGAIN)
     return status.st_size
 
 
-def _missing(path: Path, error: OSError) -> ScanError:
+def _unreachable(path: Path, error: OSError) -> ScanError:
+    if isinstance(error, PermissionError):
+        return ScanError("the file may not be read", hint="ask its owner for read permission")
     if error.errno == errno.ELOOP:
-        return ScanError("it is a link that leads back to itself", path=path, hint=_AGAIN)
+        return ScanError("it is a link that leads back to itself", hint=COPY_AGAIN)
     if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-        return ScanError(f"the file cannot be read ({error.strerror})", path=path, hint=_AGAIN)
+        return ScanError(f"the file cannot be read ({error.strerror})", hint=COPY_AGAIN)
     if path.is_symlink():
         target = str(path.readlink())
         if ".git/annex/" in target:
             hint = _FETCH_ANNEX
         else:
             hint = f"fetch its content first (datalad get, git annex get), or restore {target}"
-        return ScanError(
-            f"{_NOT_HERE}: it is a link to a file that is not here", path=path, hint=hint
-        )
-    return ScanError("there is no such file", path=path, hint="check that it was not moved")
+        return ScanError(f"{_NOT_HERE}: it is a link to a file that is not here", hint=hint)
+    return ScanError("there is no such file", hint="check that it was not moved")
 
 
 def _first_block(path: Path) -> tuple[bytes, bool]:
@@ -280,14 +269,14 @@ def _first_block(path: Path) -> tuple[bytes, bool]:
         return unpacked.read(BLOCK_SIZE), True
 
 
-def _reject_pointers(block: bytes, path: Path) -> None:
+def _reject_pointers(block: bytes) -> None:
     """Reject the text files that stand for content which was not fetched."""
     if block.startswith(b"version https://git-lfs"):
-        raise ScanError(f"{_NOT_HERE}: it is a pointer of Git LFS", path=path, hint=_FETCH_LFS)
+        raise ScanError(f"{_NOT_HERE}: it is a pointer of Git LFS", hint=_FETCH_LFS)
     first = block.split(b"\n", 1)[0]
     # Unlocked files begin with the first; links on file systems without links are the second.
     if first.startswith(b"/annex/objects/") or b".git/annex/objects/" in first:
-        raise ScanError(f"{_NOT_HERE}: it is a pointer of git-annex", path=path, hint=_FETCH_ANNEX)
+        raise ScanError(f"{_NOT_HERE}: it is a pointer of git-annex", hint=_FETCH_ANNEX)
 
 
 class _Unpacked(NamedTuple):

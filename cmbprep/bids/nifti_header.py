@@ -30,7 +30,8 @@ form codes > 0         the form is used                as the library; undefined
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ import numpy as np
 
 from cmbprep.errors import ScanError
 
-__all__ = ["BLOCK_SIZE", "check_shape", "parse_header"]
+__all__ = ["BLOCK_SIZE", "COPY_AGAIN", "check_shape", "naming", "parse_header"]
 
 #: Bytes from the start of a file that hold any header (NIfTI-2: 540).
 BLOCK_SIZE = 552
@@ -58,13 +59,23 @@ MAX_VOXELS = 2**29
 #: Longest axis that NIfTI-1, in which results are written, can hold.
 MAX_LENGTH = 2**15 - 1
 
-_AGAIN = "copy or convert it again from the source, and check the disk for errors"
+#: Remedy for files that are damaged.
+COPY_AGAIN = "copy or convert it again from the source, and check the disk for errors"
 _CONVERT = "convert the DICOM files again"
 
 Corrector = Callable[[Any], str | None]
 
 
-def check_shape(shape: Sequence[int], path: Path) -> None:
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the name of a file into the errors that are raised about it."""
+    try:
+        yield
+    except ScanError as error:
+        raise ScanError(error.message, path=path, hint=error.hint) from error.__cause__
+
+
+def check_shape(shape: Sequence[int]) -> None:
     """Reject a shape that no scan of a head has, before memory is taken for it.
 
     Raises
@@ -75,7 +86,7 @@ def check_shape(shape: Sequence[int], path: Path) -> None:
     """
     too_many = np.prod(shape, dtype=float) > MAX_VOXELS
     if min(shape, default=0) <= 0 or max(shape) > MAX_LENGTH or too_many:
-        raise ScanError(f"its shape {tuple(shape)} makes no sense", path=path, hint=_AGAIN)
+        raise ScanError(f"its shape {tuple(shape)} makes no sense", hint=COPY_AGAIN)
 
 
 def parse_header(block: bytes, path: Path) -> tuple[Any, tuple[str, ...]]:
@@ -102,26 +113,23 @@ def parse_header(block: bytes, path: Path) -> tuple[Any, tuple[str, ...]]:
     ScanError
         If it is no header, or one that cannot be corrected.
     """
-    kind, order = _kind_and_order(block, path)
-    size = kind.template_dtype.itemsize
-    # Unchecked, as nibabel's own corrections give no notice of what they have changed.
-    header = kind(block[:size], order, check=False)
-    extended = block[size : size + 1] not in (b"", b"\0")
-    if extended and not float(header["vox_offset"]) >= kind.single_vox_offset:
-        raise ScanError(
-            "where its voxels begin is unknown: its header announces an extension, but gives a "
-            f"data offset of {float(header['vox_offset']):g} bytes",
-            path=path,
-            hint=_CONVERT,
-        )
-    try:
+    with naming(path):
+        kind, order = _kind_and_order(block)
+        size = kind.template_dtype.itemsize
+        # Unchecked, as nibabel's own corrections give no notice of what they have changed.
+        header = kind(block[:size], order, check=False)
+        extended = block[size : size + 1] not in (b"", b"\0")
+        if extended and not float(header["vox_offset"]) >= kind.single_vox_offset:
+            raise ScanError(
+                "where its voxels begin is unknown: its header announces an extension, but gives a "
+                f"data offset of {float(header['vox_offset']):g} bytes",
+                hint=_CONVERT,
+            )
         found = [correct(header) for correct in _CORRECTORS]
-    except ScanError as error:
-        raise ScanError(error.message, path=path, hint=error.hint) from None
     return header, tuple(text for text in found if text)
 
 
-def _kind_and_order(block: bytes, path: Path) -> tuple[Any, str]:
+def _kind_and_order(block: bytes) -> tuple[Any, str]:
     """Find out the version of the format and the byte order."""
     import nibabel as nib
 
@@ -131,7 +139,6 @@ def _kind_and_order(block: bytes, path: Path) -> tuple[Any, str]:
         if block[8:12] != b"\r\n\x1a\n":
             raise ScanError(
                 "its bytes were changed as if it were a text file (line ends in its header)",
-                path=path,
                 hint="copy it again, in binary mode",
             )
     else:
@@ -140,24 +147,22 @@ def _kind_and_order(block: bytes, path: Path) -> tuple[Any, str]:
     if len(block) < size:
         raise ScanError(
             f"it is not a NIfTI image (it ends after {len(block)} bytes, within the header)",
-            path=path,
-            hint=_AGAIN,
+            hint=COPY_AGAIN,
         )
     if magic not in (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0"):
         raise ScanError(
-            f"it is not a NIfTI image{_what_instead(block)}", path=path, hint="convert it to NIfTI"
+            f"it is not a NIfTI image{_what_instead(block)}", hint="convert it to NIfTI"
         )
     if magic[1:2] == b"i":
         raise ScanError(
             "it is only the header of a NIfTI pair (.hdr and .img)",
-            path=path,
             hint="convert the pair into a single .nii.gz file",
         )
     for order in ("<", ">"):
         if 1 <= int(np.frombuffer(block, f"{order}i{width}", count=1, offset=at)[0]) <= 7:
             return kind, order
     raise ScanError(
-        "its header gives no number of dimensions from 1 to 7 (dim[0])", path=path, hint=_AGAIN
+        "its header gives no number of dimensions from 1 to 7 (dim[0])", hint=COPY_AGAIN
     )
 
 
@@ -184,7 +189,7 @@ def _dimensions(header: Any) -> str | None:
     count = int(dim[0])
     if min(dim[1 : 1 + min(count, 3)]) <= 0:
         shape = tuple(int(n) for n in dim[1 : 1 + count])
-        raise ScanError(f"its shape {shape} makes no sense", hint=_AGAIN)
+        raise ScanError(f"its shape {shape} makes no sense", hint=COPY_AGAIN)
     wrong = [axis for axis in range(4, count + 1) if dim[axis] <= 0]
     if not wrong:
         return None
@@ -268,7 +273,7 @@ def _offset(header: Any) -> str | None:
     if offset > MAX_OFFSET:
         raise ScanError(
             f"its header puts the voxels at byte {offset:.6g}, which makes no sense",
-            hint=_AGAIN,
+            hint=COPY_AGAIN,
         )
     if offset >= least:
         return None

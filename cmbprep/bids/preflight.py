@@ -7,14 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cmbprep.bids.model import Anatomy, Scan, Unit
-from cmbprep.errors import CmbprepError, ScanError
-
-if TYPE_CHECKING:
-    from cmbprep.bids.images import ImageGrid
+from cmbprep.errors import CmbprepError
 
 __all__ = ["Preflight", "next_anatomy", "preflight"]
 
@@ -55,7 +50,7 @@ def preflight(units: Sequence[Unit], *, thorough: bool = False) -> Preflight:
             try:
                 warnings[scan.name] = _check_scan(scan)
                 if thorough:
-                    found = (*warnings[scan.name], *_read_scan(scan))
+                    found = (*warnings[scan.name], *_check_scan(scan, voxels=True))
                     warnings[scan.name] = tuple(dict.fromkeys(found))
             except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
                 problems[scan.name] = _reason(error)
@@ -63,55 +58,16 @@ def preflight(units: Sequence[Unit], *, thorough: bool = False) -> Preflight:
     return Preflight(sound, problems, warnings)
 
 
-def _check_scan(scan: Scan) -> tuple[str, ...]:
-    from cmbprep.bids.images import check_files
+def _check_scan(scan: Scan, *, voxels: bool = False) -> tuple[str, ...]:
+    """Check the images of a scan; return the warnings that the run gives about them."""
+    from cmbprep.bids.images import PHASE_WITHOUT_ECHO_TIME, check_files
 
-    return check_files([e.magnitude for e in scan.echoes], [e.phase for e in scan.echoes])
-
-
-def _read_scan(scan: Scan) -> list[str]:
-    """Read the voxels of a scan; return the warnings that the run gives about its images.
-
-    A phase image that cannot be used is a warning, as in
-    :func:`cmbprep.interfaces.echoes.read_echoes`.
-    """
-    from cmbprep.bids.images import (
-        PHASE_WITHOUT_ECHO_TIME,
-        ImageGrid,
-        phase_not_used,
-        phase_warnings,
-        read_scan_image,
-    )
-
-    magnitudes: list[tuple[str, ...]] = []
-    grids: list[ImageGrid] = []
-    for echo in scan.echoes:
-        image, found = read_scan_image(echo.magnitude, role="magnitude")
-        magnitudes.append(found)
-        grids.append(ImageGrid(image.shape, image.affine))
-    warnings = [text for found in magnitudes for text in found]
-    phases = {n: echo.phase for n, echo in enumerate(scan.echoes) if echo.phase is not None}
-    if phases and any(echo.echo_time is None for echo in scan.echoes):
-        return [*warnings, PHASE_WITHOUT_ECHO_TIME]
-    used: dict[int, tuple[str, ...]] = {}
-    for n, path in phases.items():
-        try:
-            used[n] = _read_phase(path, scan.echoes[n].phase_units, grids[0])
-        except ScanError as error:
-            warnings.append(phase_not_used(error))
-    besides = [text for n in used for text in magnitudes[n]]
-    for n, found in used.items():
-        warnings += phase_warnings(phases[n], found, besides=besides)
-    return warnings
-
-
-def _read_phase(path: Path, units: str | None, grid: ImageGrid) -> tuple[str, ...]:
-    """Read a phase image on the grid of the scan; return the warnings about it."""
-    from cmbprep.bids.images import read_phase, require_phase_grid
-
-    image, warnings = read_phase(path, units)
-    require_phase_grid(image, path, grid)
-    return warnings
+    magnitudes = [echo.magnitude for echo in scan.echoes]
+    phases = [echo.phase for echo in scan.echoes]
+    if voxels and any(phases) and any(echo.echo_time is None for echo in scan.echoes):
+        return *check_files(magnitudes, [], voxels=True), PHASE_WITHOUT_ECHO_TIME
+    units = [echo.phase_units for echo in scan.echoes]
+    return check_files(magnitudes, phases, units=units, voxels=voxels)
 
 
 def _with_sound_anatomy(unit: Unit, *, thorough: bool) -> Unit:
