@@ -12,13 +12,14 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cmbprep.bids.index import Image, anatomy_rank, session_distance
 from cmbprep.bids.model import (
-    ENTITY_ORDER,
     IMAGE_EXTENSIONS,
     Anatomy,
     GivenAnatomy,
@@ -165,24 +166,16 @@ def add_derivatives(
                 path=folder.path,
                 hint=_HINT,
             )
-    sessions = _sessions(units)
+    sessions: dict[str, set[str]] = defaultdict(set)
+    for unit in units:
+        sessions[unit.subject].add(unit.session or "")
     return [_add(unit, folders, sessions[unit.subject], reference) for unit in units]
 
 
 def _has_results(path: Path) -> bool:
-    return (
-        (path / "anat").is_dir()
-        or (path / "swi").is_dir()
-        or (path / "mri").is_dir()
-        or any((place / "anat").is_dir() for place in path.glob("ses-*"))
+    return any((path / name).is_dir() for name in ("anat", "swi", "mri")) or any(
+        place.is_dir() for place in path.glob("ses-*/anat")
     )
-
-
-def _sessions(units: Iterable[Unit]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for unit in units:
-        found.setdefault(unit.subject, set()).add(unit.session or "")
-    return found
 
 
 def _add(
@@ -191,14 +184,13 @@ def _add(
     """Add what there is for one unit."""
     if not unit.scans:
         return unit
-    search = _Search(unit, frozenset(sessions), reference)
-    found = {folder.name: search.look(folder) for folder in folders}
+    found = {folder.name: _look(unit, folder, sessions, reference) for folder in folders}
     masks = {scan.name: _scan_mask(scan, folders) for scan in unit.scans}
+    used = {mask.source for mask in masks.values() if mask}
     notes = [
-        f"{folder.name} has nothing for {unit.label} that can be used"
-        for folder in folders
-        if found[folder.name].empty
-        and not any(mask and mask.source == folder.name for mask in masks.values())
+        f"{name} has nothing for {unit.label} that can be used"
+        for name, item in found.items()
+        if item.empty and name not in used
     ]
     anatomy = _merge(unit.anatomy, list(found.values()))
     notes += _doubts(unit, anatomy, found)
@@ -224,174 +216,133 @@ def _doubts(unit: Unit, anatomy: Anatomy | None, found: Mapping[str, _Found]) ->
 class _Found:
     """What one folder has for a unit."""
 
-    t1w: GivenFile | None = None
-    entities: Mapping[str, str] | None = None
+    given: GivenAnatomy = field(default_factory=GivenAnatomy)
+    entities: Mapping[str, str] = field(default_factory=dict)
+    """Of the T1w image."""
     freesurfer: bool = False
-    brain_mask: GivenFile | None = None
-    segmentation: GivenFile | None = None
-    to_reference: GivenFile | None = None
-    from_reference: GivenFile | None = None
-    from_fsnative: GivenFile | None = None
 
     @property
     def empty(self) -> bool:
-        parts = (self.t1w, self.brain_mask, self.segmentation)
-        return all(part is None for part in parts)
+        return not (self.given.t1w or self.given.brain_mask or self.given.segmentation)
 
 
 def _merge(raw: Anatomy | None, found: Sequence[_Found]) -> Anatomy | None:
     """Join what the folders have into one anatomy; the raw one where they have nothing."""
     order = sorted(found, key=lambda item: item.freesurfer)
-    base = next((item for item in order if item.t1w), None)
-    if base is None and raw is None:
-        return None
-    # What belongs to the T1w image's own folder goes before that of others.
+    base = next((item for item in order if item.given.t1w), None)
+    # What belongs to the T1w image's own folder goes before that of others. Masks of another
+    # BIDS derivative are of another T1w image.
     order = sorted(order, key=lambda item: item is not base)
-
-    def first(kind: str) -> tuple[GivenFile | None, bool]:
-        for item in order:
-            # Masks of another BIDS derivative are of another T1w image.
-            if (item is base or item.freesurfer or base is None) and getattr(item, kind):
-                return getattr(item, kind), item.freesurfer
-        return None, False
-
-    mask, _ = first("brain_mask")
-    segmentation, is_native = first("segmentation")
-    if base is None and mask is None and segmentation is None:
-        return raw
-    origin = base if base is not None else _Found()
-    given = GivenAnatomy(
-        t1w=origin.t1w,
+    order = [item for item in order if item is base or item.freesurfer or base is None]
+    mask = next((item.given.brain_mask for item in order if item.given.brain_mask), None)
+    segmented = next((item for item in order if item.given.segmentation), _Found())
+    own = base.given if base is not None else GivenAnatomy()
+    is_native = segmented.freesurfer and base is not None and not base.freesurfer
+    given = replace(
+        own,
         brain_mask=mask,
-        segmentation=segmentation,
-        from_fsnative=origin.from_fsnative if is_native and not origin.freesurfer else None,
-        to_reference=origin.to_reference,
-        from_reference=origin.from_reference,
+        segmentation=segmented.given.segmentation,
+        from_fsnative=own.from_fsnative if is_native else None,
     )
-    if base is None or base.t1w is None:
-        assert raw is not None
-        return replace(raw, given=given)
-    return Anatomy(path=base.t1w.path, entities=dict(base.entities or {}), given=given)
+    if base is not None and own.t1w is not None:
+        return Anatomy(path=own.t1w.path, entities=dict(base.entities), given=given)
+    if raw is None or given == GivenAnatomy():
+        return raw
+    return replace(raw, given=given)
 
 
-class _Search:
-    """Looks for one unit in one folder after another."""
+def _look(unit: Unit, folder: DerivativeFolder, sessions: set[str], reference: str) -> _Found:
+    """Find what a folder has for a unit, of one kind or the other."""
 
-    def __init__(self, unit: Unit, sessions: frozenset[str], reference: str) -> None:
-        self.unit, self.sessions, self.reference = unit, sessions, reference
-
-    def look(self, folder: DerivativeFolder) -> _Found:
-        """Find what a folder has, of one kind or the other."""
-        found = self._bids(folder)
-        return found if not found.empty else self._freesurfer(folder)
-
-    def _rank(self, session: str | None) -> tuple[int, int, bool]:
+    def rank(session: str | None) -> tuple[int, ...]:
         """Order sessions: the same, one made from all, the nearest, the earlier of two."""
-        if session == self.unit.session:
-            return 0, 0, False
-        if session is None:
-            return 1, 0, False
-        order = sorted({*self.sessions, session, self.unit.session or ""})
-        distance = order.index(session) - order.index(self.unit.session or "")
-        return 2, abs(distance), distance > 0
+        if session in (unit.session, None):
+            return int(session != unit.session), 0, 0
+        order = sorted({*sessions, session or "", unit.session or ""})
+        return 2, *session_distance(order, session, unit.session)
 
-    # BIDS derivatives.
+    found = _look_for_bids(unit, folder, rank, reference)
+    return _look_for_freesurfer(unit, folder, rank) if found.empty else found
 
-    def _bids(self, folder: DerivativeFolder) -> _Found:
-        top = folder.path / f"sub-{self.unit.subject}"
-        images: list[Path] = []
-        for place in (top / "anat", *sorted(top.glob("ses-*/anat"))):
-            for extension in IMAGE_EXTENSIONS:
-                images += place.glob(f"sub-*_desc-preproc_T1w{extension}")
-        names = {path: parse_name(path) for path in images}
-        usable = [path for path in images if "space" not in names[path].entities]
 
-        def rank(path: Path) -> tuple[object, ...]:
-            entities = names[path].entities
-            run = entities.get("run", "0")
-            return (
-                *self._rank(entities.get("ses")),
-                "ce" in entities,
-                ("rec" in entities) + ("acq" in entities),
-                int(run) if run.isdigit() else 0,
-                path.name,
-            )
+Rank = Callable[[str | None], tuple[int, ...]]
 
-        if usable:
-            path = min(usable, key=rank)
-            stem = path.name.rpartition("_desc-preproc_T1w")[0]
-            known = names[path].entities
-            entities = {key: known[key] for key in ENTITY_ORDER if key in known}
-            return self._beside(folder, path.parent, stem, path, entities)
-        if self.unit.anatomy is None:
-            return _Found()
-        raw = self.unit.anatomy
-        session = raw.entities.get("ses")
-        place = (top / f"ses-{session}" if session else top) / "anat"
-        found = self._beside(folder, place, raw.stem, raw.path, None)
-        return replace(found, t1w=None)
 
-    def _beside(
-        self,
-        folder: DerivativeFolder,
-        place: Path,
-        stem: str,
-        t1w: Path,
-        entities: Mapping[str, str] | None,
-    ) -> _Found:
-        """Find what belongs to a T1w image by its name."""
-
-        def given(*names: str) -> GivenFile | None:
-            for name in names:
-                if (place / name).is_file():
-                    return GivenFile(folder.name, place / name)
-            return None
-
-        def image(ending: str) -> GivenFile | None:
-            return given(*(f"{stem}{ending}{extension}" for extension in IMAGE_EXTENSIONS))
-
-        def transform(source: str, target: str) -> GivenFile | None:
-            name = f"{stem}_from-{source}_to-{target}_mode-image_xfm"
-            return given(*(f"{name}{extension}" for extension in _XFM_EXTENSIONS))
-
-        mask = image("_desc-brain_mask")
-        if mask is not None and not _same_grid(mask.path, t1w):
-            logger.debug("%s is not on the grid of %s", mask.path, t1w)
-            mask = None
-        segmentations = (image(ending) for ending in _SEGMENTATIONS)
-        return _Found(
-            t1w=GivenFile(folder.name, t1w),
-            entities=entities,
-            brain_mask=mask,
-            segmentation=next((found for found in segmentations if found), None),
-            to_reference=transform("T1w", self.reference),
-            from_reference=transform(self.reference, "T1w"),
-            from_fsnative=transform("fsnative", "T1w"),
+def _look_for_bids(unit: Unit, folder: DerivativeFolder, rank: Rank, reference: str) -> _Found:
+    """Find what BIDS derivatives have for a unit."""
+    top = folder.path / f"sub-{unit.subject}"
+    images = [
+        Image.at(path)
+        for place in (top / "anat", *sorted(top.glob("ses-*/anat")))
+        for extension in IMAGE_EXTENSIONS
+        for path in place.glob(f"sub-*_desc-preproc_T1w{extension}")
+    ]
+    usable = [image for image in images if "space" not in image.name.entities]
+    if usable:
+        best = min(
+            usable,
+            key=lambda image: (
+                *rank(image.name.entities.get("ses")),
+                *anatomy_rank(image),
+                image.path.name,
+            ),
         )
+        stem = best.path.name.rpartition("_desc-preproc_T1w")[0]
+        given = _beside(folder.name, best.path.parent / stem, best.path, reference)
+        return _Found(replace(given, t1w=GivenFile(folder.name, best.path)), best.stem_entities)
+    raw = unit.anatomy
+    if raw is None:
+        return _Found()
+    session = raw.entities.get("ses")
+    place = (top / f"ses-{session}" if session else top) / "anat"
+    return _Found(_beside(folder.name, place / raw.stem, raw.path, reference))
 
-    # FreeSurfer and FastSurfer.
 
-    def _freesurfer(self, folder: DerivativeFolder) -> _Found:
-        name = f"sub-{self.unit.subject}"
-        places: dict[Path, str | None] = {}
-        for path in sorted(folder.path.glob(f"{name}*")):
-            label = path.name.removeprefix(name)
-            if label and not re.fullmatch(r"_ses-[A-Za-z0-9+]+", label):
-                continue
-            if (path / "mri").is_dir():
-                places[path] = label.removeprefix("_ses-") or None
-        for path in sorted(places, key=lambda path: (*self._rank(places[path]), path.name)):
-            parts = {
-                kind: GivenFile(folder.name, path / "mri" / chosen)
-                for kind, names in _MRI.items()
-                if (chosen := next((n for n in names if (path / "mri" / n).is_file()), None))
-            }
-            if parts:
-                entities = {"sub": self.unit.subject}
-                if session := places[path]:
-                    entities["ses"] = session
-                return _Found(**parts, entities=entities, freesurfer=True)
-        return _Found(freesurfer=True)
+def _beside(source: str, stem: Path, t1w: Path, reference: str) -> GivenAnatomy:
+    """Find what belongs to a T1w image by its name."""
+
+    def first(endings: Iterable[str], extensions: Iterable[str]) -> GivenFile | None:
+        names = [f"{stem.name}{ending}{end}" for ending in endings for end in extensions]
+        return _first_file(source, stem.parent, names)
+
+    def transform(start: str, end: str) -> GivenFile | None:
+        return first([f"_from-{start}_to-{end}_mode-image_xfm"], _XFM_EXTENSIONS)
+
+    mask = first(["_desc-brain_mask"], IMAGE_EXTENSIONS)
+    if mask is not None and not _same_grid(mask.path, t1w):
+        logger.debug("%s is not on the grid of %s", mask.path, t1w)
+        mask = None
+    return GivenAnatomy(
+        brain_mask=mask,
+        segmentation=first(_SEGMENTATIONS, IMAGE_EXTENSIONS),
+        to_reference=transform("T1w", reference),
+        from_reference=transform(reference, "T1w"),
+        from_fsnative=transform("fsnative", "T1w"),
+    )
+
+
+def _first_file(source: str, folder: Path, names: Iterable[str]) -> GivenFile | None:
+    paths = (folder / name for name in names)
+    return next((GivenFile(source, path) for path in paths if path.is_file()), None)
+
+
+def _look_for_freesurfer(unit: Unit, folder: DerivativeFolder, rank: Rank) -> _Found:
+    """Find what FreeSurfer and FastSurfer have for a unit."""
+    name = re.compile(rf"sub-{re.escape(unit.subject)}(?:_ses-([A-Za-z0-9+]+))?")
+    places: list[tuple[tuple[int, ...], str, str | None]] = []
+    for path in folder.path.glob(f"sub-{unit.subject}*"):
+        match = name.fullmatch(path.name)
+        if match is not None and (path / "mri").is_dir():
+            places.append((rank(match.group(1)), path.name, match.group(1)))
+    for _, place, session in sorted(places, key=lambda item: item[:2]):
+        parts = {
+            kind: _first_file(folder.name, folder.path / place / "mri", names)
+            for kind, names in _MRI.items()
+        }
+        if any(parts.values()):
+            entities = {"sub": unit.subject, **({"ses": session} if session else {})}
+            return _Found(GivenAnatomy(**parts), entities, freesurfer=True)
+    return _Found(freesurfer=True)
 
 
 # --- masks of scans ----------------------------------------------------------------------
@@ -408,9 +359,8 @@ def _scan_mask(scan: Scan, folders: Sequence[DerivativeFolder]) -> GivenFile | N
         for datatype in dict.fromkeys((scan.datatype, "anat", "swi")):
             place = folder.path / f"sub-{scan.subject}" / session / datatype
             for path in sorted(place.glob("sub-*_desc-brain_mask.nii*")):
-                entities = parse_name(path).entities
-                own = {key: entities[key] for key in ENTITY_ORDER if key in entities}
-                if join_entities(own) == scan.stem and _same_grid(path, scan.source):
+                own = join_entities(parse_name(path).entities)
+                if own == scan.stem and _same_grid(path, scan.source):
                     return GivenFile(folder.name, path)
     return None
 

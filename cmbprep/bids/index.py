@@ -19,7 +19,14 @@ from cmbprep.bids.model import ENTITY_ORDER, IMAGE_EXTENSIONS, SEQUENCES, BidsNa
 from cmbprep.bids.selection import has_plain_description, layout_config
 from cmbprep.bids.survey import is_utf8
 
-__all__ = ["FEW_PARTICIPANTS", "Image", "ImageIndex", "Images"]
+__all__ = [
+    "FEW_PARTICIPANTS",
+    "Image",
+    "ImageIndex",
+    "Images",
+    "anatomy_rank",
+    "session_distance",
+]
 
 #: What is looked for when no filter says otherwise: kind of image -> pybids query.
 QUERIES: Mapping[str, Mapping[str, Any]] = {
@@ -70,6 +77,25 @@ class Image:
         """Number of the echo, if the name has one."""
         value = self.name.entities.get("echo", "")
         return int(value) if value.isdigit() else None
+
+
+def session_distance(
+    order: Sequence[str], session: str | None, wanted: str | None
+) -> tuple[int, int]:
+    """Rank a session by its distance in the order of labels; the earlier of two goes first."""
+    distance = order.index(session or "") - order.index(wanted or "")
+    return abs(distance), int(distance > 0)
+
+
+def anatomy_rank(image: Image) -> tuple[int, ...]:
+    """Rank a T1w image by its name: without ``ce``, without ``rec`` and ``acq``, lowest run."""
+    entities = image.name.entities
+    run = entities.get("run", "0")
+    return (
+        int("ce" in entities),
+        ("rec" in entities) + ("acq" in entities) + len(image.name.oddities),
+        int(run) if run.isdigit() else 0,
+    )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cmbprep.bids.derivatives import DerivativeFolder, add_derivatives
-from cmbprep.bids.index import Image, ImageIndex, Images
+from cmbprep.bids.index import Image, ImageIndex, Images, anatomy_rank, session_distance
 from cmbprep.bids.model import ENTITY_ORDER, SEQUENCES, Anatomy, Echo, Refusal, Scan, Unit
 from cmbprep.bids.near_names import nearest_name, printable, similar_folder
 from cmbprep.bids.screening import screen
@@ -608,22 +608,15 @@ def _choose_anatomy(
         return [], None
 
     def rank(image: Image) -> tuple[Any, ...]:
-        entities = image.name.entities
-        distance = order.index(image.session or "") - order.index(session or "")
-        run = entities.get("run", "0")
         return (
-            abs(distance),
-            distance > 0,
-            "ce" in entities,
-            ("rec" in entities) + ("acq" in entities) + len(image.name.oddities),
-            int(run) if run.isdigit() else 0,
+            *session_distance(order, image.session, session),
+            *anatomy_rank(image),
             image.echo or 0,
             not image.path.name.endswith(".nii.gz"),
             image.path.name,
         )
 
     best, *others = sorted(usable, key=rank)
-    sidecar = reader.read(best.path)
     ranked = [
         Anatomy(
             path=image.path,
@@ -639,5 +632,5 @@ def _choose_anatomy(
     elif rivals:
         notes.append(f"of several T1w images {best.path.name} is used, not {', '.join(rivals)}")
     # The T1w image serves as anatomy whatever its sidecar says.
-    notes += sidecar.unreadable
+    notes += reader.read(best.path).unreadable
     return ranked, "; ".join(notes) or None
