@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ __all__ = [
     "FEW_PARTICIPANTS",
     "Image",
     "ImageIndex",
-    "Images",
     "anatomy_rank",
     "session_distance",
 ]
@@ -51,6 +50,8 @@ class Image:
     subject: str
     session: str | None
     datatype: str
+    is_anatomy: bool = False
+    """Whether it was found as a T1w image."""
 
     @classmethod
     def at(cls, path: Path) -> Image:
@@ -98,17 +99,8 @@ def anatomy_rank(image: Image) -> tuple[int, ...]:
     )
 
 
-@dataclass(frozen=True)
-class Images:
-    """The images of one participant that were found."""
-
-    candidates: tuple[Image, ...] = ()
-    """Possible scans, and files that a person might take for one."""
-    anatomies: tuple[Image, ...] = ()
-
-
 class ImageIndex:
-    """The images of participants by kind, as pybids finds them under a filter.
+    """The images of participants, as pybids finds them under a filter.
 
     Parameters
     ----------
@@ -119,6 +111,8 @@ class ImageIndex:
 
     Attributes
     ----------
+    images
+        Participant -> T1w images, possible scans, and files that a person might take for one.
     failures
         Participant -> the error that its folder has raised.
     passed, total
@@ -127,19 +121,10 @@ class ImageIndex:
 
     def __init__(self, root: Path, filters: Mapping[str, Mapping[str, Any]]) -> None:
         self._root, self._filters = root, filters
-        self._candidates: dict[str, list[Image]] = defaultdict(list)
-        self._anatomies: dict[str, list[Image]] = defaultdict(list)
+        self.images: dict[str, list[Image]] = defaultdict(list)
         self.failures: dict[str, Exception] = {}
         self.passed: Counter[str] = Counter()
         self.total: Counter[str] = Counter()
-
-    def images(self, subject: str, *, without: Collection[Path] = ()) -> Images:
-        """Return the images of one participant, except some paths."""
-
-        def usable(images: Sequence[Image]) -> tuple[Image, ...]:
-            return tuple(image for image in images if image.path not in without)
-
-        return Images(usable(self._candidates[subject]), usable(self._anatomies[subject]))
 
     def add(self, subjects: Sequence[str]) -> None:
         """Index participants; one that cannot be indexed is noted, and the others go on."""
@@ -171,12 +156,11 @@ class ImageIndex:
             self.total[kind] += len(every)
         scans = found["t2starw"] | found["megre"] | found["swi"]
         for image in images:
-            if str(image.path) in scans:
-                self._candidates[image.subject].append(image)
-            elif str(image.path) in found["t1w"]:
-                self._anatomies[image.subject].append(image)
-            elif image.name.suffix not in {*SEQUENCES, "T1w"}:
-                self._candidates[image.subject].append(image)
+            name = str(image.path)
+            if name in scans or image.name.suffix not in {*SEQUENCES, "T1w"}:
+                self.images[image.subject].append(image)
+            elif name in found["t1w"]:
+                self.images[image.subject].append(replace(image, is_anatomy=True))
 
 
 class _OutOfSight:

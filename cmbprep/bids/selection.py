@@ -13,7 +13,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cmbprep.bids.near_names import printable
+from cmbprep.bids.model import Refusal
+from cmbprep.bids.near_names import printable, similar_folder
+from cmbprep.bids.survey import LABEL, list_folder, no_folder
 from cmbprep.errors import CmbprepError, UsageError
 from cmbprep.files.text import read_object
 
@@ -26,7 +28,6 @@ __all__ = [
     "has_plain_description",
     "layout_config",
     "read_filter_file",
-    "sessions_of",
 ]
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,6 @@ FOREIGN_KINDS = frozenset(
     )
 )
 
-_LABEL = re.compile(r"[a-zA-Z0-9+]+")
 _DESCRIPTION = "dataset_description.json"
 _SKIP = "or leave the check out with --skip-bids-validation"
 
@@ -133,8 +133,10 @@ def has_plain_description(root: Path) -> bool:
     return not found.warnings and found.content.get("DatasetType", "raw") == "raw"
 
 
-def choose_participants(root: Path, asked: Sequence[str] | None) -> list[str]:
-    """Return the labels of the participants to look at, sorted.
+def choose_participants(
+    root: Path, asked: Sequence[str] | None
+) -> tuple[list[str], dict[str, Refusal]]:
+    """Choose the participants to look at.
 
     Parameters
     ----------
@@ -143,46 +145,80 @@ def choose_participants(root: Path, asked: Sequence[str] | None) -> list[str]:
     asked
         Labels, with or without ``sub-``; None for all.
 
+    Returns
+    -------
+    labels
+        Sorted.
+    lost
+        Label -> why there is no folder to look at: a link that leads nowhere, or no folder.
+
     Raises
     ------
     UsageError
         If the dataset has no participants, or not the ones asked for.
     """
-    if asked is not None:
-        labels = _asked(asked, "sub-", "--participant-label")
-        if all(_LABEL.fullmatch(label) and (root / f"sub-{label}").is_dir() for label in labels):
-            # The common case needs no listing of what may be thousands of folders.
-            return labels
-    found, wild = _labels_in(root, "sub-")
-    if not found:
+    labels = None if asked is None else _asked(asked, "sub-", "--participant-label")
+    if labels is not None and all(
+        LABEL.fullmatch(label) and (root / f"sub-{label}").is_dir() for label in labels
+    ):
+        # The common case needs no listing of what may be thousands of folders.
+        return labels, {}
+    found, wild, similar, lost = _participants_in(root)
+    if labels is not None:
+        lost = {label: refusal for label, refusal in lost.items() if label in labels}
+        labels = [label for label in labels if label not in lost]
+    if labels is None or not set(labels) <= set(found):
+        for name, right in similar:
+            what = "is left out: the name of a participant's folder should be"
+            logger.warning("%s %s %s", name, what, right)
+    if not found and not lost:
         raise UsageError(
             "the dataset has no participants"
             + (f": {', '.join(wild[:3])} have labels that BIDS does not allow" if wild else ""),
             path=root,
             hint="folders of participants are named sub-<label>, of letters and digits only",
         )
-    if asked is None:
-        if wild:
-            logger.warning("left out, as their labels are not valid in BIDS: %s", ", ".join(wild))
-        return found
-    return _choose(labels, found, "sub-", "participant", root)
+    if labels is not None:
+        return _choose(labels, found, "sub-", "participant", root), lost
+    if found and wild:
+        logger.warning("left out, as their labels are not valid in BIDS: %s", ", ".join(wild))
+    return found, lost
 
 
-def sessions_of(root: Path, participant: str) -> list[str]:
-    """Return the labels of a participant's sessions, sorted; empty where there are none."""
+def _participants_in(
+    root: Path,
+) -> tuple[list[str], list[str], list[tuple[str, str]], dict[str, Refusal]]:
+    """List the participants of a dataset.
+
+    Returns
+    -------
+    Valid labels; names with labels that are not valid; names of folders that were meant as
+    participants, with the right ones; and what lies in the place of a participant's folder.
+    """
+    found, wild, similar = [], [], []
+    lost: dict[str, Refusal] = {}
     try:
-        found, wild = _labels_in(root / f"sub-{participant}", "ses-")
-    except UsageError as error:
-        # One participant does not stop the others.
-        logger.warning("sub-%s has no sessions that can be read: %s", participant, error)
-        return []
-    if wild:
-        logger.warning(
-            "sub-%s: left out, as their labels are not valid in BIDS: %s",
-            participant,
-            ", ".join(wild),
-        )
-    return found
+        entries = list_folder(root)
+    except OSError as error:
+        raise UsageError(
+            f"the folder cannot be listed ({error.strerror})",
+            path=root,
+            hint="check its permissions",
+        ) from error
+    for name, kind in entries:
+        label = name.removeprefix("sub-")
+        if name.startswith("sub-") and LABEL.fullmatch(label):
+            if kind == "folder":
+                found.append(label)
+            else:
+                lost[label] = no_folder(root / name, kind)
+        elif kind == "folder":
+            # Only shown: a name need not be text.
+            if name.startswith("sub-"):
+                wild.append(printable(name))
+            elif right := similar_folder(name, "sub-"):
+                similar.append((printable(name), right))
+    return sorted(found), sorted(wild), similar, lost
 
 
 def choose_sessions(
@@ -228,51 +264,11 @@ def _asked(given: Sequence[str], prefix: str, option: str) -> list[str]:
     return labels
 
 
-def _labels_in(folder: Path, prefix: str) -> tuple[list[str], list[str]]:
-    """List the valid labels of a folder's sub-folders, and the names of invalid ones."""
-    found: list[str] = []
-    wild: list[str] = []
-    names = []
-    try:
-        # os.scandir knows which entries are folders without a look at each on the disk.
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith(prefix):
-                    continue
-                try:
-                    is_folder = entry.is_dir()
-                except OSError:  # a link that leads back to itself
-                    is_folder = False
-                # Links that lead nowhere are found in cmbprep.bids.survey.
-                if is_folder:
-                    names.append(entry.name)
-    except OSError as error:
-        raise UsageError(
-            f"the folder cannot be listed ({error.strerror})",
-            path=folder,
-            hint="check its permissions",
-        ) from error
-    for name in names:
-        label = name.removeprefix(prefix)
-        if _LABEL.fullmatch(label):
-            found.append(label)
-        else:
-            wild.append(name)
-    # Only shown: a name need not be text.
-    return sorted(found), sorted(map(printable, wild))
-
-
 def _choose(
     labels: list[str], found: Sequence[str], prefix: str, what: str, root: Path
 ) -> list[str]:
     for label in labels:
         if label not in found:
-            if (root / f"{prefix}{label}").is_symlink():
-                raise UsageError(
-                    "it is a link without target",
-                    path=root / f"{prefix}{label}",
-                    hint="fetch its content (datalad get) or restore what it points to",
-                )
             nearest = [f"{prefix}{near}" for near in _nearest(label, found)]
             raise UsageError(
                 f"the dataset has no {what} {prefix}{label}",

@@ -8,10 +8,11 @@ that are no files. Folders are listed once, and no file is opened.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,16 @@ from typing import Literal
 from cmbprep.bids.model import IMAGE_EXTENSIONS, SEQUENCES, Refusal, parse_name
 from cmbprep.bids.near_names import NearName, free_name, nearest_name, printable, similar_folder
 
-__all__ = ["Survey", "is_utf8", "missing_participants", "survey_participant"]
+__all__ = [
+    "LABEL",
+    "Survey",
+    "is_utf8",
+    "list_folder",
+    "no_folder",
+    "survey_participant",
+]
+
+logger = logging.getLogger(__name__)
 
 #: Folders that hold scans.
 SCAN_FOLDERS = ("anat", "swi")
@@ -29,7 +39,8 @@ _OTHER_FOLDERS = frozenset(
     | {"derivatives", "sourcedata", "code", "stimuli"}
 )
 
-_LABEL = re.compile(r"[a-zA-Z0-9+]+")
+#: What BIDS allows as a label.
+LABEL = re.compile(r"[a-zA-Z0-9+]+")
 
 Kind = Literal["file", "folder", "missing", "loop", "special"]
 
@@ -47,7 +58,7 @@ class Survey:
     unusable
         Paths that must not be opened.
     sessions
-        Labels of sessions whose folder cannot be used.
+        Labels of all sessions, sorted, those whose folder cannot be used as well.
     """
 
     refused: Mapping[str | None, Sequence[Refusal]] = field(default_factory=dict)
@@ -65,42 +76,6 @@ def is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def missing_participants(root: Path, asked: Iterable[str] | None) -> dict[str, Refusal]:
-    """Find participants whose folder is a link that leads nowhere, or is no folder.
-
-    Parameters
-    ----------
-    root
-        Folder of the dataset.
-    asked
-        Labels to look at, with or without ``sub-``; None for all.
-
-    Returns
-    -------
-    dict
-        Label -> why the participant cannot be used.
-    """
-    if asked is None:
-        with os.scandir(root) as entries:
-            kinds = {
-                entry.name.removeprefix("sub-"): _kind(entry)
-                for entry in entries
-                if entry.name.startswith("sub-")
-            }
-    else:
-        labels = {label.strip().removeprefix("sub-") for label in asked}
-        kinds = {
-            label: _kind_of(root / f"sub-{label}")
-            for label in labels
-            if _LABEL.fullmatch(label) and os.path.lexists(root / f"sub-{label}")
-        }
-    return {
-        label: _no_folder(root / f"sub-{label}", kind)
-        for label, kind in sorted(kinds.items())
-        if kind != "folder" and _LABEL.fullmatch(label)
-    }
 
 
 def survey_participant(folder: Path) -> Survey:
@@ -138,26 +113,32 @@ class _Surveyor:
 
     def look_at_session(self, folder: Path, session: str | None) -> None:
         """Look at the folder of a session, or of a participant."""
-        files = []
-        entries = _listing(folder)
+        files, wild = [], []
+        entries = list_folder(folder)
         in_anat = _names_in(folder / "anat") if ("anat", "folder") in entries else set()
         for name, kind in entries:
             path = folder / name
-            label = name.removeprefix("ses-") if name.startswith("ses-") else ""
-            if session is None and _LABEL.fullmatch(label):
-                self._session(path, label, kind)
+            is_session = session is None and name.startswith("ses-")
+            if is_session and LABEL.fullmatch(name.removeprefix("ses-")):
+                self._session(path, name.removeprefix("ses-"), kind)
             elif kind == "folder":
+                if is_session:
+                    wild.append(printable(name))
                 self._look_at_folder(path, session, in_anat)
             elif name in SCAN_FOLDERS:
-                self.refused[session].append(_no_folder(path, kind))
+                self.refused[session].append(no_folder(path, kind))
             else:
                 files.append((name, kind))
+        if wild:
+            named = ", ".join(sorted(wild))
+            what = "left out, as their labels are not valid in BIDS"
+            logger.warning("sub-%s: %s: %s", self.subject, what, named)
         self._look_at_files(folder, files, session, in_anat)
 
     def _session(self, path: Path, label: str, kind: Kind) -> None:
+        self.sessions.append(label)
         if kind != "folder":
-            self.sessions.append(label)
-            self.refused[label].append(_no_folder(path, kind))
+            self.refused[label].append(no_folder(path, kind))
             return
         try:
             self.look_at_session(path, label)
@@ -168,16 +149,12 @@ class _Surveyor:
         if path.name in _OTHER_FOLDERS:
             return
         if session is None and (right := similar_folder(path.name, "ses-")):
-            self.refused[None].append(
-                Refusal(
-                    path=path,
-                    reason=f"the folder's name is not valid; the nearest valid name is {right}",
-                    hint=f"rename the folder to {right}",
-                )
-            )
+            reason = f"the folder's name is not valid; the nearest valid name is {right}"
+            hint = f"rename the folder to {right}"
+            self.refused[None].append(Refusal(path=path, reason=reason, hint=hint))
             return
         try:
-            files = _listing(path)
+            files = list_folder(path)
         except OSError as error:
             if path.name in SCAN_FOLDERS:
                 self.refused[session].append(_unreadable(path, error))
@@ -240,8 +217,11 @@ class _Surveyor:
         )
 
 
-def _listing(folder: Path) -> list[tuple[str, Kind]]:
-    """List a folder by name, without what is hidden."""
+def list_folder(folder: Path) -> list[tuple[str, Kind]]:
+    """List a folder by name, without what is hidden.
+
+    os.scandir knows what most entries are without a look at each on the disk.
+    """
     with os.scandir(folder) as entries:
         return sorted(
             (entry.name, _kind(entry)) for entry in entries if not entry.name.startswith(".")
@@ -270,77 +250,69 @@ def _kind_of(path: Path) -> Kind:
     return "file" if path.is_file() else "special"
 
 
-def _no_folder(path: Path, kind: Kind) -> Refusal:
+#: What may lie in the place of a folder: reason and remedy.
+_FETCH_FOLDER = (
+    "fetch the content (datalad get), mount the storage that the link leads to, or mend the link"
+)
+_NO_FOLDERS: Mapping[Kind, tuple[str, str]] = {
+    "missing": (
+        "it is a link, and what it leads to is not there or cannot be reached",
+        _FETCH_FOLDER,
+    ),
+    "loop": ("it is a link that leads back to itself", "replace the link by the folder"),
+}
+_NO_FOLDER = (
+    "it is not a folder, and a folder should be in its place",
+    "remove it or replace it by the folder that it stands for",
+)
+#: What may have the name of an image. A link to content that was not fetched is found where the
+#: content is read.
+_NO_IMAGES: Mapping[Kind, tuple[str, str]] = {
+    "folder": (
+        "it is a folder with the name of an image",
+        "replace the folder by a NIfTI image of that name",
+    ),
+    "special": (
+        "it is a pipe, a socket or a device, not a file",
+        "replace it by a NIfTI image of that name",
+    ),
+    "loop": ("it is a link that leads back to itself", "replace the link by the image"),
+}
+
+
+def no_folder(path: Path, kind: Kind) -> Refusal:
     """Refuse what lies in the place of a folder."""
-    reasons = {
-        "missing": "it is a link, and what it leads to is not there or cannot be reached",
-        "loop": "it is a link that leads back to itself",
-    }
-    hints = {
-        "missing": "fetch the content (datalad get), mount the storage that the link leads to, or "
-        "mend the link",
-        "loop": "replace the link by the folder",
-    }
-    return Refusal(
-        path=Path(printable(path)),
-        reason=reasons.get(kind, "it is not a folder, and a folder should be in its place"),
-        hint=hints.get(kind, "remove it or replace it by the folder that it stands for"),
-    )
+    return _refusal(path, *_NO_FOLDERS.get(kind, _NO_FOLDER))
+
+
+def _refusal(path: Path, reason: str, hint: str) -> Refusal:
+    return Refusal(path=Path(printable(path)), reason=reason, hint=hint)
 
 
 def _unreadable(path: Path, error: OSError) -> Refusal:
-    return Refusal(
-        path=Path(printable(path)),
-        reason=f"the folder cannot be read ({error.strerror or error})",
-        hint="check its permissions and the disk",
-    )
+    reason = f"the folder cannot be read ({error.strerror or error})"
+    return _refusal(path, reason, "check its permissions and the disk")
 
 
 def _no_image(path: Path, kind: Kind) -> Refusal | None:
     """Refuse what has the name of an image and is none; the content is not looked at."""
-    shown = Path(printable(path))
     if not is_utf8(path.name):
-        return Refusal(
-            path=shown,
-            reason="its name is not UTF-8",
-            hint="rename it, with letters and digits only",
-        )
-    if kind == "folder":
-        return Refusal(
-            path=shown,
-            reason="it is a folder with the name of an image",
-            hint="replace the folder by a NIfTI image of that name",
-        )
-    if kind == "special":
-        return Refusal(
-            path=shown,
-            reason="it is a pipe, a socket or a device, not a file",
-            hint="replace it by a NIfTI image of that name",
-        )
-    if kind == "loop":
-        return Refusal(
-            path=shown,
-            reason="it is a link that leads back to itself",
-            hint="replace the link by the image",
-        )
-    # A link to content that was not fetched is found where the content is read.
-    return None
+        return _refusal(path, "its name is not UTF-8", "rename it, with letters and digits only")
+    return _refusal(path, *_NO_IMAGES[kind]) if kind in _NO_IMAGES else None
 
 
 def _near_refusal(path: Path, kind: Kind, near: NearName, name: str) -> Refusal:
     """Refuse a file whose name or place is nearly right, and propose another name."""
-    problems = list(near.deviations)
-    if not is_utf8(path.name):
-        problems.insert(0, "its name is not UTF-8")
+    problems = []
     folder = path.parent.name
     there = "" if folder in SCAN_FOLDERS else "anat/"
     if there:
         own = folder.startswith(("sub-", "ses-"))
-        problems.insert(
-            0,
-            f"it lies {'outside the folder anat' if own else f'in {printable(folder)}'}/, where "
-            "cmbprep does not look for scans",
-        )
+        place = "outside the folder anat" if own else f"in {printable(folder)}"
+        problems.append(f"it lies {place}/, where cmbprep does not look for scans")
+    if not is_utf8(path.name):
+        problems.append("its name is not UTF-8")
+    problems += near.deviations
     if kind == "folder":
         problems.append("it is a folder")
     if near.foreign or kind == "folder":
@@ -350,11 +322,7 @@ def _near_refusal(path: Path, kind: Kind, near: NearName, name: str) -> Refusal:
         hint = f"{verb} it to {there}{name}, and its sidecar likewise"
     if name != near.name:
         hint += f", as {near.name} is taken; or remove it if it is the same image"
-    return Refusal(
-        path=Path(printable(path)),
-        reason="; ".join(problems),
-        hint=hint,
-    )
+    return _refusal(path, "; ".join(problems), hint)
 
 
 def _names_in(folder: Path) -> set[str]:

@@ -11,24 +11,23 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cmbprep.bids.derivatives import DerivativeFolder, add_derivatives
-from cmbprep.bids.index import Image, ImageIndex, Images, anatomy_rank, session_distance
+from cmbprep.bids.index import Image, ImageIndex, anatomy_rank, session_distance
 from cmbprep.bids.model import ENTITY_ORDER, SEQUENCES, Anatomy, Echo, Refusal, Scan, Unit
-from cmbprep.bids.near_names import nearest_name, printable, similar_folder
+from cmbprep.bids.near_names import nearest_name, printable
 from cmbprep.bids.screening import screen
 from cmbprep.bids.selection import (
     check_dataset,
     check_filters,
     choose_participants,
     choose_sessions,
-    sessions_of,
 )
 from cmbprep.bids.sidecars import Sidecar, SidecarReader, echo_time
-from cmbprep.bids.survey import Survey, is_utf8, missing_participants, survey_participant
+from cmbprep.bids.survey import Survey, is_utf8, survey_participant
 from cmbprep.errors import UsageError
 from cmbprep.templates import PACKAGED_ID
 
@@ -104,33 +103,33 @@ def find_units(
             path=printable(root),
             hint="rename the folder, or give a link to it with a plain name as BIDS_DIR",
         )
-    absent = missing_participants(root, participants)
-    subjects = _choose_participants(root, participants, absent)
-    search = _search(root, subjects, filters)
-    chosen = choose_sessions(root, sessions, search.sessions)
+    subjects, lost = choose_participants(root, participants)
+    surveys, failures = _survey(root, subjects)
+    index = ImageIndex(root, filters)
+    index.add(list(surveys))
+    failures |= index.failures
+    there = {label for survey in surveys.values() for label in survey.sessions}
+    chosen = choose_sessions(root, sessions, there)
     reader = SidecarReader(root)
-    units = [_lost_unit(subject, refusal) for subject, refusal in absent.items()]
+    units = [_lost_unit(subject, refusal) for subject, refusal in lost.items()]
     for subject in subjects:
-        if subject in search.failures:
-            units.append(_failed_unit(root, subject, search.failures[subject]))
+        if subject in failures:
+            units.append(_failed_unit(root, subject, failures[subject]))
             continue
-        have = search.found[subject].sessions
-        wanted = None if chosen is None else [label for label in chosen if label in have]
-        if wanted == [] and participants is None:
+        survey, wanted = surveys[subject], chosen
+        if chosen is not None and (own := [one for one in chosen if one in survey.sessions]):
+            wanted = own
+        elif chosen is not None and participants is None:
             logger.info("sub-%s has none of the sessions asked for", subject)
             continue
+        images = [image for image in index.images[subject] if image.path not in survey.unusable]
+        why_none = FILTERED if filters else NOTHING
         try:
-            units += _units_of(
-                root / f"sub-{subject}",
-                search.found[subject],
-                chosen if wanted == [] else wanted,
-                reader,
-                nothing=FILTERED if filters else NOTHING,
-            )
+            units += _units_of(root / f"sub-{subject}", images, survey, wanted, reader, why_none)
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
             units.append(_failed_unit(root, subject, error))
     units.sort(key=lambda unit: (unit.subject, unit.session or ""))
-    unmatched = _unmatched_filters(search.counts)
+    unmatched = _unmatched_filters(index, filters)
     if participants is None and not any(unit.scans for unit in units):
         nothing = _nothing_found(root, units, filtered=bool(filters), unmatched=unmatched)
         nothing.units = tuple(units)
@@ -140,37 +139,16 @@ def find_units(
     return [_noted(unit) for unit in units]
 
 
-def _choose_participants(
-    root: Path, asked: Sequence[str] | None, absent: Mapping[str, Refusal]
-) -> list[str]:
-    """Choose the participants whose folders can be looked at."""
-    there = None
-    if asked is not None:
-        there = [label for label in asked if label.strip().removeprefix("sub-") not in absent]
-    else:
-        _warn_of_similar_folders(root)
-    try:
-        return choose_participants(root, there)
-    except UsageError:
-        if asked is None and absent:
-            return []
-        if asked is not None:
-            _warn_of_similar_folders(root)
-        raise
-
-
-def _warn_of_similar_folders(root: Path) -> None:
-    """Name folders that were meant as participants, such as ``Sub-01``."""
-    with os.scandir(root) as entries:
-        names = sorted(entry.name for entry in entries)
-    for name in names:
-        right = similar_folder(name, "sub-")
-        if right is not None and (root / name).is_dir():
-            logger.warning(
-                "%s is left out: the name of a participant's folder should be %s",
-                printable(name),
-                right,
-            )
+def _survey(root: Path, subjects: Sequence[str]) -> tuple[dict[str, Survey], dict[str, Exception]]:
+    """List the participants' folders; what fails for one participant stops no other."""
+    surveys: dict[str, Survey] = {}
+    failures: dict[str, Exception] = {}
+    for subject in subjects:
+        try:
+            surveys[subject] = survey_participant(root / f"sub-{subject}")
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
+            failures[subject] = error
+    return surveys, failures
 
 
 def _lost_unit(subject: str, refusal: Refusal) -> Unit:
@@ -195,13 +173,13 @@ def _failed_unit(root: Path, subject: str, error: Exception) -> Unit:
     return _lost_unit(subject, Refusal(path=folder, reason=reason, hint=hint))
 
 
-def _unmatched_filters(counts: Mapping[str, tuple[int, int]]) -> list[str]:
+def _unmatched_filters(index: ImageIndex, kinds: Iterable[str]) -> list[str]:
     """Name the filters that match no image, and warn of those that leave images out."""
     sentences = []
-    for kind, (passed, total) in counts.items():
-        if passed:
+    for kind in kinds:
+        if index.passed[kind]:
             continue
-        if total:
+        if total := index.total[kind]:
             what = "the only image" if total == 1 else f"none of the {total} images"
             verb = "does not match" if total == 1 else "matches"
             sentences.append(f"the filter for {kind!r} {verb} {what} of that kind")
@@ -260,77 +238,26 @@ def _nothing_found(
     return NothingFoundError("the dataset has no blood-sensitive scan", path=root, hint=_FIND_HINT)
 
 
-# --- search ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What was found for one participant."""
-
-    sessions: tuple[str, ...]
-    survey: Survey
-    images: Images
-
-
-@dataclass
-class _Search:
-    """What was found for all participants, and for which of them the search failed."""
-
-    found: dict[str, _Found] = field(default_factory=dict)
-    failures: dict[str, Exception] = field(default_factory=dict)
-    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Kind of image with a filter -> number of images that pass it, and of all."""
-
-    @property
-    def sessions(self) -> set[str]:
-        """Labels of the sessions of all participants."""
-        return {label for found in self.found.values() for label in found.sessions}
-
-
-def _search(
-    root: Path, subjects: Sequence[str], filters: Mapping[str, Mapping[str, Any]]
-) -> _Search:
-    """Look for the participants' images; what fails for one participant stops no other."""
-    search = _Search()
-    looked_at: dict[str, tuple[Survey, list[str]]] = {}
-    for subject in subjects:
-        try:
-            survey = survey_participant(root / f"sub-{subject}")
-            looked_at[subject] = survey, sessions_of(root, subject)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
-            search.failures[subject] = error
-    index = ImageIndex(root, filters)
-    index.add(list(looked_at))
-    search.failures |= index.failures
-    search.counts = {kind: (index.passed[kind], index.total[kind]) for kind in filters}
-    for subject, (survey, sessions) in looked_at.items():
-        search.found[subject] = _Found(
-            tuple(sorted({*sessions, *survey.sessions})),
-            survey,
-            index.images(subject, without=survey.unusable),
-        )
-    return search
-
-
 # --- units -----------------------------------------------------------------------------
 
 
 def _units_of(
     folder: Path,
-    found: _Found,
+    images: Sequence[Image],
+    survey: Survey,
     sessions: Sequence[str] | None,
     reader: SidecarReader,
-    *,
     nothing: str,
 ) -> list[Unit]:
     """Make the units of one participant; ``nothing`` says why one is empty."""
     subject = folder.name.removeprefix("sub-")
-    images, survey = found.images, found.survey
+    anatomies = [image for image in images if image.is_anatomy]
     by_session: dict[str | None, list[Image]] = defaultdict(list)
-    for image in images.candidates:
-        by_session[image.session].append(image)
-    labels = sorted({image.session or "" for image in (*images.candidates, *images.anatomies)})
-    units = []
+    for image in images:
+        if not image.is_anatomy:
+            by_session[image.session].append(image)
+    labels = {image.session or "" for image in images}
+    units: dict[str | None, Unit] = {}
     for session in sorted({*by_session, *survey.refused}, key=lambda label: label or ""):
         if sessions is not None and session not in sessions:
             continue
@@ -338,27 +265,22 @@ def _units_of(
         refused += survey.refused.get(session, ())
         if not scans and not refused:
             continue
-        order = sorted({*labels, session or ""})
-        anatomies, note = _choose_anatomy(images.anatomies, session, order, reader)
-        notes = _anatomy_notes(survey, session, none_left=not anatomies)
-        units.append(
-            Unit(
-                subject=subject,
-                session=session,
-                scans=tuple(_with_warning(scan, *notes) for scan in scans),
-                anatomy=anatomies[0] if anatomies else None,
-                refused=tuple(sorted(refused, key=lambda refusal: refusal.path)),
-                anatomy_note=note,
-                spare_anatomies=tuple(anatomies[1:]),
-            )
+        ranked, note = _choose_anatomy(anatomies, session, sorted({*labels, session or ""}), reader)
+        notes = _anatomy_notes(survey, session, none_left=not ranked)
+        units[session] = Unit(
+            subject=subject,
+            session=session,
+            scans=tuple(_with_warning(scan, *notes) for scan in scans),
+            anatomy=ranked[0] if ranked else None,
+            refused=tuple(sorted(refused, key=lambda refusal: refusal.path)),
+            anatomy_note=note,
+            spare_anatomies=tuple(ranked[1:]),
         )
-    if sessions is None:
-        return units or [_empty_unit(folder, subject, None, nothing)]
-    done = {unit.session for unit in units}
-    units += [
-        _empty_unit(folder, subject, label, nothing) for label in sessions if label not in done
-    ]
-    return sorted(units, key=lambda unit: unit.session or "")
+    wanted = sessions if sessions is not None else [] if units else [None]
+    for label in wanted:
+        if label not in units:
+            units[label] = _empty_unit(folder, subject, label, nothing)
+    return sorted(units.values(), key=lambda unit: unit.session or "")
 
 
 def _empty_unit(folder: Path, subject: str, session: str | None, nothing: str) -> Unit:

@@ -155,7 +155,7 @@ def test_the_output_is_described_whatever_the_raw_description_is(
 @pytest.mark.parametrize("asked", [["01", "02"], ["sub-01", "02"], ["sub-02/", "sub-01/", "01"]])
 def test_labels_with_and_without_prefix(tmp_path: Path, asked: list[str]) -> None:
     root = make_dataset(tmp_path, [PLAIN, "sub-02/anat/sub-02_T2starw.nii.gz"])
-    assert choose_participants(root, asked) == ["01", "02"]
+    assert choose_participants(root, asked) == (["01", "02"], {})
     asked = [label.replace("sub-", "ses-") for label in asked]
     assert choose_sessions(root, asked, ["01", "02", "03"]) == ["01", "02"]
 
@@ -185,12 +185,13 @@ def test_a_participant_whose_content_is_not_here(
 ) -> None:
     root = make_dataset(tmp_path, [PLAIN])
     (root / "sub-02").symlink_to("nowhere")
-    assert choose_participants(root, None) == ["01"]
-    # find_units gives it a unit that says so (tests/bids/test_links.py).
+    for asked, there in ((None, ["01"]), (["02"], []), (["sub-02/"], [])):
+        labels, lost = choose_participants(root, asked)
+        assert labels == there
+        # find_units gives it a unit that says so (tests/bids/test_links.py).
+        assert lost["02"].reason.startswith("it is a link, and what it leads to is not there")
+        assert "datalad get" in lost["02"].hint
     assert caplog.text == ""
-    with pytest.raises(UsageError, match="link without target") as e:
-        choose_participants(root, ["02"])
-    assert "datalad get" in str(e.value)
 
 
 # --- filters ---------------------------------------------------------------------------
