@@ -12,16 +12,15 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["QUANTITIES", "TEXTS", "Checked", "MeasureUnit", "Quantity", "check_metadata"]
 
 
-@dataclass(frozen=True)
-class MeasureUnit:
+class MeasureUnit(NamedTuple):
     """A unit in which a quantity may be written.
 
-    Parameters
+    Attributes
     ----------
     name
         What messages call it.
@@ -36,11 +35,10 @@ class MeasureUnit:
     per_base: float = 1.0
 
 
-@dataclass(frozen=True)
-class Quantity:
+class Quantity(NamedTuple):
     """What a number in a sidecar may be.
 
-    Parameters
+    Attributes
     ----------
     unit
         Unit that BIDS asks for.
@@ -49,7 +47,7 @@ class Quantity:
     guessed
         Units that a bare number out of this range may be in.
     guess_low, guess_high
-        Narrower range for such a guess, in the unit of BIDS; None for ``low`` and ``high``.
+        Narrower range for such a guess, in the unit of BIDS.
     written
         Further units that are understood where a text names them.
     """
@@ -58,23 +56,9 @@ class Quantity:
     low: float
     high: float
     guessed: tuple[MeasureUnit, ...] = ()
-    guess_low: float | None = None
-    guess_high: float | None = None
+    guess_low: float = 0.0
+    guess_high: float = math.inf
     written: tuple[MeasureUnit, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low < self.high or not self.low <= self._guess[0] < self._guess[1]:
-            raise ValueError(f"the range of a quantity in {self.unit.name} is empty")
-
-    @property
-    def _guess(self) -> tuple[float, float]:
-        low = self.low if self.guess_low is None else self.guess_low
-        return low, self.high if self.guess_high is None else self.guess_high
-
-    @property
-    def span(self) -> str:
-        """The plausible range in words."""
-        return f"{self.low:g} to {self.high:g} {self.unit.name}"
 
     def holds(self, value: float) -> bool:
         """Return whether a value in the unit of BIDS is plausible."""
@@ -82,16 +66,12 @@ class Quantity:
 
     def guesses(self, value: float) -> list[tuple[MeasureUnit, float]]:
         """List the units in which a number is plausible, and its value in that of BIDS."""
-        low, high = self._guess
         readings = [(unit, _converted(value, unit)) for unit in self.guessed]
-        return [(unit, found) for unit, found in readings if low <= found <= high]
-
-    def named(self, symbol: str) -> MeasureUnit | None:
-        """Find the unit that a text names."""
-        for unit in (self.unit, *self.guessed, *self.written):
-            if symbol.lower() in unit.symbols:
-                return unit
-        return None
+        return [
+            (unit, found)
+            for unit, found in readings
+            if self.holds(found) and self.guess_low <= found <= self.guess_high
+        ]
 
 
 _TESLA = MeasureUnit("tesla", ("t", "tesla"))
@@ -255,15 +235,22 @@ def _checked(key: str, given: Any, metadata: Mapping[str, Any]) -> tuple[Any, st
         text, second = _text(value)
         return (given, "") if text is given else (text, note or second)
     quantity = QUANTITIES[key]
+    named = quantity.unit.name
+    unit: MeasureUnit | None = None
     if isinstance(value, str):
-        return _from_text(key, value, quantity, metadata)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _LeftOutError(f"is not a number ({quantity.unit.name} are expected)")
+        value, unit = _number_and_unit(value, quantity)
+        note = "text"
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise _LeftOutError(f"is not a number ({named} are expected)")
     if not _is_finite(value):
         raise _LeftOutError("is not a finite number")
+    if unit is not None:
+        value = _converted(value, unit)
     if quantity.holds(value):
-        return value, note
-    return _guessed(key, value, quantity, metadata)
+        return value, f"is a text and is read as {value:g} {named}" if note == "text" else note
+    if unit is None:
+        return _guessed(key, value, quantity, metadata)
+    raise _not_plausible(quantity)
 
 
 def _only_item(given: Any) -> tuple[Any, str]:
@@ -282,9 +269,8 @@ def _only_item(given: Any) -> tuple[Any, str]:
 
 def _text(value: Any) -> tuple[str, str]:
     """Check a text: without line ends and tabs, which would break tables."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise _LeftOutError("is not a text")
-    if isinstance(value, int) and not _is_finite(value):
+    is_text = isinstance(value, str | int | float) and not isinstance(value, bool)
+    if not is_text or (isinstance(value, int) and not _is_finite(value)):
         raise _LeftOutError("is not a text")
     if not isinstance(value, str):
         return str(value), f"is a number and is read as the text {str(value)!r}"
@@ -302,27 +288,19 @@ def _image_type(given: Any) -> tuple[Any, str]:
     raise _LeftOutError("is not a list of texts")
 
 
-def _from_text(
-    key: str, text: str, quantity: Quantity, metadata: Mapping[str, Any]
-) -> tuple[float, str]:
-    """Read a number with or without its unit from a text."""
+def _number_and_unit(text: str, quantity: Quantity) -> tuple[float, MeasureUnit | None]:
+    """Read a number, and the unit behind it where there is one."""
     match = _NUMBER.fullmatch(text.strip())
     if match is None or re.search(r"[1-9]\d*,\d{3}$", match.group(1)):
         # 1,500 may be a thousand and a half, or one and a half.
         raise _LeftOutError(f"is not a number ({quantity.unit.name} are expected)")
-    value, symbol = float(match.group(1).replace(",", ".")), match.group(2)
-    unit = quantity.named(symbol) if symbol else None
-    if symbol and unit is None:
-        raise _LeftOutError(f"has a unit that is not known here ({quantity.unit.name} expected)")
-    if not _is_finite(value):
-        raise _LeftOutError("is not a finite number")
-    if unit is not None:
-        value = _converted(value, unit)
-    if quantity.holds(value):
-        return value, f"is a text and is read as {value:g} {quantity.unit.name}"
-    if unit is None:
-        return _guessed(key, value, quantity, metadata)
-    raise _LeftOutError(f"is not plausible ({quantity.span})")
+    value, symbol = float(match.group(1).replace(",", ".")), match.group(2).lower()
+    if not symbol:
+        return value, None
+    for unit in (quantity.unit, *quantity.guessed, *quantity.written):
+        if symbol in unit.symbols:
+            return value, unit
+    raise _LeftOutError(f"has a unit that is not known here ({quantity.unit.name} expected)")
 
 
 def _guessed(
@@ -334,20 +312,18 @@ def _guessed(
         frequency = _frequency(metadata)
         if frequency is not None:
             readings = [one for one in readings if _agree(one[1], frequency)] or readings
-    if len(readings) == 1:
-        return readings[0][1], _conversion(readings[0], quantity)
-    if readings:
-        names = " or ".join(unit.name for unit, _ in readings)
-        raise _LeftOutError(f"may be in {names} ({quantity.unit.name} are expected)")
-    raise _LeftOutError(f"is not plausible ({quantity.span})")
+    if not readings:
+        raise _not_plausible(quantity)
+    names, wanted = " or ".join(unit.name for unit, _ in readings), quantity.unit.name
+    if len(readings) > 1:
+        raise _LeftOutError(f"may be in {names} ({wanted} are expected)")
+    found = readings[0][1]
+    return found, f"is taken to be in {names} and read as {found:g} {wanted}; BIDS wants {wanted}"
 
 
-def _conversion(reading: tuple[MeasureUnit, float], quantity: Quantity) -> str:
-    unit, value = reading
-    return (
-        f"is taken to be in {unit.name} and read as {value:g} {quantity.unit.name}; "
-        f"BIDS wants {quantity.unit.name}"
-    )
+def _not_plausible(quantity: Quantity) -> _LeftOutError:
+    span = f"{quantity.low:g} to {quantity.high:g} {quantity.unit.name}"
+    return _LeftOutError(f"is not plausible ({span})")
 
 
 def _converted(value: float, unit: MeasureUnit) -> float:

@@ -18,7 +18,7 @@ from cmbprep.bids.quantities import check_metadata
 from cmbprep.errors import CmbprepError
 from cmbprep.files.text import ReadObject, read_object
 
-__all__ = ["Sidecar", "SidecarReader", "echo_time", "image_type"]
+__all__ = ["Sidecar", "SidecarReader", "image_type"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,6 @@ class Sidecar:
     ----------
     metadata
         The merged keys and values, after the check of :func:`check_metadata`.
-    sources
-        The JSON files that they come from, the most general first.
     warnings
         Sentences on sidecars that are missing, and on what was corrected or left out.
     unreadable
@@ -43,7 +41,6 @@ class Sidecar:
     """
 
     metadata: Mapping[str, Any]
-    sources: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     remedy: str = ""
@@ -77,7 +74,7 @@ class SidecarReader:
         metadata: dict[str, Any] = {}
         origins: dict[str, str] = {}
         silent: set[str] = set()
-        sources: list[Path] = []
+        found = False
         warnings: list[str] = []
         problems: list[CmbprepError] = []
         for path in self._sidecars_of(image, name, problems):
@@ -89,13 +86,12 @@ class SidecarReader:
             origins.update(dict.fromkeys(content.content, path.name))
             silent = (silent - content.content.keys()) | set(content.dropped)
             warnings += content.warnings
-            sources.append(path)
-        if not sources and not problems:
+            found = True
+        if not found and not problems:
             warnings.append(f"{image.name} has no sidecar")
         checked = check_metadata(metadata, origins=origins, silent=frozenset(silent))
         return Sidecar(
             checked.metadata,
-            tuple(sources),
             (*warnings, *checked.warnings),
             unreadable=tuple(self._sentence(problem) for problem in problems),
             remedy=self._remedy(problems[0]) if problems else "",
@@ -162,40 +158,6 @@ def _applies(sidecar: BidsName, image: BidsName) -> bool:
         and sidecar.entities.items() <= image.entities.items()
         and set(sidecar.oddities) <= set(image.oddities)
     )
-
-
-def echo_time(metadata: Mapping[str, Any]) -> tuple[float | None, str | None]:
-    """Return the echo time of an image in seconds.
-
-    Parameters
-    ----------
-    metadata
-        The image's sidecar; values that :class:`SidecarReader` has checked already are
-        returned as they are.
-
-    Returns
-    -------
-    seconds
-        None where it is missing or implausible.
-    warning
-        A sentence where something is amiss with it.
-
-    Examples
-    --------
-    >>> echo_time({"EchoTime": 0.02})
-    (0.02, None)
-    >>> seconds, warning = echo_time({"EchoTime": 20})
-    >>> seconds, "milliseconds" in warning
-    (0.02, True)
-    >>> echo_time({})
-    (None, 'EchoTime is unknown')
-    """
-    given = {"EchoTime": metadata["EchoTime"]} if "EchoTime" in metadata else {}
-    checked = check_metadata(given)
-    warning = checked.warnings[0] if checked.warnings else None
-    if "EchoTime" not in checked.metadata:
-        return None, warning or "EchoTime is unknown"
-    return float(checked.metadata["EchoTime"]), warning
 
 
 def image_type(metadata: Mapping[str, Any]) -> frozenset[str]:

@@ -26,7 +26,7 @@ from cmbprep.bids.selection import (
     choose_participants,
     choose_sessions,
 )
-from cmbprep.bids.sidecars import Sidecar, SidecarReader, echo_time
+from cmbprep.bids.sidecars import Sidecar, SidecarReader
 from cmbprep.bids.survey import Survey, is_utf8, survey_participant
 from cmbprep.errors import UsageError
 from cmbprep.templates import PACKAGED_ID
@@ -446,9 +446,9 @@ def _echo(
     number: int | None, magnitude: _Screened, phase: _Screened | None, warnings: list[str]
 ) -> Echo:
     prefix = "" if number is None else f"echo {number}: "
-    seconds, problem = echo_time(magnitude.sidecar.metadata)
-    if problem and "EchoTime" not in magnitude.sidecar.left_out:
-        warnings.append(prefix + problem)
+    seconds = magnitude.sidecar.metadata.get("EchoTime")
+    if seconds is None and "EchoTime" not in magnitude.sidecar.left_out:
+        warnings.append(f"{prefix}EchoTime is unknown")
     warnings += magnitude.sidecar.warnings
     units = None
     if phase is not None:
