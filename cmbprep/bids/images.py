@@ -331,13 +331,13 @@ def require_echo_grid(echo: Any, path: Path, first: Any, first_path: Path) -> No
     ------
     ScanError
     """
-    gap = grid_gap(echo.shape, echo.affine, first.shape, first.affine)
-    if gap.voxels > GRID_TOLERANCE:
-        raise ScanError(
-            f"this echo is not on the grid of {first_path.name}: {gap}",
-            path=path,
-            hint="export the echoes again, or leave this one out with a filter file",
-        )
+    _require_grid(
+        echo,
+        first,
+        f"this echo is not on the grid of {first_path.name}",
+        path,
+        "export the echoes again, or leave this one out with a filter file",
+    )
 
 
 def require_phase_grid(phase: Any, path: Path, magnitude: Any) -> None:
@@ -354,13 +354,16 @@ def require_phase_grid(phase: Any, path: Path, magnitude: Any) -> None:
     ------
     ScanError
     """
-    gap = grid_gap(phase.shape, phase.affine, magnitude.shape, magnitude.affine)
+    what = "it is not on the grid of the magnitude image"
+    _require_grid(
+        phase, magnitude, what, path, "export magnitude and phase of the same series again"
+    )
+
+
+def _require_grid(image: Any, like: Any, what: str, path: Path, hint: str) -> None:
+    gap = grid_gap(image.shape, image.affine, like.shape, like.affine)
     if gap.voxels > GRID_TOLERANCE:
-        raise ScanError(
-            f"it is not on the grid of the magnitude image: {gap}",
-            path=path,
-            hint="export magnitude and phase of the same series again",
-        )
+        raise ScanError(f"{what}: {gap}", path=path, hint=hint)
 
 
 #: Warning on a scan whose phase cannot be used without the echo times.
@@ -401,8 +404,7 @@ def _spatial_shape(shape: Sequence[int], role: Role) -> tuple[int, int, int]:
     """Return the shape in space; trailing axes of length one are dropped."""
     shape = tuple(int(n) for n in shape)
     check_shape(shape)
-    volumes = int(np.prod(shape[3:], dtype=int))
-    if volumes > 1:
+    if (volumes := int(np.prod(shape[3:], dtype=int))) > 1:
         raise ScanError(
             f"it has {volumes} volumes (shape {shape}) where one is needed",
             hint=_ONE_T1W if role == "T1w" else _ONE_VOLUME,

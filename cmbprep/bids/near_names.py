@@ -57,14 +57,10 @@ _COPY = re.compile(r"(?: ?\(\d+\)| ?- ?[Cc]opy|[ _.-][Cc]opy ?\d*|\s+)+$")
 _HEUDICONV = re.compile(r"heudiconv\d*[a-z]*", re.IGNORECASE)
 _ECHO_ENDING = re.compile(r"e(\d+)[a-z]?")
 _PARTS = {
-    "mag": "mag",
-    "magnitude": "mag",
-    "ph": "phase",
-    "pha": "phase",
-    "phase": "phase",
+    **dict.fromkeys(("mag", "magnitude"), "mag"),
+    **dict.fromkeys(("ph", "pha", "phase"), "phase"),
+    **dict.fromkeys(("imag", "imaginary"), "imag"),
     "real": "real",
-    "imag": "imag",
-    "imaginary": "imag",
 }
 #: What is made from a scan, or another kind of image; such a file is not meant as a scan.
 _DERIVED = re.compile(
@@ -191,8 +187,8 @@ def nearest_name(
     stem, extension = taken
     parts = [part for part in _take_endings(stem, reading).split("_") if part]
     place = _find_suffix(parts, own_names_only=own_names_only)
-    if place is None:
-        place = _without_suffix(parts, reading) if not own_names_only else None
+    if place is None and not own_names_only:
+        place = _without_suffix(parts, reading)
     if place is None:
         return None
     first, end = place
@@ -208,10 +204,9 @@ def nearest_name(
     if reading.derived:
         return None
     _complete(reading, subject, session)
-    name = _write(reading, extension)
     return NearName(
         reading.suffix,
-        name,
+        _write(reading, extension),
         tuple(reading.deviations),
         trailing=reading.trailing,
         foreign=reading.foreign,
@@ -268,10 +263,14 @@ def _take_endings(stem: str, reading: _Reading) -> str:
     return re.sub(r" +", "_", stem)
 
 
+def _bare(text: str) -> str:
+    return re.sub(r"[^a-z0-9*]", "", text.lower())
+
+
 def _meant_by(text: str) -> str | None:
     if text in SEQUENCES:
         return text
-    bare = re.sub(r"[^a-z0-9*]", "", text.lower())
+    bare = _bare(text)
     if bare in _MEANT:
         return _MEANT[bare]
     numbered = re.fullmatch(r"(.+?[a-z*])\d+", bare)
@@ -287,8 +286,7 @@ def _find_suffix(parts: list[str], *, own_names_only: bool) -> tuple[int, int] |
             if first < 0 or (first < last and _ENTITY.fullmatch(parts[first])):
                 continue
             text = "_".join(parts[first : last + 1])
-            bare = re.sub(r"[^a-z0-9*]", "", text.lower())
-            if first < last and (bare not in _MEANT or parts[last] in SEQUENCES):
+            if first < last and (_bare(text) not in _MEANT or parts[last] in SEQUENCES):
                 continue
             own = text in SEQUENCES or text.lower() in _OWN_NAMES
             if _meant_by(text) is None or (own_names_only and not own):
@@ -331,19 +329,19 @@ def _read_part(part: str, reading: _Reading, *, subject: str) -> None:
 def _read_ending(part: str, reading: _Reading) -> None:
     """Read a part of a name after the suffix, where BIDS allows none."""
     if match := _ENTITY.fullmatch(part):
-        if match.group(1).lower() == "dup":
+        key, value = match.group(1).lower(), match.group(2)
+        if key == "dup":
             reading.note(f"{part} is heudiconv's mark of a repeated series")
             return
-        if match.group(1).lower() == "desc":
-            reading.derived = True
+        reading.derived = reading.derived or key == "desc"
         reading.note(f"{part} should stand before the suffix")
-        reading.entities.setdefault(match.group(1).lower(), match.group(2))
+        reading.entities.setdefault(key, value)
     elif match := _ECHO_ENDING.fullmatch(part):
         reading.note(f"the ending _{part} is dcm2niix's number of an echo")
         reading.entities.setdefault("echo", match.group(1))
-    elif part.lower() in _PARTS:
-        reading.note(f"the ending _{part} should be part-{_PARTS[part.lower()]} before the suffix")
-        reading.entities.setdefault("part", _PARTS[part.lower()])
+    elif meant := _PARTS.get(part.lower()):
+        reading.note(f"the ending _{part} should be part-{meant} before the suffix")
+        reading.entities.setdefault("part", meant)
     elif _HEUDICONV.fullmatch(part):
         reading.note(f"the ending _{part} is left over from heudiconv")
     elif _DERIVED.fullmatch(part):

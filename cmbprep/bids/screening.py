@@ -68,6 +68,16 @@ def _refused(reason: str, hint: str) -> Verdict:
     return Verdict("refused", reason, hint)
 
 
+_PROJECTION = _refused(
+    "it is a projection over several slices, which smears microbleeds and joins veins",
+    "offer the single slices that the projection was made from",
+)
+_NAMED_PHASE = _refused(
+    "its name says that it is a phase image",
+    "name phase images with part-phase and their magnitude images with part-mag",
+)
+
+
 def screen(name: BidsName, metadata: Mapping[str, Any], *, datatype: str) -> Verdict | None:
     """Return the role of an image in ``anat/`` or ``swi/``.
 
@@ -87,12 +97,7 @@ def screen(name: BidsName, metadata: Mapping[str, Any], *, datatype: str) -> Ver
     """
     if is_projection(name, metadata):
         looks_the_part = name.suffix in SEQUENCES or _PROJECTION_NAME.fullmatch(name.suffix)
-        if not looks_the_part and datatype != "swi":
-            return None
-        return _refused(
-            "it is a projection over several slices, which smears microbleeds and joins veins",
-            "offer the single slices that the projection was made from",
-        )
+        return _PROJECTION if looks_the_part or datatype == "swi" else None
     if name.suffix in SEQUENCES:
         return _screen_scan(name, metadata)
     return _screen_other(name, datatype)
@@ -123,10 +128,7 @@ def _screen_scan(name: BidsName, metadata: Mapping[str, Any]) -> Verdict:
     if says_phase:
         return _refused("ImageType in its sidecar says that it is a phase image", _RENAME_PHASE)
     if _has_phase_name(name):
-        return _refused(
-            "its name says that it is a phase image",
-            "name phase images with part-phase and their magnitude images with part-mag",
-        )
+        return _NAMED_PHASE
     if part not in {None, "mag"}:
         return _refused(f"part-{part} is not known to BIDS", "name magnitude images with part-mag")
     return Verdict("magnitude")
@@ -145,10 +147,7 @@ def _screen_other(name: BidsName, datatype: str) -> Verdict | None:
             "rename a T2*-weighted image to T2starw",
         )
     if _PHASE_NAME.fullmatch(name.suffix):
-        return _refused(
-            "its name says that it is a phase image",
-            "name phase images with part-phase and their magnitude images with part-mag",
-        )
+        return _NAMED_PHASE
     if datatype == "swi":
         return _refused(
             f"{name.suffix or 'its last part'!s} is no suffix of a blood-sensitive scan",

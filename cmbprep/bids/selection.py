@@ -369,21 +369,37 @@ def _check_filter(kind: str, wanted: Any, path: Path | None) -> dict[str, Any]:
     for entity, value in wanted.items():
         if entity not in prefixes:
             near = difflib.get_close_matches(entity, prefixes, n=1, cutoff=0.3)
+            known = ", ".join(prefixes)
             raise UsageError(
                 f"the filter for {kind!r} uses the entity {entity!r}, which is not known",
                 path=path,
-                hint=f"did you mean {near[0]!r}? All are: {', '.join(prefixes)}"
+                hint=f"did you mean {near[0]!r}? All are: {known}"
                 if near
-                else f"known are: {', '.join(prefixes)}",
+                else f"known are: {known}",
             )
-        _check_value(kind, entity, value, path)
-        start = prefixes[entity]
-        clean[entity] = (
-            [_without(start, item) for item in value]
-            if isinstance(value, list)
-            else _without(start, value)
-        )
+        items = [
+            _filter_value(kind, entity, item, prefixes[entity], path)
+            for item in (value if isinstance(value, list) else [value])
+        ]
+        if not items:
+            raise UsageError(
+                f"the filter {kind!r}: {entity!r} is an empty list, which nothing matches",
+                path=path,
+                hint="use null for an entity that must be absent",
+            )
+        clean[entity] = items if isinstance(value, list) else items[0]
     return clean
+
+
+def _filter_value(kind: str, entity: str, value: Any, prefix: str, path: Path | None) -> Any:
+    """Return a value that an entity must have, without the prefix of its label."""
+    if isinstance(value, bool) or not (value is None or isinstance(value, str | int)):
+        raise UsageError(
+            f"the filter {kind!r}: {entity!r} has the value {value!r}",
+            path=path,
+            hint="use text, a whole number, null, or a list of these",
+        )
+    return value.removeprefix(prefix) if isinstance(value, str) else value
 
 
 @cache
@@ -394,27 +410,6 @@ def _prefixes() -> dict[str, str]:
         match = re.search(r"[_/]([a-z]+-)\(", entity["pattern"])
         found[entity["name"]] = match.group(1) if match else ""
     return found
-
-
-def _without(prefix: str, value: Any) -> Any:
-    return value.removeprefix(prefix) if isinstance(value, str) and prefix else value
-
-
-def _check_value(kind: str, entity: str, value: object, path: Path | None) -> None:
-    values = value if isinstance(value, list) else [value]
-    for item in values:
-        if isinstance(item, bool) or not (item is None or isinstance(item, str | int)):
-            raise UsageError(
-                f"the filter {kind!r}: {entity!r} has the value {item!r}",
-                path=path,
-                hint="use text, a whole number, null, or a list of these",
-            )
-    if not values:
-        raise UsageError(
-            f"the filter {kind!r}: {entity!r} is an empty list, which nothing matches",
-            path=path,
-            hint="use null for an entity that must be absent",
-        )
 
 
 def _read_object(path: Path, *, hint: str) -> dict[str, Any]:
