@@ -11,22 +11,22 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cmbprep.bids.derivatives import DerivativeFolder, add_derivatives
-from cmbprep.bids.index import Image, ImageIndex, anatomy_rank, session_distance
-from cmbprep.bids.model import ENTITY_ORDER, SEQUENCES, Anatomy, Echo, Refusal, Scan, Unit
-from cmbprep.bids.near_names import nearest_name, printable
-from cmbprep.bids.screening import screen
+from cmbprep.bids.index import Image, ImageIndex
+from cmbprep.bids.model import SEQUENCES, Refusal, Scan, Unit
+from cmbprep.bids.near_names import printable
+from cmbprep.bids.scans import choose_anatomy, group_scans
 from cmbprep.bids.selection import (
     check_dataset,
     check_filters,
     choose_participants,
     choose_sessions,
 )
-from cmbprep.bids.sidecars import Sidecar, SidecarReader
+from cmbprep.bids.sidecars import SidecarReader
 from cmbprep.bids.survey import Survey, is_utf8, survey_participant
 from cmbprep.errors import UsageError
 from cmbprep.templates import PACKAGED_ID
@@ -42,15 +42,6 @@ _FIND_HINT = (
     "cmbprep looks in anat/ and swi/ for images that end in "
     f"{', '.join(f'_{suffix}' for suffix in sorted(SEQUENCES))}"
 )
-
-
-@dataclass(frozen=True)
-class _Screened:
-    """An image that can be part of a scan, with its sidecar."""
-
-    image: Image
-    sidecar: Sidecar
-    role: str
 
 
 def find_units(
@@ -261,11 +252,11 @@ def _units_of(
     for session in sorted({*by_session, *survey.refused}, key=lambda label: label or ""):
         if sessions is not None and session not in sessions:
             continue
-        scans, refused = _scans(by_session[session], reader)
+        scans, refused = group_scans(by_session[session], reader)
         refused += survey.refused.get(session, ())
         if not scans and not refused:
             continue
-        ranked, note = _choose_anatomy(anatomies, session, sorted({*labels, session or ""}), reader)
+        ranked, note = choose_anatomy(anatomies, session, sorted({*labels, session or ""}), reader)
         notes = _anatomy_notes(survey, session, none_left=not ranked)
         units[session] = Unit(
             subject=subject,
@@ -302,257 +293,3 @@ def _anatomy_notes(survey: Survey, session: str | None, *, none_left: bool) -> l
 
 def _with_warning(scan: Scan, *sentences: str) -> Scan:
     return replace(scan, warnings=(*scan.warnings, *sentences))
-
-
-# --- scans -----------------------------------------------------------------------------
-
-
-def _scans(images: Iterable[Image], reader: SidecarReader) -> tuple[list[Scan], list[Refusal]]:
-    """Group the images of one session into scans; reject files that are not scans."""
-    refused: list[Refusal] = []
-    groups: dict[tuple[Any, ...], list[_Screened]] = defaultdict(list)
-    for image in images:
-        if problem := _misplaced(image):
-            refused.append(problem)
-            continue
-        sidecar = reader.read(image.path)
-        verdict = screen(image.name, sidecar.metadata, datatype=image.datatype)
-        if verdict is None:
-            continue
-        if verdict.role == "refused":
-            refused.append(Refusal(path=image.path, reason=verdict.reason, hint=verdict.hint))
-            continue
-        if sidecar.unreadable:
-            # What it says may be a reason to refuse the image.
-            reason = "; ".join(sidecar.unreadable)
-            refused.append(Refusal(path=image.path, reason=reason, hint=sidecar.remedy))
-            continue
-        key = (tuple(image.stem_entities.items()), image.name.suffix)
-        groups[key].append(_Screened(image, sidecar, verdict.role))
-    scans = []
-    for _, members in sorted(groups.items()):
-        scan, problems = _group(members)
-        refused += problems
-        if scan is not None:
-            scans.append(scan)
-    return scans, sorted(refused, key=lambda refusal: refusal.path)
-
-
-def _misplaced(image: Image) -> Refusal | None:
-    """Refuse an image whose name tells of another participant or session than its folder."""
-    named = (image.name.entities.get("sub"), image.name.entities.get("ses"))
-    if named == (image.subject, image.session):
-        return None
-    start = f"sub-{image.subject}_" + (f"ses-{image.session}_" if image.session else "")
-    near = nearest_name(image.path.name, subject=image.subject, session=image.session)
-    return Refusal(
-        path=image.path,
-        reason="its name tells of another participant or session than its folder",
-        hint=f"the name should start with {start}"
-        + (f", as {near.name}" if near is not None else "")
-        + "; or move the file to the folder that its name tells of",
-    )
-
-
-def _group(members: Sequence[_Screened]) -> tuple[Scan | None, list[Refusal]]:
-    """Make one scan of the files that share all entities but echo and part."""
-    magnitudes, refused = _one_an_echo([item for item in members if item.role == "magnitude"])
-    phases, more = _one_an_echo([item for item in members if item.role == "phase"])
-    refused += more
-    for number, phase in phases.items():
-        if number not in magnitudes:
-            refused.append(
-                Refusal(
-                    path=phase.image.path,
-                    reason="it is a phase image without a magnitude image that can be used",
-                    hint="give the magnitude image of the same name, with part-mag in the "
-                    "place of part-phase; if it is there, see why it was refused",
-                )
-            )
-    if not magnitudes:
-        return None, refused
-    warnings: list[str] = []
-    echoes = [
-        _echo(number, magnitude, phases.get(number), warnings)
-        for number, magnitude in magnitudes.items()
-    ]
-    if all(echo.echo_time is not None for echo in echoes):
-        echoes.sort(key=lambda echo: echo.echo_time or 0.0)
-    first = next(item for item in magnitudes.values() if item.image.path == echoes[0].magnitude)
-    warnings += _scan_warnings(first, magnitudes, echoes)
-    metadata = dict(first.sidecar.metadata)
-    if echoes[0].echo_time is not None:
-        metadata["EchoTime"] = echoes[0].echo_time
-    scan = Scan(
-        entities=first.image.stem_entities,
-        suffix=first.image.name.suffix,
-        datatype=first.image.datatype,
-        echoes=tuple(echoes),
-        metadata=metadata,
-        warnings=tuple(dict.fromkeys(warnings)),
-    )
-    return scan, refused
-
-
-def _one_an_echo(
-    items: Sequence[_Screened],
-) -> tuple[dict[int | None, _Screened], list[Refusal]]:
-    """Keep one file an echo; of several that claim the same entities all but one are refused.
-
-    An image that says part-mag goes before one that does not, ``anat/`` before ``swi/``,
-    ``.nii.gz`` before ``.nii``, a clean name before one with parts that BIDS does not know.
-    """
-    kept: dict[int | None, _Screened] = {}
-    refused = []
-    for item in sorted(items, key=_preference):
-        number = item.image.echo
-        if number is None and kept and None not in kept:
-            reason = "single echoes of the same scan are there, and are processed"
-        elif number in kept:
-            reason = f"it claims the same entities as {_place(kept[number].image)}"
-        else:
-            kept[number] = item
-            continue
-        refused.append(
-            Refusal(
-                path=item.image.path,
-                reason=reason,
-                hint="give it an entity of its own (acq, rec or run), remove it, or choose "
-                "with --bids-filter-file",
-            )
-        )
-    return kept, refused
-
-
-def _place(image: Image) -> str:
-    return f"{image.datatype}/{image.path.name}"
-
-
-def _preference(item: _Screened) -> tuple[Any, ...]:
-    image = item.image
-    unknown = set(image.name.entities) - {*ENTITY_ORDER, "echo", "part"}
-    return (
-        image.echo is None,
-        image.echo or 0,
-        "part" not in image.name.entities,
-        image.datatype != "anat",
-        len(image.name.oddities) + len(unknown),
-        not image.path.name.endswith(".nii.gz"),
-        str(image.path),
-    )
-
-
-def _echo(
-    number: int | None, magnitude: _Screened, phase: _Screened | None, warnings: list[str]
-) -> Echo:
-    prefix = "" if number is None else f"echo {number}: "
-    seconds = magnitude.sidecar.metadata.get("EchoTime")
-    if seconds is None and "EchoTime" not in magnitude.sidecar.left_out:
-        warnings.append(f"{prefix}EchoTime is unknown")
-    warnings += magnitude.sidecar.warnings
-    units = None
-    if phase is not None:
-        warnings += phase.sidecar.warnings
-        units = phase.sidecar.metadata.get("Units")
-        if not isinstance(units, str) or units not in {"rad", "arbitrary"}:
-            warnings.append(
-                f"{prefix}Units of the phase image are neither rad nor arbitrary; its scale is "
-                "estimated from its values"
-            )
-            # Another unit, as Hz, is kept: it tells that this is no phase at all.
-            units = units if isinstance(units, str) and units else None
-    return Echo(
-        magnitude=magnitude.image.path,
-        phase=None if phase is None else phase.image.path,
-        echo_time=seconds,
-        phase_units=units,
-    )
-
-
-def _scan_warnings(
-    first: _Screened, magnitudes: Mapping[int | None, _Screened], echoes: Sequence[Echo]
-) -> list[str]:
-    warnings = []
-    if "MagneticFieldStrength" not in {*first.sidecar.metadata, *first.sidecar.left_out}:
-        warnings.append("MagneticFieldStrength is unknown")
-    name = first.image.name
-    if name.suffix == "MEGRE" and None in magnitudes:
-        warnings.append("a MEGRE image should name its echo")
-    numbers = sorted(number for number in magnitudes if number is not None)
-    missing = sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers))
-    if missing:
-        warnings.append(f"echo {', '.join(map(str, missing))} is not there")
-    if (
-        numbers
-        and not missing
-        and [echo.magnitude for echo in echoes]
-        != [magnitudes[number].image.path for number in numbers]
-    ):
-        warnings.append("the echo times do not rise with the echo numbers; the times are used")
-    with_phase = sum(echo.phase is not None for echo in echoes)
-    if 0 < with_phase < len(echoes):
-        warnings.append(f"only {with_phase} of {len(echoes)} echoes have a phase image")
-    times = [echo.echo_time for echo in echoes if echo.echo_time is not None]
-    if len(set(times)) < len(times):
-        warnings.append("several echoes have the same echo time")
-    unknown = [
-        f"{key}-{value}"
-        for key, value in name.entities.items()
-        if key not in {*ENTITY_ORDER, "echo", "part"}
-    ]
-    if odd := [*unknown, *name.oddities]:
-        warnings.append(f"parts of its name are left out of the outputs' names: {', '.join(odd)}")
-    return warnings
-
-
-# --- anatomy ---------------------------------------------------------------------------
-
-
-def _choose_anatomy(
-    anatomies: Sequence[Image],
-    session: str | None,
-    order: Sequence[str],
-    reader: SidecarReader,
-) -> tuple[list[Anatomy], str | None]:
-    """Rank the T1w images for a session, best first, and say so where there was a choice.
-
-    The first by these rules, in turn: of the same session; else of the session nearest in
-    the order of labels, the earlier of two; without contrast agent (``ce``); without
-    ``rec`` and ``acq``; lowest run; lowest echo; ``.nii.gz``; first by name. Phase, real and
-    imaginary parts are never chosen.
-    """
-    usable = [
-        image
-        for image in anatomies
-        if image.name.entities.get("part", "mag") == "mag" and _misplaced(image) is None
-    ]
-    if not usable:
-        return [], None
-
-    def rank(image: Image) -> tuple[Any, ...]:
-        return (
-            *session_distance(order, image.session, session),
-            *anatomy_rank(image),
-            image.echo or 0,
-            not image.path.name.endswith(".nii.gz"),
-            image.path.name,
-        )
-
-    best, *others = sorted(usable, key=rank)
-    ranked = [
-        Anatomy(
-            path=image.path,
-            entities=image.stem_entities,
-            metadata=reader.read(image.path).metadata,
-        )
-        for image in (best, *others)
-    ]
-    notes = []
-    rivals = [image.path.name for image in others if image.session == session]
-    if best.session != session:
-        notes.append(f"the T1w image is of another session: {best.path.name}")
-    elif rivals:
-        notes.append(f"of several T1w images {best.path.name} is used, not {', '.join(rivals)}")
-    # The T1w image serves as anatomy whatever its sidecar says.
-    notes += reader.read(best.path).unreadable
-    return ranked, "; ".join(notes) or None

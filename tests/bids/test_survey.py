@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cmbprep.bids import scans
 from cmbprep.bids import units as inputs
 from cmbprep.bids.index import FEW_PARTICIPANTS
 from cmbprep.bids.model import Refusal, Unit
@@ -230,14 +231,14 @@ def test_a_participant_that_cannot_be_indexed_stops_no_other(
 def test_a_participant_whose_scans_cannot_be_grouped_stops_no_other(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    screen = inputs.screen
+    screen = scans.screen
 
     def failing(name: Any, *args: Any, **options: Any) -> Any:
         if name.entities["sub"] == BAD:
             raise OddError("here")
         return screen(name, *args, **options)
 
-    monkeypatch.setattr(inputs, "screen", failing)
+    monkeypatch.setattr(scans, "screen", failing)
     assert "OddError: here" in refusal_of(root).reason
 
 
