@@ -20,6 +20,16 @@ from cmbprep.bids.sidecars import Sidecar, SidecarReader
 __all__ = ["choose_anatomy", "group_scans"]
 
 
+_LONE_PHASE = "it is a phase image without a magnitude image that can be used"
+_GIVE_MAGNITUDE = (
+    "give the magnitude image of the same name, with part-mag in the place of part-phase; if it is "
+    "there, see why it was refused"
+)
+_TELL_APART = (
+    "give it an entity of its own (acq, rec or run), remove it, or choose with --bids-filter-file"
+)
+
+
 @dataclass(frozen=True)
 class _Screened:
     """An image that can be part of a scan, with its sidecar."""
@@ -102,16 +112,11 @@ def _group(members: Sequence[_Screened]) -> tuple[Scan | None, list[Refusal]]:
     magnitudes, refused = _one_an_echo([item for item in members if item.role == "magnitude"])
     phases, more = _one_an_echo([item for item in members if item.role == "phase"])
     refused += more
-    for number, phase in phases.items():
-        if number not in magnitudes:
-            refused.append(
-                Refusal(
-                    path=phase.image.path,
-                    reason="it is a phase image without a magnitude image that can be used",
-                    hint="give the magnitude image of the same name, with part-mag in the "
-                    "place of part-phase; if it is there, see why it was refused",
-                )
-            )
+    refused += [
+        Refusal(path=phase.image.path, reason=_LONE_PHASE, hint=_GIVE_MAGNITUDE)
+        for number, phase in phases.items()
+        if number not in magnitudes
+    ]
     if not magnitudes:
         return None, refused
     warnings: list[str] = []
@@ -123,15 +128,12 @@ def _group(members: Sequence[_Screened]) -> tuple[Scan | None, list[Refusal]]:
         echoes.sort(key=lambda echo: echo.echo_time or 0.0)
     first = next(item for item in magnitudes.values() if item.image.path == echoes[0].magnitude)
     warnings += _scan_warnings(first, magnitudes, echoes)
-    metadata = dict(first.sidecar.metadata)
-    if echoes[0].echo_time is not None:
-        metadata["EchoTime"] = echoes[0].echo_time
     scan = Scan(
         entities=first.image.stem_entities,
         suffix=first.image.name.suffix,
         datatype=first.image.datatype,
         echoes=tuple(echoes),
-        metadata=metadata,
+        metadata=dict(first.sidecar.metadata),
         warnings=tuple(dict.fromkeys(warnings)),
     )
     return scan, refused
@@ -152,23 +154,13 @@ def _one_an_echo(
         if number is None and kept and None not in kept:
             reason = "single echoes of the same scan are there, and are processed"
         elif number in kept:
-            reason = f"it claims the same entities as {_place(kept[number].image)}"
+            other = kept[number].image
+            reason = f"it claims the same entities as {other.datatype}/{other.path.name}"
         else:
             kept[number] = item
             continue
-        refused.append(
-            Refusal(
-                path=item.image.path,
-                reason=reason,
-                hint="give it an entity of its own (acq, rec or run), remove it, or choose "
-                "with --bids-filter-file",
-            )
-        )
+        refused.append(Refusal(path=item.image.path, reason=reason, hint=_TELL_APART))
     return kept, refused
-
-
-def _place(image: Image) -> str:
-    return f"{image.datatype}/{image.path.name}"
 
 
 def _odd_parts(image: Image) -> list[str]:

@@ -171,7 +171,7 @@ def choose_participants(
         for name, right in similar:
             what = "is left out: the name of a participant's folder should be"
             logger.warning("%s %s %s", name, what, right)
-    if not found and not lost:
+    if not found and (labels or not lost):
         raise UsageError(
             "the dataset has no participants"
             + (f": {', '.join(wild[:3])} have labels that BIDS does not allow" if wild else ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,11 @@ def test_a_participant_whose_content_is_not_here(
         assert lost["02"].reason.startswith("it is a link, and what it leads to is not there")
         assert "datalad get" in lost["02"].hint
     assert caplog.text == ""
+    with pytest.raises(UsageError, match=r"has no participant sub-03.*sub-01"):
+        choose_participants(root, ["02", "03"])
+    shutil.rmtree(root / "sub-01")
+    with pytest.raises(UsageError, match="the dataset has no participants"):
+        choose_participants(root, ["02", "03"])
 
 
 # --- filters ---------------------------------------------------------------------------
