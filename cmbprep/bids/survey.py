@@ -45,28 +45,6 @@ LABEL = re.compile(r"[a-zA-Z0-9+]+")
 Kind = Literal["file", "folder", "missing", "loop", "special"]
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What was found in one participant's folder besides valid images.
-
-    Parameters
-    ----------
-    refused
-        Files and folders that look like scans and cannot be used, by session.
-    notes
-        Sentences on T1w images that cannot be used, by session.
-    unusable
-        Paths that must not be opened.
-    sessions
-        Labels of all sessions, sorted, those whose folder cannot be used as well.
-    """
-
-    refused: Mapping[str | None, Sequence[Refusal]] = field(default_factory=dict)
-    notes: Mapping[str | None, Sequence[str]] = field(default_factory=dict)
-    unusable: frozenset[Path] = frozenset()
-    sessions: tuple[str, ...] = ()
-
-
 def is_utf8(text: str) -> bool:
     """Return whether a name can be written as UTF-8, as databases and JSON files need it."""
     if text.isascii():
@@ -91,25 +69,34 @@ def survey_participant(folder: Path) -> Survey:
     OSError
         If the folder itself cannot be listed.
     """
-    work = _Surveyor(folder.name.removeprefix("sub-"))
-    work.look_at_session(folder, None)
-    return Survey(
-        {key: tuple(found) for key, found in work.refused.items()},
-        {key: tuple(found) for key, found in work.notes.items()},
-        frozenset(work.unusable),
-        tuple(sorted(work.sessions)),
-    )
+    survey = Survey(folder.name.removeprefix("sub-"))
+    survey.look_at_session(folder, None)
+    return survey
 
 
-class _Surveyor:
-    """Gathers what is found in one participant's folder."""
+@dataclass
+class Survey:
+    """What was found in one participant's folder besides valid images.
 
-    def __init__(self, subject: str) -> None:
-        self.subject = subject
-        self.refused: dict[str | None, list[Refusal]] = defaultdict(list)
-        self.notes: dict[str | None, list[str]] = defaultdict(list)
-        self.unusable: set[Path] = set()
-        self.sessions: list[str] = []
+    Parameters
+    ----------
+    subject
+        Label of the participant.
+    refused
+        Files and folders that look like scans and cannot be used, by session.
+    notes
+        Sentences on T1w images that cannot be used, by session.
+    unusable
+        Paths that must not be opened.
+    sessions
+        Labels of all sessions, sorted, those whose folder cannot be used as well.
+    """
+
+    subject: str
+    refused: dict[str | None, list[Refusal]] = field(default_factory=lambda: defaultdict(list))
+    notes: dict[str | None, list[str]] = field(default_factory=lambda: defaultdict(list))
+    unusable: set[Path] = field(default_factory=set)
+    sessions: list[str] = field(default_factory=list)
 
     def look_at_session(self, folder: Path, session: str | None) -> None:
         """Look at the folder of a session, or of a participant."""
