@@ -119,7 +119,9 @@ class NiftiFile:
         """
         if not self.packed:
             return ()
-        found = _unpack(self.path, start=self._offset, limit=self._limit)
+        # From twice the voxels on, the header describes the smaller part of the content.
+        limit = self._wanted + self._voxel_bytes
+        found = _unpack(self.path, start=self._offset, limit=limit)
         warnings = self._compare(found.size, "unpacks to")
         if found.blank and not blank:
             _, inter = self.header.get_slope_inter()
@@ -141,22 +143,17 @@ class NiftiFile:
     def _wanted(self) -> int:
         return self._offset + self._voxel_bytes
 
-    @property
-    def _limit(self) -> int:
-        """Length from which on the header describes the smaller part of the content."""
-        return self._offset + 2 * self._voxel_bytes
-
     def _compare(self, size: int, verb: str) -> tuple[str, ...]:
-        if size < self._wanted:
+        extra = size - self._wanted
+        if extra < 0:
             raise self._too_short(f"{size} bytes")
-        if size >= self._limit:
+        if extra >= self._voxel_bytes:
             raise ScanError(
                 f"its header describes {self._wanted} bytes (shape {self.shape}), but it {verb} "
                 "at least twice the voxels: shape or data type are wrong",
                 hint=COPY_AGAIN,
             )
-        if size > self._wanted:
-            extra = size - self._wanted
+        if extra:
             return (f"it {verb} {extra} bytes more than its header describes, which are ignored",)
         return ()
 
