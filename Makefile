@@ -54,7 +54,7 @@ demo: $(VENV)/.installed-run  ## simulate a small dataset, run cmbprep on it, sa
 test: $(VENV)/.installed-dev  ## every check: lint, types, documentation, tests
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint docs  # one processor each
 	OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 \
-	  $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-dev  ## ruff and mypy
