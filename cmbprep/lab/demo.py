@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
 from cmbprep.config import available_cpus
 from cmbprep.errors import UsageError
 
-__all__ = ["run_demo"]
+__all__ = ["run", "run_demo"]
 
 PARTICIPANTS = 2
 SEED = 2026
 PROTOCOL = "demo"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run ``demo`` with parsed arguments; return the exit status."""
+    return run_demo(args.folder, nprocs=args.nprocs)
 
 
 def run_demo(folder: Path, *, nprocs: int | None = None) -> int:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.recipe import Run, figure, make_page, people_of, read_run
-from cmbprep.lab.evaluate.command import add_arguments, run
+from cmbprep.lab.cli import build_parser
+from cmbprep.lab.evaluate.command import run
 from cmbprep.lab.simulate.dataset import _write_dataset_files
 from cmbprep.lab.simulate.protocols import draw_people, get_protocol
 
@@ -65,11 +66,10 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
         "index name x y z diameter_mm kind visible",
         "1 v 90 9 10 3 calcification true",
     )
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    parser = build_parser()
     file = tmp_path / "figures.json"
     arguments = [str(out), str(truth), "--json", str(file), "--min-diameter", "2"]
-    assert run(parser.parse_args(arguments)) == 0
+    assert run(parser.parse_args(["evaluate", *arguments])) == 0
     return json.loads(file.read_text())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -184,7 +184,7 @@ class Request:
     output: Path
     truth: Path
     raw: Path | None = None
-    subjects: tuple[str, ...] | None = None
+    subjects: Sequence[str] | None = None
     truth_pattern: str | None = None
     prediction_pattern: str | None = None
     rule: Rule = field(default_factory=Rule)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cmbprep.errors import UsageError
 
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     from cmbprep.lab.evaluate.evaluation import Evaluation, Options
     from cmbprep.lab.evaluate.thresholds import Outcome
 
-__all__ = ["FLOOR_FAILED", "add_arguments", "run"]
+__all__ = ["FLOOR_FAILED", "run"]
+
+T = TypeVar("T")
 
 #: Exit status if a floor does not hold.
 FLOOR_FAILED = 3
@@ -36,161 +40,6 @@ _SUMMARY = (
     "zone_agreement",
     "ece",
 )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command to a parser."""
-    parser.description = (
-        "Compare predicted microbleeds with a truth, lesion by lesion, and say by which rules. "
-        "Exit status: 0; 2 if an argument or file is wrong; 3 if a floor does not hold."
-    )
-    parser.add_argument(
-        "output_dir",
-        type=Path,
-        metavar="OUTPUT_DIR",
-        help="the prediction: outputs of cmbprep, or any tool's masks, probability maps or tables",
-    )
-    parser.add_argument(
-        "truth",
-        type=Path,
-        metavar="TRUTH",
-        help="the truth: a folder of lesion masks or lesion tables, matched by BIDS entities",
-    )
-    write = parser.add_argument_group("what to write")
-    write.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
-    write.add_argument(
-        "--out", type=Path, metavar="DIR", help="write evaluation.html and a TSV of each table"
-    )
-    write.add_argument(
-        "--floor",
-        action="append",
-        default=[],
-        nargs="+",
-        metavar="FIGURE=VALUE",
-        help="exit with status 3 unless the figure is at least VALUE (at most, for figures of "
-        "which less is better); FIGURE@SPLIT:GROUP=VALUE for a group, as in "
-        "sensitivity@zone:deep=0.8",
-    )
-    _add_matching(parser.add_argument_group("when two lesions match"))
-    _add_selection(parser.add_argument_group("what counts"))
-    numbers = parser.add_argument_group("figures")
-    numbers.add_argument(
-        "--bootstrap",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="draws of subjects for the 95 %% intervals; 0 for none (default: %(default)s)",
-    )
-    numbers.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="of the draws (default: %(default)s)"
-    )
-    numbers.add_argument(
-        "--bins",
-        type=int,
-        default=10,
-        metavar="N",
-        help="bins of the reliability curve (default: %(default)s)",
-    )
-    numbers.add_argument(
-        "--size-edges",
-        type=float,
-        nargs="+",
-        default=[2.0, 5.0, 10.0],
-        metavar="MM",
-        help="diameters at which size classes begin (default: 2 5 10)",
-    )
-
-
-def _add_matching(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--match",
-        choices=("centroid", "overlap"),
-        default="centroid",
-        help="by the distance of centres, or by common voxels (default: %(default)s)",
-    )
-    group.add_argument(
-        "--distance",
-        type=float,
-        default=5.0,
-        metavar="MM",
-        help="largest distance of centres (default: %(default)s)",
-    )
-    group.add_argument(
-        "--min-overlap",
-        type=float,
-        default=0.0,
-        metavar="F",
-        help="smallest intersection over union; 0: any common voxel (default: %(default)s)",
-    )
-    group.add_argument(
-        "--connectivity",
-        type=int,
-        choices=(6, 18, 26),
-        default=6,
-        help="which voxels of a mask or map are one lesion (default: %(default)s)",
-    )
-
-
-def _add_selection(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--participant-label", nargs="+", metavar="L", help="only these participants"
-    )
-    group.add_argument(
-        "--truth-pattern", metavar="GLOB", help="file names of the truth, as in '*_CMB.nii.gz'"
-    )
-    group.add_argument("--prediction-pattern", metavar="GLOB", help="file names of the prediction")
-    group.add_argument(
-        "--raw",
-        type=Path,
-        metavar="BIDS_DIR",
-        help="dataset with participants.tsv and sidecars, for the splits by site, protocol and "
-        "sequence (default: looked for at and above TRUTH)",
-    )
-    group.add_argument(
-        "--threshold",
-        type=float,
-        metavar="P",
-        help="leave out predictions of lower probability (default: none of a table or mask; 0.5 "
-        "for bare probability maps)",
-    )
-    group.add_argument(
-        "--rating",
-        choices=("all", "definite"),
-        default="all",
-        help="definite: leave out predictions rated possible (default: %(default)s)",
-    )
-    group.add_argument(
-        "--count-diamagnetic",
-        action="store_true",
-        help="count predictions that the detector itself calls diamagnetic",
-    )
-    group.add_argument(
-        "--count-invisible",
-        action="store_true",
-        help="count truth lesions flagged as not visible in the scan",
-    )
-    group.add_argument(
-        "--min-diameter",
-        type=float,
-        default=0.0,
-        metavar="MM",
-        help="leave out smaller truth lesions, neither missed nor false if found "
-        "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--missing",
-        choices=("misses", "leave-out"),
-        default="misses",
-        help="what a scan with truth but without prediction is: one in which nothing was found, "
-        "or none (default: %(default)s)",
-    )
-    group.add_argument(
-        "--mimic-distance",
-        type=float,
-        default=2.0,
-        metavar="MM",
-        help="how near to a known mimic a false positive lies on it (default: %(default)s)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -266,41 +115,20 @@ def _settings(args: argparse.Namespace) -> tuple[Request, Options]:
         raise UsageError(f"the threshold is 0..1, not {args.threshold:g}")
     if args.raw is not None and not args.raw.is_dir():
         raise UsageError("there is no such folder", path=args.raw)
-    if not args.mimic_distance >= 0:
-        raise UsageError(f"the mimic distance is 0 mm or more, not {args.mimic_distance:g}")
+    if not args.mimic_distance_mm >= 0:
+        raise UsageError(f"the mimic distance is 0 mm or more, not {args.mimic_distance_mm:g}")
     try:
-        rule = Rule(
-            match=args.match,
-            distance_mm=args.distance,
-            min_overlap=args.min_overlap,
-            connectivity=args.connectivity,
-            count_invisible=args.count_invisible,
-            min_diameter_mm=args.min_diameter,
-        )
-        options = Options(
-            rule=rule,
-            n_draws=args.bootstrap,
-            seed=args.seed,
-            n_bins=args.bins,
-            size_edges_mm=tuple(args.size_edges),
-        )
+        rule = _from_arguments(Rule, args)
+        options = _from_arguments(Options, args, rule=rule)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    request = Request(
-        output=args.output_dir,
-        truth=args.truth,
-        raw=args.raw,
-        subjects=None if args.participant_label is None else tuple(args.participant_label),
-        truth_pattern=args.truth_pattern,
-        prediction_pattern=args.prediction_pattern,
-        rule=rule,
-        threshold=args.threshold,
-        rating=args.rating,
-        count_diamagnetic=args.count_diamagnetic,
-        missing=args.missing,
-        mimic_distance_mm=args.mimic_distance,
-    )
-    return request, options
+    return _from_arguments(Request, args, rule=rule), options
+
+
+def _from_arguments(kind: Callable[..., T], args: argparse.Namespace, **more: object) -> T:
+    """Make a value object whose fields are named as the arguments are."""
+    names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{key: value for key, value in vars(args).items() if key in names}, **more)
 
 
 def _source(request: Request) -> dict[str, object]:

@@ -47,7 +47,7 @@ class Options:
     n_draws: int = 1000
     seed: int = 0
     n_bins: int = 10
-    size_edges_mm: tuple[float, ...] = (2.0, 5.0, 10.0)
+    size_edges_mm: Sequence[float] = (2.0, 5.0, 10.0)
 
     def __post_init__(self) -> None:
         if self.n_draws < 0:

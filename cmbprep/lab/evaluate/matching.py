@@ -194,24 +194,6 @@ class Rule:
         size = f",true>={self.min_diameter_mm:g}mm" if self.min_diameter_mm else ""
         return f"{when},{self.connectivity}-connected{size}"
 
-    @property
-    def text(self) -> str:
-        """The rule in a sentence, for people."""
-        if self.match == "centroid":
-            when = f"their centres of mass are at most {self.distance_mm:g} mm apart"
-        elif self.min_overlap:
-            when = f"their intersection over union is at least {self.min_overlap:g}"
-        else:
-            when = "they have at least one voxel in common"
-        return (
-            f"A true and a predicted lesion may be matched if {when} (scanner coordinates). "
-            "Matching is one to one and optimal: most pairs first, then the smallest sum of "
-            f"{'distances' if self.match == 'centroid' else '1 - IoU'}, then the highest sum of "
-            "probabilities. Lesions of a mask or probability map are its "
-            f"{self.connectivity}-connected components; labelled images and tables keep the "
-            "lesions that they name."
-        )
-
 
 def label_components(mask: BoolArray, connectivity: int) -> NDArray[np.int32]:
     """Number the connected components of a mask.

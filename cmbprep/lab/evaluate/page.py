@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmbprep.lab.evaluate.collect import Collection
-from cmbprep.lab.evaluate.evaluation import WHOLE, Evaluation, Row
+from cmbprep.lab.evaluate.evaluation import Evaluation, Row
 from cmbprep.lab.evaluate.metrics import FIGURES
 from cmbprep.lab.evaluate.scoring import DUPLICATE, ELSEWHERE
-from cmbprep.lab.evaluate.tables import Table, make_tables
+from cmbprep.lab.evaluate.tables import make_tables
 from cmbprep.lab.evaluate.thresholds import Outcome
+from cmbprep.lab.options import read_data
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,56 +59,9 @@ def draw_plots(evaluation: Evaluation) -> list[Plot]:
     -------
     list of (title, caption, SVG element)
     """
-    catalogue: tuple[tuple[str, str, Callable[[Evaluation, Axes], bool]], ...] = (
-        (
-            "FROC",
-            (
-                "Sensitivity against false positives per scan as the threshold falls; bars: 95 % "
-                "intervals at fixed rates; square: all listed predictions."
-            ),
-            _froc,
-        ),
-        (
-            "Precision and recall",
-            "The area under the steps is the average precision.",
-            _precision_recall,
-        ),
-        (
-            "Reliability",
-            (
-                "Share of predictions that are right against their mean probability. Numbers: "
-                "predictions in the bin."
-            ),
-            _reliability,
-        ),
-        (
-            "Counts",
-            "Predicted against true count of each scan; larger dots: more scans.",
-            _counts,
-        ),
-        (
-            "Bland and Altman",
-            (
-                "Difference of the counts against their mean; lines: mean difference and limits of "
-                "agreement."
-            ),
-            _bland_altman,
-        ),
-        ("By size", "Sensitivity and precision with 95 % intervals.", _split("size")),
-        ("By zone", "Sensitivity and precision with 95 % intervals.", _split("zone")),
-        ("By protocol", "Sensitivity and precision with 95 % intervals.", _split("protocol")),
-        ("By sequence", "Sensitivity and precision with 95 % intervals.", _split("sequence")),
-        ("By site", "Sensitivity and precision with 95 % intervals.", _split("site")),
-        ("Volumes", "Predicted against true volume of matched lesions.", _volumes),
-        ("Zones", "Matched lesions by true and predicted zone.", _zones),
-        ("False positives", "What the false positives lie on.", _false_positives),
-    )
-    plots = []
-    for title, caption, draw in catalogue:
-        svg = _render(title, evaluation, draw)
-        if svg is not None:
-            plots.append((title, caption, svg))
-    return plots
+    captions = read_data("cmbprep.lab.evaluate", "plots.json")
+    drawn = ((title, _render(title, evaluation, draw)) for title, draw in _PLOTS.items())
+    return [(title, captions[title], svg) for title, svg in drawn if svg is not None]
 
 
 def _render(
@@ -347,13 +301,16 @@ def _false_positives(evaluation: Evaluation, axes: Axes) -> bool:
     return True
 
 
-_CARDS = ("sensitivity", "precision", "f1", "fp_per_scan", "average_precision", "count_icc")
-_COLUMNS = ("sensitivity", "precision", "f1", "fp_per_scan", "dice_mean", "volume_error_median")
-_TABLES = {
-    "zone_confusion": "Zones of matched lesions",
-    "false_positives": "Where the false positives lie",
-    "calibration": "Calibration",
-    "scans": "Scans",
+_PLOTS: dict[str, Callable[[Evaluation, Axes], bool]] = {
+    "FROC": _froc,
+    "Precision and recall": _precision_recall,
+    "Reliability": _reliability,
+    "Counts": _counts,
+    "Bland and Altman": _bland_altman,
+    **{f"By {name}": _split(name) for name in ("size", "zone", "protocol", "sequence", "site")},
+    "Volumes": _volumes,
+    "Zones": _zones,
+    "False positives": _false_positives,
 }
 
 
@@ -377,92 +334,17 @@ def make_page(
     """Return the text of the page."""
     import jinja2
 
-    labels = {figure.name: figure.label for figure in FIGURES}
     text = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        text
-    )
-    return template.render(
-        heading=_heading(evaluation, collection, source),
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {"number": number}
+    environment.globals["span"] = span
+    return environment.from_string(text).render(
+        evaluation=evaluation,
+        records=collection.records,
         rules=rules,
-        cards=[{"label": labels[name], **_shown(evaluation.row(name))} for name in _CARDS],
-        floors=[
-            {
-                "name": outcome.floor.name,
-                "value": number(outcome.value),
-                "sign": "≥" if outcome.sign == ">=" else "≤",
-                "limit": f"{outcome.floor.limit:g}",
-                "holds": outcome.holds,
-            }
-            for outcome in outcomes
-        ],
+        outcomes=outcomes,
+        source=source,
         plots=draw_plots(evaluation),
-        figures=[
-            {"label": f.label, "definition": f.definition, **_shown(evaluation.row(f.name))}
-            for f in FIGURES
-        ],
-        splits=_splits(evaluation, labels),
-        tables=[
-            _table(table) for table in make_tables(evaluation, collection) if table.name in _TABLES
-        ],
-        footer=f"Made by cmbprep {source['evaluated_with']}. For research; not a diagnosis.",
+        figures={figure.name: figure for figure in FIGURES},
+        tables={table.name: table for table in make_tables(evaluation, collection)},
     )
-
-
-def _heading(evaluation: Evaluation, collection: Collection, source: dict[str, object]) -> str:
-    results = evaluation.results
-    parts = [
-        f"Scans: {len(results)}, of {len({r.subject for r in results})} subjects",
-        f"true lesions: {sum(r.truth_count for r in results)}",
-        f"predicted lesions: {sum(r.predicted_count for r in results)}",
-    ]
-    for status in ("no prediction", "no truth", "no result"):
-        count = sum(1 for record in collection.records if record.status == status)
-        if count:
-            parts.append(f"scans with {status}: {count}")
-    if source.get("prediction"):
-        parts.insert(0, f"Prediction: {source['prediction']}")
-    return " · ".join(parts)
-
-
-def _shown(row: Row | None) -> dict[str, str]:
-    if row is None:
-        return {"value": "n/a", "interval": ""}
-    return {"value": number(row.value), "interval": span(row.low, row.high)}
-
-
-def _splits(evaluation: Evaluation, labels: dict[str, str]) -> list[dict[str, object]]:
-    names = [name for name in dict.fromkeys(row.split for row in evaluation.rows) if name != WHOLE]
-    splits: list[dict[str, object]] = []
-    for name in names:
-        rows = []
-        for group in dict.fromkeys(row.group for row in evaluation.rows if row.split == name):
-            first = evaluation.row(_COLUMNS[0], name, group)
-            assert first is not None
-            rows.append(
-                {
-                    "group": group,
-                    "scans": first.scans,
-                    "lesions": first.lesions,
-                    "cells": [_shown(evaluation.row(column, name, group)) for column in _COLUMNS],
-                }
-            )
-        splits.append(
-            {"name": name, "columns": [labels[column] for column in _COLUMNS], "rows": rows}
-        )
-    return splits
-
-
-def _table(table: Table) -> dict[str, object]:
-    lines = [line.split("\t") for line in table.tsv().splitlines()[1:]]
-    columns = list(table.columns)
-    if table.name == "scans":
-        odd = [row[columns.index("status")] != "evaluated" or row[-1] != "n/a" for row in lines]
-    else:
-        odd = [False] * len(lines)
-    return {
-        "title": _TABLES[table.name],
-        "description": table.description,
-        "columns": columns,
-        "rows": [{"cells": cells, "odd": mark} for cells, mark in zip(lines, odd, strict=True)],
-    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ __all__ = [
     "kappa_of_tables",
     "percentile_interval",
     "pool_steps",
+    "ratio",
     "reliability_bins",
     "sensitivity_at",
     "subject_weights",
@@ -45,6 +47,12 @@ class Pooled:
     thresholds: FloatArray
     hits: FloatArray
     false: FloatArray
+
+
+def ratio(above: FloatArray, below: FloatArray) -> FloatArray:
+    """Divide; NaN where there is nothing below the line."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(below > 0, above / below, np.nan)
 
 
 def pool_steps(steps: list[Steps]) -> Pooled:
@@ -78,9 +86,8 @@ def average_precision(pooled: Pooled, lesions: FloatArray, weights: FloatArray) 
     """
     total = weights @ lesions
     hits, false = weights @ pooled.hits, weights @ pooled.false
-    with np.errstate(invalid="ignore", divide="ignore"):
-        gained = np.diff(hits, axis=1, prepend=0) / total[:, None]
-        precision = np.where(hits + false > 0, hits / (hits + false), 0)
+    gained = ratio(np.diff(hits, axis=1, prepend=0), total[:, None])
+    precision = np.nan_to_num(ratio(hits, hits + false))
     return np.where(total > 0, (gained * precision).sum(axis=1), np.nan)
 
 
@@ -98,15 +105,9 @@ def sensitivity_at(
     """
     total, scans = weights @ lesions, weights.sum(axis=1)
     hits, false = weights @ pooled.hits, weights @ pooled.false
-    best = np.zeros((len(weights), len(levels)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rate = false / scans[:, None]
-        for column, level in enumerate(levels):
-            within = np.where(rate <= level + 1e-12, hits, 0)
-            if within.shape[1]:
-                best[:, column] = within.max(axis=1)
-        sensitivity = best / total[:, None]
-    return np.where((total > 0)[:, None], sensitivity, np.nan)
+    rate = ratio(false, scans[:, None])
+    best = [np.where(rate <= level + 1e-12, hits, 0).max(axis=1, initial=0) for level in levels]
+    return ratio(np.stack(best, axis=1), total[:, None])
 
 
 def reliability_bins(
@@ -120,12 +121,11 @@ def reliability_bins(
         Shape (n_bins,) each.
     """
     which = np.minimum((probability * n_bins + 1e-9).astype(int), n_bins - 1)
-    count = np.bincount(which, minlength=n_bins).astype(float)
-    sums = [
+    count, chance, right = (
         np.bincount(which, weights=values, minlength=n_bins).astype(float)
-        for values in (probability, correct)
-    ]
-    return count, sums[0], sums[1]
+        for values in (np.ones(len(which)), probability, correct)
+    )
+    return count, chance, right
 
 
 def calibration_error(
@@ -142,10 +142,8 @@ def calibration_error(
         Per scan and bin, shape (n_scans, n_bins) each.
     """
     n = weights @ count
-    total = n.sum(axis=1)
     gap = np.abs(weights @ correct_sum - weights @ probability_sum).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, gap / total, np.nan)
+    return ratio(gap, n.sum(axis=1))
 
 
 # --- Agreement of two raters, here truth and prediction, over scans with frequency weights -------
@@ -210,7 +208,7 @@ def bland_altman(
     return bias, bias - spread, bias + spread
 
 
-def cohen_kappa(truth: FloatArray, predicted: FloatArray, weights: FloatArray) -> FloatArray:
+def cohen_kappa(truth: NDArray[Any], predicted: NDArray[Any], weights: FloatArray) -> FloatArray:
     """Return Cohen's kappa of two yes/no ratings, shape (n_scans,) each, 0 or 1."""
     tables = np.zeros((len(truth), 2, 2))
     tables[np.arange(len(truth)), truth.astype(int), predicted.astype(int)] = 1
@@ -267,12 +265,10 @@ def subject_weights(subjects: Sequence[str], n_draws: int, seed: int) -> FloatAr
     member = np.array([names.index(subject) for subject in subjects], dtype=int)
     generator = np.random.default_rng(seed)
     drawn = generator.integers(0, max(len(names), 1), size=(n_draws, len(names)))
-    times = (
-        np.stack([np.bincount(row, minlength=len(names)) for row in drawn])
-        if n_draws
-        else (np.zeros((0, len(names))))
-    )
-    return np.asarray(times[:, member], dtype=float)
+    times = np.zeros(drawn.shape)
+    for row, subjects_drawn in zip(times, drawn, strict=True):
+        row += np.bincount(subjects_drawn, minlength=len(names))
+    return times[:, member]
 
 
 def percentile_interval(values: FloatArray) -> tuple[float, float] | None:

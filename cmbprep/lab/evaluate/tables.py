@@ -1,4 +1,8 @@
-"""TSV tables with their JSON dictionaries, and the whole evaluation as JSON."""
+"""TSV tables with their JSON dictionaries, and the whole evaluation as JSON.
+
+What the columns hold is described in ``tables.json``; ``rules.txt`` says how things were counted,
+in sentences that stand in every output.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,19 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
 import numpy as np
 
+from cmbprep.files.tsv import MISSING
 from cmbprep.lab.evaluate.collect import SCAN_SPLITS, Collection, Request
-from cmbprep.lab.evaluate.evaluation import WHOLE, Evaluation, Options
+from cmbprep.lab.evaluate.evaluation import WHOLE, Evaluation, Options, Row
 from cmbprep.lab.evaluate.matching import Mark
 from cmbprep.lab.evaluate.metrics import FIGURES, Confusion
+from cmbprep.lab.evaluate.scoring import ScanResult
 from cmbprep.lab.evaluate.thresholds import Outcome
+from cmbprep.lab.options import read_data
 
 __all__ = [
     "Table",
@@ -25,8 +33,7 @@ __all__ = [
     "make_tables",
 ]
 
-
-MISSING = "n/a"
+_Rows = Iterable[tuple[object, ...]]
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,15 @@ class Table:
     columns: dict[str, str]
     rows: tuple[tuple[object, ...], ...]
 
+    def cells(self) -> list[list[str]]:
+        """Return the rows as text."""
+        return [[_cell(value) for value in row] for row in self.rows]
+
     def tsv(self) -> str:
         """Return the text of the table."""
         out = io.StringIO()
         writer = csv.writer(out, delimiter="\t", lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows([_cell(value) for value in row] for row in self.rows)
+        writer.writerows([self.columns, *self.cells()])
         return out.getvalue()
 
     def dictionary(self, rules: Sequence[str]) -> str:
@@ -51,6 +61,16 @@ class Table:
         entries: dict[str, Any] = {"Description": self.description, "Rules": list(rules)}
         entries |= {name: {"Description": text} for name, text in self.columns.items()}
         return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
+
+    def records(self) -> list[dict[str, object]]:
+        """Return the rows for a JSON file."""
+        return [
+            {
+                name: _round(value) if isinstance(value, float) else value
+                for name, value in zip(self.columns, row, strict=True)
+            }
+            for row in self.rows
+        ]
 
 
 def _cell(value: object) -> str:
@@ -65,245 +85,117 @@ def _cell(value: object) -> str:
 
 def make_tables(evaluation: Evaluation, collection: Collection) -> tuple[Table, ...]:
     """Return all tables of an evaluation."""
-    return (
-        _figures(evaluation),
-        _scans(evaluation, collection),
-        _lesions(evaluation),
-        _froc(evaluation),
-        _froc_levels(evaluation),
-        _calibration(evaluation),
-        _confusion("zone_confusion", "zone", evaluation.sample.zones),
-        _confusion("region_confusion", "region", evaluation.sample.regions),
-        _origins(evaluation),
-    )
-
-
-def _figures(evaluation: Evaluation) -> Table:
-    short = evaluation.options.rule.short
-    return Table(
-        "figures",
-        "Every figure, of all scans and of every group of every split.",
-        {
-            "split": f"What the group is a group of; {WHOLE}: everything.",
-            "group": "The group.",
-            "figure": "; ".join(f"{figure.name}: {figure.definition}" for figure in FIGURES),
-            "value": "The figure; n/a where undefined.",
-            "low": "Lower end of the 95 % interval.",
-            "high": "Upper end of the 95 % interval.",
-            "scans": "Scans of the group.",
-            "lesions": "True lesions of the group.",
-            "rule": "The matching rule in short.",
-        },
-        tuple(
+    described = read_data("cmbprep.lab.evaluate", "tables.json")
+    definitions = "; ".join(f"{figure.name}: {figure.definition}" for figure in FIGURES)
+    described["figures"]["columns"]["figure"] = definitions
+    if any(record.status == "no result" for record in collection.records):
+        states = described["scans"]["columns"]["status"].removesuffix(".")
+        states += "; no result: neither a truth nor a result that counts."
+        described["scans"]["columns"]["status"] = states
+    sample, short = evaluation.sample, evaluation.options.rule.short
+    rows: dict[str, _Rows] = {
+        "figures": (
             (r.split, r.group, r.figure, r.value, r.low, r.high, r.scans, r.lesions, short)
             for r in evaluation.rows
         ),
+        "scans": _scans(evaluation, collection),
+        "lesions": (row for result in evaluation.results for row in _lesions(result)),
+        "froc": _froc(evaluation),
+        "froc_levels": ((r.fp_per_scan, r.sensitivity, r.low, r.high) for r in evaluation.levels),
+        "calibration": _calibration(evaluation),
+        "zone_confusion": _confusion(sample.zones),
+        "region_confusion": (row for row in _confusion(sample.regions) if row[-1]),
+        "false_positives": (
+            (r.origin, r.mimics, r.mimics_marked, r.false_positives, r.share)
+            for r in evaluation.origins
+        ),
+    }
+    return tuple(
+        Table(name, about["description"], about["columns"], tuple(rows[name]))
+        for name, about in described.items()
     )
 
 
-def _scans(evaluation: Evaluation, collection: Collection) -> Table:
+def _scans(evaluation: Evaluation, collection: Collection) -> _Rows:
     results = {result.scan: result for result in evaluation.results}
-    states = ["evaluated", "no prediction", "no truth"]
-    if any(record.status == "no result" for record in collection.records):
-        states.append("no result: neither a truth nor a result that counts")
-    rows = []
     for record in collection.records:
         result = results.get(record.scan) if record.counted else None
-        counts: tuple[object, ...] = (None,) * 7
-        groups: dict[str, str] = {}
-        if result is not None:
-            groups = dict(result.groups)
-            both = result.truth_count + result.predicted_count
-            counts = (
-                result.truth_count,
-                result.predicted_count,
-                len(result.hits),
-                len(result.false_positives),
-                len(result.misses),
-                2 * len(result.hits) / both if both else None,
-                len(result.ignored_truth) + len(result.ignored_predicted),
-            )
-        rows.append(
-            (
-                record.scan,
-                record.status,
-                record.counted,
-                *(groups.get(split) for split in SCAN_SPLITS),
-                *counts,
-                record.paired_by,
-                record.truth_from,
-                record.predicted_from,
-                record.note,
-            )
+        yield (
+            record.scan,
+            record.status,
+            record.counted,
+            *(None if result is None else result.groups.get(split) for split in SCAN_SPLITS),
+            *((None,) * 7 if result is None else _scan_counts(result)),
+            record.paired_by,
+            record.truth_from,
+            record.predicted_from,
+            record.note,
         )
-    return Table(
-        "scans",
-        "Every scan of the truth and of the prediction, and what became of it.",
-        {
-            "scan": "Entities of the scan.",
-            "status": "; ".join(states) + ".",
-            "counted": "Whether the scan takes part in the figures.",
-            "protocol": "ProtocolName of the sidecar, or the acq entity.",
-            "sequence": "Suffix of the raw scan.",
-            "field": "Field strength, from the sidecar.",
-            "site": "Site, from participants.tsv.",
-            "truth": "True lesions that count.",
-            "predicted": "Predicted lesions that count.",
-            "hits": "Matched pairs.",
-            "false_positives": "Predictions without a match.",
-            "misses": "True lesions without a match.",
-            "f1": "F1 of the scan; n/a if it has neither true nor predicted lesions.",
-            "ignored": "True lesions that are not visible, and predictions on them.",
-            "paired_by": "How truth and prediction were found to be of one scan.",
-            "truth_from": "What the true lesions were read from.",
-            "predicted_from": "What the predicted lesions were read from.",
-            "note": "What is odd about the scan.",
-        },
-        tuple(rows),
+
+
+def _scan_counts(result: ScanResult) -> tuple[object, ...]:
+    both = result.truth_count + result.predicted_count
+    return (
+        result.truth_count,
+        result.predicted_count,
+        len(result.hits),
+        len(result.false_positives),
+        len(result.misses),
+        2 * len(result.hits) / both if both else None,
+        len(result.ignored_truth) + len(result.ignored_predicted),
     )
-
-
-_SIDE = ("index", "x", "y", "z", "volume_mm3", "diameter_mm", "zone", "region")
 
 
 def _side(mark: Mark | None) -> tuple[object, ...]:
     if mark is None:
-        return (None,) * len(_SIDE)
+        return (None,) * 8
     place = (float(round(value, 3)) for value in mark.centre)
     return (mark.index, *place, mark.volume_mm3, mark.diameter_mm, mark.zone, mark.region)
 
 
-def _lesions(evaluation: Evaluation) -> Table:
-    rows: list[tuple[object, ...]] = []
-    for r in evaluation.results:
-        entries: list[tuple[str, Mark | None, Mark | None, object, object, object]] = [
-            ("hit", hit.truth, hit.predicted, hit.distance_mm, hit.dice, None) for hit in r.hits
-        ]
-        entries += [("miss", mark, None, None, None, None) for mark in r.misses]
-        entries += [
-            ("false positive", None, fp.predicted, None, None, fp.origin)
-            for fp in r.false_positives
-        ]
-        entries += [("ignored", mark, None, None, None, None) for mark in r.ignored_truth]
-        entries += [("ignored", None, mark, None, None, None) for mark in r.ignored_predicted]
-        for outcome, true, mark, distance, dice, origin in entries:
-            chance = None if mark is None else mark.probability
-            rows.append(
-                (r.scan, outcome, *_side(true), *_side(mark), chance, distance, dice, origin)
-            )
-    columns = {"scan": "Entities of the scan.", "outcome": "hit, miss, false positive, ignored."}
-    columns |= {f"true_{name}": f"{name} of the true lesion." for name in _SIDE}
-    columns |= {f"predicted_{name}": f"{name} of the predicted lesion." for name in _SIDE}
-    columns |= {
-        "probability": "Probability of the predicted lesion.",
-        "distance_mm": "Distance of the centres of a matched pair.",
-        "dice": "Dice of a matched pair.",
-        "origin": "What a false positive lies on.",
-    }
-    description = "Every lesion of every scan that counts; positions in mm, RAS+."
-    return Table("lesions", description, columns, tuple(rows))
+def _lesions(result: ScanResult) -> _Rows:
+    pairs: list[tuple[str, Mark | None, Mark | None, object, object, object]] = [
+        ("hit", hit.truth, hit.predicted, hit.distance_mm, hit.dice, None) for hit in result.hits
+    ]
+    pairs += [("miss", mark, None, None, None, None) for mark in result.misses]
+    pairs += [
+        ("false positive", None, false.predicted, None, None, false.origin)
+        for false in result.false_positives
+    ]
+    pairs += [("ignored", mark, None, None, None, None) for mark in result.ignored_truth]
+    pairs += [("ignored", None, mark, None, None, None) for mark in result.ignored_predicted]
+    for outcome, true, mark, *rest in pairs:
+        chance = None if mark is None else mark.probability
+        yield (result.scan, outcome, *_side(true), *_side(mark), chance, *rest)
 
 
-def _froc(evaluation: Evaluation) -> Table:
+def _froc(evaluation: Evaluation) -> _Rows:
     sample = evaluation.sample
-    rows = []
-    if sample.pooled is not None:
-        total, scans = sample.truth.sum(), len(sample.subjects)
-        hits, false = sample.pooled.hits.sum(axis=0), sample.pooled.false.sum(axis=0)
-        for threshold, h, f in zip(sample.pooled.thresholds, hits, false, strict=True):
-            rows.append(
-                (
-                    float(threshold),
-                    float(f / scans),
-                    float(h / total) if total else None,
-                    float(h / (h + f)) if h + f else None,
-                )
-            )
-    return Table(
-        "froc",
-        "Free-response ROC and precision-recall curve, all scans pooled.",
-        {
-            "threshold": "Predictions at or above this probability count.",
-            "fp_per_scan": "False positives / scans.",
-            "sensitivity": "Matched true lesions / true lesions (recall).",
-            "precision": "Matched / all counted predictions.",
-        },
-        tuple(rows),
-    )
+    if sample.pooled is None:
+        return
+    total, scans = sample.truth.sum(), len(sample.subjects)
+    hits, false = sample.pooled.hits.sum(axis=0), sample.pooled.false.sum(axis=0)
+    for threshold, h, f in zip(sample.pooled.thresholds, hits, false, strict=True):
+        sensitivity = float(h / total) if total else None
+        precision = float(h / (h + f)) if h + f else None
+        yield (float(threshold), float(f / scans), sensitivity, precision)
 
 
-def _froc_levels(evaluation: Evaluation) -> Table:
-    return Table(
-        "froc_levels",
-        "The FROC curve at fixed rates of false positives.",
-        {
-            "fp_per_scan": "At most so many false positives per scan.",
-            "sensitivity": "Best sensitivity of any threshold.",
-            "low": "Lower end of the 95 % interval.",
-            "high": "Upper end of the 95 % interval.",
-        },
-        tuple((r.fp_per_scan, r.sensitivity, r.low, r.high) for r in evaluation.levels),
-    )
+def _calibration(evaluation: Evaluation) -> _Rows:
+    if evaluation.sample.bins is None:
+        return
+    count, chance, correct = (part.sum(axis=0) for part in evaluation.sample.bins)
+    edges = np.linspace(0, 1, len(count) + 1)
+    for i, n in enumerate(count):
+        mean = float(chance[i] / n) if n else None
+        share = float(correct[i] / n) if n else None
+        yield (float(edges[i]), float(edges[i + 1]), int(n), mean, share)
 
 
-def _calibration(evaluation: Evaluation) -> Table:
-    rows = []
-    if evaluation.sample.bins is not None:
-        count, chance, correct = (part.sum(axis=0) for part in evaluation.sample.bins)
-        edges = np.linspace(0, 1, len(count) + 1)
-        for i, n in enumerate(count):
-            mean = float(chance[i] / n) if n else None
-            share = float(correct[i] / n) if n else None
-            rows.append((float(edges[i]), float(edges[i + 1]), int(n), mean, share))
-    return Table(
-        "calibration",
-        "Reliability curve: how often predictions of a probability are right.",
-        {
-            "from": "Lower edge of the bin, in it.",
-            "to": "Upper edge of the bin, not in it (1 is in the last).",
-            "predictions": "Predictions in the bin.",
-            "mean_probability": "Their mean probability.",
-            "share_matched": "Share of them that is matched to a true lesion.",
-        },
-        tuple(rows),
-    )
-
-
-def _confusion(name: str, what: str, confusion: Confusion) -> Table:
+def _confusion(confusion: Confusion) -> _Rows:
     summed = confusion.tables.sum(axis=0)
-    return Table(
-        name,
-        f"Matched lesions by true and predicted {what}; pairs without one are left out.",
-        {
-            f"true_{what}": f"The {what} of the true lesion.",
-            f"predicted_{what}": f"The {what} of the predicted lesion.",
-            "lesions": "Matched pairs.",
-        },
-        tuple(
-            (a, b, int(summed[i, j]))
-            for i, a in enumerate(confusion.names)
-            for j, b in enumerate(confusion.names)
-            if what == "zone" or summed[i, j]
-        ),
-    )
-
-
-def _origins(evaluation: Evaluation) -> Table:
-    return Table(
-        "false_positives",
-        "What the false positives lie on.",
-        {
-            "origin": "Kind of mimic, or what else.",
-            "mimics": "Such mimics in all scans; n/a for structures that reach through the brain.",
-            "mimics_marked": "Those with a false positive on them.",
-            "false_positives": "False positives on them.",
-            "share": "Share of all false positives.",
-        },
-        tuple(
-            (r.origin, r.mimics, r.mimics_marked, r.false_positives, r.share)
-            for r in evaluation.origins
-        ),
-    )
+    for (i, j), number in np.ndenumerate(summed):
+        yield (confusion.names[i], confusion.names[j], int(number))
 
 
 def as_json(
@@ -315,8 +207,10 @@ def as_json(
 ) -> str:
     """Return the whole evaluation but the single lesions as JSON text."""
     outcomes = list(outcomes)
-    rule = evaluation.options.rule
-    tables = {table.name: table for table in make_tables(evaluation, collection)}
+    options, rule = evaluation.options, evaluation.options.rule
+    tables = {table.name: table.records() for table in make_tables(evaluation, collection)}
+    whole = {row.figure: row for row in evaluation.rows if row.split == WHOLE}
+    listed = ("froc_levels", "calibration", "zone_confusion", "region_confusion")
     content = {
         "source": source,
         "rule": {
@@ -329,24 +223,14 @@ def as_json(
             "min_diameter_mm": rule.min_diameter_mm,
         },
         "rules": list(rules),
-        "bootstrap": {"draws": evaluation.options.n_draws, "seed": evaluation.options.seed},
+        "bootstrap": {"draws": options.n_draws, "seed": options.seed},
         "counts": _counts(evaluation, collection),
         "figures": {
-            figure.name: {**_values(evaluation, figure.name), "definition": figure.definition}
+            figure.name: {**_values(whole[figure.name]), "definition": figure.definition}
             for figure in FIGURES
         },
         "splits": _splits(evaluation),
-        **{
-            name: _records(tables[name])
-            for name in (
-                "froc_levels",
-                "calibration",
-                "zone_confusion",
-                "region_confusion",
-                "false_positives",
-                "scans",
-            )
-        },
+        **{name: tables[name] for name in (*listed, "false_positives", "scans")},
         "floors": [
             {
                 "floor": o.floor.name,
@@ -364,14 +248,13 @@ def as_json(
 
 def _counts(evaluation: Evaluation, collection: Collection) -> dict[str, int]:
     results = evaluation.results
+    states = [record.status for record in collection.records]
     return {
         "scans": len(results),
         "subjects": len({result.subject for result in results}),
-        "scans_without_true_lesions": sum(1 for r in results if not r.truth_count),
-        "scans_without_prediction": sum(
-            1 for r in collection.records if r.status == "no prediction"
-        ),
-        "scans_without_truth": sum(1 for r in collection.records if r.status == "no truth"),
+        "scans_without_true_lesions": sum(not r.truth_count for r in results),
+        "scans_without_prediction": states.count("no prediction"),
+        "scans_without_truth": states.count("no truth"),
         "true_lesions": sum(r.truth_count for r in results),
         "predicted_lesions": sum(r.predicted_count for r in results),
         "hits": sum(len(r.hits) for r in results),
@@ -382,11 +265,7 @@ def _counts(evaluation: Evaluation, collection: Collection) -> dict[str, int]:
     }
 
 
-def _values(
-    evaluation: Evaluation, figure: str, split: str = WHOLE, group: str = WHOLE
-) -> dict[str, float | None]:
-    row = evaluation.row(figure, split, group)
-    assert row is not None
+def _values(row: Row) -> dict[str, float | None]:
     return {"value": _round(row.value), "low": _round(row.low), "high": _round(row.high)}
 
 
@@ -394,21 +273,10 @@ def _splits(evaluation: Evaluation) -> dict[str, dict[str, dict[str, object]]]:
     splits: dict[str, dict[str, dict[str, object]]] = {}
     for row in evaluation.rows:
         if row.split != WHOLE:
-            group = splits.setdefault(row.split, {}).setdefault(
-                row.group, {"scans": row.scans, "lesions": row.lesions}
-            )
-            group[row.figure] = _values(evaluation, row.figure, row.split, row.group)
+            start: dict[str, object] = {"scans": row.scans, "lesions": row.lesions}
+            group = splits.setdefault(row.split, {}).setdefault(row.group, start)
+            group[row.figure] = _values(row)
     return splits
-
-
-def _records(table: Table) -> list[dict[str, object]]:
-    return [
-        {
-            name: _round(value) if isinstance(value, float) else value
-            for name, value in zip(table.columns, row, strict=True)
-        }
-        for row in table.rows
-    ]
 
 
 def _round(value: float | None) -> float | None:
@@ -418,83 +286,16 @@ def _round(value: float | None) -> float | None:
     return float(f"{value + 0.0:.6g}")
 
 
-# --- How things were counted, in sentences that stand in every output ----------------------------
-
-
 def conventions(request: Request, options: Options) -> tuple[str, ...]:
     """Return the rules of an evaluation, the matching rule first."""
-    rule = request.rule
-    sentences = [rule.text]
-    if rule.count_invisible:
-        sentences.append("Truth lesions flagged as not visible count like the others.")
-    else:
-        sentences.append(
-            "Truth lesions flagged as not visible are no misses, and predictions that may be "
-            "matched to one of them and to no free visible lesion are no false positives."
-        )
-    if rule.min_diameter_mm:
-        sentences.append(
-            f"Truth lesions of less than {rule.min_diameter_mm:g} mm across are left out in the "
-            "same way: no misses, and what may be matched to one of them is no false positive."
-        )
-    sentences.append(_selection(request))
-    sentences.append(
-        "Figures are pooled over scans (micro-average) unless their name says otherwise; a ratio "
-        "without anything below the line is undefined (n/a) and holds no floor. Scans without "
-        "true lesions take part in all pooled figures; false positives in them are also given "
-        "apart."
+    import jinja2
+
+    text = resources.files("cmbprep.lab.evaluate").joinpath("rules.txt").read_text("utf-8")
+    environment = jinja2.Environment(  # noqa: S701 - plain text
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    if request.missing == "misses":
-        sentences.append(
-            "A scan with truth but without prediction counts as one in which nothing was found; "
-            "a scan with prediction but without truth is listed and does not count."
-        )
-    else:
-        sentences.append(
-            "A scan with truth but without prediction, or the other way round, is listed and "
-            "does not count."
-        )
     edges = ", ".join(f"{edge:g}" for edge in options.size_edges_mm)
-    sentences.append(
-        f"By size (diameter of the sphere of the same volume; classes begin at {edges} mm) and "
-        "by zone, hits and misses belong to the class of the true lesion, false positives to "
-        "that of the predicted one."
+    rendered = environment.from_string(text).render(
+        rule=request.rule, request=request, options=options, edges=edges
     )
-    sentences.append(
-        "Curves: the predictions at or above each threshold are matched afresh; probabilities "
-        "are taken to three decimals. They end at the least probable lesion that the prediction "
-        "lists. The reliability curve and the expected calibration error use "
-        f"{options.n_bins} bins of equal width over 0..1."
-    )
-    sentences.append(
-        "A false positive lies on a mimic if they have voxels in common or its centre is at most "
-        f"{request.mimic_distance_mm:g} mm from the mimic (of several, on the one with most "
-        "voxels in common, else on the nearest); failing that, it is a second mark if "
-        "it may be matched to a lesion that another prediction has. Structures that reach through "
-        "the brain, such as veins, are not counted among the mimics that were marked."
-    )
-    if options.n_draws:
-        sentences.append(
-            f"Intervals: 95 %, percentile bootstrap over subjects, {options.n_draws} draws, seed "
-            f"{options.seed}; none where there is one subject or where the figure is undefined "
-            "in half of the draws."
-        )
-    return tuple(sentences)
-
-
-def _selection(request: Request) -> str:
-    parts = []
-    if request.threshold is not None:
-        parts.append(f"have a probability of at least {request.threshold:g} (or none)")
-    if request.rating == "definite":
-        parts.append("are not rated possible")
-    if not request.count_diamagnetic:
-        parts.append("are not called diamagnetic by the detector itself")
-    count = (
-        f"Predictions count that {' and '.join(parts)}. " if parts else "All predictions count. "
-    )
-    if request.threshold is None:
-        count += "Bare probability maps are cut at 0.5. "
-    return count + (
-        "The probability of a lesion is its row's, or the largest within it of a probability map."
-    )
+    return tuple(rendered.splitlines())

@@ -4,47 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from cmbprep.errors import UsageError
 
-__all__ = ["add_arguments", "run"]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``simulate`` to a parser."""
-    parser.add_argument("dest", metavar="DEST", type=Path, help="folder to make; new or empty")
-    parser.add_argument(
-        "--participants", metavar="N", type=int, help="number of people (needed without --into)"
-    )
-    parser.add_argument(
-        "--seed", metavar="S", type=int, default=0, help="same seed, same files (default: 0)"
-    )
-    parser.add_argument(
-        "--protocol",
-        metavar="NAME",
-        nargs="+",
-        action="extend",
-        help="scanner presets that people (or sites) take in turn; 'list' shows them",
-    )
-    parser.add_argument(
-        "--sites", metavar="K", type=int, default=1, help="number of sites (default: 1)"
-    )
-    parser.add_argument(
-        "--heads",
-        metavar="BIDS",
-        type=Path,
-        help="make heads from the T1w images of this dataset instead of the packaged template",
-    )
-    parser.add_argument(
-        "--into",
-        metavar="BIDS",
-        type=Path,
-        help="put microbleeds into the real blood-sensitive scans of this dataset instead",
-    )
-    parser.add_argument(
-        "--nprocs", metavar="N", type=int, default=1, help="people at a time (default: 1)"
-    )
+__all__ = ["run"]
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from cmbprep import __version__
 from cmbprep.errors import UsageError
+from cmbprep.lab.options import read_data
 from cmbprep.lab.simulate.protocols import (
     DEFAULT_PROTOCOLS,
     Person,
@@ -32,7 +34,14 @@ if TYPE_CHECKING:
     from cmbprep.lab.simulate.scanner import Acquisition
     from cmbprep.lab.simulate.truth import Truth
 
-__all__ = ["aside", "describe", "scanner_image", "simulate_dataset"]
+__all__ = [
+    "aside",
+    "describe",
+    "save_image",
+    "simulate_dataset",
+    "write_readme",
+    "write_truth",
+]
 
 BIDS_VERSION = "1.10.0"
 
@@ -46,6 +55,11 @@ class _Task:
     person: Person
     seed: int
     t1w: Path | None
+
+    def stem(self, name: str) -> Path:
+        """An image of the person, without its extension."""
+        label = f"sub-{self.person.label}"
+        return self.dest / label / "anat" / f"{label}_{name}"
 
 
 def simulate_dataset(
@@ -177,7 +191,7 @@ def _simulate_person(task: _Task) -> _Task:
     t1w = scanner.acquire_t1w(head, t1w_geometry, protocol.field_strength, streams[5])
     _write_t1w(task, t1w, t1w_geometry, protocol)
     _write_scan(task, scan, protocol)
-    _write_truth(task, tell_truth(head, found, scan), scan)
+    _write_person_truth(task, tell_truth(head, found, scan), scan.geometry.affine)
     return task
 
 
@@ -198,15 +212,26 @@ def _t1w_geometry(
     return Geometry(affine=affine, shape=shape, pose=pose)
 
 
-def scanner_image(data: NDArray[Any], affine: NDArray[np.float64]) -> Any:
-    """NIfTI image in scanner coordinates (sform and qform code 1), millimetres."""
+def save_image(path: Path, data: NDArray[Any], affine: NDArray[np.float64], sidecar: Any) -> None:
+    """Write an image in scanner coordinates (code 1), millimetres, and its sidecar.
+
+    Parameters
+    ----------
+    path
+        Without an extension.
+    data, affine
+        Values as they are stored; 4x4, voxel -> RAS+ mm.
+    sidecar
+        Content of the JSON file.
+    """
     import nibabel as nib
 
     image = nib.Nifti1Image(data, affine)
     image.set_sform(affine, 1)
     image.set_qform(affine, 1)
     image.header.set_xyzt_units("mm", "sec")
-    return image
+    write_image(path.with_name(f"{path.name}.nii.gz"), image)
+    write_json(path.with_name(f"{path.name}.json"), sidecar)
 
 
 def _as_int16(data: NDArray[np.float32], top: float) -> NDArray[np.int16]:
@@ -214,34 +239,34 @@ def _as_int16(data: NDArray[np.float32], top: float) -> NDArray[np.int16]:
     return np.round(np.clip(data / top, 0, 1) * 4095).astype(np.int16)
 
 
-def _write_t1w(
-    task: _Task, data: NDArray[np.float32], geometry: Geometry, protocol: Protocol
-) -> None:
-    stem = f"sub-{task.person.label}_T1w"
-    folder = task.dest / f"sub-{task.person.label}" / "anat"
-    stored = _as_int16(data, float(np.percentile(data, 99.95)))
-    write_image(folder / f"{stem}.nii.gz", scanner_image(stored, geometry.affine))
-    write_json(
-        folder / f"{stem}.json",
-        {
-            "Manufacturer": protocol.manufacturer,
-            "ManufacturersModelName": protocol.model,
-            "MagneticFieldStrength": protocol.field_strength,
-            "MRAcquisitionType": "3D",
-            "RepetitionTime": 2.3,
-            "InversionTime": 1.1,
-            "EchoTime": 0.003,
-            "FlipAngle": 9,
-            "SliceThickness": 1.0,
-        },
-    )
-
-
-def _scan_sidecar(protocol: Protocol, echo_time: float) -> dict[str, Any]:
-    sidecar: dict[str, Any] = {
+def _scanner(protocol: Protocol) -> dict[str, Any]:
+    return {
         "Manufacturer": protocol.manufacturer,
         "ManufacturersModelName": protocol.model,
         "MagneticFieldStrength": protocol.field_strength,
+    }
+
+
+_T1W = {
+    "MRAcquisitionType": "3D",
+    "RepetitionTime": 2.3,
+    "InversionTime": 1.1,
+    "EchoTime": 0.003,
+    "FlipAngle": 9,
+    "SliceThickness": 1.0,
+}
+
+
+def _write_t1w(
+    task: _Task, data: NDArray[np.float32], geometry: Geometry, protocol: Protocol
+) -> None:
+    stored = _as_int16(data, float(np.percentile(data, 99.95)))
+    save_image(task.stem("T1w"), stored, geometry.affine, {**_scanner(protocol), **_T1W})
+
+
+def _scan_sidecar(protocol: Protocol, echo_time: float) -> dict[str, Any]:
+    return {
+        **_scanner(protocol),
         "MRAcquisitionType": "3D" if protocol.three_d else "2D",
         "ScanningSequence": "GR",
         "EchoTime": echo_time,
@@ -253,114 +278,109 @@ def _scan_sidecar(protocol: Protocol, echo_time: float) -> dict[str, Any]:
         "PulseSequenceDetails": "Simulated: dipole field of a susceptibility model, signal "
         "computed on cells finer than the voxel.",
     }
-    return sidecar
 
 
 def _write_scan(task: _Task, scan: Acquisition, protocol: Protocol) -> None:
-    folder = task.dest / f"sub-{task.person.label}" / "anat"
     affine = scan.geometry.affine
     top = float(np.percentile(np.abs(scan.echoes[0]), 99.95))
     suffix = "T2starw" if protocol.suffix == "swi" else protocol.suffix
+    numbered = len(scan.echoes) > 1 or suffix == "MEGRE"
     for number, (echo, echo_time) in enumerate(
         zip(scan.echoes, protocol.echo_times, strict=True), start=1
     ):
-        stem = f"sub-{task.person.label}"
-        if len(scan.echoes) > 1 or suffix == "MEGRE":
-            stem += f"_echo-{number}"
+        start = f"echo-{number}_" if numbered else ""
         sidecar = _scan_sidecar(protocol, echo_time)
-        magnitude = f"{stem}_part-mag_{suffix}" if protocol.phase else f"{stem}_{suffix}"
+        magnitude = f"{start}part-mag_{suffix}" if protocol.phase else f"{start}{suffix}"
         stored = _as_int16(np.abs(echo).astype(np.float32), top)
-        write_image(folder / f"{magnitude}.nii.gz", scanner_image(stored, affine))
-        write_json(folder / f"{magnitude}.json", sidecar)
+        save_image(task.stem(magnitude), stored, affine, sidecar)
         if protocol.phase:
-            phase = f"{stem}_part-phase_{suffix}"
             angle = np.angle(echo).astype(np.float32)
-            write_image(folder / f"{phase}.nii.gz", scanner_image(angle, affine))
-            write_json(folder / f"{phase}.json", {**sidecar, "Units": "rad"})
+            phase = task.stem(f"{start}part-phase_{suffix}")
+            save_image(phase, angle, affine, {**sidecar, "Units": "rad"})
     if protocol.suffix == "swi":
-        from cmbprep.lab.simulate.scanner import swi
+        from cmbprep.phase.swi import swi
 
         weighted = swi(scan.echoes[-1], phase_sign=protocol.phase_sign)
-        stem = f"sub-{task.person.label}_swi"
-        write_image(folder / f"{stem}.nii.gz", scanner_image(_as_int16(weighted, top), affine))
-        write_json(folder / f"{stem}.json", _scan_sidecar(protocol, protocol.echo_times[-1]))
+        sidecar = _scan_sidecar(protocol, protocol.echo_times[-1])
+        save_image(task.stem("swi"), _as_int16(weighted, top), affine, sidecar)
 
 
-def _write_truth(task: _Task, truth: Truth, scan: Acquisition) -> None:
+def write_truth(
+    stem: Path,
+    affine: NDArray[np.float64],
+    segments: Mapping[str, tuple[NDArray[np.uint8], str]],
+    sidecar: Mapping[str, Any],
+) -> None:
+    """Write masks, labels and tables of what was put into a scan.
+
+    Parameters
+    ----------
+    stem
+        Folder and entities of the scan.
+    affine
+        Of the scan.
+    segments
+        ``CMB`` and ``mimics`` -> label image and table.
+    sidecar
+        What all sidecars say.
+    """
     from cmbprep.lab.simulate.truth import TRUTH_COLUMNS
+
+    mask = (segments["CMB"][0] > 0).astype(np.uint8)
+    path = stem.with_name(f"{stem.name}_label-CMB_mask")
+    save_image(path, mask, affine, {"Type": "Lesion", **sidecar})
+    for seg, (labels, table) in segments.items():
+        path = stem.with_name(f"{stem.name}_seg-{seg}_dseg")
+        save_image(path, labels, affine, {**sidecar, **COLUMNS, **TRUTH_COLUMNS})
+        write_text(path.with_name(f"{path.name}.tsv"), table)
+
+
+def _write_person_truth(task: _Task, truth: Truth, affine: NDArray[np.float64]) -> None:
     from cmbprep.zones.schemes import MARS, format_regions
 
     person = f"sub-{task.person.label}"
-    folder = task.dest / "derivatives" / "truth" / person / "anat"
-    affine = scan.geometry.affine
+    root = task.dest / "derivatives" / "truth"
     names = sorted(p.name for p in (task.dest / person / "anat").glob("*.nii.gz"))
     scans = [name for name in names if not name.endswith("_T1w.nii.gz")]
     common = {"Sources": [f"bids:raw:{person}/anat/{name}" for name in scans]}
-    mask = (truth.microbleeds > 0).astype(np.uint8)
-    write_image(folder / f"{person}_label-CMB_mask.nii.gz", scanner_image(mask, affine))
-    write_json(folder / f"{person}_label-CMB_mask.json", {"Type": "Lesion", **common})
-    for seg, labels, table in (
-        ("CMB", truth.microbleeds, truth.microbleed_table),
-        ("mimics", truth.others, truth.other_table),
-    ):
-        stem = f"{person}_seg-{seg}_dseg"
-        write_image(folder / f"{stem}.nii.gz", scanner_image(labels, affine))
-        write_text(folder / f"{stem}.tsv", table)
-        write_json(folder / f"{stem}.json", {**common, **COLUMNS, **TRUTH_COLUMNS})
+    segments = {
+        "CMB": (truth.microbleeds, truth.microbleed_table),
+        "mimics": (truth.others, truth.other_table),
+    }
+    stem = root / person / "anat" / person
+    write_truth(stem, affine, segments, common)
     if truth.zones is not None:
-        stem = f"{person}_atlas-{MARS.name}_dseg"
-        write_image(folder / f"{stem}.nii.gz", scanner_image(truth.zones, affine))
-        write_json(folder / f"{stem}.json", common)
-        root = task.dest / "derivatives" / "truth" / f"atlas-{MARS.name}_dseg.tsv"
-        write_text(root, format_regions(MARS))
-
-
-_PARTICIPANT_COLUMNS: Mapping[str, Mapping[str, Any]] = {
-    "participant_id": {"Description": "Participant."},
-    "age": {"Description": "Age.", "Units": "year"},
-    "sex": {"Description": "Sex.", "Levels": {"F": "female", "M": "male"}},
-    "site": {"Description": "Site of the scanner."},
-    "hypertension": {"Description": "High blood pressure.", "Levels": {"yes": "", "no": ""}},
-    "antithrombotic": {
-        "Description": "Takes an antiplatelet drug or an anticoagulant.",
-        "Levels": {"yes": "", "no": ""},
-    },
-    "protocol": {"Description": "Preset of the simulated scanner."},
-}
-
-_README = """\
-# Simulated microbleeds
-
-Nobody was scanned. Every image here was computed: heads from a deformed template, magnetic
-fields of microbleeds, veins, calcifications, bone and air from their susceptibilities, and
-the signal of a gradient-echo scanner in them. `derivatives/truth` says what was put where.
-
-Results on these images are results on simulated lesions and must be called so.
-
-Made with cmbprep {version}: participants {participants}, seed {seed}, protocols:
-
-{protocols}
-"""
+        save_image(stem.with_name(f"{person}_atlas-{MARS.name}_dseg"), truth.zones, affine, common)
+        write_text(root / f"atlas-{MARS.name}_dseg.tsv", format_regions(MARS))
 
 
 def _write_dataset_files(
     folder: Path, people: Sequence[Person], protocols: Sequence[Protocol], seed: int
 ) -> None:
     describe(folder, "Simulated microbleeds", "What was put into the simulated scans", "CC0")
-    truth = folder / "derivatives" / "truth"
     listing = "\n".join(f"- {p.name}: {p.source}" for p in dict.fromkeys(protocols))
-    readme = _README.format(
-        version=__version__, participants=len(people), seed=seed, protocols=listing
+    write_readme(
+        folder,
+        "README.simulated.md",
+        version=__version__,
+        participants=len(people),
+        seed=seed,
+        protocols=listing,
     )
-    write_text(folder / "README.md", readme)
-    write_text(truth / "README.md", readme)
     if any(protocol.suffix == "swi" for protocol in protocols):
         # Processed SWI has a suffix in wide use that the standard does not have yet.
         write_text(folder / ".bidsignore", "**/*_swi.nii.gz\n**/*_swi.json\n")
-    rows = ["\t".join(_PARTICIPANT_COLUMNS)]
-    rows += ["\t".join(_participant_row(person)) for person in people]
-    write_text(folder / "participants.tsv", "\n".join(rows) + "\n")
-    write_json(folder / "participants.json", _PARTICIPANT_COLUMNS)
+    columns = read_data("cmbprep.lab.simulate", "columns.json")["participants"]
+    rows = [list(columns), *(_participant_row(person, columns) for person in people)]
+    write_text(folder / "participants.tsv", "".join("\t".join(row) + "\n" for row in rows))
+    write_json(folder / "participants.json", columns)
+
+
+def write_readme(folder: Path, name: str, **values: object) -> None:
+    """Fill in a text of this package, for a dataset and for the truth in it."""
+    text = resources.files("cmbprep.lab.simulate").joinpath(name).read_text(encoding="utf-8")
+    for place in (folder, folder / "derivatives" / "truth"):
+        write_text(place / "README.md", text.format(**values))
 
 
 def describe(folder: Path, name: str, truth_name: str, licence: str | None) -> None:
@@ -383,13 +403,10 @@ def describe(folder: Path, name: str, truth_name: str, licence: str | None) -> N
     )
 
 
-def _participant_row(person: Person) -> tuple[str, ...]:
-    return (
-        f"sub-{person.label}",
-        str(person.age),
-        person.sex,
-        person.site,
-        "yes" if person.hypertension else "no",
-        "yes" if person.antithrombotic else "no",
-        person.protocol,
-    )
+def _participant_row(person: Person, columns: Iterable[str]) -> list[str]:
+    values = {"participant_id": f"sub-{person.label}", **asdict(person)}
+    words = {True: "yes", False: "no"}
+    return [
+        words[value] if isinstance(value, bool) else str(value)
+        for value in (values[name] for name in columns)
+    ]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.lab.simulate.dataset import aside, describe, scanner_image
-from cmbprep.lab.simulate.truth import TRUTH_COLUMNS, join_tables
-from cmbprep.lesions import COLUMNS, Lesion
-from cmbprep.outputs.files import read_json, write_image, write_json, write_text
+from cmbprep.lab.simulate.dataset import aside, describe, save_image, write_readme, write_truth
+from cmbprep.lab.simulate.truth import Row, add_zones, join_tables, truth_row
+from cmbprep.lesions import MISSING
+from cmbprep.outputs.files import read_json, write_json
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -30,15 +31,6 @@ ASSUMED_ECHO_TIME = 0.025
 
 #: Smallest and largest diameter of a deposit, mm.
 DIAMETERS = (1.0, 4.5)
-
-_README = """\
-# Real scans with microbleeds put in
-
-The scans are real; the microbleeds are not. Each was computed as a deposit of iron whose field
-dephases the signal around it, at the scan's own echo time and voxel size.
-`derivatives/truth` says where they are. Microbleeds that the people have of their own are not
-in it. Results on these images are results on simulated lesions and must be called so.
-"""
 
 
 def implant_dataset(
@@ -80,26 +72,42 @@ def implant_dataset(
             "What was put into the scans",
             description.get("License"),
         )
-        write_text(folder / "README.md", _README)
-        write_text(folder / "derivatives" / "truth" / "README.md", _README)
+        write_readme(folder, "README.implanted.md")
+        copy = _Copy(root, folder)
         for unit in units:
-            _copy_anatomy(unit, root, folder)
+            copy.anatomy(unit)
         for index, (unit, scan) in enumerate(scans):
-            _implant_scan(scan, root, folder, [seed, 3, index])
+            _implant_scan(scan, copy, [seed, 3, index])
             if progress is not None:
                 progress(index + 1, len(scans), unit.subject)
 
 
-def _copy_anatomy(unit: Unit, root: Path, folder: Path) -> None:
-    if unit.anatomy is None:
-        return
-    path = folder / unit.anatomy.path.relative_to(root)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(unit.anatomy.path, path)
-    write_json(path.with_name(f"{unit.anatomy.name}.json"), dict(unit.anatomy.metadata))
+@dataclass(frozen=True)
+class _Copy:
+    """A dataset and the folder that its copy is made in."""
+
+    root: Path
+    folder: Path
+
+    def anatomy(self, unit: Unit) -> None:
+        """Copy the T1w image of a unit, with all that is known of it beside it."""
+        if unit.anatomy is None:
+            return
+        path = self.folder / unit.anatomy.path.relative_to(self.root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(unit.anatomy.path, path)
+        write_json(path.with_name(f"{unit.anatomy.name}.json"), dict(unit.anatomy.metadata))
+
+    def save(
+        self, original: Path, data: NDArray[Any], affine: NDArray[Any], sidecar: dict[str, Any]
+    ) -> None:
+        """Write an image in the place of one of the dataset's."""
+        path = self.folder / original.relative_to(self.root)
+        name = path.name.removesuffix(".gz").removesuffix(".nii")
+        save_image(path.with_name(name), data, affine, sidecar)
 
 
-def _implant_scan(scan: Scan, root: Path, folder: Path, seed: list[int]) -> None:
+def _implant_scan(scan: Scan, copy: _Copy, seed: list[int]) -> None:
     from cmbprep.bids.images import read_scan_image, require_echo_grid
     from cmbprep.lab.simulate.implant import draw_deposits, implant, plausible_places
 
@@ -110,7 +118,9 @@ def _implant_scan(scan: Scan, root: Path, folder: Path, seed: list[int]) -> None
     data = np.asarray(first.dataobj, dtype=np.float32)
     places = plausible_places(data, brain, first.affine)
     deposits = draw_deposits(places, first.affine, number, rng, diameter_mm=DIAMETERS)
-    strength = _number(scan.metadata.get("MagneticFieldStrength"), ASSUMED_FIELD)
+    stated = scan.metadata.get("MagneticFieldStrength")
+    known = isinstance(stated, int | float) and stated > 0
+    strength = float(stated) if known else ASSUMED_FIELD  # type: ignore[arg-type]
     for echo in scan.echoes:
         image = read_scan_image(echo.magnitude, role="magnitude").image
         require_echo_grid(image, echo.magnitude, first, scan.source)
@@ -124,13 +134,9 @@ def _implant_scan(scan: Scan, root: Path, folder: Path, seed: list[int]) -> None
             echo_time=echo_time,
             seed=int(np.random.default_rng([*seed, 1]).integers(2**31)),
         )
-        _write_echo(scan, echo, image, result, root, folder)
+        _write_echo(scan, echo, image, result, copy)
     assumed = {"MagneticFieldStrength": strength, "EchoTime": echo_time}
-    _write_truth(scan, result, first, registration, root, folder, assumed)
-
-
-def _number(value: object, otherwise: float) -> float:
-    return float(value) if isinstance(value, int | float) and value > 0 else otherwise
+    _write_truth(scan, result, first, registration, copy, assumed)
 
 
 def _anatomy(image: nib.Nifti1Image) -> tuple[NDArray[np.bool_], TemplateRegistration]:
@@ -154,34 +160,20 @@ def _load(path: Path) -> Any:
 
 
 def _write_echo(
-    scan: Scan, echo: Echo, image: nib.Nifti1Image, result: Implanted, root: Path, folder: Path
+    scan: Scan, echo: Echo, image: nib.Nifti1Image, result: Implanted, copy: _Copy
 ) -> None:
     from cmbprep.bids.images import phase_to_radians, read_scan_image, require_phase_grid
 
     sidecar = {**scan.metadata}
     if echo.echo_time is not None:
         sidecar["EchoTime"] = echo.echo_time
-    _write(root, folder, echo.magnitude, result.image.astype(np.float32), image.affine, sidecar)
+    copy.save(echo.magnitude, result.image.astype(np.float32), image.affine, sidecar)
     if echo.phase is not None:
         phase = read_scan_image(echo.phase, role="phase").image
         require_phase_grid(phase, echo.phase, image)
         radians = phase_to_radians(np.asarray(phase.dataobj), echo.phase_units) + result.phase
         wrapped = np.angle(np.exp(1j * radians)).astype(np.float32)
-        _write(root, folder, echo.phase, wrapped, phase.affine, {**sidecar, "Units": "rad"})
-
-
-def _write(
-    root: Path,
-    folder: Path,
-    original: Path,
-    data: NDArray[Any],
-    affine: NDArray[np.float64],
-    sidecar: dict[str, Any],
-) -> None:
-    path = folder / original.relative_to(root)
-    stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    write_image(path.with_name(f"{stem}.nii.gz"), scanner_image(data, affine))
-    write_json(path.with_name(f"{stem}.json"), sidecar)
+        copy.save(echo.phase, wrapped, phase.affine, {**sidecar, "Units": "rad"})
 
 
 def _write_truth(
@@ -189,29 +181,21 @@ def _write_truth(
     result: Implanted,
     image: nib.Nifti1Image,
     registration: TemplateRegistration,
-    root: Path,
-    folder: Path,
+    copy: _Copy,
     assumed: dict[str, float],
 ) -> None:
-    truth = folder / "derivatives" / "truth" / scan.source.parent.relative_to(root)
-    sources = [f"bids:raw:{path.relative_to(root).as_posix()}" for path in scan.files]
-    common: dict[str, Any] = {"Sources": sources, **assumed}
+    sources = [f"bids:raw:{path.relative_to(copy.root).as_posix()}" for path in scan.files]
     atlas = _atlas(image, registration)
+    segments = {}
     for seg, visible in (("CMB", True), ("mimics", False)):
         chosen = [lesion for lesion in result.lesions if lesion.visible is visible]
         labels = np.zeros(result.labels.shape, np.uint8)
         for index, lesion in enumerate(chosen, start=1):
             labels[result.labels == lesion.index] = index
-        table = _table(chosen, labels, image.affine, registration, atlas)
-        stem = f"{scan.stem}_seg-{seg}_dseg"
-        write_image(truth / f"{stem}.nii.gz", scanner_image(labels, image.affine))
-        write_text(truth / f"{stem}.tsv", table)
-        write_json(truth / f"{stem}.json", {**common, **COLUMNS, **TRUTH_COLUMNS})
-        if visible:
-            stem = f"{scan.stem}_label-CMB_mask"
-            mask = (labels > 0).astype(np.uint8)
-            write_image(truth / f"{stem}.nii.gz", scanner_image(mask, image.affine))
-            write_json(truth / f"{stem}.json", {"Type": "Lesion", **common})
+        rows = [_row(n, lesion, registration) for n, lesion in enumerate(chosen, start=1)]
+        segments[seg] = (labels, join_tables(add_zones(rows, labels, image.affine, atlas)))
+    folder = copy.folder / "derivatives" / "truth" / scan.source.parent.relative_to(copy.root)
+    write_truth(folder / scan.stem, image.affine, segments, {"Sources": sources, **assumed})
 
 
 def _atlas(image: nib.Nifti1Image, registration: TemplateRegistration) -> NDArray[np.uint8] | None:
@@ -229,59 +213,20 @@ def _atlas(image: nib.Nifti1Image, registration: TemplateRegistration) -> NDArra
     return np.asarray(carried.dataobj).astype(np.uint8)
 
 
-def _table(
-    lesions: list[ImplantedLesion],
-    labels: NDArray[np.uint8],
-    affine: NDArray[np.float64],
-    registration: TemplateRegistration,
-    atlas: NDArray[np.uint8] | None,
-) -> str:
-    from cmbprep.zones.assign import assign_zones
-    from cmbprep.zones.schemes import MARS
-
-    zones = {}
-    if atlas is not None and lesions:
-        zones = {zone.label: zone for zone in assign_zones(labels, affine, atlas, MARS)}
-    rows, extra = [], []
-    for index, lesion in enumerate(lesions, start=1):
-        x, y, z = lesion.centre_ras
-        template = registration.to_template(np.array([[x, y, z]]))[0]
-        deposit = 4 / 3 * np.pi * float(np.prod(lesion.deposit.semi_axes_mm))
-        size = (lesion.void_volume_mm3, lesion.void_diameter_mm)
-        if not lesion.visible:
-            size = (deposit, float(np.cbrt(6 * deposit / np.pi)))
-        zone = zones.get(index)
-        rows.append(
-            Lesion(
-                index=index,
-                name=f"microbleed-{index:03d}",
-                x=x,
-                y=y,
-                z=z,
-                x_mni=float(template[0]),
-                y_mni=float(template[1]),
-                z_mni=float(template[2]),
-                volume_mm3=size[0],
-                diameter_mm=size[1],
-                zone=zone.zone if zone else None,
-                region=zone.region if zone else None,
-                hemisphere=zone.hemisphere if zone else None,
-                region_fraction=zone.region_fraction if zone else None,
-                boundary_distance_mm=zone.boundary_distance_mm if zone else None,
-                boundary=zone.boundary if zone else None,
-                contrast=float(np.clip(lesion.loss, 0, 1)),
-                susceptibility="paramagnetic" if lesion.deposit.chi_ppm > 0 else "diamagnetic",
-            )
-        )
-        extra.append(
-            {
-                "kind": "microbleed",
-                "extent": "compact",
-                "place": "n/a",
-                "susceptibility_ppm": f"{lesion.deposit.chi_ppm:.3f}",
-                "deposit_mm3": f"{deposit:.2f}",
-                "contrast_to_noise": f"{lesion.cnr:.1f}",
-                "visible": "true" if lesion.visible else "false",
-            }
-        )
-    return join_tables(rows, extra)
+def _row(index: int, lesion: ImplantedLesion, registration: TemplateRegistration) -> Row:
+    centre = np.array([lesion.centre_ras])
+    deposit = 4 / 3 * np.pi * float(np.prod(lesion.deposit.semi_axes_mm))
+    return truth_row(
+        "microbleed",
+        index,
+        (*lesion.centre_ras, *registration.to_template(centre)[0]),
+        lesion.void_volume_mm3 if lesion.visible else deposit,
+        lesion.deposit.chi_ppm,
+        contrast=float(np.clip(lesion.loss, 0, 1)),
+        deposit=deposit,
+        cnr=lesion.cnr,
+        site=MISSING,
+        kind="microbleed",
+        extent="compact",
+        visible="true" if lesion.visible else "false",
+    )

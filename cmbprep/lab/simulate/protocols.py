@@ -1,5 +1,6 @@
 """Scanner protocols: presets named after real ones, with the publications they follow.
 
+The presets are in ``protocols.json``.
 Where a source gives a range, a preset is one point of it. Anything a source does not
 give (flip angle, noise) is set to what is usual for that sequence and field.
 """
@@ -9,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from cmbprep.errors import UsageError
+from cmbprep.lab.options import read_data
 
 __all__ = [
     "DEFAULT_PROTOCOLS",
@@ -119,202 +122,15 @@ class Protocol:
         return (self.voxel[0], self.voxel[1], self.voxel[2] + self.gap)
 
 
-_UKB = (
-    "UK Biobank Brain Imaging Documentation, susceptibility-weighted imaging: 3D GRE, 3 T, "
-    "0.8 x 0.8 x 3 mm, TE 9.42 and 20 ms, TR 27 ms (Alfaro-Almagro F et al., NeuroImage "
-    "2018;166:400-424)"
-)
-_STRIVE = (
-    "Wardlaw JM et al., Lancet Neurol 2013;12:822-838 (STRIVE), table of proposed protocols: "
-    "2D T2*-weighted GRE, slices of 3 to 5 mm, 2 x 2 mm or finer in the plane"
-)
-_NO_SOURCE = "No published protocol of this orientation was found for microbleeds: "
-_GREENBERG = (
-    "Greenberg SM et al., Lancet Neurol 2009;8:165-174: T2*-weighted GRE with TE of 25 ms and "
-    "more, 1.5 T, slices of 5 mm"
-)
+def _presets() -> dict[str, Protocol]:
+    listed: list[dict[str, Any]] = read_data("cmbprep.lab.simulate", "protocols.json")
+    for preset in listed:
+        preset.update({k: tuple(v) for k, v in preset.items() if isinstance(v, list)})
+    return {preset["name"]: Protocol(**preset) for preset in listed}
 
-_ALL = (
-    Protocol(
-        name="demo",
-        source="A small, fast relative of clinical-2d-3t for demonstrations and tests.",
-        three_d=False,
-        field_strength=3.0,
-        echo_times=(0.020,),
-        repetition_time=650.0,
-        flip_angle=20.0,
-        voxel=(1.0, 1.0, 4.0),
-        matrix=(176, 216),
-        slices=36,
-    ),
-    Protocol(
-        name="clinical-2d-1.5t",
-        source=_GREENBERG,
-        three_d=False,
-        field_strength=1.5,
-        echo_times=(0.025,),
-        repetition_time=800.0,
-        flip_angle=20.0,
-        voxel=(0.94, 0.94, 5.0),
-        gap=1.0,
-        matrix=(256, 256),
-        slices=24,
-        snr=25.0,
-        manufacturer="GE",
-        phase_sign=-1,
-    ),
-    Protocol(
-        name="clinical-2d-1.5t-long-te",
-        source=_GREENBERG,
-        three_d=False,
-        field_strength=1.5,
-        echo_times=(0.040,),
-        repetition_time=900.0,
-        flip_angle=20.0,
-        voxel=(0.94, 0.94, 5.0),
-        gap=0.5,
-        matrix=(256, 256),
-        slices=26,
-        snr=22.0,
-        manufacturer="Philips",
-    ),
-    Protocol(
-        name="clinical-2d-1.5t-poor",
-        source=_GREENBERG + "; with a patient who moves, a field of view that is too short from "
-        "front to back, and slices that miss the vertex",
-        three_d=False,
-        field_strength=1.5,
-        echo_times=(0.025,),
-        repetition_time=700.0,
-        flip_angle=20.0,
-        voxel=(1.0, 1.0, 6.0),
-        gap=1.0,
-        matrix=(220, 176),
-        slices=15,
-        orientation="axial",
-        tilt=15.0,
-        snr=18.0,
-        motion=0.6,
-        fold=16,
-        manufacturer="GE",
-        phase_sign=-1,
-    ),
-    Protocol(
-        name="clinical-2d-3t",
-        source=_STRIVE,
-        three_d=False,
-        field_strength=3.0,
-        echo_times=(0.020,),
-        repetition_time=650.0,
-        flip_angle=20.0,
-        voxel=(0.9, 0.9, 3.0),
-        gap=0.3,
-        matrix=(240, 256),
-        slices=44,
-        snr=30.0,
-    ),
-    Protocol(
-        name="ukb-swi",
-        source=_UKB,
-        three_d=True,
-        field_strength=3.0,
-        echo_times=(0.00942, 0.020),
-        repetition_time=27.0,
-        flip_angle=15.0,
-        voxel=(0.8, 0.8, 3.0),
-        matrix=(256, 288),
-        slices=48,
-        snr=35.0,
-        suffix="MEGRE",
-        phase=True,
-    ),
-    Protocol(
-        name="swi-3t",
-        source="Haacke EM et al., AJNR Am J Neuroradiol 2009;30:19-30: SWI at 3 T with TE 20 ms, "
-        "0.5 x 0.5 mm in the plane and 1.5 to 2 mm thick",
-        three_d=True,
-        field_strength=3.0,
-        echo_times=(0.020,),
-        repetition_time=28.0,
-        flip_angle=15.0,
-        voxel=(0.5, 0.5, 2.0),
-        matrix=(384, 448),
-        slices=64,
-        snr=25.0,
-        suffix="swi",
-        phase=True,
-    ),
-    Protocol(
-        name="gre3d-3t",
-        source="3D GRE at 1 mm, TE 25 ms: the isotropic kind of the range that the multi-centre "
-        "sets of VALDO span (Sudre CH et al., Med Image Anal 2024;91:103029)",
-        three_d=True,
-        field_strength=3.0,
-        echo_times=(0.025,),
-        repetition_time=35.0,
-        flip_angle=15.0,
-        voxel=(1.0, 1.0, 1.0),
-        matrix=(192, 224),
-        slices=144,
-        snr=25.0,
-        phase=True,
-        manufacturer="Philips",
-        phase_sign=1,
-    ),
-    Protocol(
-        name="gre3d-3t-sagittal",
-        source=_NO_SOURCE + "a sagittal variant of gre3d-3t with slices of 2 mm",
-        three_d=True,
-        field_strength=3.0,
-        echo_times=(0.025,),
-        repetition_time=35.0,
-        flip_angle=15.0,
-        voxel=(0.95, 0.95, 2.0),
-        matrix=(256, 240),
-        slices=88,
-        orientation="sagittal",
-        snr=28.0,
-        phase=True,
-    ),
-    Protocol(
-        name="clinical-2d-1.5t-coronal",
-        source=_NO_SOURCE + "a coronal variant of clinical-2d-1.5t",
-        three_d=False,
-        field_strength=1.5,
-        echo_times=(0.025,),
-        repetition_time=900.0,
-        flip_angle=20.0,
-        voxel=(0.9, 0.9, 5.0),
-        gap=1.0,
-        matrix=(224, 224),
-        slices=33,
-        orientation="coronal",
-        tilt=15.0,
-        snr=25.0,
-        manufacturer="GE",
-        phase_sign=-1,
-    ),
-    Protocol(
-        name="gre3d-7t",
-        source="Conijn MMA et al., AJNR Am J Neuroradiol 2011;32:1043-1049: dual-echo 3D GRE at "
-        "7 T for microbleeds, TE 2.5 and 15 ms",
-        three_d=True,
-        field_strength=7.0,
-        echo_times=(0.0025, 0.015),
-        repetition_time=20.0,
-        flip_angle=10.0,
-        voxel=(0.7, 0.7, 0.7),
-        matrix=(272, 320),
-        slices=128,
-        snr=30.0,
-        suffix="MEGRE",
-        phase=True,
-        manufacturer="Philips",
-    ),
-)
 
 #: Name -> protocol.
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({p.name: p for p in _ALL})
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(_presets())
 
 #: What a dataset cycles through if nobody chooses.
 DEFAULT_PROTOCOLS = ("clinical-2d-3t", "clinical-2d-1.5t", "ukb-swi")

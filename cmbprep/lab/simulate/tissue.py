@@ -32,7 +32,7 @@ __all__ = [
 FIELDS = (1.5, 3.0, 7.0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Tissue:
     """Magnetic properties of a tissue at 1.5, 3 and 7 T.
 
@@ -67,28 +67,15 @@ def _interpolate(values: tuple[float, float, float], field: float) -> float:
 
 
 #: The order is that of the first axis of a head's tissue fractions; what is left to 1 is air.
+#: Columns: proton density, T1 and R2* at the three fields, susceptibility.
 TISSUES: dict[str, Tissue] = {
-    "csf": Tissue(
-        proton_density=1.0, t1_ms=(4000.0, 4000.0, 4000.0), r2star=(1.0, 2.0, 4.0), chi=0.0
-    ),
-    "gm": Tissue(
-        proton_density=0.82, t1_ms=(1188.0, 1331.0, 2132.0), r2star=(11.9, 15.2, 30.1), chi=0.02
-    ),
-    "wm": Tissue(
-        proton_density=0.70, t1_ms=(656.0, 832.0, 1220.0), r2star=(15.1, 18.8, 37.3), chi=-0.03
-    ),
-    "wmh": Tissue(
-        proton_density=0.82, t1_ms=(1000.0, 1250.0, 1800.0), r2star=(10.0, 13.0, 26.0), chi=-0.01
-    ),
-    "bone": Tissue(
-        proton_density=0.06, t1_ms=(300.0, 350.0, 450.0), r2star=(400.0, 500.0, 700.0), chi=-2.1
-    ),
-    "fat": Tissue(
-        proton_density=0.80, t1_ms=(280.0, 370.0, 500.0), r2star=(28.0, 35.0, 60.0), chi=0.3
-    ),
-    "muscle": Tissue(
-        proton_density=0.75, t1_ms=(1000.0, 1400.0, 1900.0), r2star=(30.0, 40.0, 70.0), chi=0.0
-    ),
+    "csf": Tissue(1.0, (4000.0, 4000.0, 4000.0), (1.0, 2.0, 4.0), 0.0),
+    "gm": Tissue(0.82, (1188.0, 1331.0, 2132.0), (11.9, 15.2, 30.1), 0.02),
+    "wm": Tissue(0.70, (656.0, 832.0, 1220.0), (15.1, 18.8, 37.3), -0.03),
+    "wmh": Tissue(0.82, (1000.0, 1250.0, 1800.0), (10.0, 13.0, 26.0), -0.01),
+    "bone": Tissue(0.06, (300.0, 350.0, 450.0), (400.0, 500.0, 700.0), -2.1),
+    "fat": Tissue(0.80, (280.0, 370.0, 500.0), (28.0, 35.0, 60.0), 0.3),
+    "muscle": Tissue(0.75, (1000.0, 1400.0, 1900.0), (30.0, 40.0, 70.0), 0.0),
 }
 
 #: Air against water, ppm: 0.36 + 9.05 (Schenck JF. Med Phys 1996;23:815-850).

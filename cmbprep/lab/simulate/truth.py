@@ -12,63 +12,27 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cmbprep.lab.options import read_data
 from cmbprep.lab.simulate.head import Head
 from cmbprep.lab.simulate.scanner import Acquisition, Effect
 from cmbprep.lab.simulate.sources import Source
 from cmbprep.lab.simulate.structures import Structure
-from cmbprep.lab.simulate.voids import MASK_LOSS, VISIBLE_CNR, Void, is_visible, outline_void
-from cmbprep.lesions import COLUMNS, Lesion, format_lesions
+from cmbprep.lab.simulate.voids import Void, is_visible, outline_void
+from cmbprep.lesions import COLUMNS, MISSING, Lesion, format_lesions
 
-__all__ = ["TRUTH_COLUMNS", "Truth", "join_tables", "tell_truth"]
+__all__ = ["TRUTH_COLUMNS", "Truth", "add_zones", "join_tables", "tell_truth", "truth_row"]
 
 #: Columns beside those of the lesion table, with their data dictionary.
-TRUTH_COLUMNS: dict[str, dict[str, object]] = {
-    "kind": {
-        "Description": "What was put in.",
-        "Levels": {
-            "microbleed": "A microbleed.",
-            "calcification": "Grains of calcium; diamagnetic.",
-            "cavernoma": "A cluster of caverns of old blood.",
-            "haemorrhagic_infarct": "A patch of cortex with petechial bleeding.",
-            "postoperative_rim": "Old blood around a cavity that surgery has left.",
-            "vein": "All veins of a place.",
-            "flow_void": "All arteries that flow makes dark.",
-            "dropout": "Where the head's own field takes away half of the signal or more.",
-            "iron_rich_nucleus": "All nuclei that are rich in iron.",
-        },
-    },
-    "extent": {
-        "Description": "Whether the row is one thing with a place and a size.",
-        "Levels": {
-            "compact": "It is.",
-            "extended": "It is all that there is of a structure: x, y, z is its voxel nearest "
-            "to its centre of mass, and the volume that of its voxels.",
-        },
-    },
-    "place": {"Description": "The place that the simulator drew it for."},
-    "susceptibility_ppm": {
-        "Description": "Mean susceptibility of the deposit against the tissue around.",
-        "Units": "ppm",
-    },
-    "deposit_mm3": {
-        "Description": "Volume of the deposit itself; the dark region is larger.",
-        "Units": "mm^3",
-    },
-    "contrast_to_noise": {
-        "Description": "Largest drop of the noise-free magnitude, by the noise of the image."
-    },
-    "visible": {
-        "Description": f"Whether the drop is at least {VISIBLE_CNR:g} times the noise and "
-        f"{MASK_LOSS:g} of the signal in some voxel.",
-        "Levels": {"true": "It can be seen.", "false": "It cannot be seen on this scan."},
-    },
-}
+TRUTH_COLUMNS: dict[str, dict[str, object]] = read_data("cmbprep.lab.simulate", "columns.json")[
+    "truth"
+]
 
 
 @dataclass(frozen=True)
@@ -123,8 +87,11 @@ def tell_truth(
     bleed_labels, bleeds = _labels(bleeds, shape)
     other_labels, others = _labels(others, shape)
     zones = zone_labels(head, acquisition) if with_zones else None
-    bleed_rows = _rows(head, bleeds, bleed_labels, acquisition, zones, "microbleed")
-    other_rows = _rows(head, others, other_labels, acquisition, zones, "mimic")
+    affine = acquisition.geometry.affine
+    bleed_rows = _source_rows(head, bleeds, acquisition, "microbleed")
+    bleed_rows = add_zones(bleed_rows, bleed_labels, affine, zones)
+    other_rows = _source_rows(head, others, acquisition, "mimic")
+    other_rows = add_zones(other_rows, other_labels, affine, zones)
     for structure in acquisition.structures:
         free = structure.voxels[other_labels[tuple(structure.voxels.T)] == 0]
         if len(free):
@@ -134,8 +101,8 @@ def tell_truth(
     return Truth(
         microbleeds=bleed_labels,
         others=other_labels,
-        microbleed_table=join_tables(*_columns(bleed_rows)),
-        other_table=join_tables(*_columns(other_rows)),
+        microbleed_table=join_tables(bleed_rows),
+        other_table=join_tables(other_rows),
         zones=zones,
     )
 
@@ -202,46 +169,81 @@ def zone_labels(head: Head, acquisition: Acquisition) -> NDArray[np.uint8] | Non
     return labels
 
 
-_Row = tuple[Lesion, dict[str, str]]
+#: A row of the lesion table, and what the truth's own columns say of it.
+Row = tuple[Lesion, dict[str, str]]
+
+_PLACE = ("x", "y", "z", "x_mni", "y_mni", "z_mni")
 
 
-def _columns(rows: list[_Row]) -> tuple[list[Lesion], list[dict[str, str]]]:
-    return [lesion for lesion, _ in rows], [more for _, more in rows]
+def truth_row(
+    name: str,
+    index: int,
+    place: Iterable[float],
+    volume: float,
+    chi: float | None,
+    *,
+    contrast: float | None = None,
+    deposit: float | None = None,
+    cnr: float | None = None,
+    site: str,
+    **words: str,
+) -> Row:
+    """Describe one thing that was put into a scan.
+
+    Parameters
+    ----------
+    name, index
+        Start of its name, and its number.
+    place
+        x, y and z in scanner coordinates and then those in the template, mm.
+    volume, deposit
+        Of the void, or of the deposit where nothing is seen; and of the deposit, mm^3.
+    chi
+        Mean susceptibility, ppm; None where it has none of its own.
+    contrast, cnr
+        Largest relative loss of signal, and largest drop by the noise.
+    site, words
+        The column ``place``, and the other columns that are text.
+    """
+    sign = "unknown" if chi is None else "paramagnetic" if chi > 0 else "diamagnetic"
+    where: dict[str, Any] = dict(zip(_PLACE, map(float, place), strict=True))
+    lesion = Lesion(
+        index=index,
+        name=f"{name}-{index:03d}",
+        **where,
+        volume_mm3=volume,
+        diameter_mm=float(np.cbrt(6 * volume / np.pi)),
+        contrast=contrast,
+        susceptibility=sign,
+    )
+    numbers = {
+        "susceptibility_ppm": MISSING if chi is None else f"{chi:.3f}",
+        "deposit_mm3": MISSING if deposit is None else f"{deposit:.2f}",
+        "contrast_to_noise": MISSING if cnr is None else f"{cnr:.1f}",
+    }
+    return lesion, {"place": site, **numbers, **words}
 
 
-def _rows(
-    head: Head,
-    found: list[_Found],
+def add_zones(
+    rows: list[Row],
     labels: NDArray[np.uint8],
-    acquisition: Acquisition,
+    affine: NDArray[np.float64],
     zones: NDArray[np.uint8] | None,
-    stem: str,
-) -> list[_Row]:
+) -> list[Row]:
+    """Add the zones of the labels to their rows, by an atlas on the same grid if there is one."""
     from cmbprep.zones.assign import assign_zones
     from cmbprep.zones.schemes import MARS
 
-    places = {}
-    if zones is not None and len(found):
-        assigned = assign_zones(labels, acquisition.geometry.affine, zones, MARS)
-        places = {one.label: one for one in assigned}
-    rows = []
-    for index, one in enumerate(found, start=1):
-        lesion, more = _source_row(head, one, index, acquisition, f"{stem}-{index:03d}")
-        zone = places.get(index)
-        if zone is not None:
-            lesion = replace(lesion, **zone.columns())
-        rows.append((lesion, more))
-    return rows
+    if zones is None or not rows:
+        return rows
+    found = {one.label: one.columns() for one in assign_zones(labels, affine, zones, MARS)}
+    return [(replace(lesion, **found.get(lesion.index, {})), more) for lesion, more in rows]
 
 
-def _position(
-    head: Head, point: NDArray[np.float64], acquisition: Acquisition
-) -> tuple[float, float, float, float, float, float]:
+def _place(head: Head, point: NDArray[np.float64], acquisition: Acquisition) -> tuple[float, ...]:
     """Scanner and template coordinates, mm, of a point in head mm."""
     pose = acquisition.geometry.pose
-    x, y, z = map(float, pose[:3, :3] @ point + pose[:3, 3])
-    x_mni, y_mni, z_mni = map(float, head.to_template(point[None])[0])
-    return (x, y, z, x_mni, y_mni, z_mni)
+    return (*(pose[:3, :3] @ point + pose[:3, 3]), *head.to_template(point[None])[0])
 
 
 def _in_head(voxel: NDArray[np.floating], acquisition: Acquisition) -> NDArray[np.float64]:
@@ -249,38 +251,31 @@ def _in_head(voxel: NDArray[np.floating], acquisition: Acquisition) -> NDArray[n
     return np.asarray(back[:3, :3] @ voxel + back[:3, 3])
 
 
-def _source_row(head: Head, one: _Found, index: int, acquisition: Acquisition, name: str) -> _Row:
-    source, void, effect = one.source, one.void, one.effect
-    if void is not None:
-        point, volume, contrast = _in_head(void.centre, acquisition), void.volume_mm3, void.depth
-    else:
-        point, volume = np.asarray(source.centre), source.volume
-        contrast = 0.0 if effect is None else float(np.clip(effect.loss.max(), 0, 1))
-    x, y, z, x_mni, y_mni, z_mni = _position(head, point, acquisition)
-    lesion = Lesion(
-        index=index,
-        name=name,
-        x=x,
-        y=y,
-        z=z,
-        x_mni=x_mni,
-        y_mni=y_mni,
-        z_mni=z_mni,
-        volume_mm3=volume,
-        diameter_mm=float(np.cbrt(6 * volume / np.pi)),
-        contrast=contrast,
-        susceptibility="paramagnetic" if source.chi > 0 else "diamagnetic",
-    )
-    more = {
-        "kind": source.kind,
-        "extent": "compact",
-        "place": source.place,
-        "susceptibility_ppm": f"{source.chi:.3f}",
-        "deposit_mm3": f"{source.volume:.2f}",
-        "contrast_to_noise": "n/a" if effect is None else f"{effect.contrast_to_noise:.1f}",
-        "visible": "false" if void is None else "true",
-    }
-    return lesion, more
+def _source_rows(head: Head, found: list[_Found], scan: Acquisition, name: str) -> list[Row]:
+    rows = []
+    for index, one in enumerate(found, start=1):
+        source, void, effect = one.source, one.void, one.effect
+        if void is not None:
+            point, volume, contrast = _in_head(void.centre, scan), void.volume_mm3, void.depth
+        else:
+            point, volume = np.asarray(source.centre), source.volume
+            contrast = 0.0 if effect is None else float(np.clip(effect.loss.max(), 0, 1))
+        row = truth_row(
+            name,
+            index,
+            _place(head, point, scan),
+            volume,
+            source.chi,
+            contrast=contrast,
+            deposit=source.volume,
+            cnr=None if effect is None else effect.contrast_to_noise,
+            kind=source.kind,
+            extent="compact",
+            site=source.place,
+            visible="false" if void is None else "true",
+        )
+        rows.append(row)
+    return rows
 
 
 def _structure_row(
@@ -289,43 +284,32 @@ def _structure_row(
     voxels: NDArray[np.intp],
     index: int,
     acquisition: Acquisition,
-) -> _Row:
+) -> Row:
     affine = acquisition.geometry.affine
     points = voxels @ affine[:3, :3].T
     nearest = voxels[np.argmin(np.linalg.norm(points - points.mean(axis=0), axis=1))]
+    place = _place(head, _in_head(nearest, acquisition), acquisition)
     volume = len(voxels) * float(np.abs(np.linalg.det(affine[:3, :3])))
-    x, y, z, x_mni, y_mni, z_mni = _position(head, _in_head(nearest, acquisition), acquisition)
-    lesion = Lesion(
-        index=index,
-        name=f"mimic-{index:03d}",
-        x=x,
-        y=y,
-        z=z,
-        x_mni=x_mni,
-        y_mni=y_mni,
-        z_mni=z_mni,
-        volume_mm3=volume,
-        diameter_mm=float(np.cbrt(6 * volume / np.pi)),
-        susceptibility="unknown" if structure.chi is None else "paramagnetic",
+    return truth_row(
+        "mimic",
+        index,
+        place,
+        volume,
+        structure.chi,
+        site=structure.place,
+        kind=structure.kind,
+        extent="extended",
+        visible="true",
     )
-    more = {
-        "kind": structure.kind,
-        "extent": "extended",
-        "place": structure.place,
-        "susceptibility_ppm": "n/a" if structure.chi is None else f"{structure.chi:.3f}",
-        "deposit_mm3": "n/a",
-        "contrast_to_noise": "n/a",
-        "visible": "true",
-    }
-    return lesion, more
 
 
-def join_tables(lesions: list[Lesion], extra: list[dict[str, str]]) -> str:
+def join_tables(rows: list[Row]) -> str:
     """Append the truth's own columns to the lesion table."""
-    rows = list(csv.reader(io.StringIO(format_lesions(lesions)), delimiter="\t"))
+    table = csv.reader(io.StringIO(format_lesions([row for row, _ in rows])), delimiter="\t")
+    next(table)
     out = io.StringIO()
     writer = csv.writer(out, delimiter="\t", lineterminator="\n")
     writer.writerow([*COLUMNS, *TRUTH_COLUMNS])
-    for row, more in zip(rows[1:], extra, strict=True):
-        writer.writerow([*row, *(more[name] for name in TRUTH_COLUMNS)])
+    for cells, (_, more) in zip(table, rows, strict=True):
+        writer.writerow([*cells, *(more[name] for name in TRUTH_COLUMNS)])
     return out.getvalue()

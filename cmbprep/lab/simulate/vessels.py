@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from cmbprep.lab.options import read_data
 from cmbprep.lab.simulate.deformation import Volume
 from cmbprep.lab.simulate.head import Head
 
@@ -138,53 +139,31 @@ def draw_veins(
     rng
         Source of randomness.
     """
-    tubes = [_tube(points, radii, kind, from_template, rng) for points, radii, kind in _NAMED]
-    mirror = np.array([-1.0, 1, 1])
-    tubes += [
-        _tube(np.asarray(points) * mirror, radii, kind, from_template, rng)
-        for points, radii, kind in _NAMED
-        if abs(points[0][0]) > 0.5
-    ]
+    tubes = _named("veins", from_template, rng)
     tubes += _medullary(from_template, rng)
     tubes += _cortical(head, rng)
     return tubes
 
 
-_Named = tuple[list[tuple[float, float, float]], tuple[float, float], str]
+def _named(
+    group: str,
+    from_template: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    rng: np.random.Generator,
+) -> list[Tube]:
+    """Draw the vessels of ``vessels.json``: those off the midline on both sides.
 
-#: Axis in MNI152 mm, first and last radius in mm. Those off the midline are mirrored.
-_NAMED: list[_Named] = [
-    (
-        [
-            (0, 66, 18),
-            (0, 55, 46),
-            (0, 30, 66),
-            (0, 0, 77),
-            (0, -30, 80),
-            (0, -60, 68),
-            (0, -85, 44),
-            (0, -103, 10),
-            (0, -104, -10),
-        ],
-        (1.5, 4.0),
-        "sinus",
-    ),
-    ([(0, -38, 2), (0, -52, 1), (0, -70, -4), (0, -92, -10)], (2.2, 2.8), "sinus"),
-    (
-        [(4, -102, -11), (25, -94, -14), (48, -72, -18), (58, -50, -24), (54, -40, -34)],
-        (4.0, 3.5),
-        "sinus",
-    ),
-    ([(3, 2, 12), (3.2, -8, 15), (3.2, -20, 16), (3, -30, 9), (1, -37, 4)], (0.8, 1.2), "deep"),
-    ([(16, -24, 22), (15, -8, 17), (11, 2, 13), (4, 3, 12)], (0.5, 0.9), "deep"),
-    ([(2, 24, 10), (2.5, 12, 14), (3, 3, 12)], (0.4, 0.7), "deep"),
-    ([(22, -6, -18), (16, -18, -12), (13, -28, -4), (4, -37, 3)], (0.5, 1.1), "deep"),
-    ([(24, -36, 20), (18, -38, 14), (8, -38, 8), (2, -38, 4)], (0.4, 0.8), "deep"),
-]
+    Each row there is an axis in MNI152 mm, the first and last radius in mm, and the kind.
+    """
+    mirror = np.array([-1.0, 1, 1])
+    rows: list[Any] = read_data("cmbprep.lab.simulate", "vessels.json")[group]
+    for points, radii, kind in list(rows):
+        if abs(points[0][0]) > 0.5:
+            rows.append((np.asarray(points) * mirror, radii, kind))
+    return [_tube(points, radii, kind, from_template, rng) for points, radii, kind in rows]
 
 
 def _tube(
-    points: NDArray[np.float64] | list[tuple[float, float, float]],
+    points: ArrayLike,
     radii: tuple[float, float],
     kind: str,
     from_template: Callable[[NDArray[np.float64]], NDArray[np.float64]],
@@ -192,7 +171,8 @@ def _tube(
 ) -> Tube:
     from scipy import interpolate
 
-    nodes = np.asarray(points, dtype=np.float64) + rng.normal(0, 0.6, (len(points), 3))
+    nodes = np.asarray(points, dtype=np.float64)
+    nodes = nodes + rng.normal(0, 0.6, nodes.shape)
     degree = min(3, len(nodes) - 1)
     curve, _ = interpolate.splprep(nodes.T, s=0, k=degree)
     axis = np.stack(interpolate.splev(np.linspace(0, 1, 40), curve), axis=1)
@@ -274,24 +254,9 @@ def _follow(
     return np.stack(axes, axis=1)
 
 
-#: Arteries as flow voids: axis in MNI152 mm, first and last radius. Mirrored off the midline.
-_ARTERIES: list[_Named] = [
-    ([(0, -26, -50), (0.5, -24, -36), (0, -20, -24)], (1.6, 1.5), "artery"),
-    ([(10, 12, -48), (11, 8, -36), (12, 6, -26), (11, 6, -20)], (2.3, 2.0), "artery"),
-    ([(11, 6, -20), (20, 6, -20), (32, 6, -19), (42, 4, -14), (46, -4, -4)], (1.5, 1.0), "artery"),
-    ([(11, 6, -20), (5, 16, -18), (2, 28, -6), (2, 40, 12)], (1.2, 0.8), "artery"),
-    ([(1, -20, -23), (10, -24, -20), (20, -32, -10), (16, -56, 2)], (1.2, 0.8), "artery"),
-]
-
-
 def draw_arteries(
     from_template: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     rng: np.random.Generator,
 ) -> list[Tube]:
     """Draw the arteries at the base of the brain, which fast flow makes dark."""
-    mirror = np.array([-1.0, 1, 1])
-    tubes = [_tube(p, r, kind, from_template, rng) for p, r, kind in _ARTERIES]
-    tubes += [
-        _tube(np.asarray(p) * mirror, r, kind, from_template, rng) for p, r, kind in _ARTERIES[1:]
-    ]
-    return tubes
+    return _named("arteries", from_template, rng)

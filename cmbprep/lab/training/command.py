@@ -8,118 +8,14 @@ import sys
 from pathlib import Path
 
 from cmbprep.errors import UsageError
-from cmbprep.lab.training.brain.command import add_brain_arguments, need_torch, run_brain
+from cmbprep.lab.training.brain.command import need_torch, run_brain
 from cmbprep.lab.training.log import logger
 from cmbprep.lab.training.options import FitOptions
 
-__all__ = ["SITE_FILE", "add_arguments", "run"]
+__all__ = ["SITE_FILE", "run"]
 
 #: Name of the file that a fit to ratings writes.
 SITE_FILE = "site.json"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``train`` to a parser."""
-    parser.add_argument(
-        "dest", metavar="DEST", type=Path, help="folder of the samples, the model and its log"
-    )
-    parser.add_argument(
-        "--model",
-        choices=("candidates", "brain"),
-        default="candidates",
-        help="the learned detector's, or that of brain masks (default: candidates)",
-    )
-    _add_sample_arguments(parser)
-    _add_fit_arguments(parser)
-    parser.add_argument(
-        "--ratings",
-        metavar="OUTPUT_DIR",
-        type=Path,
-        nargs="+",
-        default=[],
-        help="instead of all this, fit the last stage of the packaged model to the table "
-        "ratings.tsv in these results of cmbprep; DEST gets the file that --detector takes",
-    )
-    parser.add_argument(
-        "--samples-only", action="store_true", help="make the samples and stop before the fit"
-    )
-    add_brain_arguments(parser)
-
-
-def _add_sample_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--people",
-        metavar="N",
-        type=int,
-        default=160,
-        help="simulated people to fit to (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tune-people",
-        metavar="N",
-        type=int,
-        default=24,
-        help="simulated people to calibrate on (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--results",
-        metavar="OUTPUT_DIR",
-        type=Path,
-        help="results of cmbprep on real scans without microbleeds, to use as backgrounds",
-    )
-    parser.add_argument(
-        "--subjects",
-        metavar="L",
-        nargs="+",
-        default=[],
-        help="participants of these results that are used (needed with --results)",
-    )
-    parser.add_argument(
-        "--source",
-        metavar="TEXT",
-        nargs="+",
-        default=[],
-        help="where each of --subjects, or each image of --masked, comes from, and its licence, "
-        "for the model's card",
-    )
-    parser.add_argument(
-        "--real-scans",
-        metavar="N",
-        type=int,
-        default=14,
-        help="scans made of each real background (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--nprocs",
-        metavar="N",
-        type=int,
-        default=1,
-        help="people simulated, and networks fitted, at a time; each network that is being fitted "
-        "holds the samples in memory",
-    )
-
-
-def _add_fit_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--epochs",
-        metavar="N",
-        type=int,
-        default=FitOptions.epochs,
-        help="passes over the samples (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--networks",
-        metavar="N",
-        type=int,
-        default=FitOptions.members,
-        help="fitted and averaged (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--short",
-        action="store_true",
-        help="multiply in bfloat16: faster on processors with AMX",
-    )
-    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the fit (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import subprocess
@@ -13,15 +12,15 @@ import numpy as np
 import pytest
 
 from cmbprep.errors import UsageError
-from cmbprep.lab.evaluate.command import FLOOR_FAILED, add_arguments, run
+from cmbprep.lab.cli import build_parser
+from cmbprep.lab.evaluate.command import FLOOR_FAILED, run
 
 HEADER = "index\tname\tx\ty\tz\tvolume_mm3\tprobability\trating\tzone\tregion\tsusceptibility"
 
 
 def evaluate(*arguments) -> int:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args([str(argument) for argument in arguments]))
+    parser = build_parser()
+    return run(parser.parse_args(["evaluate", *map(str, arguments)]))
 
 
 def table(path, *rows, header=HEADER):
@@ -272,8 +271,7 @@ def test_a_file_that_cannot_be_written(folders, tmp_path):
 
 def test_arguments_load_nothing_heavy():
     code = (
-        "import argparse, sys; from cmbprep.lab.evaluate.command import add_arguments; "
-        "add_arguments(argparse.ArgumentParser()); "
+        "import sys; from cmbprep.lab.cli import build_parser; build_parser(); "
         "print([m for m in ('numpy', 'scipy', 'nibabel', 'matplotlib', 'jinja2', 'ants') "
         "if m in sys.modules])"
     )

@@ -165,5 +165,3 @@ def test_rule_says_what_it_does():
     assert Rule(distance_mm=3, connectivity=26).short == "centroid<=3mm,26-connected"
     assert Rule(match="overlap").short == "overlap:IoU>0,6-connected"
     assert Rule(min_diameter_mm=2).short == "centroid<=5mm,6-connected,true>=2mm"
-    assert "at most 3 mm" in Rule(distance_mm=3).text
-    assert "at least 0.5" in Rule(match="overlap", min_overlap=0.5).text

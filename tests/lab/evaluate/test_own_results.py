@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 
@@ -11,16 +10,16 @@ import numpy as np
 import pytest
 
 from cmbprep.errors import UsageError
-from cmbprep.lab.evaluate.command import add_arguments, run
+from cmbprep.lab.cli import build_parser
+from cmbprep.lab.evaluate.command import run
 from cmbprep.outputs.files import write_image
 from cmbprep.reports.usable import find_output, is_output
 from tests.reports.outputtree import Tree, make_lesion
 
 
 def evaluate(*arguments) -> int:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args([str(argument) for argument in arguments]))
+    parser = build_parser()
+    return run(parser.parse_args(["evaluate", *map(str, arguments)]))
 
 
 def truth_of(folder, *scans, lesions=2):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 from pathlib import Path
@@ -12,7 +11,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from cmbprep.lab.evaluate.command import add_arguments, run
+from cmbprep.lab.cli import build_parser
+from cmbprep.lab.evaluate.command import run
 
 SCRIPT = Path(__file__).resolve().parents[3] / "docs" / "validation" / "lay_out.py"
 AFFINE = np.array([[-0.9, 0, 0, 20], [0, -0.9, 0, 20], [0, 0, 1.8, -10], [0, 0, 0, 1.0]])
@@ -39,8 +39,7 @@ def image(path, *dark, nan=False):
 
 def perfect(truth, predicted):
     """Evaluate a truth against tables written by hand; give the figures."""
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    parser = build_parser()
     file = predicted / "e.json"
     arguments = [
         str(predicted),
@@ -52,7 +51,7 @@ def perfect(truth, predicted):
         "--bootstrap",
         "0",
     ]
-    run(parser.parse_args(arguments))
+    run(parser.parse_args(["evaluate", *arguments]))
     return {k: v["value"] for k, v in json.loads(file.read_text())["figures"].items()}
 
 

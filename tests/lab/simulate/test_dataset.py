@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from cmbprep.errors import UsageError
+from cmbprep.lab.cli import build_parser
 from cmbprep.lab.simulate import dataset
-from cmbprep.lab.simulate.command import add_arguments, run
+from cmbprep.lab.simulate.command import run
 from cmbprep.lab.simulate.dataset import simulate_dataset
 from cmbprep.lesions import read_lesions
 
@@ -224,14 +225,11 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 def test_the_command_parses_and_lists(capsys, tmp_path):
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    assert run(parser.parse_args([str(tmp_path / "x"), "--protocol", "list"])) == 0
+    parser = build_parser()
+    assert run(parser.parse_args(["simulate", str(tmp_path / "x"), "--protocol", "list"])) == 0
     assert "ukb-swi" in capsys.readouterr().out
     with pytest.raises(UsageError, match="--participants"):
-        run(parser.parse_args([str(tmp_path / "x")]))
+        run(parser.parse_args(["simulate", str(tmp_path / "x")]))
 
 
 @pytest.mark.slow

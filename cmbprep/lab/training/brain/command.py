@@ -10,27 +10,7 @@ from typing import Any
 from cmbprep.errors import UsageError
 from cmbprep.lab.training.log import logger
 
-__all__ = ["add_brain_arguments", "need_torch", "run_brain"]
-
-
-def add_brain_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what ``train`` takes with ``--model brain`` only."""
-    group = parser.add_argument_group("with --model brain")
-    group.add_argument(
-        "--heads", metavar="N", type=int, default=24, help="simulated heads (default: 24)"
-    )
-    group.add_argument(
-        "--masked",
-        metavar="FILE",
-        nargs="+",
-        type=Path,
-        default=[],
-        help="T1w images NAME_image.nii.gz of whole heads, to learn from as well; NAME_mask.nii.gz "
-        "beside each is its brain mask, from a tool that is trusted",
-    )
-    group.add_argument(
-        "--steps", metavar="N", type=int, default=34000, help="of the fit (default: 34000)"
-    )
+__all__ = ["need_torch", "run_brain"]
 
 
 def run_brain(args: argparse.Namespace) -> int:
