@@ -9,7 +9,7 @@ from importlib import import_module
 
 from cmbprep import __version__
 from cmbprep.cli.guard import private_caches, run_guarded
-from cmbprep.lab.options import add_options, read_data
+from cmbprep.lab.shared import add_options, read_data
 
 __all__ = ["build_parser", "main"]
 

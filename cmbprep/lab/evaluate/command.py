@@ -15,7 +15,6 @@ from cmbprep.errors import UsageError
 if TYPE_CHECKING:
     from cmbprep.lab.evaluate.collect import Collection, Request
     from cmbprep.lab.evaluate.evaluation import Evaluation, Options
-    from cmbprep.lab.evaluate.thresholds import Outcome
 
 __all__ = ["FLOOR_FAILED", "run"]
 
@@ -23,23 +22,6 @@ T = TypeVar("T")
 
 #: Exit status if a floor does not hold.
 FLOOR_FAILED = 3
-
-_SUMMARY = (
-    "sensitivity",
-    "precision",
-    "f1",
-    "fp_per_scan",
-    "fp_per_scan_without_lesions",
-    "average_precision",
-    "froc_mean",
-    "dice_mean",
-    "volume_error_median",
-    "count_icc",
-    "count_bias",
-    "presence_kappa",
-    "zone_agreement",
-    "ece",
-)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from cmbprep.lab.evaluate.collect import collect
     from cmbprep.lab.evaluate.evaluation import evaluate
-    from cmbprep.lab.evaluate.tables import conventions
+    from cmbprep.lab.evaluate.tables import as_json, conventions, make_summary
     from cmbprep.lab.evaluate.thresholds import check_floors, parse_floor
 
     request, options = _settings(args)
@@ -67,11 +49,9 @@ def run(args: argparse.Namespace) -> int:
     outcomes = check_floors(evaluation, floors)
     rules = conventions(request, options)
     source = _source(request)
-    sys.stdout.write(_summary(evaluation, collection, rules, outcomes))
+    sys.stdout.write(make_summary(evaluation, collection, rules, outcomes))
     tables = {} if args.out is None else _tables(args, evaluation, collection, rules)
     if args.json is not None:
-        from cmbprep.lab.evaluate.tables import as_json
-
         _write(args.json, as_json(evaluation, collection, rules, outcomes, source))
     for path, text in tables.items():
         _write(path, text)
@@ -154,48 +134,6 @@ def _description(folder: Path) -> dict[str, object]:
     except (OSError, ValueError):
         return {}  # a plain folder has none
     return content if isinstance(content, dict) else {}
-
-
-def _summary(
-    evaluation: Evaluation,
-    collection: Collection,
-    rules: tuple[str, ...],
-    outcomes: list[Outcome],
-) -> str:
-    from cmbprep.lab.evaluate.metrics import FIGURES
-    from cmbprep.lab.evaluate.page import number, span
-
-    labels = {figure.name: figure.label for figure in FIGURES}
-    results = evaluation.results
-    lines = [
-        f"Rule: {rules[0]}",
-        (
-            f"{len(results)} scans of {len({r.subject for r in results})} subjects, "
-            f"{sum(r.truth_count for r in results)} true and "
-            f"{sum(r.predicted_count for r in results)} predicted lesions."
-        ),
-    ]
-    for status in ("no prediction", "no truth", "no result"):
-        scans = [record for record in collection.records if record.status == status]
-        if scans:
-            counted = "counted as nothing found" if scans[0].counted else "not counted"
-            lines.append(f"With {status} ({counted}): {', '.join(r.scan for r in scans)}")
-    lines += [f"{r.scan}: {r.note}" for r in collection.records if r.note]
-    lines.append("")
-    for name in _SUMMARY:
-        row = evaluation.row(name)
-        if row is not None and row.value is not None:
-            interval = span(row.low, row.high)
-            lines.append(
-                f"{labels[name]:<42}{number(row.value):>9}{f'  ({interval})' if interval else ''}"
-            )
-    for outcome in outcomes:
-        verdict = "holds" if outcome.holds else "DOES NOT HOLD"
-        floor = outcome.floor
-        lines.append(
-            f"floor {floor.name} {outcome.sign} {floor.limit:g}: {number(outcome.value)}, {verdict}"
-        )
-    return "\n".join(lines) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

@@ -29,7 +29,7 @@ from cmbprep.lab.evaluate.statistics import (
     reliability_bins,
     sensitivity_at,
 )
-from cmbprep.lab.options import read_data
+from cmbprep.lab.shared import read_data
 
 __all__ = [
     "FIGURES",

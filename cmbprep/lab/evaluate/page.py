@@ -5,29 +5,21 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cmbprep.lab.evaluate.collect import Collection
 from cmbprep.lab.evaluate.evaluation import Evaluation, Row
-from cmbprep.lab.evaluate.metrics import FIGURES
 from cmbprep.lab.evaluate.scoring import DUPLICATE, ELSEWHERE
-from cmbprep.lab.evaluate.tables import make_tables
+from cmbprep.lab.evaluate.tables import make_tables, render_text
 from cmbprep.lab.evaluate.thresholds import Outcome
-from cmbprep.lab.options import read_data
+from cmbprep.lab.shared import read_data
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "Plot",
-    "draw_plots",
-    "make_page",
-    "number",
-    "span",
-]
+__all__ = ["Plot", "draw_plots", "make_page"]
 
 
 # --- The plots of the page, as SVG text with the same bytes for the same numbers -----------------
@@ -314,16 +306,6 @@ _PLOTS: dict[str, Callable[[Evaluation, Axes], bool]] = {
 }
 
 
-def number(value: float | None) -> str:
-    """Show a figure to three decimals; n/a where it is undefined."""
-    return "n/a" if value is None else f"{value + 0.0:.3f}"
-
-
-def span(low: float | None, high: float | None) -> str:
-    """Show an interval; nothing where there is none."""
-    return "" if low is None or high is None else f"{low + 0.0:.3f} to {high + 0.0:.3f}"
-
-
 def make_page(
     evaluation: Evaluation,
     collection: Collection,
@@ -332,19 +314,13 @@ def make_page(
     source: dict[str, object],
 ) -> str:
     """Return the text of the page."""
-    import jinja2
-
-    text = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"number": number}
-    environment.globals["span"] = span
-    return environment.from_string(text).render(
+    return render_text(
+        "page.html",
         evaluation=evaluation,
         records=collection.records,
         rules=rules,
         outcomes=outcomes,
         source=source,
         plots=draw_plots(evaluation),
-        figures={figure.name: figure for figure in FIGURES},
         tables={table.name: table for table in make_tables(evaluation, collection)},
     )

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.errors import CmbprepError, ScanError, UsageError
+from cmbprep.errors import ScanError, UsageError
 from cmbprep.files.tsv import read_tsv
 from cmbprep.lab.evaluate.files import ScanFiles, is_own_result
 from cmbprep.lab.evaluate.matching import LesionSet, Mark, label_components
+from cmbprep.lab.shared import usage_errors
 from cmbprep.lesions import COLUMNS, read_lesions
 from cmbprep.spatial.grids import GRID_TOLERANCE, grid_gap
 
@@ -192,11 +193,9 @@ def read_marks(path: Path) -> tuple[Mark, ...]:
     UsageError
         With the line, if a row is not whole or a value is not of its column's kind.
     """
-    try:
+    with usage_errors():
         hint = _REMAKE if is_own_result(path) else _HINT
         table = read_tsv(path, "xyz", unquote=True, hint=hint)
-    except CmbprepError as error:
-        raise _usage_error(error) from error
     marks = []
     for number, (line, row) in enumerate(table.dicts(), start=1):
         try:
@@ -231,10 +230,6 @@ def _truth_value(text: str) -> bool:
     return lower in ("true", "1")
 
 
-def _usage_error(error: CmbprepError) -> UsageError:
-    return UsageError(error.message, path=error.path, hint=error.hint)
-
-
 def _check_own(table: Path, labels: set[int] | None) -> None:
     """Check a table that has all columns of ours as strictly as our own reports do.
 
@@ -242,11 +237,9 @@ def _check_own(table: Path, labels: set[int] | None) -> None:
     no voxels.
     """
     own = is_own_result(table)
-    try:
+    with usage_errors():
         if own or set(COLUMNS) <= set(read_tsv(table).header):
             read_lesions(table, labels=labels if own else None)
-    except CmbprepError as error:
-        raise _usage_error(error) from error
 
 
 def _from_table(table: Path, image: Path | None) -> LesionSet:

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +24,9 @@ from cmbprep.lab.evaluate.matching import Mark
 from cmbprep.lab.evaluate.metrics import FIGURES, Confusion
 from cmbprep.lab.evaluate.scoring import ScanResult
 from cmbprep.lab.evaluate.thresholds import Outcome
-from cmbprep.lab.options import read_data
+from cmbprep.lab.shared import read_data
 
-__all__ = [
-    "Table",
-    "as_json",
-    "conventions",
-    "make_tables",
-]
+__all__ = ["Table", "as_json", "conventions", "make_summary", "make_tables", "render_text"]
 
 _Rows = Iterable[tuple[object, ...]]
 
@@ -288,14 +283,52 @@ def _round(value: float | None) -> float | None:
 
 def conventions(request: Request, options: Options) -> tuple[str, ...]:
     """Return the rules of an evaluation, the matching rule first."""
+    edges = ", ".join(f"{edge:g}" for edge in options.size_edges_mm)
+    text = render_text(
+        "rules.txt", rule=request.rule, request=request, options=options, edges=edges
+    )
+    return tuple(text.splitlines())
+
+
+def make_summary(
+    evaluation: Evaluation,
+    collection: Collection,
+    rules: Sequence[str],
+    outcomes: Sequence[Outcome],
+) -> str:
+    """Return the figures that are shown on the screen."""
+    return render_text(
+        "summary.txt",
+        evaluation=evaluation,
+        records=collection.records,
+        rules=rules,
+        outcomes=outcomes,
+    )
+
+
+def render_text(name: str, **values: object) -> str:
+    """Fill in one of the templates beside this module; in HTML, values are escaped."""
     import jinja2
 
-    text = resources.files("cmbprep.lab.evaluate").joinpath("rules.txt").read_text("utf-8")
-    environment = jinja2.Environment(  # noqa: S701 - plain text
-        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    page = name.endswith(".html")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=jinja2.select_autoescape(["html"]),
+        trim_blocks=not page,
+        lstrip_blocks=not page,
+        keep_trailing_newline=not page,
+        undefined=jinja2.StrictUndefined,
     )
-    edges = ", ".join(f"{edge:g}" for edge in options.size_edges_mm)
-    rendered = environment.from_string(text).render(
-        rule=request.rule, request=request, options=options, edges=edges
-    )
-    return tuple(rendered.splitlines())
+    environment.filters["number"] = _number
+    environment.globals |= {"span": _span, "figures": {f.name: f for f in FIGURES}}
+    return str(environment.get_template(name).render(**values))
+
+
+def _number(value: float | None) -> str:
+    """Show a figure to three decimals."""
+    return MISSING if value is None else f"{value + 0.0:.3f}"
+
+
+def _span(low: float | None, high: float | None) -> str:
+    """Show an interval; nothing where there is none."""
+    return "" if low is None or high is None else f"{low + 0.0:.3f} to {high + 0.0:.3f}"

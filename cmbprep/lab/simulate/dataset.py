@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cmbprep import __version__
 from cmbprep.errors import UsageError
-from cmbprep.lab.options import read_data
+from cmbprep.lab.shared import read_data
 from cmbprep.lab.simulate.protocols import (
     DEFAULT_PROTOCOLS,
     Person,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cmbprep.errors import UsageError
-from cmbprep.lab.options import read_data
+from cmbprep.lab.shared import read_data
 
 __all__ = [
     "DEFAULT_PROTOCOLS",

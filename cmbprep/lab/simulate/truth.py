@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.lab.options import read_data
+from cmbprep.lab.shared import read_data
 from cmbprep.lab.simulate.head import Head
 from cmbprep.lab.simulate.scanner import Acquisition, Effect
 from cmbprep.lab.simulate.sources import Source

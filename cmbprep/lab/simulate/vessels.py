@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmbprep.lab.options import read_data
+from cmbprep.lab.shared import read_data
 from cmbprep.lab.simulate.deformation import Volume
 from cmbprep.lab.simulate.head import Head
 

@@ -95,7 +95,7 @@ def tune(
         lines["microbleed"], prevalence = fit_adaptive(odds[BLEED], target[BLEED], own)
         value = _value(lines["microbleed"], odds[BLEED])
         value = value + _shifts(value, own, prevalence)
-        weight = _scan_weights(samples, best)
+        weight = _weights(samples, best, whole_scans=True)
     else:
         lines["microbleed"] = fit_line(odds[BLEED], target[BLEED], weight)
         value = _value(lines["microbleed"], odds[BLEED])
@@ -150,25 +150,20 @@ def fit_adaptive(
     return line, Prevalence(NATURAL_BLEEDS, round(float(np.exp(np.clip(found[2], -3, 4))), 3))
 
 
-def _weights(samples: Labels, rows: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Weight of candidates: those of bleeds in crowded scans count as if there were few."""
+def _weights(
+    samples: Labels, rows: NDArray[np.int_], *, whole_scans: bool = False
+) -> NDArray[np.float64]:
+    """Weight of candidates: bleeds in crowded scans count as if there were few.
+
+    With `whole_scans`, all candidates of such a scan do: it counts as a part of a scan.
+    """
     weight = np.ones(len(rows))
     bleed = samples.target[rows] == BLEED
     for scan in np.unique(samples.scan[rows]):
-        own = bleed & (samples.scan[rows] == scan)
-        if own.sum() > CROWDED:
-            weight[own] = NATURAL_BLEEDS / own.sum()
-    return weight
-
-
-def _scan_weights(samples: Labels, rows: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Weight of candidates: crowded scans, bleeds and all, count as parts of a scan."""
-    weight = np.ones(len(rows))
-    for scan in np.unique(samples.scan[rows]):
         own = samples.scan[rows] == scan
-        bleeds = np.count_nonzero(own & (samples.target[rows] == BLEED))
+        bleeds = np.count_nonzero(own & bleed)
         if bleeds > CROWDED:
-            weight[own] = NATURAL_BLEEDS / bleeds
+            weight[own if whole_scans else own & bleed] = NATURAL_BLEEDS / bleeds
     return weight
 
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from cmbprep.detectors.domain import known_range
 from cmbprep.detectors.views import COLUMNS
+from cmbprep.lab.shared import read_data
 from cmbprep.lab.training.calibration import CLASSICAL_SHARE, Tuning
-from cmbprep.lab.training.generation import FAMILIES, REAL_FAMILY
-from cmbprep.lab.training.options import FitOptions
+from cmbprep.lab.training.generation import data_seeds
+from cmbprep.lab.training.mining import FitOptions
 from cmbprep.lab.training.samples import BLEED, CALCIFICATION, Labels
 
 __all__ = ["card", "read_summaries"]
@@ -54,44 +55,29 @@ def card(
         for summary in summaries
         if summary["echo_times"] and summary["field_strength"]
     ]
-    return {
-        "name": "learned",
-        "version": "5",
-        "licence": "Apache-2.0",
-        "intended_use": "Research. Finds candidates for microbleeds on T2*-weighted GRE, "
-        "multi-echo GRE (magnitude, with or without phase) and SWI; a person looks at every one.",
-        "limits": "All microbleeds that it has learned from are simulated. It has not been "
-        "validated against raters. Without phase, calcifications and microbleeds differ in place "
-        "and appearance only.",
-        "data": {
-            "scans": len(summaries),
-            "bleeds_candidates": int((samples.target == BLEED).sum()),
-            "calcification_candidates": int((samples.target == CALCIFICATION).sum()),
-            "other_candidates": int((samples.target == 0).sum()),
-            "heads": "the packaged template, deformed at random (cmbprep.lab.simulate)",
-            "real_backgrounds": dict(backgrounds),
-            "seeds": {
-                "simulated": {role: family[0] for role, family in FAMILIES.items()},
-                "implanted": REAL_FAMILY,
-                "fit": options.seed,
-            },
-        },
-        "fit": {
-            "networks": options.members,
-            "epochs": options.epochs,
-            "whole_epochs": options.whole,
-            "part_of_nothing": {"whole_epochs": options.easy, "others": options.surprising},
-            "bfloat16": options.short,
-            "views": "as they are, and reflected in the candidate",
-        },
+    content: dict[str, Any] = read_data("cmbprep.lab.training", "cards.json")["learned"]
+    content["data"] |= {
+        "scans": len(summaries),
+        "bleeds_candidates": int((samples.target == BLEED).sum()),
+        "calcification_candidates": int((samples.target == CALCIFICATION).sum()),
+        "other_candidates": int((samples.target == 0).sum()),
+        "real_backgrounds": dict(backgrounds),
+        "seeds": {**data_seeds(), "fit": options.seed},
+    }
+    content["fit"] |= {
+        "networks": options.members,
+        "epochs": options.epochs,
+        "whole_epochs": options.whole,
+        "part_of_nothing": {"whole_epochs": options.easy, "others": options.surprising},
+        "bfloat16": options.short,
+    }
+    return content | {
         "classical": {"share": CLASSICAL_SHARE, "sha256": classical_sha256},
         "known": {
             "spacing_mm": [round(float(spacing.min()), 2), round(float(spacing.max()), 2)],
             "bloom_tesla_ms": [round(min(blooms), 0), round(max(blooms), 0)],
             **known_range([one["character"] for one in summaries if "character" in one]),
         },
-        "probability": "Chance that a listed candidate is a microbleed, given how many the scan "
-        "seems to hold; calibrated on simulated people that were not fitted to.",
         "tuning": tuning.summary,
         "calibration": tuning.lines,
         "prevalence": asdict(tuning.prevalence) if tuning.prevalence else None,

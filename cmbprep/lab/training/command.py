@@ -10,7 +10,7 @@ from pathlib import Path
 from cmbprep.errors import UsageError
 from cmbprep.lab.training.brain.command import need_torch, run_brain
 from cmbprep.lab.training.log import logger
-from cmbprep.lab.training.options import FitOptions
+from cmbprep.lab.training.mining import FitOptions
 
 __all__ = ["SITE_FILE", "run"]
 

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cmbprep.detectors.views import COLUMNS
-from cmbprep.lab.training.mining import Passes
+from cmbprep.lab.training.mining import FitOptions, Passes
 from cmbprep.lab.training.network import CandidateNetwork, Ensemble
-from cmbprep.lab.training.options import FitOptions
 from cmbprep.lab.training.samples import BLEED, CALCIFICATION, Samples
 from cmbprep.lab.training.symmetry import DEPTHS, Mirror
 

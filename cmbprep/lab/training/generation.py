@@ -19,7 +19,7 @@ import numpy as np
 from cmbprep.lab.training.scans import TrainingScan, simulate_scans
 from cmbprep.running.processes import process_pool
 
-__all__ = ["FAMILIES", "Task", "generate", "plan_tasks", "training_scans"]
+__all__ = ["FAMILIES", "Task", "data_seeds", "generate", "plan_tasks", "training_scans"]
 
 #: Role -> (first word of its seeds, bleeds a person or None for as many as people have,
 #: rounds of mimics, protocols a person).
@@ -29,6 +29,12 @@ FAMILIES: dict[str, tuple[int, int | None, int, int]] = {
 }
 #: First word of the seeds of bleeds put into real scans.
 REAL_FAMILY = {"train": 430, "tune": 440}
+
+
+def data_seeds() -> dict[str, dict[str, int]]:
+    """Return the first words of the seeds by role, for the card of a model."""
+    simulated = {role: family[0] for role, family in FAMILIES.items()}
+    return {"simulated": simulated, "implanted": REAL_FAMILY}
 
 
 @dataclass(frozen=True)

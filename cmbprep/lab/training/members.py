@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cmbprep.lab.training.mining import FitOptions
 from cmbprep.lab.training.network import CandidateNetwork, Ensemble
-from cmbprep.lab.training.options import FitOptions
 from cmbprep.running.processes import process_pool
 
 __all__ = ["fit_members"]

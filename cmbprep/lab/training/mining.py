@@ -1,4 +1,6 @@
-"""Which candidates a pass over the samples looks at: all spots, and a part of the rest.
+"""How a network is fitted: the options, and which candidates a pass over the samples looks at.
+
+A pass looks at all spots, and a part of the rest.
 
 Most of the rest is plainly nothing after a pass or two, and what a network learns from such a
 candidate is as small as the loss it makes. So a pass takes each with a chance that grows with the
@@ -8,15 +10,52 @@ stays the same on average (importance sampling; Katharopoulos and Fleuret 2018, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.lab.training.options import FitOptions
-
-__all__ = ["LEAST", "Passes", "chances", "draw"]
+__all__ = ["LEAST", "FitOptions", "Passes", "chances", "draw"]
 
 #: Smallest chance of a candidate: bounds its weight, and every one is met again.
 LEAST = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How to fit.
+
+    Attributes
+    ----------
+    epochs, batch, rate
+        Passes over the samples, candidates a step, largest learning rate (one cycle).
+    seed
+        Of weights, order and augmentation.
+    width
+        See :class:`cmbprep.lab.training.network.CandidateNetwork`.
+    whole
+        Number of passes, the first ones, that take candidates without a spot whatever they are.
+    easy
+        Part of the candidates without a spot that these passes take, and that they weigh as in
+        all others.
+    surprising
+        Part that later passes take, the more likely the larger their loss.
+    members
+        Networks whose logits are averaged.
+    short
+        Multiply in bfloat16: some times faster on processors with AMX, about as good.
+    """
+
+    epochs: int = 12
+    batch: int = 128
+    rate: float = 2e-3
+    seed: int = 0
+    width: int = 24
+    whole: int = 2
+    easy: float = 0.6
+    surprising: float = 0.2
+    members: int = 2
+    short: bool = False
 
 
 def chances(loss: NDArray[np.floating], share: float) -> NDArray[np.float64]:

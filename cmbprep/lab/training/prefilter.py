@@ -7,15 +7,17 @@ on the same people that were left out (:mod:`cmbprep.lab.training.calibration`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.detectors.classical import AdditiveModel, fit_additive_model
+from cmbprep.detectors.classical import fit_additive_model
 from cmbprep.detectors.features import FEATURES
+from cmbprep.lab.shared import read_data
 from cmbprep.lab.training.calibration import NATURAL_BLEEDS, tune
-from cmbprep.lab.training.generation import FAMILIES, REAL_FAMILY
+from cmbprep.lab.training.generation import data_seeds
 from cmbprep.lab.training.samples import BLEED, Labels
 
 __all__ = ["fit_first_look"]
@@ -46,32 +48,20 @@ def fit_first_look(
     logits = np.column_stack([np.zeros(len(odds)), odds, np.full(len(odds), -50.0)])
     found = tune(logits, tuning, scans, missed, adaptive=False)
     line = found.lines["microbleed"]
-    model = AdditiveModel(
-        features=model.features,
-        centre=model.centre,
-        scale=model.scale,
+    model = replace(
+        model,
         weights=model.weights * line["slope"],
         intercept=model.intercept * line["slope"] + line["offset"],
     )
-    return {
-        "name": "classical",
-        "version": "5",
-        "licence": "Apache-2.0",
-        "intended_use": "Research. Candidates for microbleeds on T2*-weighted GRE, multi-echo "
-        "GRE magnitude and SWI magnitude; a person looks at every one.",
-        "data": {
-            "positives": "Simulated bleeds, visible by contrast-to-noise; no real microbleed has "
-            "been seen.",
-            "candidates": len(samples),
-            "bleeds_candidates": int(target.sum()),
-            "real_backgrounds": list(subjects),
-            "seeds": {
-                "simulated": {role: family[0] for role, family in FAMILIES.items()},
-                "implanted": REAL_FAMILY,
-            },
-        },
-        "probability": "Chance that a candidate is a visible bleed in a scan with "
-        f"{NATURAL_BLEEDS:g} of them, calibrated on simulated people left out of the fit.",
+    content: dict[str, Any] = read_data("cmbprep.lab.training", "cards.json")["classical"]
+    content["data"] |= {
+        "candidates": len(samples),
+        "bleeds_candidates": int(target.sum()),
+        "real_backgrounds": list(subjects),
+        "seeds": data_seeds(),
+    }
+    content["probability"] = content["probability"].format(bleeds=NATURAL_BLEEDS)
+    return content | {
         "tuning": found.summary,
         "operating_points": found.points,
         "model": model.to_json(),

@@ -9,6 +9,7 @@ them and are not among them.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def _clinical(rng: np.random.Generator) -> Protocol:
     return _make(
         rng,
         three_d=False,
-        strength=strength,
+        field_strength=strength,
         echo_times=(rng.uniform(0.014, latest),),
         repetition_time=rng.uniform(450, 1100),
         flip_angle=rng.uniform(12, 35),
@@ -76,7 +77,7 @@ def _slab(rng: np.random.Generator) -> Protocol:
     return _make(
         rng,
         three_d=True,
-        strength=strength,
+        field_strength=strength,
         echo_times=times,
         repetition_time=last * 1000 + rng.uniform(5, 20),
         flip_angle=rng.uniform(8, 22),
@@ -93,7 +94,7 @@ def _echo_planar(rng: np.random.Generator) -> Protocol:
     return _make(
         rng,
         three_d=False,
-        strength=3.0 if rng.random() < 0.8 else 1.5,
+        field_strength=3.0 if rng.random() < 0.8 else 1.5,
         echo_times=(rng.uniform(0.024, 0.042),),
         repetition_time=rng.uniform(1500, 3000),
         flip_angle=rng.uniform(60, 90),
@@ -106,19 +107,15 @@ def _echo_planar(rng: np.random.Generator) -> Protocol:
 def _make(
     rng: np.random.Generator,
     *,
-    three_d: bool,
-    strength: float,
     echo_times: tuple[float, ...],
-    repetition_time: float,
-    flip_angle: float,
     voxel: tuple[float, float, float],
     gap: float = 0.0,
-    motion: float = 0.0,
-    fold: int = 0,
     phase: bool = False,
     suffix: str | None = None,
     filtered: bool | None = None,
+    **settings: Any,
 ) -> Protocol:
+    """Draw what all kinds of protocols share; `settings` are other fields of it."""
     orientation = "axial"
     plane, height = _PLANE_MM, _HEIGHT_MM
     turned = rng.random()
@@ -136,24 +133,19 @@ def _make(
     return Protocol(
         name="training",
         source="drawn at random",
-        three_d=three_d,
-        field_strength=strength,
         echo_times=times,
-        repetition_time=repetition_time,
-        flip_angle=flip_angle,
         voxel=voxel,
         gap=gap,
         matrix=(_even(plane[0] / voxel[0]), _even(plane[1] / voxel[1])),
         slices=max(8, round(height / (voxel[2] + gap))),
         orientation=orientation,
         tilt=20.0,
-        motion=motion,
-        fold=fold,
         filtered=bool(rng.random() < 0.7) if filtered is None else filtered,
         snr=_log_uniform(rng, 14.0, 45.0),
         suffix=suffix or ("MEGRE" if len(times) > 1 else "T2starw"),
         phase=phase or suffix == "swi",
         phase_sign=1 if rng.random() < 0.5 else -1,
+        **settings,
     )
 
 

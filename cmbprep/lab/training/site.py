@@ -20,8 +20,9 @@ from scipy import optimize, special
 from cmbprep.detectors.calibration import LastStage
 from cmbprep.detectors.learned import CANDIDATES
 from cmbprep.detectors.views import COLUMNS
-from cmbprep.errors import CmbprepError, UsageError
+from cmbprep.errors import UsageError
 from cmbprep.files.tsv import Table, listing, parse_integer, parse_number, read_tsv
+from cmbprep.lab.shared import usage_errors
 from cmbprep.outputs.stages import StageRecord
 from cmbprep.reports.usable import usable_results
 
@@ -235,18 +236,14 @@ def _candidates(record: StageRecord) -> tuple[tuple[str, ...], NDArray[np.float6
 
 
 def _read(path: Path, required: tuple[str, ...], hint: str, *, closed: bool = False) -> Table:
-    try:
+    with usage_errors():
         return read_tsv(path, required, hint=hint, closed=closed)
-    except CmbprepError as error:
-        raise UsageError(error.message, path=error.path, hint=error.hint) from error
 
 
 def _listed(record: StageRecord, candidates: set[int]) -> set[int]:
     """Return the indices in the lesion table, compared with those of the candidates."""
-    try:
+    with usage_errors():
         listed = {lesion.index for lesion in record.lesions()}
-    except CmbprepError as error:
-        raise UsageError(error.message, path=error.path, hint=error.hint) from error
     if listed != candidates:
         raise UsageError(
             f"lesion {listing(map(str, sorted(listed ^ candidates)))} is in only one of the "

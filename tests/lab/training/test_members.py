@@ -9,7 +9,7 @@ import pytest
 
 from cmbprep.detectors.patches import ACROSS_SHAPE, NEAR_SHAPE, WIDE_SHAPE
 from cmbprep.detectors.views import COLUMNS
-from cmbprep.lab.training.options import FitOptions
+from cmbprep.lab.training.mining import FitOptions
 from cmbprep.lab.training.samples import BLEED, NOTHING, Samples, load_samples, save_samples
 
 torch = pytest.importorskip("torch")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cmbprep.lab.training.mining import LEAST, Passes, chances, draw
-from cmbprep.lab.training.options import FitOptions
+from cmbprep.lab.training.mining import LEAST, FitOptions, Passes, chances, draw
 
 
 @pytest.fixture

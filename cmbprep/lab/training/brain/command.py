@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cmbprep.errors import UsageError
+from cmbprep.lab.shared import read_data
 from cmbprep.lab.training.log import logger
 
-__all__ = ["need_torch", "run_brain"]
+if TYPE_CHECKING:
+    from cmbprep.lab.training.brain.fitting import BrainFitOptions
+
+__all__ = ["brain_card", "need_torch", "run_brain"]
 
 
 def run_brain(args: argparse.Namespace) -> int:
@@ -53,7 +57,6 @@ def _pairs(images: list[Path]) -> list[tuple[Path, Path]]:
 
 def _fit(args: argparse.Namespace, paths: list[Path], say: Any) -> None:
     from cmbprep.brain.network import MODEL
-    from cmbprep.lab.training.brain.card import brain_card
     from cmbprep.lab.training.brain.fitting import BrainFitOptions, fit_brain_network
     from cmbprep.lab.training.brain.heads import load_head
     from cmbprep.lab.training.brain.network import BrainNetwork, brain_to_onnx
@@ -68,17 +71,45 @@ def _fit(args: argparse.Namespace, paths: list[Path], say: Any) -> None:
         real_share=0.0 if not real else BrainFitOptions.real_share if simulated else 1.0,
     )
     names = [path.name.partition("_image.nii")[0] for path in args.masked]
-    sources = args.source or ["not stated"] * len(names)
+    sources = dict(zip(names, args.source or ["not stated"] * len(names), strict=True))
 
     def keep(network: BrainNetwork) -> None:
         content = brain_to_onnx(network)
         (args.dest / f"{MODEL}.onnx").write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        card = brain_card(digest, len(simulated), dict(zip(names, sources, strict=True)), options)
+        card = brain_card(digest, len(simulated), sources, options)
         write_json(args.dest / f"{MODEL}.json", card)
 
     say(f"fitting to {len(simulated)} simulated and {len(real)} real heads")
     keep(fit_brain_network(simulated, real, options, say, keep))
+
+
+def brain_card(
+    sha256: str, simulated: int, real: dict[str, str], options: BrainFitOptions
+) -> dict[str, Any]:
+    """Make the card of the brain-mask network.
+
+    Parameters
+    ----------
+    sha256
+        Of the model's file.
+    simulated
+        Number of simulated heads.
+    real
+        Names of the real heads, and where they come from.
+    options
+        Of the fit.
+    """
+    from cmbprep.brain.network import SPACING
+    from cmbprep.lab.training.brain.heads import SIMULATED_SEED
+
+    content: dict[str, Any] = read_data("cmbprep.lab.training", "cards.json")["brain"]
+    seeds = {"heads": SIMULATED_SEED, "fit": options.seed}
+    content["data"] |= {"simulated_heads": simulated, "real_heads": real, "seeds": seeds}
+    if not real:
+        content["data"]["reference_masks"] = "none"
+    fit = {"steps": options.steps, "rate": options.rate}
+    return content | {"sha256": sha256, "fit": fit, "spacing_mm": SPACING}
 
 
 def need_torch() -> None:

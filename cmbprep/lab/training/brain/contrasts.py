@@ -16,6 +16,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cmbprep.brain.network import BOX, LEAST, MULTIPLE, SPACING, scale_intensities
+from cmbprep.lab.shared import read_data
 from cmbprep.lab.simulate.anatomy import smooth_noise, upsample
 from cmbprep.lab.simulate.tissue import TISSUES
 from cmbprep.lab.training.brain.heads import TrainingHead
@@ -25,35 +26,10 @@ __all__ = ["TrainingScan", "draw_scan"]
 FloatArray = NDArray[np.float32]
 Range = tuple[float, float]
 
-#: Ranges of intensity for each tissue, and air, of sequences that are met: none is imitated.
-CONTRASTS: tuple[dict[str, Range], ...] = (
-    {  # T2*-weighted
-        "csf": (0.5, 1.0),
-        "gm": (0.55, 0.9),
-        "wm": (0.45, 0.8),
-        "wmh": (0.6, 1.0),
-        "bone": (0.0, 0.15),
-        "fat": (0.0, 0.9),
-        "muscle": (0.1, 0.7),
-    },
-    {  # T1-weighted
-        "csf": (0.05, 0.3),
-        "gm": (0.4, 0.65),
-        "wm": (0.7, 1.0),
-        "wmh": (0.4, 0.8),
-        "bone": (0.0, 0.2),
-        "fat": (0.5, 1.3),
-        "muscle": (0.3, 0.7),
-    },
-    {  # T2-weighted
-        "csf": (0.8, 1.2),
-        "gm": (0.4, 0.65),
-        "wm": (0.2, 0.45),
-        "wmh": (0.5, 0.9),
-        "bone": (0.0, 0.15),
-        "fat": (0.1, 1.0),
-        "muscle": (0.05, 0.35),
-    },
+#: Range of intensity of each tissue in sequences that are met (none is imitated): T2*-weighted,
+#: T1-weighted and T2-weighted.
+CONTRASTS: list[dict[str, Range]] = list(
+    read_data("cmbprep.lab.training.brain", "contrasts.json").values()
 )
 
 

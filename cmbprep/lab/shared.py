@@ -1,14 +1,18 @@
-"""Options of the sub-commands, and other tables that lie beside the code as JSON."""
+"""What the tools share: options, tables that lie beside the code as JSON, errors of files."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_options", "read_data"]
+from cmbprep.errors import CmbprepError, UsageError
+
+__all__ = ["add_options", "read_data", "usage_errors"]
 
 _TYPES = {"int": int, "float": float, "path": Path}
 
@@ -36,3 +40,12 @@ def add_options(parser: argparse.ArgumentParser, groups: dict[str, list[dict[str
             if "type" in settings:
                 settings["type"] = _TYPES[settings["type"]]
             group.add_argument(option["name"], **settings)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Raise what is wrong with a file as an error of the arguments that named it."""
+    try:
+        yield
+    except CmbprepError as error:
+        raise UsageError(error.message, path=error.path, hint=error.hint) from error
