@@ -1,12 +1,32 @@
-"""How well and how fast microbleeds are found: ``python benchmarks/detection.py``.
+"""How well and how fast microbleeds are found, and the backgrounds for it.
 
-Without arguments it measures wall time, processor time and peak memory on two synthetic
-scans, each in a fresh process. With ``--backgrounds TABLE`` (see
-``benchmarks/implanted.py``) it also implants bleeds into the backgrounds whose role
-is ``report``, with seeds that no fit uses, and prints the part of the visible ones that is
-found at given numbers of false positives per scan, by background, by size, and by how far they
-stand out from the tissue around them. All lesions are simulated; a detection matches a bleed within
-5 mm, one to one, as ``cmbprep-tools evaluate`` matches.
+    python benchmarks/detection.py measure [--backgrounds TABLE]
+    python benchmarks/detection.py backgrounds OUTPUT_DIR TABLE --participant-label s1 niivue
+
+``measure`` measures wall time, processor time and peak memory on two synthetic scans, each in a
+fresh process. With ``--backgrounds TABLE`` it also implants bleeds into the backgrounds whose role
+is ``report``, with seeds that no fit uses, and prints the part of the visible ones that is found
+at given numbers of false positives per scan, by background, by size, and by how far they stand out
+from the tissue around them. All lesions are simulated; a detection matches a bleed within 5 mm,
+one to one, as ``cmbprep-tools evaluate`` matches.
+
+``backgrounds`` makes the table of backgrounds from results of cmbprep. Each scan becomes one row
+with the role ``report``: leave out participants that a fit has seen, and those with microbleeds of
+their own. The table (TSV, one row a background) has the columns
+
+``name``, ``image``, ``mask``
+    A name that begins with the person and a hyphen, and files relative to the table: a
+    bias-corrected magnitude and its brain mask.
+``role``
+    ``report`` for those that are used.
+``power``
+    The image is raised to this power. 1 for GRE; a T1-weighted image to the power 0.4 has
+    about the contrast of a T1-weighted (short TR) SWI: dark fluid, little grey against white.
+``thickness``
+    Slices are averaged to this thickness in mm; 0 leaves them.
+``exclude``
+    May be empty: a label image of what is there already and is not to count, neither as a
+    bleed nor as a false positive (a simulated head's own bleeds and calcifications).
 """
 
 from __future__ import annotations
@@ -28,6 +48,15 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from cmbprep.lab.evaluate.matching import Mark
     from cmbprep.lab.evaluate.scoring import ScanResult
+import csv
+import os
+from functools import cached_property
+
+from scipy import ndimage
+
+from cmbprep.detectors.candidates import relative_intensity, voxel_spacing
+from cmbprep.lab.simulate.implant import Implanted, draw_deposits, implant, plausible_places
+from cmbprep.outputs.stages import find_records
 
 RATES = (0.5, 1.0, 2.0, 4.0, 8.0)
 SIZES_MM = ((2.0, 3.0), (3.0, 4.0), (4.0, 6.0), (6.0, 12.0))
@@ -55,9 +84,8 @@ class Bleed:
     """How far it stands out, see :data:`STANDING_OUT`."""
 
 
-def main() -> int:
-    """Measure what the arguments ask for, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_measure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``measure``."""
     parser.add_argument("--backgrounds", type=Path, help="table of backgrounds (TSV)")
     parser.add_argument("--detector", default="classical")
     parser.add_argument("--model", type=Path, help="folder of other models")
@@ -65,7 +93,11 @@ def main() -> int:
     parser.add_argument("--skip-speed", action="store_true")
     parser.add_argument("--phase", action="store_true", help="measure the speed with phase, too")
     parser.add_argument("--one-grid", type=int, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    parser.set_defaults(run=run_measure)
+
+
+def run_measure(arguments: argparse.Namespace) -> int:
+    """Measure what the arguments ask for, and print it."""
     if arguments.one_grid is not None:
         grid = GRIDS[arguments.one_grid]
         print(json.dumps(_time_one(arguments.detector, *grid, phase=arguments.phase)))
@@ -83,7 +115,15 @@ def _print_speed(detector: str, *, phase: bool) -> None:
     print(f"{'with' if phase else 'without'} phase")
     print("grid           voxel mm       wall s  cpu s  peak GB")
     for number, (shape, spacing) in enumerate(GRIDS):
-        command = [sys.executable, __file__, "--detector", detector, "--one-grid", str(number)]
+        command = [
+            sys.executable,
+            __file__,
+            "measure",
+            "--detector",
+            detector,
+            "--one-grid",
+            str(number),
+        ]
         command += ["--phase"] if phase else []
         answer = subprocess.run(command, check=True, capture_output=True, text=True)
         wall, cpu, peak = json.loads(answer.stdout.splitlines()[-1])
@@ -144,8 +184,6 @@ def open_detector(name: str, model: Path | None, threshold: float | None = None)
 
 
 def _print_froc(detector: str, model: Path | None, table: Path, seeds: int) -> None:
-    from implanted import REPORT_SEEDS, implanted_scan, load_backgrounds
-
     chosen = open_detector(detector, model, threshold=0.01)
     possible = open_detector(detector, model).parameters["threshold"]
     definite = chosen.parameters["definite"]
@@ -313,5 +351,186 @@ def _print_group(
     print(f"{name:26s}{' '.join(cells)}  {len(bleeds)}")
 
 
+# --- Scans with implanted bleeds -----------------------------------------------------------------
+
+REPORT_SEEDS = range(9000, 9006)
+#: Bleeds implanted into one scan, as far as there is room.
+BLEEDS = 16
+#: As far around an excluded label nothing counts, mm.
+EXCLUDED_MM = 3.0
+#: Field strength (T) and echo time (s) that an implanted scan may have.
+PROTOCOLS = ((1.5, 0.020), (1.5, 0.040), (3.0, 0.015), (3.0, 0.020), (3.0, 0.030))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Background:
+    """A scan without bleeds, its brain mask and grid."""
+
+    name: str
+    role: str
+    weight: float
+    image: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    affine: NDArray[np.float64]
+    exclude: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if self.role not in ("fit", "report"):
+            raise ValueError(f"background {self.name}: role {self.role!r} is not fit or report")
+        if self.image.shape != self.mask.shape or not self.mask.any():
+            raise ValueError(f"background {self.name}: image and mask do not belong together")
+
+    @cached_property
+    def places(self) -> NDArray[np.bool_]:
+        """Where bleeds may be put."""
+        return plausible_places(self.image, self.mask, self.affine) & ~self.exclude
+
+    def excluded(self, points_ras: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether each of (n, 3) positions (mm, RAS+) is at something that must not count."""
+        inverse = np.linalg.inv(self.affine)
+        voxels = np.round(points_ras @ inverse[:3, :3].T + inverse[:3, 3]).astype(int)
+        voxels = np.clip(voxels, 0, np.array(self.mask.shape) - 1)
+        return np.asarray(self.exclude[tuple(voxels.T)])
+
+
+def load_backgrounds(table: Path, role: str | None = None) -> list[Background]:
+    """Read the backgrounds that a table names; see the module for its columns."""
+    with open(table, newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    return [_load(row, table.parent) for row in rows if role in (None, row["role"])]
+
+
+def _load(row: dict[str, str], folder: Path) -> Background:
+    image, affine = _read(folder / row["image"])
+    mask = _read(folder / row["mask"])[0] > 0.5
+    exclude = np.zeros(image.shape, np.float32)
+    if row.get("exclude"):
+        exclude = (_read(folder / row["exclude"])[0] > 0).astype(np.float32)
+    image = np.maximum(np.nan_to_num(image), 0) ** np.float32(row["power"])
+    thickness = float(row["thickness"])
+    if thickness > 0:
+        exclude, _, _ = _thicken(exclude, mask, affine, thickness)
+        image, mask, affine = _thicken(image, mask, affine, thickness)
+    spacing = voxel_spacing(affine)
+    near = exclude > 0
+    if near.any():
+        near = ndimage.distance_transform_edt(~near, sampling=spacing) <= EXCLUDED_MM
+    return Background(
+        name=row["name"],
+        role=row["role"],
+        weight=float(row["weight"]),
+        image=_flatten(image, mask, spacing),
+        mask=mask,
+        affine=affine,
+        exclude=near,
+    )
+
+
+def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    import nibabel as nib
+
+    image = nib.nifti1.load(str(path))
+    data = np.squeeze(np.asarray(image.dataobj, dtype=np.float32))
+    return data, np.asarray(image.affine, np.float64)
+
+
+def _thicken(
+    image: NDArray[np.float32], mask: NDArray[np.bool_], affine: NDArray[np.float64], mm: float
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64]]:
+    """Average neighbouring slices along the axis nearest to scanner z."""
+    spacing = voxel_spacing(affine)
+    axis = int(np.argmax(np.abs(affine[2, :3]) / spacing))
+    factor = max(round(mm / spacing[axis]), 1)
+    count = image.shape[axis] // factor
+
+    def average(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        turned = np.moveaxis(values, axis, 0)[: count * factor]
+        turned = turned.reshape(count, factor, *turned.shape[1:]).mean(axis=1)
+        return np.ascontiguousarray(np.moveaxis(turned, 0, axis))
+
+    new = affine.copy()
+    new[:3, axis] *= factor
+    new[:3, 3] += affine[:3, axis] * (factor - 1) / 2
+    return average(image), average(mask.astype(np.float32)) > 0.5, new
+
+
+def _flatten(
+    image: NDArray[np.float32], mask: NDArray[np.bool_], spacing: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Take off what bias there still is: divide by a very wide local mean."""
+    _, background = relative_intensity(image, mask, spacing, width_mm=25.0)
+    level = float(np.median(background[mask]))
+    return (image * (level / np.maximum(background, 0.2 * level))).astype(np.float32)
+
+
+def implanted_scan(background: Background, seed: int, count: int = BLEEDS) -> Implanted:
+    """Implant bleeds into a background; field and echo time are drawn too."""
+    rng = np.random.default_rng([seed, *background.name.encode()])
+    deposits = draw_deposits(
+        background.places, background.affine, count, rng, diameter_mm=(0.8, 5.0)
+    )
+    field_strength, echo_time = PROTOCOLS[int(rng.integers(len(PROTOCOLS)))]
+    return implant(
+        background.image,
+        background.affine,
+        background.mask,
+        deposits,
+        field_strength=field_strength,
+        echo_time=echo_time,
+        seed=seed,
+    )
+
+
+# --- The table of backgrounds --------------------------------------------------------------------
+
+COLUMNS = ("name", "image", "mask", "role", "power", "thickness", "weight", "exclude")
+
+
+def add_backgrounds(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``backgrounds``."""
+    parser.add_argument("output_dir", type=Path)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--participant-label", nargs="+", required=True)
+    parser.set_defaults(run=run_backgrounds)
+
+
+def run_backgrounds(arguments: argparse.Namespace) -> int:
+    """Write the table."""
+    with open(arguments.table, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for label in arguments.participant_label:
+            records = find_records(
+                arguments.output_dir, "preproc", subject=label.removeprefix("sub-")
+            )
+            if not records:
+                raise SystemExit(f"there are no results of {label} in {arguments.output_dir}")
+            for record in records:
+                image, mask = (
+                    os.path.relpath(record.files.path(key), arguments.table.parent)
+                    for key in ("preproc", "brain_mask")
+                )
+                names = record.files.names
+                name = f"{names.subject}-{names.src}_{names.suffix}"
+                writer.writerow([name, image, mask, "report", 1, 0, 1, ""])
+    return 0
+
+
+COMMANDS = {
+    "measure": (add_measure, "time, memory, and sensitivity at rates of false positives"),
+    "backgrounds": (add_backgrounds, "make the table of backgrounds from results of cmbprep"),
+}
+
+
+def main() -> int:
+    """Run a sub-command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (add, text) in COMMANDS.items():
+        add(commands.add_parser(name, help=text, description=text))
+    arguments = parser.parse_args()
+    return int(arguments.run(arguments))
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from held_out import scan_person
 from numpy.typing import NDArray
-from people import scan_person
 from scipy import ndimage, optimize
 
 PROTOCOLS = ("ukb-swi", "swi-3t", "gre3d-3t", "clinical-2d-3t", "clinical-2d-1.5t")

@@ -40,7 +40,7 @@ __all__ = [
 
 #: Error of registration to reckon with, mm, by the way that a scan has taken and its slices: how
 #: far from other zones lesions must lie so that hardly any is misplaced. Set on people that no
-#: figure is reported on (``benchmarks/anatomy.py zones --tuning``).
+#: figure is reported on (``benchmarks/anatomy zones --tuning``).
 EXPECTED_ERROR_MM = {"t1w": 2.0, "template": 3.0, "template, thick slices": 3.5}
 #: Distance between slices from which they are thick, mm.
 THICK_MM = 4.0

@@ -33,7 +33,6 @@ from cmbprep.lab.simulate.sources import Source
 from cmbprep.lab.simulate.structures import Structure, find_structures
 from cmbprep.lab.simulate.tissue import TISSUES
 from cmbprep.lab.simulate.vessels import Tube
-from cmbprep.phase.swi import high_pass_phase, phase_mask, swi
 
 __all__ = [
     "Acquisition",
@@ -43,13 +42,7 @@ __all__ = [
     "acquire_box",
     "acquire_t1w",
     "coil_sensitivity",
-    "high_pass_phase",
-    "phase_mask",
-    "swi",
 ]
-
-
-# --- Susceptibility-weighted images, made as the program makes them from real scans --------------
 
 
 # --- What a scanner makes of a scene: fine cells become noise-free voxels ------------------------

@@ -217,7 +217,7 @@ def detector_inputs(
     DetectorInput
         The magnitude, with phase if the protocol keeps it; and for ``swi`` the processed image.
     """
-    from cmbprep.lab.simulate.scanner import swi
+    from cmbprep.phase.swi import swi
 
     echoes = [np.abs(signal).astype(np.float32) for signal in signals]
     plain = DetectorInput(

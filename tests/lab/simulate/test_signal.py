@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from cmbprep.lab.simulate.scanner import high_pass_phase, phase_mask, swi
 from cmbprep.lab.simulate.signal import (
     add_noise,
     crop_k_space,
@@ -14,6 +13,7 @@ from cmbprep.lab.simulate.signal import (
     slice_profile,
     wrap,
 )
+from cmbprep.phase.swi import high_pass_phase, phase_mask, swi
 
 
 def test_ernst_angle_gives_the_largest_signal():

@@ -1,4 +1,4 @@
-"""People, scans and probes for ``benchmarks/anatomy.py``: everything whose truth is known.
+"""People, scans and probes for ``benchmarks/anatomy``: everything whose truth is known.
 
 A simulated person is scanned with a thin and with a thick protocol and as a T1w image; the
 simulator's map from head to template tells which zone any point lies in. Probes are balls

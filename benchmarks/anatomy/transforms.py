@@ -13,7 +13,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from anatomy_cases import motion, slab, smooth_warp, stored_as, thick_slices, turned
+from cases import motion, slab, smooth_warp, stored_as, thick_slices, turned
 
 Row = dict[str, Any]
 

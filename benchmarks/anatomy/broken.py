@@ -12,7 +12,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from anatomy_cases import (
+from cases import (
     REPORTED_SEEDS,
     TUNING_SEEDS,
     TruePerson,
@@ -126,7 +126,7 @@ def _person_rows(
     for name in person.scans if scan is None else (scan,):
         image = person.scans[name].image
         if name == "thin":  # 2 mm are enough for what is asked here
-            from anatomy_cases import thick_slices
+            from cases import thick_slices
 
             image = thick_slices(image, 2, 2.0)
         for case, spoil in SCANS.items():

@@ -18,9 +18,9 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from anatomy_cases import thick_slices
-from anatomy_transforms import _image, _paths, _template
+from cases import thick_slices
 from scipy import ndimage
+from transforms import _image, _paths, _template
 
 Row = dict[str, Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from anatomy_cases import (
+from cases import (
     REPORTED_SEEDS,
     TUNING_SEEDS,
     TruePerson,

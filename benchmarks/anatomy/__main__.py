@@ -1,9 +1,9 @@
-"""Anatomy measured against known truth: ``python benchmarks/anatomy.py COMMAND``.
+"""Anatomy measured against known truth: ``python benchmarks/anatomy COMMAND``.
 
-    python benchmarks/anatomy.py zones --people 6       zones of probes in simulated people
-    python benchmarks/anatomy.py transforms --real DIR  known transforms of real heads
-    python benchmarks/anatomy.py broken --people 3      are spoilt inputs noticed?
-    python benchmarks/anatomy.py redrawing --real DIR   what redrawing the template brings
+    python benchmarks/anatomy zones --people 6       zones of probes in simulated people
+    python benchmarks/anatomy transforms --real DIR  known transforms of real heads
+    python benchmarks/anatomy broken --people 3      are spoilt inputs noticed?
+    python benchmarks/anatomy redrawing --real DIR   what redrawing the template brings
 
 ``--tuning`` takes the people that thresholds were set on instead of those that figures are
 reported on. ``--write-docs`` writes the command's table where ``docs/validation/anatomy.md``
@@ -22,7 +22,7 @@ from pathlib import Path
 for _name in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
     os.environ.setdefault(_name, "1")
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "validation"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "validation"
 
 
 def main() -> int:
@@ -43,13 +43,13 @@ def main() -> int:
     arguments = parser.parse_args()
     start = time.perf_counter()
     if arguments.command == "zones":
-        from anatomy_zones import zones as run
+        from zones import zones as run
     elif arguments.command == "transforms":
-        from anatomy_transforms import transforms as run
+        from transforms import transforms as run
     elif arguments.command == "redrawing":
-        from anatomy_redrawing import redrawing as run
+        from redrawing import redrawing as run
     else:
-        from anatomy_broken import broken as run
+        from broken import broken as run
     table = run(arguments)
     print(table)
     print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
