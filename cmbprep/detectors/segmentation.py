@@ -414,7 +414,7 @@ def _measure(
 #: thick. Fitted on 834 bleeds that version 2 of the learned detector found in 40 simulated scans
 #: for its training and tuning: left out of the fit, the median error fell from 15 to 10 %, with
 #: slices of 5.5 mm and more from 36 to 18 %. With version 4, and regions grown again from their
-#: middle, on 670 bleeds in magnitude images of thirteen such people (``benchmarks/recipe.py volumes``)
+#: middle, on 670 bleeds in magnitude images of thirteen such people ``recipe.py volumes``
 #: finds median ratios of 0.98 to 1.08 from the thinnest to the thickest slices, a median error of
 #: 12 %, and little left to take off (0.03); regions were kept from going over to fainter ones
 #: only after that, which left the median error of the test people at 12 %. Processed SWI darkens

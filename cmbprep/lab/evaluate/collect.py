@@ -17,7 +17,7 @@ from cmbprep.lab.evaluate.files import (
     FoundScans,
     Pairing,
     ScanFiles,
-    find_scans_and_gaps,
+    find_scans,
     pair_scans,
     parse_name,
 )
@@ -229,8 +229,8 @@ def collect(request: Request, progress: Callable[[int, int], None] | None = None
     UsageError
         If a folder or file is wrong, or no scan has both truth and prediction.
     """
-    truth = find_scans_and_gaps(request.truth, request.truth_pattern, request.subjects)
-    predicted = find_scans_and_gaps(request.output, request.prediction_pattern, request.subjects)
+    truth = find_scans(request.truth, request.truth_pattern, request.subjects)
+    predicted = find_scans(request.output, request.prediction_pattern, request.subjects)
     # Scans without a result take part, so that no other result is taken for theirs.
     pairing = pair_scans([*truth.scans, *truth.gaps], [*predicted.scans, *predicted.gaps])
     work = _work(pairing, predicted)
@@ -276,30 +276,27 @@ def _work(pairing: Pairing, predicted: FoundScans) -> list[_Work]:
 
 def _unpaired(pairing: Pairing, predicted: FoundScans, used: set[int]) -> list[ScanRecord]:
     """Record the scans without a truth: with a result, without one, or superseded."""
-    records = []
-    without_truth: list[tuple[ScanFiles, str | None]]
-    without_truth = [(scan, None) for scan in pairing.predicted_only]
-    without_truth += [(scan, true.gap) for true, scan, _ in pairing.pairs if true.gap]
-    for scan, gap_of_truth in without_truth:
-        status = NO_RESULT if scan.gap else NO_TRUTH
-        note = _gap(scan) or (f"truth without a result, {gap_of_truth}" if gap_of_truth else None)
-        records.append(ScanRecord(scan=scan.name, status=status, counted=False, note=note))
-    records += [
-        ScanRecord(
-            scan=scan.name,
-            status=NO_TRUTH,
-            counted=False,
-            note=f"truth without a result, {scan.gap}",
-        )
-        for scan in pairing.truth_only
-        if scan.gap
+    known = [(scan, _gap(scan)) for scan in pairing.predicted_only]
+    known += [
+        (scan, _gap(scan) or f"truth without a result, {true.gap}")
+        for true, scan, _ in pairing.pairs
+        if true.gap
     ]
-    records += [
-        ScanRecord(scan=scan.name, status=NO_RESULT, counted=False, note=_gap(scan))
+    known += [
+        (scan, _gap(scan))
         for scan in predicted.others
         if id(scan) not in used and not str(scan.gap).startswith("refused")
     ]
-    return records
+    rows = [(scan.name, NO_RESULT if scan.gap else NO_TRUTH, note) for scan, note in known]
+    rows += [
+        (scan.name, NO_TRUTH, f"truth without a result, {scan.gap}")
+        for scan in pairing.truth_only
+        if scan.gap
+    ]
+    return [
+        ScanRecord(scan=name, status=status, counted=False, note=note)
+        for name, status, note in rows
+    ]
 
 
 def _gap(files: ScanFiles | None) -> str | None:

@@ -37,7 +37,6 @@ __all__ = [
     "ScanFiles",
     "ScanKey",
     "find_scans",
-    "find_scans_and_gaps",
     "is_own_result",
     "pair_scans",
     "parse_name",
@@ -135,8 +134,8 @@ def _role(entities: Mapping[str, str], suffix: str, extension: str) -> str | Non
 
 def find_scans(
     folder: Path, pattern: str | None = None, subjects: Iterable[str] | None = None
-) -> list[ScanFiles]:
-    """Find the scans that a folder describes, in the order of their names.
+) -> FoundScans:
+    """Find the scans that a folder describes, and those that its records name without a result.
 
     Parameters
     ----------
@@ -152,16 +151,6 @@ def find_scans(
     ------
     UsageError
         If the folder does not exist, no file fits, or two files fit the same place.
-    """
-    return list(find_scans_and_gaps(folder, pattern, subjects).scans)
-
-
-def find_scans_and_gaps(
-    folder: Path, pattern: str | None = None, subjects: Iterable[str] | None = None
-) -> FoundScans:
-    """Find the scans that a folder describes, and those that its records name without a result.
-
-    See :func:`find_scans` for parameters and errors.
     """
     if not folder.is_dir():
         raise UsageError("there is no such folder", path=folder)

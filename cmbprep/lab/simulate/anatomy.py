@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.lab.simulate.deformation import Deformation, TemplateHead, Volume
+from cmbprep.lab.simulate.deformation import Deformation, TemplateHead, Volume, along
 from cmbprep.lab.simulate.tissue import IRON, TISSUES
 
 __all__ = [
@@ -98,7 +98,7 @@ def head_grid(
         )
         for other in range(3):
             line = np.float32(to_template[axis, other]) * axes[other]
-            points[axis] += line.reshape([-1 if k == other else 1 for k in range(3)])
+            points[axis] += line.reshape(along(other))
         points[axis] += np.float32(to_template[axis, 3])
     return points, shape, affine
 

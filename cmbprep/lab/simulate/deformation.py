@@ -103,3 +103,9 @@ class Chain:
 def _apply(affine: NDArray[Any], points: NDArray[Any]) -> NDArray[np.float64]:
     result: NDArray[np.float64] = points @ affine[:3, :3].T + affine[:3, 3]
     return result
+
+
+def along(axis: int) -> tuple[int, int, int]:
+    """Return the shape that lays a line of values along one axis of an image."""
+    x, y, z = (-1 if k == axis else 1 for k in range(3))
+    return (x, y, z)

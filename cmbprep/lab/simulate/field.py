@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cmbprep.lab.simulate.deformation import along
 from cmbprep.lab.simulate.protocols import Protocol
 
 __all__ = [
@@ -156,39 +157,25 @@ def shim(
     points = points[:: max(1, len(points) // max_points)]
     centre = (np.asarray(field.shape) - 1) / 2
     scale = np.asarray(spacing) / 100.0
-    basis = _harmonics(((points - centre) * scale).T.astype(np.float32), order)
+    basis = np.stack(_harmonics(((points - centre) * scale).T.astype(np.float32), order))
     weights, *_ = np.linalg.lstsq(basis.T, field[tuple(points.T)], rcond=None)
     axes = [
-        ((np.arange(n) - centre[a]) * scale[a]).astype(np.float32).reshape(_along(a))
+        ((np.arange(n) - centre[a]) * scale[a]).astype(np.float32).reshape(along(a))
         for a, n in enumerate(field.shape)
     ]
     shimmed = field.astype(np.float32, copy=True)
-    for weight, term in zip(weights, _harmonic_terms(axes, order), strict=True):
+    for weight, term in zip(weights, _harmonics(axes, order), strict=True):
         shimmed -= np.float32(weight) * term
     return shimmed
 
 
-def _along(axis: int) -> tuple[int, int, int]:
-    shape = [1, 1, 1]
-    shape[axis] = -1
-    return (shape[0], shape[1], shape[2])
-
-
-def _harmonic_terms(axes: Sequence[NDArray[np.float32]], order: int) -> list[NDArray[np.float32]]:
+def _harmonics(axes: Iterable[NDArray[np.float32]], order: int) -> list[NDArray[np.float32]]:
+    """Evaluate the solid harmonics at points, x, y and z of which broadcast."""
     x, y, z = axes
-    terms = [np.ones((1, 1, 1), np.float32), x, y, z]
-    if order >= 2:
-        terms += [x * y, y * z, x * z, x**2 - y**2, 2 * z**2 - x**2 - y**2]
-    return terms
-
-
-def _harmonics(points: NDArray[np.float32], order: int) -> NDArray[np.float32]:
-    """Evaluate the solid harmonics at points of shape (3, N): (terms, N)."""
-    x, y, z = points
     terms = [np.ones_like(x), x, y, z]
     if order >= 2:
         terms += [x * y, y * z, x * z, x**2 - y**2, 2 * z**2 - x**2 - y**2]
-    return np.stack(terms)
+    return terms
 
 
 # --- Where a scan lies, and where the head lies in the scanner -----------------------------------

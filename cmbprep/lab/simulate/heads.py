@@ -7,6 +7,7 @@ coarser resolution do.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -257,11 +258,5 @@ def real_head(image: object) -> TemplateHead:
     points = index @ grid[:3, :3].T + grid[:3, 3]
     mapped = registration.to_template(points @ back[:3, :3].T + back[:3, 3])
     displacement = (mapped - points).T.reshape(3, *shape).astype(np.float32)
-    return TemplateHead(
-        affine=head.affine,
-        gm=head.gm,
-        wm=head.wm,
-        brain_distance=head.brain_distance,
-        depth=head.depth,
-        to_template=Deformation(matrix=np.eye(4), displacement=displacement, grid=grid),
-    )
+    to_template = Deformation(matrix=np.eye(4), displacement=displacement, grid=grid)
+    return replace(head, to_template=to_template)

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
+from cmbprep.lab.simulate.deformation import along
 from cmbprep.lab.simulate.voids import is_visible, outline_void
 from cmbprep.spatial.noise import noise_level
 
@@ -196,7 +197,7 @@ def _dipole_convolve(
     # A sharp source rings at the highest frequencies: blur by 0.6 of a sample.
     for axis, (values, h) in enumerate(zip(k, steps, strict=True)):
         turned = np.exp(-2 * (np.pi * 0.6 * h * values) ** 2).astype(np.float32)
-        spectrum *= turned.reshape([-1 if a == axis else 1 for a in range(3)])
+        spectrum *= turned.reshape(along(axis))
     result = fft.irfftn(spectrum, s=shape)
     nx, ny, nz = source.shape
     return np.ascontiguousarray(result[:nx, :ny, :nz], dtype=np.float32)
@@ -332,7 +333,8 @@ def plausible_places(
     a voxel darker than 0.7 of its local mean.
     """
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    inner = ndimage.distance_transform_edt(_padded(mask), sampling=spacing)[1:-1, 1:-1, 1:-1]
+    # With a rim of background, so that the end of the grid counts as an edge.
+    inner = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
     weight = ndimage.gaussian_filter(mask.astype(np.float32), 3.0 / spacing)
     mean = ndimage.gaussian_filter(np.where(mask, magnitude, 0).astype(np.float32), 3.0 / spacing)
     mean /= np.maximum(weight, 1e-3)
@@ -341,11 +343,6 @@ def plausible_places(
     away = ndimage.distance_transform_edt(~void, sampling=spacing) if void.any() else np.inf
     tissue = (mean > 0.65 * level) & (mean < 1.35 * level)
     return np.asarray(mask & (inner >= edge_mm) & tissue & (away >= void_mm))
-
-
-def _padded(mask: BoolArray) -> BoolArray:
-    """The mask with a rim of background, so that the end of the grid counts as an edge."""
-    return np.pad(mask, 1)
 
 
 def draw_deposits(
@@ -440,15 +437,9 @@ def implant(
     labels = np.zeros(magnitude.shape, np.int32)
     sigma = noise_level(magnitude, mask)
     lesions: list[ImplantedLesion] = []
+    scan = {"field_strength": field_strength, "echo_time": echo_time, "psf_fwhm": psf_fwhm}
     for deposit in deposits:
-        window, change = signal_factor(
-            deposit,
-            affine,
-            magnitude.shape,
-            field_strength=field_strength,
-            echo_time=echo_time,
-            psf_fwhm=psf_fwhm,
-        )
+        window, change = signal_factor(deposit, affine, magnitude.shape, **scan)
         if not change.size or not mask[window].any():
             continue
         factor[window] *= change

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmbprep.lab.simulate import signal as mr
-from cmbprep.lab.simulate.deformation import Volume
+from cmbprep.lab.simulate.deformation import Volume, along
 from cmbprep.lab.simulate.field import Geometry, unfolded
 from cmbprep.lab.simulate.head import Head
 from cmbprep.lab.simulate.protocols import Protocol
@@ -63,44 +63,56 @@ def acquire_box(
     Boxes smaller than the field of view have wrong edges, as k-space is theirs alone. What does
     not depend on the source that is left out is computed once.
     """
-    protocol, factors = scene.protocol, scene.factors
     (x0, x1), (y0, y1), (z0, z1) = box
+    three_d = scene.protocol.three_d
+    planes = (z1 - z0) * (scene.factors[2] if three_d else 1)
+    found = [
+        [np.empty((x1 - x0, y1 - y0, planes), np.complex64) for _ in echo_times] for _ in without
+    ]
+    for fine, part, weights in _groups(scene, box):
+        for version, images in zip(
+            found, _encode(scene, box, fine, echo_times, without, weights), strict=True
+        ):
+            for whole, image in zip(version, images, strict=True):
+                whole[:, :, part] = image
+    if not three_d:
+        return found
+    filtered = scene.protocol.filtered
+    return [
+        [mr.crop_k_space(stack, 2, z1 - z0, apodise=filtered) for stack in version]
+        for version in found
+    ]
+
+
+def _groups(
+    scene: Scene, box: Box
+) -> Iterator[tuple[tuple[int, int], slice, NDArray[np.float32] | None]]:
+    """Share a box out to groups of planes that are encoded at a time.
+
+    Yields
+    ------
+    fine, part, weights
+        First fine plane and the one after the last; planes (3D) or slices (2D) of the box; and
+        for slices the weights of the fine planes, shape (planes, slices).
+    """
+    (x0, x1), (y0, y1), (z0, z1) = box
+    protocol, (fx, fy, fz) = scene.protocol, scene.factors
+    cells = (x1 - x0) * (y1 - y0) * fx * fy
     if protocol.three_d:
-        planes = (z1 - z0) * factors[2]
-        stacks = _empty((x1 - x0, y1 - y0, planes), len(without), len(echo_times))
-        step = max(1, 8_000_000 // ((x1 - x0) * (y1 - y0) * factors[0] * factors[1]))
+        planes, step = (z1 - z0) * fz, max(1, 8_000_000 // cells)
         for start in range(0, planes, step):
             stop = min(start + step, planes)
-            fine = (z0 * factors[2] + start, z0 * factors[2] + stop)
-            for version, images in enumerate(_encode(scene, box, fine, echo_times, without)):
-                for stack, image in zip(stacks[version], images, strict=True):
-                    stack[:, :, start:stop] = image
-        return [
-            [mr.crop_k_space(stack, 2, z1 - z0, apodise=protocol.filtered) for stack in version]
-            for version in stacks
-        ]
-    cell = protocol.spacing[2] / factors[2]
-    profile = mr.slice_profile(factors[2] + 2 * scene.margin, cell, protocol.voxel[2])
-    found = _empty((x1 - x0, y1 - y0, z1 - z0), len(without), len(echo_times))
-    slice_cells = (x1 - x0) * (y1 - y0) * factors[0] * factors[1] * factors[2]
-    group = max(1, 4_000_000 // slice_cells)
-    for start in range(z0, z1, group):
-        stop = min(start + group, z1)
-        fine = (start * factors[2], stop * factors[2] + 2 * scene.margin)
+            yield (z0 * fz + start, z0 * fz + stop), slice(start, stop), None
+        return
+    profile = mr.slice_profile(fz + 2 * scene.margin, protocol.spacing[2] / fz, protocol.voxel[2])
+    step = max(1, 4_000_000 // (cells * fz))
+    for start in range(z0, z1, step):
+        stop = min(start + step, z1)
+        fine = (start * fz, stop * fz + 2 * scene.margin)
         weights = np.zeros((fine[1] - fine[0], stop - start), np.float32)
         for k in range(stop - start):
-            weights[k * factors[2] : k * factors[2] + len(profile), k] = profile
-        encoded = _encode(scene, box, fine, echo_times, without, weights)
-        for version, images in enumerate(encoded):
-            for image, slices in zip(found[version], images, strict=True):
-                image[:, :, start - z0 : stop - z0] = slices
-    return found
-
-
-def _empty(
-    shape: tuple[int, int, int], versions: int, echoes: int
-) -> list[list[NDArray[np.complex64]]]:
-    return [[np.empty(shape, np.complex64) for _ in range(echoes)] for _ in range(versions)]
+            weights[k * fz : k * fz + len(profile), k] = profile
+        yield fine, slice(start - z0, stop - z0), weights
 
 
 def _encode(
@@ -319,9 +331,7 @@ def coil_sensitivity(
     """
     strength = 0.25 * np.sqrt(field_strength / 3.0) * np.exp(rng.normal(0, 0.4))
     scaled = (geometry.affine / 100.0).astype(np.float32)
-    lines = [
-        np.arange(n, dtype=np.float32).reshape(_along(k)) for k, n in enumerate(geometry.shape)
-    ]
+    lines = [np.arange(n, dtype=np.float32).reshape(along(k)) for k, n in enumerate(geometry.shape)]
     curve = rng.normal(0.9, 0.25, 3) * strength
     slope = rng.normal(0, 0.35, 3) * strength
     gain = np.ones(geometry.shape, np.float32)
@@ -335,12 +345,6 @@ def coil_sensitivity(
         # The phase is linear in space, so that its factor is one of each axis.
         coil *= np.exp(1j * rate * line).astype(np.complex64)
     return coil.astype(np.complex64, copy=False)
-
-
-def _along(axis: int) -> tuple[int, int, int]:
-    shape = [1, 1, 1]
-    shape[axis] = -1
-    return (shape[0], shape[1], shape[2])
 
 
 def _noise_level(protocol: Protocol) -> float:

@@ -30,6 +30,7 @@ from cmbprep.lab.simulate.field import larmor_mhz
 from cmbprep.lab.simulate.head import Head
 from cmbprep.lab.simulate.tissue import BLOOD_SUSCEPTIBILITY
 from cmbprep.lab.simulate.vessels import Tube, occupancy
+from cmbprep.spatial.grids import bounding_box
 
 if TYPE_CHECKING:
     from cmbprep.lab.simulate.field import Geometry
@@ -170,7 +171,7 @@ def dropout(
     # Size of a voxel's part along each axis of the scan, in voxels; a gap is in no slice.
     size = np.divide(protocol.voxel, protocol.spacing) / counts
     kept = np.zeros(head.shape, np.float32)
-    box = _bounding_box(brain, margin=2)
+    box = bounding_box(brain, margin=2) if brain.any() else (slice(None),) * 3
     step = np.linalg.inv(geometry.head_to_voxel)[:3, :3] * size * turns_per_ppm
     kept[box] = _kept_in_part(background[box], head.spacing, step) * brain[box]
     signal = np.zeros(geometry.shape, np.complex64)
@@ -209,16 +210,6 @@ def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return mask
     core = labels == int(np.argmax(sizes))
     return np.asarray(mask & ndimage.binary_dilation(core, iterations=4))
-
-
-def _bounding_box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
-    slices = []
-    for axis in range(mask.ndim):
-        line = np.flatnonzero(mask.any(axis=tuple(k for k in range(mask.ndim) if k != axis)))
-        if not line.size:
-            return tuple(slice(0, n) for n in mask.shape)
-        slices.append(slice(max(int(line[0]) - margin, 0), int(line[-1]) + 1 + margin))
-    return tuple(slices)
 
 
 def _on_scan(

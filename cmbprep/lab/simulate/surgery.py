@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cmbprep.lab.simulate.deformation import along
 from cmbprep.lab.simulate.head import Head
 from cmbprep.lab.simulate.sources import Blob, Source
 from cmbprep.lab.simulate.tissue import TISSUES
@@ -98,7 +99,7 @@ def draw_surgery(
 def operate(head: Head, surgery: Surgery) -> Head:
     """Return the head after the operation: fluid in cavity and tract, scar in the skull's hole."""
     x, y, z = (
-        head.affine[axis, 3] + head.affine[axis, axis] * np.arange(n).reshape(_along(axis))
+        head.affine[axis, 3] + head.affine[axis, axis] * np.arange(n).reshape(along(axis))
         for axis, n in enumerate(head.shape)
     )
     offset = [
@@ -120,10 +121,6 @@ def operate(head: Head, surgery: Surgery) -> Head:
     _turn_into(fractions, [names.index("bone")], names.index("muscle"), hole)
     iron = head.iron * (1 - cavity)
     return replace(head, fractions=fractions, iron=iron.astype(np.float32))
-
-
-def _along(axis: int) -> list[int]:
-    return [-1 if k == axis else 1 for k in range(3)]
 
 
 def _turn_into(

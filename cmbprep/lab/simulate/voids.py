@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cmbprep.detectors.segmentation import partial_volume
+from cmbprep.lab.simulate.deformation import along
 
 __all__ = ["MASK_LOSS", "VISIBLE_CNR", "Void", "is_visible", "outline_void"]
 
@@ -110,7 +111,7 @@ def _sphere(
     square = np.zeros(shape)
     for axis, count in enumerate(shape):
         line = ((np.arange(count) - centre[axis]) * size[axis]) ** 2
-        square += line.reshape([-1 if k == axis else 1 for k in range(len(shape))])
+        square += line.reshape(along(axis))
     return np.asarray(square <= radius**2)
 
 

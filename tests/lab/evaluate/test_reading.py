@@ -35,7 +35,7 @@ def cubes(dtype=np.uint8, values=(1, 1)):
 
 
 def only(folder, **values):
-    (scan,) = find_scans(folder, **values)
+    (scan,) = find_scans(folder, **values).scans
     return scan
 
 
@@ -81,7 +81,7 @@ def test_subjects_are_chosen(tmp_path):
 def named(tmp_path, side, *names):
     for name in names:
         save(tmp_path / side / f"{name}_label-CMB_mask.nii.gz", cubes())
-    return find_scans(tmp_path / side)
+    return list(find_scans(tmp_path / side).scans)
 
 
 def test_pairs(tmp_path):
@@ -342,7 +342,7 @@ def test_wrong_images_are_named(tmp_path):
         "not finite",
         "cannot be read",
     )
-    scans = find_scans(tmp_path)
+    scans = find_scans(tmp_path).scans
     assert len(scans) == len(messages)
     for scan, message in zip(scans, messages, strict=True):
         with pytest.raises(UsageError, match=message) as caught:
@@ -417,7 +417,7 @@ def test_a_truth_stands_for_all_images_that_it_names(tmp_path, entity):
     assert pair_scans([truth], found).pairs == ()
     names = ["bids:raw:sub-1/anat/sub-1_part-mag_T2starw.nii.gz", "sub-1/anat/sub-1_swi.nii.gz"]
     write(tmp_path / "t" / "sub-1_label-CMB_mask.json", json.dumps({"Sources": names}))
-    pairing = pair_scans(find_scans(tmp_path / "t"), found)
+    pairing = pair_scans(list(find_scans(tmp_path / "t").scans), found)
     assert [(b.name, how) for _, b, how in pairing.pairs] == [
         (f"sub-1_{entity}-T2starw", "named source"),
         (f"sub-1_{entity}-swi", "named source"),
@@ -454,7 +454,7 @@ def test_groups_from_the_raw_dataset(tmp_path):
     sites = read_sites(tmp_path)
     one, two = (
         scan_groups(scan, None, dataset=tmp_path, output=None, sites=sites)
-        for scan in find_scans(truth)
+        for scan in find_scans(truth).scans
     )
     assert one == {
         "protocol": "clinical 2D",
@@ -471,7 +471,7 @@ def test_groups_from_the_prediction_where_there_is_no_raw_dataset(tmp_path):
     save(anat / "sub-1_run-1_label-CMB_mask.nii.gz", cubes())
     save(anat / "sub-1_run-1_desc-preproc_swi.nii.gz", cubes())
     write(anat / "sub-1_run-1_desc-preproc_swi.json", '{"MagneticFieldStrength": 7}')
-    (truth,), (found,) = find_scans(tmp_path / "t"), find_scans(tmp_path / "p")
+    (truth,), (found,) = find_scans(tmp_path / "t").scans, find_scans(tmp_path / "p").scans
     groups = scan_groups(truth, found, dataset=None, output=tmp_path / "p", sites={})
     assert (groups["sequence"], groups["field"]) == ("swi", "7 T")
 
@@ -483,5 +483,5 @@ def test_the_table_of_candidates_is_not_taken_for_lesions(tmp_path):
     folder.mkdir(parents=True)
     for name in ("sub-1_seg-CMB_dseg.tsv", "sub-1_seg-candidates_dseg.tsv"):
         (folder / name).write_text("index\tname\n")
-    (scan,) = find_scans(tmp_path)
+    (scan,) = find_scans(tmp_path).scans
     assert [path.name for path in scan.roles.values()] == ["sub-1_seg-CMB_dseg.tsv"]

@@ -150,7 +150,7 @@ def test_an_evaluation_says_on_which_structure_a_false_positive_lies(simulated):
     from cmbprep.lab.evaluate.reading import read_lesion_set, read_mimics, with_hidden
     from cmbprep.lab.evaluate.scoring import score_scan
 
-    files = find_scans(simulated / "derivatives" / "truth", None, ("01",))[0]
+    files = find_scans(simulated / "derivatives" / "truth", None, ("01",)).scans[0]
     mimics, hidden = read_mimics(files)
     truth = with_hidden(read_lesion_set(files), hidden)
     extended = [mark for mark in mimics.marks if mark.extended]

@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 from cmbprep.brain.network import BOX, LEAST, MULTIPLE, SPACING, scale_intensities
 from cmbprep.lab.shared import read_data
 from cmbprep.lab.simulate.anatomy import smooth_noise, upsample
+from cmbprep.lab.simulate.deformation import along
 from cmbprep.lab.simulate.tissue import TISSUES
 from cmbprep.lab.training.brain.heads import TrainingHead
 
@@ -211,7 +212,7 @@ def _move(
         points[row] += np.float32(bend) * _waves(BOX, rng)
         for column in range(3):
             line = np.float32(matrix[row, column]) * axes[column]
-            points[row] += line.reshape([-1 if k == column else 1 for k in range(3)])
+            points[row] += line.reshape(along(column))
     moved = ndimage.map_coordinates(
         image, points, order=1, mode="constant", cval=-9.0, output=np.float32
     )
@@ -240,7 +241,7 @@ def _bias(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
         direction *= rng.uniform(0, 1.2) / np.linalg.norm(direction)
         for axis in range(3):
             line = np.linspace(-1, 1, coarse[axis], dtype=np.float32) * np.float32(direction[axis])
-            logarithm += line.reshape([-1 if k == axis else 1 for k in range(3)])
+            logarithm += line.reshape(along(axis))
     finer = upsample(logarithm, [step] * 3)
     return np.exp(finer[tuple(slice(0, n) for n in shape)])
 
@@ -280,7 +281,7 @@ def _acquire(image: FloatArray, rng: np.random.Generator) -> FloatArray:
 def _line_sample(image: FloatArray, axis: int, places: NDArray[np.float64]) -> FloatArray:
     """Interpolate linearly at places along one axis."""
     first = np.minimum(places.astype(int), image.shape[axis] - 2)
-    part = (places - first).astype(np.float32).reshape([-1 if k == axis else 1 for k in range(3)])
+    part = (places - first).astype(np.float32).reshape(along(axis))
     low, high = np.take(image, first, axis), np.take(image, first + 1, axis)
     return np.asarray(low + part * (high - low), np.float32)
 
