@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cmbprep.lab.evaluate.collect import SCAN_SPLITS
 from cmbprep.lab.evaluate.matching import Mark, Rule
@@ -205,13 +206,11 @@ def _rows(
     sample: Sample, figures: Sequence[Figure], split: str, group: str, options: Options
 ) -> list[Row]:
     ones = np.ones((1, len(sample.subjects)))
-    # The interval of a single subject would have no width and mean nothing.
-    draws = options.n_draws if len(set(sample.subjects)) > 1 else 0
-    weights = subject_weights(sample.subjects, draws, options.seed)
+    weights = _draws(sample, options)
     rows = []
     for figure in figures:
         value = float(figure.of(sample, ones)[0])
-        interval = percentile_interval(figure.of(sample, weights)) if draws else None
+        interval = percentile_interval(figure.of(sample, weights)) if len(weights) else None
         known = math.isfinite(value)
         rows.append(
             Row(
@@ -228,19 +227,19 @@ def _rows(
     return rows
 
 
+def _draws(sample: Sample, options: Options) -> NDArray[np.float64]:
+    """Weights of the bootstrap: none for one subject, whose interval would have no width."""
+    draws = options.n_draws if len(set(sample.subjects)) > 1 else 0
+    return subject_weights(sample.subjects, draws, options.seed)
+
+
 def _levels(sample: Sample, options: Options) -> tuple[Level, ...]:
     if sample.pooled is None or not sample.truth.sum():
         return ()
     levels = np.array(FROC_LEVELS)
     ones = np.ones((1, len(sample.subjects)))
     values = sensitivity_at(sample.pooled, sample.truth, ones, levels)[0]
-    draws = options.n_draws if len(set(sample.subjects)) > 1 else 0
-    drawn = sensitivity_at(
-        sample.pooled,
-        sample.truth,
-        subject_weights(sample.subjects, draws, options.seed),
-        levels,
-    )
+    drawn = sensitivity_at(sample.pooled, sample.truth, _draws(sample, options), levels)
     rows = []
     for number, level in enumerate(FROC_LEVELS):
         low, high = percentile_interval(drawn[:, number]) or (None, None)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cmbprep.lab.shared import read_data
 from cmbprep.lab.simulate.deformation import Deformation, TemplateHead, Volume, along
 from cmbprep.lab.simulate.tissue import IRON, TISSUES
 
@@ -32,30 +33,13 @@ SPACING = 1.0
 
 Ellipsoid = tuple[tuple[float, float, float], tuple[float, float, float]]
 
+_SHAPES = read_data("cmbprep.lab.simulate", "anatomy.json")
 #: nucleus -> centre and semi-axes of its right half (x > 0), mm in MNI152; the left mirrors it.
-NUCLEI: dict[str, Ellipsoid] = {
-    "pallidum": ((19.5, -4.0, -0.5), (5.0, 8.5, 5.0)),
-    "putamen": ((26.5, 2.0, 0.5), (5.0, 15.0, 9.0)),
-    "caudate": ((13.0, 11.0, 9.5), (5.0, 12.0, 8.5)),
-    "thalamus": ((11.0, -18.5, 7.5), (8.5, 13.0, 8.5)),
-    "red_nucleus": ((5.0, -20.5, -9.0), (3.0, 3.5, 4.0)),
-    "substantia_nigra": ((10.0, -17.5, -12.0), (4.5, 7.5, 3.5)),
-    "dentate": ((15.0, -57.5, -35.0), (6.5, 8.5, 5.0)),
-}
-
+NUCLEI: dict[str, Ellipsoid] = _SHAPES["nuclei"]
 #: Air cavities: centre, semi-axes, in MNI152 mm; mirrored where x is not 0.
-AIR: dict[str, Ellipsoid] = {
-    "sphenoid": ((8.0, 20.0, -40.0), (7.0, 11.0, 8.0)),
-    "ethmoid": ((7.0, 48.0, -36.0), (5.0, 16.0, 10.0)),
-    "frontal": ((10.0, 76.0, -12.0), (9.0, 4.5, 10.0)),
-    "maxillary": ((28.0, 46.0, -62.0), (11.0, 15.0, 13.0)),
-    "nasal": ((5.0, 52.0, -58.0), (3.5, 28.0, 14.0)),
-    "pharynx": ((0.0, 6.0, -66.0), (9.0, 9.0, 22.0)),
-    "ear_canal": ((62.0, -24.0, -36.0), (15.0, 3.5, 3.5)),
-    "mastoid": ((54.0, -36.0, -44.0), (8.0, 9.0, 10.0)),
-    "middle_ear": ((46.0, -22.0, -34.0), (6.0, 4.0, 4.5)),
-}
-
+AIR: dict[str, Ellipsoid] = _SHAPES["air"]
+#: Calcified structure -> centre, semi-axes of where its grains lie, chance, number of grains.
+CALCIFIED: dict[str, tuple[list[float], list[float], float, tuple[int, int]]] = _SHAPES["calcified"]
 EYES: Ellipsoid = ((34.0, 58.0, -40.0), (12.0, 12.0, 12.0))
 
 

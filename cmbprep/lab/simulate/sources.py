@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.lab.simulate.anatomy import NUCLEI, inside, mirrored
+from cmbprep.lab.simulate.anatomy import CALCIFIED, NUCLEI, inside, mirrored
 from cmbprep.lab.simulate.deformation import Volume
 from cmbprep.lab.simulate.head import Head
 
@@ -256,14 +256,6 @@ def _rotation(rng: np.random.Generator) -> NDArray[np.float64]:
     if np.linalg.det(q) < 0:
         q[:, 0] = -q[:, 0]
     return np.asarray(q, dtype=np.float64)
-
-
-#: Calcified structure -> centre, semi-axes of where its grains lie, chance, number of grains.
-CALCIFIED: dict[str, tuple[tuple[float, ...], tuple[float, ...], float, tuple[int, int]]] = {
-    "pineal": ((0.0, -30.5, 3.0), (2.0, 2.5, 2.5), 0.7, (1, 4)),
-    "choroid_plexus": ((23.0, -40.0, 9.0), (3.0, 5.0, 4.0), 0.7, (2, 7)),
-    "pallidum": ((19.5, -4.0, -0.5), (3.5, 6.0, 3.0), 0.35, (2, 8)),
-}
 
 
 def draw_mimics(

@@ -57,11 +57,15 @@ class Surgery:
     @property
     def frame(self) -> NDArray[np.float64]:
         """Rotation, 3x3, whose columns are the cavity's axes."""
-        outward = np.asarray(self.outward)
-        helper = np.eye(3)[int(np.argmin(np.abs(outward)))]
-        first = np.cross(helper, outward)
-        first /= np.linalg.norm(first)
-        return np.column_stack([first, np.cross(outward, first), outward])
+        return _frame(np.asarray(self.outward))
+
+
+def _frame(normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotation whose last column is a unit vector."""
+    helper = np.eye(3)[int(np.argmin(np.abs(normal)))]
+    first = np.cross(helper, normal)
+    first /= np.linalg.norm(first)
+    return np.column_stack([first, np.cross(normal, first), normal])
 
 
 def draw_surgery(
@@ -164,14 +168,11 @@ def _patch(
 ) -> Blob:
     """A flat piece of scar on a wall."""
     point = np.asarray(surgery.centre) + offset
-    helper = np.eye(3)[int(np.argmin(np.abs(normal)))]
-    first = np.cross(helper, normal)
-    first /= np.linalg.norm(first)
     width = rng.uniform(1.5, 3.0, 2)
     return Blob(
         centre=(float(point[0]), float(point[1]), float(point[2])),
         axes=(float(width[0]), float(width[1]), float(rng.uniform(0.3, 0.8))),
-        rotation=np.column_stack([first, np.cross(normal, first), normal]),
+        rotation=_frame(normal),
         chi=float(np.clip(np.exp(rng.normal(np.log(0.6), 0.5)), 0.15, 2.0)),
         signal=float(rng.uniform(0.6, 0.9)),
     )
