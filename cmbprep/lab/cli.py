@@ -11,8 +11,6 @@ from cmbprep import __version__
 from cmbprep.cli.guard import private_caches, run_guarded
 from cmbprep.lab.shared import add_options, read_data
 
-__all__ = ["build_parser", "main"]
-
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the ``cmbprep-tools`` command, as ``options.json`` describes it."""

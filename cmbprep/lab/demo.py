@@ -9,8 +9,6 @@ from pathlib import Path
 from cmbprep.config import available_cpus
 from cmbprep.errors import UsageError
 
-__all__ = ["run", "run_demo"]
-
 PARTICIPANTS = 2
 SEED = 2026
 PROTOCOL = "demo"

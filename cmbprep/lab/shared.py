@@ -12,8 +12,6 @@ from typing import Any
 
 from cmbprep.errors import CmbprepError, UsageError
 
-__all__ = ["add_options", "read_data", "usage_errors"]
-
 _TYPES = {"int": int, "float": float, "path": Path}
 
 

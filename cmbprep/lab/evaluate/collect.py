@@ -25,17 +25,6 @@ from cmbprep.lab.evaluate.matching import LesionSet, Rule
 from cmbprep.lab.evaluate.reading import read_lesion_set, read_mimics, with_hidden
 from cmbprep.lab.evaluate.scoring import ScanResult, score_scan
 
-__all__ = [
-    "SCAN_SPLITS",
-    "Collection",
-    "Request",
-    "ScanRecord",
-    "collect",
-    "find_dataset",
-    "read_sites",
-    "scan_groups",
-]
-
 logger = logging.getLogger(__name__)
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from cmbprep.lab.evaluate.collect import Collection, Request
     from cmbprep.lab.evaluate.evaluation import Evaluation, Options
 
-__all__ = ["FLOOR_FAILED", "run"]
-
 T = TypeVar("T")
 
 #: Exit status if a floor does not hold.

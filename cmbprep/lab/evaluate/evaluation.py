@@ -21,8 +21,6 @@ from cmbprep.lab.evaluate.statistics import (
     subject_weights,
 )
 
-__all__ = ["WHOLE", "Evaluation", "Level", "MimicRow", "Options", "Row", "evaluate", "size_class"]
-
 #: Name of the split, and of its one group, that holds everything.
 WHOLE = "all"
 UNKNOWN = "n/a"

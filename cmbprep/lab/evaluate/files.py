@@ -31,19 +31,6 @@ from cmbprep.errors import CmbprepError, UsageError
 from cmbprep.files.text import read_object
 from cmbprep.outputs.stages import BLOCK
 
-__all__ = [
-    "FoundScans",
-    "Pairing",
-    "ScanFiles",
-    "ScanKey",
-    "find_scans",
-    "is_own_result",
-    "pair_scans",
-    "parse_name",
-    "without_parts",
-]
-
-
 #: Entities that tell derivatives of one scan apart, and so do not name the scan.
 DERIVATIVE_ENTITIES = frozenset(
     ("space", "atlas", "seg", "scale", "res", "den", "label", "desc", "from", "to", "mode")

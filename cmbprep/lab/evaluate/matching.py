@@ -23,17 +23,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "LesionSet",
-    "Mark",
-    "Rule",
-    "assign",
-    "centre_distances",
-    "intersections",
-    "label_components",
-]
-
-
 # --- Value objects: one lesion as an evaluation sees it, and all lesions of one scan -------------
 
 

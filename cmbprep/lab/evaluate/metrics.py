@@ -31,17 +31,6 @@ from cmbprep.lab.evaluate.statistics import (
 )
 from cmbprep.lab.shared import read_data
 
-__all__ = [
-    "FIGURES",
-    "LESION_FIGURES",
-    "Confusion",
-    "Figure",
-    "Sample",
-    "make_sample",
-    "weighted_median",
-]
-
-
 # --- From the results of many scans to arrays over scans, which the figures are computed from ----
 
 

@@ -19,9 +19,6 @@ from cmbprep.lab.shared import read_data
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Plot", "draw_plots", "make_page"]
-
-
 # --- The plots of the page, as SVG text with the same bytes for the same numbers -----------------
 
 

@@ -24,15 +24,6 @@ from cmbprep.lab.shared import usage_errors
 from cmbprep.lesions import COLUMNS, read_lesions
 from cmbprep.spatial.grids import GRID_TOLERANCE, grid_gap
 
-__all__ = [
-    "marks_of_labels",
-    "read_image",
-    "read_lesion_set",
-    "read_marks",
-    "read_mimics",
-    "with_hidden",
-]
-
 logger = logging.getLogger(__name__)
 
 #: What tables call a microbleed in their column ``kind``.

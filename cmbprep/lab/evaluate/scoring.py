@@ -22,16 +22,6 @@ from cmbprep.lab.evaluate.matching import (
     intersections,
 )
 
-__all__ = [
-    "DUPLICATE",
-    "ELSEWHERE",
-    "FalsePositive",
-    "Hit",
-    "ScanResult",
-    "Steps",
-    "score_scan",
-]
-
 #: Origins of false positives that are not kinds of mimic.
 DUPLICATE = "second mark on a lesion"
 ELSEWHERE = "no known mimic"

@@ -11,25 +11,6 @@ from numpy.typing import NDArray
 
 from cmbprep.lab.evaluate.scoring import Steps
 
-__all__ = [
-    "FROC_LEVELS",
-    "LEVEL",
-    "Pooled",
-    "average_precision",
-    "bland_altman",
-    "calibration_error",
-    "cohen_kappa",
-    "icc_a1",
-    "kappa_of_tables",
-    "percentile_interval",
-    "pool_steps",
-    "ratio",
-    "reliability_bins",
-    "sensitivity_at",
-    "subject_weights",
-]
-
-
 FloatArray = NDArray[np.float64]
 
 #: False positives per scan at which the sensitivity is read off: those of the LUNA16 challenge

@@ -26,8 +26,6 @@ from cmbprep.lab.evaluate.scoring import ScanResult
 from cmbprep.lab.evaluate.thresholds import Outcome
 from cmbprep.lab.shared import read_data
 
-__all__ = ["Table", "as_json", "conventions", "make_summary", "make_tables", "render_text"]
-
 _Rows = Iterable[tuple[object, ...]]
 
 

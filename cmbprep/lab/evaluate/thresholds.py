@@ -9,8 +9,6 @@ from cmbprep.errors import UsageError
 from cmbprep.lab.evaluate.evaluation import WHOLE, Evaluation
 from cmbprep.lab.evaluate.metrics import FIGURES
 
-__all__ = ["Floor", "Outcome", "check_floors", "parse_floor"]
-
 _BY_NAME = {figure.name: figure for figure in FIGURES}
 
 

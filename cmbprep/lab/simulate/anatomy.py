@@ -17,17 +17,6 @@ from cmbprep.lab.shared import read_data
 from cmbprep.lab.simulate.deformation import Deformation, TemplateHead, Volume, along
 from cmbprep.lab.simulate.tissue import IRON, TISSUES
 
-__all__ = [
-    "add_skull_and_scalp",
-    "add_white_matter_lesions",
-    "brain_fractions",
-    "head_grid",
-    "iron_map",
-    "map_volume",
-    "smooth_noise",
-    "upsample",
-]
-
 #: Spacing of a head's grid, mm.
 SPACING = 1.0
 

@@ -7,8 +7,6 @@ import sys
 
 from cmbprep.errors import UsageError
 
-__all__ = ["run"]
-
 
 def run(args: argparse.Namespace) -> int:
     """Run ``simulate`` with parsed arguments; give the exit status.

@@ -34,15 +34,6 @@ if TYPE_CHECKING:
     from cmbprep.lab.simulate.scanner import Acquisition
     from cmbprep.lab.simulate.truth import Truth
 
-__all__ = [
-    "aside",
-    "describe",
-    "save_image",
-    "simulate_dataset",
-    "write_readme",
-    "write_truth",
-]
-
 BIDS_VERSION = "1.10.0"
 
 Progress = Callable[[int, int, str], None]

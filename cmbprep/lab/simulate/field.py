@@ -29,18 +29,6 @@ from numpy.typing import ArrayLike, NDArray
 from cmbprep.lab.simulate.deformation import along
 from cmbprep.lab.simulate.protocols import Protocol
 
-__all__ = [
-    "GAMMA_BAR",
-    "Geometry",
-    "dipole_field",
-    "larmor_mhz",
-    "plan_geometry",
-    "rotation",
-    "shim",
-    "unfolded",
-]
-
-
 #: Gyromagnetic ratio of the proton over 2 pi, MHz/T (CODATA).
 GAMMA_BAR = 42.577478
 

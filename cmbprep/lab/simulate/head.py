@@ -24,11 +24,6 @@ from cmbprep.lab.simulate.tissue import (
     iron_to_r2star,
 )
 
-__all__ = [
-    "Head",
-    "build_head",
-]
-
 
 @dataclass(frozen=True)
 class Head:

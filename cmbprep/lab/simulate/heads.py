@@ -18,14 +18,6 @@ from cmbprep.errors import CmbprepError, UsageError
 from cmbprep.lab.simulate.anatomy import upsample
 from cmbprep.lab.simulate.deformation import Deformation, TemplateHead, Volume
 
-__all__ = [
-    "find_heads",
-    "load_real_head",
-    "load_template_head",
-    "real_head",
-    "template_head",
-]
-
 
 @lru_cache(maxsize=1)
 def load_template_head() -> TemplateHead:

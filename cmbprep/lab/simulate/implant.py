@@ -30,17 +30,6 @@ from cmbprep.lab.simulate.deformation import along
 from cmbprep.lab.simulate.voids import is_visible, outline_void
 from cmbprep.spatial.noise import noise_level
 
-__all__ = [
-    "Deposit",
-    "Implanted",
-    "ImplantedLesion",
-    "deposit_field",
-    "draw_deposits",
-    "implant",
-    "plausible_places",
-    "signal_factor",
-]
-
 #: Proton gyromagnetic ratio over 2 pi, Hz per tesla (CODATA 2018).
 GAMMA_HZ_PER_T = 42.577478518e6
 # Phase below which the far field no longer matters, rad.

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from cmbprep.lab.simulate.implant import Implanted, ImplantedLesion
     from cmbprep.registration.fit import TemplateRegistration
 
-__all__ = ["implant_dataset"]
-
 #: What is taken for granted where a sidecar does not say; the truth's sidecars tell.
 ASSUMED_FIELD = 3.0
 ASSUMED_ECHO_TIME = 0.025

@@ -17,15 +17,6 @@ import numpy as np
 from cmbprep.errors import UsageError
 from cmbprep.lab.shared import read_data
 
-__all__ = [
-    "DEFAULT_PROTOCOLS",
-    "PROTOCOLS",
-    "Person",
-    "Protocol",
-    "draw_people",
-    "get_protocol",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:

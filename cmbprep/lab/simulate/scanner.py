@@ -34,17 +34,6 @@ from cmbprep.lab.simulate.structures import Structure, find_structures
 from cmbprep.lab.simulate.tissue import TISSUES
 from cmbprep.lab.simulate.vessels import Tube
 
-__all__ = [
-    "Acquisition",
-    "Box",
-    "Effect",
-    "acquire",
-    "acquire_box",
-    "acquire_t1w",
-    "coil_sensitivity",
-]
-
-
 # --- What a scanner makes of a scene: fine cells become noise-free voxels ------------------------
 
 

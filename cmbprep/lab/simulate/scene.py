@@ -31,18 +31,6 @@ from cmbprep.lab.simulate.tissue import (
 )
 from cmbprep.lab.simulate.vessels import Tube, occupancy
 
-__all__ = [
-    "Cells",
-    "Patch",
-    "Scene",
-    "add_sources",
-    "bare_cells",
-    "head_field",
-    "head_maps",
-    "lay_scene",
-    "window",
-]
-
 #: Cells of the fine grid are at most this large, in the plane and through it, mm.
 FINE_IN_PLANE = 0.6
 FINE_THROUGH = 1.1

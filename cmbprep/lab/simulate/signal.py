@@ -12,17 +12,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "add_noise",
-    "crop_k_space",
-    "ernst_amplitude",
-    "gradient_echo",
-    "move",
-    "mprage_amplitude",
-    "slice_profile",
-    "wrap",
-]
-
 
 def ernst_amplitude(
     proton_density: float, t1_ms: float, tr_ms: float, flip_angle_deg: float

@@ -21,16 +21,6 @@ from cmbprep.lab.simulate.anatomy import CALCIFIED, NUCLEI, inside, mirrored
 from cmbprep.lab.simulate.deformation import Volume
 from cmbprep.lab.simulate.head import Head
 
-__all__ = [
-    "PLACES",
-    "Blob",
-    "Source",
-    "draw_microbleed",
-    "draw_microbleeds",
-    "draw_mimics",
-    "place_masks",
-]
-
 #: Place -> share of 957 rated bleeds of five cohorts (they add up to 0.98 there).
 PLACES = {
     "subcortical_white_matter": 0.40,

@@ -36,16 +36,6 @@ if TYPE_CHECKING:
     from cmbprep.lab.simulate.field import Geometry
     from cmbprep.lab.simulate.protocols import Protocol
 
-__all__ = [
-    "ARTERY_SHARE",
-    "DROPOUT_SIGNAL",
-    "IRON_RICH",
-    "VEIN_SHARE",
-    "Structure",
-    "dropout",
-    "find_structures",
-]
-
 #: Part of a voxel that veins fill, from which the voxel counts as theirs.
 VEIN_SHARE = 0.15
 #: The same of arteries, which lose less signal where they are: no field around them.

@@ -18,8 +18,6 @@ from cmbprep.lab.simulate.head import Head
 from cmbprep.lab.simulate.sources import Blob, Source
 from cmbprep.lab.simulate.tissue import TISSUES
 
-__all__ = ["CHANCE", "Surgery", "draw_surgery", "operate", "rim"]
-
 #: Part of people who have had surgery.
 CHANCE = 0.025
 

@@ -15,20 +15,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = [
-    "AIR_SUSCEPTIBILITY",
-    "BLOOD_SUSCEPTIBILITY",
-    "IRON",
-    "IRON_TO_CHI",
-    "STATIC_DEPHASING",
-    "TISSUES",
-    "Tissue",
-    "iron_content",
-    "iron_to_r2star",
-    "static_dephasing_rate",
-    "venous_r2star",
-]
-
 FIELDS = (1.5, 3.0, 7.0)
 
 

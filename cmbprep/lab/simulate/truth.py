@@ -27,8 +27,6 @@ from cmbprep.lab.simulate.structures import Structure
 from cmbprep.lab.simulate.voids import Void, is_visible, outline_void
 from cmbprep.lesions import COLUMNS, MISSING, Lesion, format_lesions
 
-__all__ = ["TRUTH_COLUMNS", "Truth", "add_zones", "join_tables", "tell_truth", "truth_row"]
-
 #: Columns beside those of the lesion table, with their data dictionary.
 TRUTH_COLUMNS: dict[str, dict[str, object]] = read_data("cmbprep.lab.simulate", "columns.json")[
     "truth"

@@ -18,8 +18,6 @@ from cmbprep.lab.shared import read_data
 from cmbprep.lab.simulate.deformation import Volume
 from cmbprep.lab.simulate.head import Head
 
-__all__ = ["Tube", "draw_arteries", "draw_veins", "occupancy"]
-
 
 @dataclass(frozen=True)
 class Tube:

@@ -25,8 +25,6 @@ from numpy.typing import ArrayLike, NDArray
 from cmbprep.detectors.segmentation import partial_volume
 from cmbprep.lab.simulate.deformation import along
 
-__all__ = ["MASK_LOSS", "VISIBLE_CNR", "Void", "is_visible", "outline_void"]
-
 #: Relative loss of signal from which a voxel can belong to a mask.
 MASK_LOSS = 0.2
 #: Contrast-to-noise ratio from which a source is visible.

@@ -20,8 +20,6 @@ from cmbprep.detectors.calibration import Prevalence
 from cmbprep.detectors.learned import log_odds
 from cmbprep.lab.training.samples import BLEED, CALCIFICATION, Labels
 
-__all__ = ["CLASSICAL_SHARE", "Tuning", "fit_line", "operating_points", "tune"]
-
 #: Visible microbleeds of a scan, on average over simulated people
 #: (:mod:`cmbprep.lab.simulate.protocols`).
 NATURAL_BLEEDS = 2.2

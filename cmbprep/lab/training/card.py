@@ -18,8 +18,6 @@ from cmbprep.lab.training.generation import data_seeds
 from cmbprep.lab.training.mining import FitOptions
 from cmbprep.lab.training.samples import BLEED, CALCIFICATION, Labels
 
-__all__ = ["card", "read_summaries"]
-
 
 def read_summaries(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """Read what was written beside samples."""

@@ -12,8 +12,6 @@ from cmbprep.lab.training.brain.command import need_torch, run_brain
 from cmbprep.lab.training.log import logger
 from cmbprep.lab.training.mining import FitOptions
 
-__all__ = ["SITE_FILE", "run"]
-
 #: Name of the file that a fit to ratings writes.
 SITE_FILE = "site.json"
 

@@ -16,8 +16,6 @@ from cmbprep.lab.training.network import CandidateNetwork, Ensemble
 from cmbprep.lab.training.samples import BLEED, CALCIFICATION, Samples
 from cmbprep.lab.training.symmetry import DEPTHS, Mirror
 
-__all__ = ["fit_network", "predict"]
-
 _PHASE = COLUMNS.index("phase_known")
 _ECHOES = COLUMNS.index("echoes_known")
 _BLOOM = slice(COLUMNS.index("bloom"), COLUMNS.index("bloom_known") + 1)

@@ -19,8 +19,6 @@ import numpy as np
 from cmbprep.lab.training.scans import TrainingScan, simulate_scans
 from cmbprep.running.processes import process_pool
 
-__all__ = ["FAMILIES", "Task", "data_seeds", "generate", "plan_tasks", "training_scans"]
-
 #: Role -> (first word of its seeds, bleeds a person or None for as many as people have,
 #: rounds of mimics, protocols a person).
 FAMILIES: dict[str, tuple[int, int | None, int, int]] = {

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["logger"]
-
 
 def logger(path: Path, prefix: str = "") -> Callable[[str], None]:
     """Return a function that adds lines to a file and shows them; processes may share the file.

@@ -17,8 +17,6 @@ from cmbprep.lab.training.mining import FitOptions
 from cmbprep.lab.training.network import CandidateNetwork, Ensemble
 from cmbprep.running.processes import process_pool
 
-__all__ = ["fit_members"]
-
 
 @dataclass(frozen=True)
 class _Member:

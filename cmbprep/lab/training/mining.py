@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEAST", "FitOptions", "Passes", "chances", "draw"]
-
 #: Smallest chance of a candidate: bounds its weight, and every one is met again.
 LEAST = 0.1
 

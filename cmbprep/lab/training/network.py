@@ -20,14 +20,6 @@ from cmbprep.detectors.patches import ACROSS_SHAPE, NEAR_SHAPE, WIDE_SHAPE
 from cmbprep.detectors.views import COLUMNS
 from cmbprep.lab.training.symmetry import ACROSS_BESIDE, NEAR_THROUGH, WIDE_THROUGH
 
-__all__ = [
-    "CandidateNetwork",
-    "Ensemble",
-    "half_weights",
-    "to_onnx",
-]
-
-
 # Part of the features that dense layers do without in a step: with 0.3 the fit stayed as far from
 # what it was shown as from people left out.
 _DROPPED = 0.1

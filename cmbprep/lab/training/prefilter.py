@@ -20,8 +20,6 @@ from cmbprep.lab.training.calibration import NATURAL_BLEEDS, tune
 from cmbprep.lab.training.generation import data_seeds
 from cmbprep.lab.training.samples import BLEED, Labels
 
-__all__ = ["fit_first_look"]
-
 #: Penalty of the fit.
 RIDGE = 3.0
 

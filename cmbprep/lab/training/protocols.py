@@ -15,8 +15,6 @@ import numpy as np
 
 from cmbprep.lab.simulate.protocols import Protocol
 
-__all__ = ["KINDS", "draw_protocol"]
-
 #: Kind -> share of the scans.
 KINDS = {"clinical": 0.42, "slab": 0.43, "echo-planar": 0.15}
 # Most voxels of a training scan: a larger one becomes a slab that holds part of the brain.

@@ -20,20 +20,6 @@ from cmbprep.detectors.domain import character
 from cmbprep.detectors.views import ScanViews, view_scan, with_rows
 from cmbprep.lab.training.scans import KnownSpot, TrainingScan
 
-__all__ = [
-    "BLEED",
-    "CALCIFICATION",
-    "IGNORED",
-    "NOTHING",
-    "Labels",
-    "Samples",
-    "collect",
-    "label_candidates",
-    "load_labels",
-    "load_samples",
-    "save_samples",
-]
-
 #: Classes of candidates.
 NOTHING, BLEED, CALCIFICATION, IGNORED = 0, 1, 2, -1
 #: The most suspicious candidates of a scan that are kept, and others.

@@ -33,19 +33,6 @@ from cmbprep.lab.simulate.truth import Truth
 from cmbprep.reports.usable import usable_results
 from cmbprep.spatial.grids import resample_to_grid, respaced_grid
 
-__all__ = [
-    "KNOWN_KINDS",
-    "KnownSpot",
-    "RealBackground",
-    "TrainingScan",
-    "detector_inputs",
-    "implant_scan",
-    "load_backgrounds",
-    "rough_mask",
-    "shown_coarser",
-    "simulate_scans",
-]
-
 logger = logging.getLogger("cmbprep")
 
 

@@ -26,19 +26,6 @@ from cmbprep.lab.shared import usage_errors
 from cmbprep.outputs.stages import StageRecord
 from cmbprep.reports.usable import usable_results
 
-__all__ = [
-    "FOLDS",
-    "LEAST",
-    "PENALTY",
-    "RATINGS_FILE",
-    "VERDICTS",
-    "RatedCandidates",
-    "assess",
-    "figures",
-    "fit_last_stage",
-    "read_ratings",
-]
-
 logger = logging.getLogger("cmbprep")
 
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from cmbprep.detectors.patches import ACROSS_SHAPE, NEAR_SHAPE, WIDE_SHAPE
 
-__all__ = ["ACROSS_BESIDE", "DEPTHS", "NEAR_THROUGH", "WIDE_THROUGH", "Mirror"]
-
 #: Planes of the near view that show the image; then three of susceptibility, three of growth, mask.
 DEPTHS = NEAR_SHAPE[0] - 7
 #: Order of the near view's channels after mirroring through the slices.

@@ -14,8 +14,6 @@ from cmbprep.lab.training.log import logger
 if TYPE_CHECKING:
     from cmbprep.lab.training.brain.fitting import BrainFitOptions
 
-__all__ = ["brain_card", "need_torch", "run_brain"]
-
 
 def run_brain(args: argparse.Namespace) -> int:
     """Run ``train --model brain`` with parsed arguments; give the exit status.

@@ -22,8 +22,6 @@ from cmbprep.lab.simulate.deformation import along
 from cmbprep.lab.simulate.tissue import TISSUES
 from cmbprep.lab.training.brain.heads import TrainingHead
 
-__all__ = ["TrainingScan", "draw_scan"]
-
 FloatArray = NDArray[np.float32]
 Range = tuple[float, float]
 

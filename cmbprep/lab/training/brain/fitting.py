@@ -16,8 +16,6 @@ from cmbprep.lab.training.brain.contrasts import draw_scan
 from cmbprep.lab.training.brain.heads import TrainingHead
 from cmbprep.lab.training.brain.network import BrainNetwork
 
-__all__ = ["BrainFitOptions", "fit_brain_network"]
-
 #: Log-odds that are learned change by this much over a millimetre.
 STEEPNESS = 1.0
 #: Part of the old weights that a step keeps in the average that is the result.

@@ -19,8 +19,6 @@ from scipy import ndimage
 
 from cmbprep.brain.network import SPACING
 
-__all__ = ["SIMULATED_SEED", "TrainingHead", "load_head", "make_heads", "real_head"]
-
 #: First word of the seeds of simulated heads; no other simulation uses it.
 SIMULATED_SEED = 460
 #: Distances are kept up to this, mm; the head goes on beyond.

@@ -16,11 +16,6 @@ from torch.nn import functional
 from cmbprep.brain.network import MULTIPLE
 from cmbprep.lab.training.network import half_weights
 
-__all__ = [
-    "BrainNetwork",
-    "brain_to_onnx",
-]
-
 
 class _Block(nn.Module):
     """Two convolutions with a way around them."""
