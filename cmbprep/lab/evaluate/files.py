@@ -262,14 +262,11 @@ class _Recorded:
     def __init__(self, top: Path) -> None:
         from cmbprep.reports.usable import usable_results
 
-        self._known = usable_results(top)
-        self._stems = {_scan_of(parse_name(Path(stem))[0])[0]: stem for stem in self._all()}
-        self._complete = {_scan_of(parse_name(Path(s))[0])[0] for s in self._known.complete}
-        self.gaps = self._scans(self._known.unusable)
-        self.refused = self._scans(self._known.refused)
-
-    def _all(self) -> list[str]:
-        return [*self._known.superseded, *self._known.unusable, *self._known.complete]
+        self._known = known = usable_results(top)
+        stems = [*known.superseded, *known.unusable, *known.complete]
+        self._stems = {_scan_of(parse_name(Path(stem))[0])[0]: stem for stem in stems}
+        self.gaps = self._scans(known.unusable)
+        self.refused = self._scans(known.refused)
 
     @staticmethod
     def _scans(reasons: Mapping[str, str]) -> list[ScanFiles]:
@@ -282,9 +279,8 @@ class _Recorded:
 
     def gap(self, key: ScanKey) -> str | None:
         """Return why the scan of a key has no result; None if it has one."""
-        if key in self._complete:
-            return None
-        return self._known.reason(self._stems.get(key, ""))
+        stem = self._stems.get(key, "")
+        return None if stem in self._known.complete else self._known.reason(stem)
 
 
 def _by_name(scans: Mapping[ScanKey, ScanFiles]) -> tuple[ScanFiles, ...]:

@@ -84,17 +84,13 @@ def plan_tasks(
     results, subjects
         Results of cmbprep, and whose scans in them are real backgrounds.
     """
+    jobs: list[tuple[str, int, str | None]] = [(role, n, None) for role, n in people.items()]
+    jobs += [(role, n, subject) for role, n in (real or {}).items() for subject in subjects]
     tasks = [
-        (number / count, Task(role, number, dest))
-        for role, count in people.items()
+        (number / count, Task(role, number, dest, results if subject else None, subject))
+        for role, count, subject in jobs
         for number in range(count)
     ]
-    for role, count in (real or {}).items():
-        for subject in subjects:
-            tasks += [
-                (number / count, Task(role, number, dest, results, subject))
-                for number in range(count)
-            ]
     return [task for _, task in sorted(tasks, key=lambda pair: (pair[0], pair[1].stem))]
 
 
