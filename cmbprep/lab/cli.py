@@ -13,7 +13,10 @@ from cmbprep.lab.shared import add_options, read_data
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the ``cmbprep-tools`` command, as ``options.json`` describes it."""
+    """Return the parser of the ``cmbprep-tools`` command, as ``options.json`` describes it.
+
+    A command without options there declares them in its module, which must be a light one.
+    """
     parser = argparse.ArgumentParser(
         prog="cmbprep-tools", description="Tools that go with cmbprep."
     )
@@ -23,7 +26,10 @@ def build_parser() -> argparse.ArgumentParser:
         text = about["help"]
         description = about.get("description", f"{text.capitalize()}.")
         command = commands.add_parser(name, help=text, description=description)
-        add_options(command, about["options"])
+        if "options" in about:
+            add_options(command, about["options"])
+        else:
+            import_module(about["module"]).add_arguments(command)
         command.set_defaults(module=about["module"])
     return parser
 
