@@ -113,13 +113,11 @@ def shim(
     field: NDArray[np.float32],
     mask: NDArray[np.bool_],
     spacing: ArrayLike,
-    *,
-    order: int = 2,
-    max_points: int = 20_000,
 ) -> NDArray[np.float32]:
     """Take from a field what a scanner's shim coils take: its low-order harmonics.
 
-    The solid harmonics up to `order` are fitted in the mask by least squares.
+    The solid harmonics up to the second order are fitted in the mask by least squares, to every
+    n-th voxel of it so that at most 20 000 or so are used.
 
     Parameters
     ----------
@@ -129,10 +127,6 @@ def shim(
         Where the shim is fitted, as a shim box over the brain.
     spacing
         Voxel size in mm.
-    order
-        1 for linear shims, 2 for second-order shims.
-    max_points
-        The fit uses every n-th voxel of the mask so that at most this many are used.
 
     Returns
     -------
@@ -142,28 +136,26 @@ def shim(
     points = np.argwhere(mask)
     if len(points) < 10:
         raise ValueError("the shim needs a mask of at least 10 voxels")
-    points = points[:: max(1, len(points) // max_points)]
+    points = points[:: max(1, len(points) // 20_000)]
     centre = (np.asarray(field.shape) - 1) / 2
     scale = np.asarray(spacing) / 100.0
-    basis = np.stack(_harmonics(((points - centre) * scale).T.astype(np.float32), order))
+    basis = np.stack(_harmonics(((points - centre) * scale).T.astype(np.float32)))
     weights, *_ = np.linalg.lstsq(basis.T, field[tuple(points.T)], rcond=None)
     axes = [
         ((np.arange(n) - centre[a]) * scale[a]).astype(np.float32).reshape(along(a))
         for a, n in enumerate(field.shape)
     ]
     shimmed = field.astype(np.float32, copy=True)
-    for weight, term in zip(weights, _harmonics(axes, order), strict=True):
+    for weight, term in zip(weights, _harmonics(axes), strict=True):
         shimmed -= np.float32(weight) * term
     return shimmed
 
 
-def _harmonics(axes: Iterable[NDArray[np.float32]], order: int) -> list[NDArray[np.float32]]:
+def _harmonics(axes: Iterable[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
     """Evaluate the solid harmonics at points, x, y and z of which broadcast."""
     x, y, z = axes
-    terms = [np.ones_like(x), x, y, z]
-    if order >= 2:
-        terms += [x * y, y * z, x * z, x**2 - y**2, 2 * z**2 - x**2 - y**2]
-    return terms
+    quadratic = [x * y, y * z, x * z, x**2 - y**2, 2 * z**2 - x**2 - y**2]
+    return [np.ones_like(x), x, y, z, *quadratic]
 
 
 # --- Where a scan lies, and where the head lies in the scanner -----------------------------------

@@ -32,6 +32,8 @@ from cmbprep.spatial.noise import noise_level
 
 #: Proton gyromagnetic ratio over 2 pi, Hz per tesla (CODATA 2018).
 GAMMA_HZ_PER_T = 42.577478518e6
+# Distance of a lesion from the edge of the brain and from voids that are there, mm.
+_AWAY_MM = 3.0
 # Phase below which the far field no longer matters, rad.
 _NEGLIGIBLE_PHASE = 0.1
 # Most samples of one fine grid; the step is coarsened above it.
@@ -199,7 +201,6 @@ def signal_factor(
     *,
     field_strength: float,
     echo_time: float,
-    core_signal: float = 0.0,
     psf_fwhm: float = 1.2,
 ) -> tuple[tuple[slice, slice, slice], NDArray[np.complex64]]:
     """Complex factor by which a deposit changes the signal of the voxels around it.
@@ -212,8 +213,6 @@ def signal_factor(
         The scan's grid: 4x4 voxel to RAS+ mm, and its three sizes.
     field_strength, echo_time
         B0 in T and TE in s.
-    core_signal
-        Signal inside the deposit at TE, relative to tissue; clumped haemosiderin has none.
     psf_fwhm
         Full width at half maximum of the in-plane point-spread function in voxels: 1.2 for
         an unfiltered Fourier encoding. Through the slice the profile is a box.
@@ -253,7 +252,7 @@ def signal_factor(
     grid = np.meshgrid(*samples, indexing="ij", sparse=True)
     shift, inside = deposit_field((grid[0], grid[1], grid[2]), local, axes[2, :])
     fine = np.exp(1j * np.float32(strength * 1e-6) * shift).astype(np.complex64)
-    fine[inside] = core_signal
+    fine[inside] = 0  # clumped haemosiderin has no signal
     for weight in weights:
         # Contract the first axis and append the result as the last: three turns, all axes.
         fine = np.tensordot(fine, weight, axes=(0, 1))
@@ -308,14 +307,9 @@ def _axis_psf(low: int, high: int, factor: int, fwhm: float) -> tuple[NDArray, N
 
 
 def plausible_places(
-    magnitude: FloatArray,
-    mask: BoolArray,
-    affine: NDArray[np.float64],
-    *,
-    edge_mm: float = 3.0,
-    void_mm: float = 3.0,
+    magnitude: FloatArray, mask: BoolArray, affine: NDArray[np.float64]
 ) -> BoolArray:
-    """Voxels where a lesion may be put: tissue, off the edge, and away from existing voids.
+    """Voxels where a lesion may be put: tissue, 3 mm off the edge and from existing voids.
 
     Tissue is where the local mean lies between 0.65 and 1.35 times the brain's median
     (dropout is below, ventricles and wide sulci are above on T2*-weighted images); a void is
@@ -331,7 +325,7 @@ def plausible_places(
     void = mask & (magnitude < 0.7 * mean)
     away = ndimage.distance_transform_edt(~void, sampling=spacing) if void.any() else np.inf
     tissue = (mean > 0.65 * level) & (mean < 1.35 * level)
-    return np.asarray(mask & (inner >= edge_mm) & tissue & (away >= void_mm))
+    return np.asarray(mask & (inner >= _AWAY_MM) & tissue & (away >= _AWAY_MM))
 
 
 def draw_deposits(
@@ -341,14 +335,11 @@ def draw_deposits(
     rng: np.random.Generator,
     *,
     diameter_mm: tuple[float, float] = (0.5, 5.0),
-    chi_ppm: tuple[float, float] = (0.5, 2.5),
-    axis_ratio: float = 0.7,
-    apart_mm: float = 16.0,
 ) -> tuple[Deposit, ...]:
-    """Draw deposits inside a mask, no two closer than ``apart_mm``.
+    """Draw deposits inside a mask, no two closer than 16 mm.
 
-    Diameters are log-uniform (small ones are common), susceptibilities uniform, shapes
-    ellipsoids whose shortest axis is at least ``axis_ratio`` of the longest. Fewer than
+    Diameters are log-uniform (small ones are common), susceptibilities uniform from 0.5 to
+    2.5 ppm, shapes ellipsoids whose shortest axis is at least 0.7 of the longest. Fewer than
     ``count`` are given where the mask has no more room.
     """
     voxels = np.argwhere(places)
@@ -362,18 +353,18 @@ def draw_deposits(
             break
         jittered = voxel + rng.uniform(-0.5, 0.5, 3)
         centre = affine[:3, :3] @ jittered + affine[:3, 3]
-        if len(centres) and np.min(np.linalg.norm(centres - centre, axis=1)) < apart_mm:
+        if len(centres) and np.min(np.linalg.norm(centres - centre, axis=1)) < 16.0:
             continue
         centres = np.vstack([centres, centre])
         radius = math.exp(rng.uniform(*np.log(diameter_mm))) / 2
-        ratios = rng.uniform(axis_ratio, 1.0, 3)
+        ratios = rng.uniform(0.7, 1.0, 3)
         semi_axes = radius * ratios / np.prod(ratios) ** (1 / 3)
         rotation = _orthonormal(rng.normal(size=(3, 3)))
         deposits.append(
             Deposit(
                 centre_ras=(float(centre[0]), float(centre[1]), float(centre[2])),
                 semi_axes_mm=(float(semi_axes[0]), float(semi_axes[1]), float(semi_axes[2])),
-                chi_ppm=float(rng.uniform(*chi_ppm)),
+                chi_ppm=float(rng.uniform(0.5, 2.5)),
                 rotation=tuple((float(a), float(b), float(c)) for a, b, c in rotation),
             )
         )
@@ -389,7 +380,6 @@ def implant(
     field_strength: float,
     echo_time: float,
     seed: int,
-    psf_fwhm: float = 1.2,
 ) -> Implanted:
     """Put deposits into a magnitude image.
 
@@ -411,8 +401,6 @@ def implant(
         B0 in T and TE in s of the scan.
     seed
         Of the noise.
-    psf_fwhm
-        See :func:`signal_factor`.
 
     Returns
     -------
@@ -426,7 +414,7 @@ def implant(
     labels = np.zeros(magnitude.shape, np.int32)
     sigma = noise_level(magnitude, mask)
     lesions: list[ImplantedLesion] = []
-    scan = {"field_strength": field_strength, "echo_time": echo_time, "psf_fwhm": psf_fwhm}
+    scan = {"field_strength": field_strength, "echo_time": echo_time}
     for deposit in deposits:
         window, change = signal_factor(deposit, affine, magnitude.shape, **scan)
         if not change.size or not mask[window].any():

@@ -293,9 +293,9 @@ def _rasterise(
     low: NDArray[np.int_],
     high: NDArray[np.int_],
     spacing: NDArray[np.float64],
-    sub: int = 3,
 ) -> tuple[Volume, Volume, NDArray[np.int_]]:
     """Susceptibility and signal factor of a source in the cells around it."""
+    sub = 3  # samples of a cell along each axis
     centre = head_to_fine[:3, :3] @ np.asarray(source.centre) + head_to_fine[:3, 3]
     reach = source.reach / spacing + 1
     origin = np.maximum(np.floor(centre - reach).astype(int), low)
