@@ -243,8 +243,9 @@ for script, *arguments in json.load(sys.stdin):
 
 
 def _script(block: Block, name: str) -> Path:
-    """Find a script from the root of the repository, or beside the page."""
-    return next(path for path in (REPOSITORY / name, block.page.parent / name) if path.is_file())
+    """Find a script, or a folder of them, from the root of the repository or beside the page."""
+    places = (REPOSITORY / name, block.page.parent / name)
+    return next(p for p in places if p.is_file() or (p / "__main__.py").is_file())
 
 
 def test_scripts_take_the_arguments() -> None:
