@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 
 from cmbprep import __version__
@@ -30,8 +31,13 @@ def build_parser() -> argparse.ArgumentParser:
             add_options(command, about["options"])
         else:
             import_module(about["module"]).add_arguments(command)
-        command.set_defaults(module=about["module"])
+        command.set_defaults(run=partial(_run, about["module"]))
     return parser
+
+
+def _run(module: str, arguments: argparse.Namespace) -> int:
+    """Import the module of a sub-command, which may be slow, and run it."""
+    return int(import_module(module).run(arguments))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run() -> int:
         arguments = build_parser().parse_args(argv)
         with private_caches():
-            return int(import_module(arguments.module).run(arguments))
+            return int(arguments.run(arguments))
 
     return run_guarded("cmbprep-tools", run)
 

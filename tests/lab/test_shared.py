@@ -21,9 +21,8 @@ from cmbprep.lab.training.mining import FitOptions
 
 @pytest.mark.parametrize("name", read_data("cmbprep.lab", "options.json"))
 def test_every_command_can_be_run(name):
-    arguments = {"demo": [], "simulate": ["x"], "evaluate": ["x", "y"], "train": ["x"]}[name]
-    given = build_parser().parse_args([name, *arguments])
-    assert callable(import_module(given.module).run)
+    module = import_module(read_data("cmbprep.lab", "options.json")[name]["module"])
+    assert callable(module.run)
 
 
 @pytest.mark.parametrize("kind", [Rule, Options, Request])
