@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
 
-from cmbprep.bids.model import Anatomy, Scan, Unit
+from cmbprep.bids.model import Anatomy, GivenFile, Scan, Unit
 from cmbprep.outputs.files import file_digest
 from cmbprep.outputs.names import Names, plan_names
 from cmbprep.outputs.stages import StageFiles, fingerprint
@@ -76,6 +76,17 @@ class Method:
             **({"border_mm": self.border_mm} if self.moved_border else {}),
         }
 
+    @property
+    def scheme_parameters(self) -> dict[str, Any]:
+        """What the record of the stage ``lesions`` says of its zone scheme besides the name."""
+        scheme = self.zone_scheme
+        return {
+            "scheme_version": scheme.version,
+            "border": scheme.border,
+            "border_mm": scheme.border_mm,
+            "tolerance_mm": scheme.tolerance_mm,
+        }
+
 
 @dataclass(frozen=True)
 class StagePlan:
@@ -133,6 +144,12 @@ class ScanPlan:
         """Whether anything of the scan has to be computed."""
         return self.problem is None and any(stage.todo for stage in self.stages)
 
+    @property
+    def segmentation(self) -> GivenFile | None:
+        """The person's own segmentation, which zones are then drawn from."""
+        given = self.anatomy.anatomy.given if self.anatomy else None
+        return given.segmentation if given else None
+
     def incomplete(self) -> str | None:
         """Look which stage is not there and closed now; None if all are."""
         for stage in self.stages:
@@ -161,14 +178,11 @@ class SubjectPlan:
         return any(scan.todo for scan in self.scans)
 
     @property
-    def anatomies(self) -> tuple[AnatomyPlan, ...]:
-        """The T1w images that are to be processed, each once."""
-        found = {
-            plan.anatomy.anatomy.path: plan.anatomy
-            for plan in self.scans
-            if plan.anatomy and plan.todo and plan.anatomy.stage.todo
-        }
-        return tuple(found[path] for path in sorted(found))
+    def needs_atlas(self) -> bool:
+        """Whether some lesions are placed by the template's atlas."""
+        return any(
+            scan.todo and scan.lesions.todo and scan.segmentation is None for scan in self.scans
+        )
 
     def scans_of(self, unit: Unit) -> list[ScanPlan]:
         """Return the plans of a unit's scans."""

@@ -126,9 +126,7 @@ class Scan:
     @property
     def stem(self) -> str:
         """Entities as BIDS writes them: the source name without echo, part and suffix."""
-        return "_".join(
-            f"{key}-{self.entities[key]}" for key in ENTITY_ORDER if key in self.entities
-        )
+        return join_entities(self.entities)
 
     @property
     def name(self) -> str:
@@ -145,6 +143,16 @@ class Scan:
         """All images of the scan."""
         phases = tuple(echo.phase for echo in self.echoes if echo.phase is not None)
         return tuple(echo.magnitude for echo in self.echoes) + phases
+
+    @property
+    def has_phase(self) -> bool:
+        """Whether an echo has a phase image."""
+        return any(echo.phase is not None for echo in self.echoes)
+
+    @property
+    def read_again(self) -> tuple[Path, ...]:
+        """The images that the detector reads besides the preprocessed one, the mean of echoes."""
+        return self.files if self.has_phase or len(self.echoes) > 1 else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,9 +212,7 @@ class Anatomy:
     @property
     def stem(self) -> str:
         """Entities as BIDS writes them, without the suffix."""
-        return "_".join(
-            f"{key}-{self.entities[key]}" for key in ENTITY_ORDER if key in self.entities
-        )
+        return join_entities(self.entities)
 
     @property
     def name(self) -> str:

@@ -1,100 +1,117 @@
-"""Nodes that find the brain in an image, and choose its mask."""
+"""The node that finds the brain in an image, corrects the bias there, and measures the result."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import nibabel as nib
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
 
-from cmbprep.brain.mask_selection import choose_brain_mask
+from cmbprep.brain.bias import correct_bias
+from cmbprep.brain.mask_selection import MaskChoice, choose_brain_mask
 from cmbprep.brain.network import BrainExtraction, extract_brain, load_brain_model
+from cmbprep.brain.quality import image_quality
 from cmbprep.errors import ScanError
-from cmbprep.interfaces.files import load_image
+from cmbprep.interfaces.base import FileInterface
+from cmbprep.interfaces.files import hand_on, load_image, voxels
+from cmbprep.interfaces.given import read_given_mask
 from cmbprep.outputs.files import write_image
 
-__all__ = ["ChooseMask", "FindBrain"]
+__all__ = ["CorrectInBrain"]
+
+#: Part of the brain mask in the outermost slices from which a scan counts as cut.
+CUT_LIMIT = 0.02
+_CUT_WARNING = (
+    "the field of view cuts the brain ({:.1%} of the brain mask lies in the outermost slices): "
+    "lesions outside it are not counted"
+)
 
 
-class _FindBrainInput(BaseInterfaceInputSpec):
-    in_file = traits.Str(mandatory=True, desc="checked image, as it was acquired")
+class _Corrected(TypedDict):
+    preproc: str
+    brain_mask: str
+    field: NotRequired[str]
+    quality: dict[str, Any]
+    warnings: list[str]
 
 
-class _FindBrainOutput(TraitedSpec):
-    brain_mask = traits.Str(desc="on the image's own grid; undefined if no brain was found")
-    figures = traits.Dict(desc="volume, edge confidence and cut surface of the mask")
+class CorrectInBrain(FileInterface):
+    """Find the brain, divide the image by its bias there (N4), and measure the image.
 
+    Parameters
+    ----------
+    image
+        Checked image, as it was acquired or as another program has corrected it.
+    corrected
+        Whether another program has corrected its bias. It is not corrected again then, and there
+        is no output ``field`` (what the image was divided by).
+    given_mask
+        Brain mask of another program, in the image's space; no other one is made then.
+    carried, registration
+        Mask that registration carried, on the image's grid, and quality of that registration.
+    """
 
-class FindBrain(SimpleInterface):
-    """Find the brain with the network, before anything else is known of the image."""
-
-    input_spec = _FindBrainInput
-    output_spec = _FindBrainOutput
-
-    def _run_interface(self, runtime: Any) -> Any:
-        self._results["figures"] = {}
-        try:
-            found = extract_brain(load_image(self.inputs.in_file), load_brain_model().predict)
-        except ScanError:
-            # Not the end: registration may find it yet, and the choice says so.
-            return runtime
-        path = write_image(Path(runtime.cwd) / "brain_mask.nii.gz", found.mask, flush=False)
-        self._results["brain_mask"] = str(path)
-        self._results["figures"] = {
-            "volume_ml": found.volume_ml,
-            "sureness": found.sureness,
-            "cut_fraction": found.cut_fraction,
+    def compute(
+        self,
+        image: str,
+        corrected: bool = False,
+        given_mask: str | None = None,
+        carried: str | None = None,
+        registration: dict[str, Any] | None = None,
+        *,
+        cwd: Path,
+    ) -> _Corrected:
+        """Choose or read the mask, correct, and measure."""
+        source = load_image(image)
+        about_mask: dict[str, Any] = {}
+        if given_mask is not None:
+            mask, warnings = read_given_mask(given_mask, source)
+        else:
+            assert carried is not None
+            choice, about_mask = _choose_mask(source, carried, registration or {})
+            mask, warnings = choice.mask, list(choice.warnings)
+        mask_path = str(write_image(cwd / "brain_mask.nii.gz", mask, flush=False))
+        results: _Corrected = {
+            "preproc": image,
+            "brain_mask": mask_path,
+            "quality": {},
+            "warnings": warnings,
         }
-        return runtime
+        if not corrected:
+            found = correct_bias(source, load_image(mask_path))
+            path = write_image(cwd / "corrected.nii.gz", found.image, flush=False)
+            results["preproc"] = str(path)
+            results["field"] = hand_on(cwd / "field.nii", found.field)
+        quality = image_quality(
+            voxels(image), voxels(results["preproc"]), voxels(mask_path, bool), source.affine
+        )
+        cut = quality.get("brain_cut_fraction")
+        if isinstance(cut, float) and cut > CUT_LIMIT:
+            results["warnings"].append(_CUT_WARNING.format(cut))
+        results["quality"] = {**quality, **about_mask}
+        return results
 
 
-class _ChooseMaskInput(BaseInterfaceInputSpec):
-    found = traits.Str(desc="mask of the network")
-    figures = traits.Dict(desc="its figures")
-    carried = traits.Str(mandatory=True, desc="mask that registration carried, on the same grid")
-    registration = traits.Dict(desc="quality of that registration")
-
-
-class _ChooseMaskOutput(TraitedSpec):
-    brain_mask = traits.Str()
-    quality = traits.Dict()
-    warnings = traits.List(traits.Str())
-
-
-class ChooseMask(SimpleInterface):
+def _choose_mask(
+    image: nib.Nifti1Image, carried: str, registration: dict[str, Any]
+) -> tuple[MaskChoice, dict[str, Any]]:
     """Choose between the brain mask of the network and that of the registration."""
-
-    input_spec = _ChooseMaskInput
-    output_spec = _ChooseMaskOutput
-
-    def _run_interface(self, runtime: Any) -> Any:
-        given = self.inputs
-        found = None
-        if isdefined(given.found):
-            found = BrainExtraction(load_image(given.found), **given.figures)
-        # The carried mask is as good as the registration that has carried it.
-        route = given.registration.get("route", "template")
-        used = given.registration.get(f"{route}_registration", {})
-        choice = choose_brain_mask(
-            found,
-            lambda: nib.Nifti1Image.from_image(load_image(given.carried)),
-            registered=used.get("verdict") == "ok",
-        )
-        self._results["brain_mask"] = str(
-            write_image(Path(runtime.cwd) / "brain_mask.nii.gz", choice.mask, flush=False)
-        )
-        quality: dict[str, Any] = {"brain_mask_source": choice.source}
-        if found is not None:
-            quality["brain_mask_sureness"] = round(found.sureness, 3)
-        if choice.agreement is not None:
-            quality["brain_mask_agreement"] = round(choice.agreement, 3)
-        self._results["quality"] = quality
-        self._results["warnings"] = list(choice.warnings)
-        return runtime
+    found: BrainExtraction | None = None
+    # Without a brain it is not the end: registration may have found it, and the choice says so.
+    with suppress(ScanError):
+        found = extract_brain(image, load_brain_model().predict)
+    # The carried mask is as good as the registration that has carried it.
+    route = registration.get("route", "template")
+    used = registration.get(f"{route}_registration", {})
+    choice = choose_brain_mask(
+        found,
+        lambda: nib.Nifti1Image.from_image(load_image(carried)),
+        registered=used.get("verdict") == "ok",
+    )
+    quality: dict[str, Any] = {"brain_mask_source": choice.source}
+    if found is not None:
+        quality["brain_mask_sureness"] = round(found.sureness, 3)
+    if choice.agreement is not None:
+        quality["brain_mask_agreement"] = round(choice.agreement, 3)
+    return choice, quality

@@ -5,20 +5,16 @@ A figure is an extra: one that cannot be drawn is named by its node, which ends 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    SimpleInterface,
-    TraitedSpec,
-    traits,
-)
+from nipype.interfaces.base import TraitedSpec, traits
 
+from cmbprep.interfaces.base import FileInterface
 from cmbprep.interfaces.files import load_image, voxels
 from cmbprep.lesions import Lesion, read_lesions
 from cmbprep.outputs.files import write_text
@@ -35,10 +31,14 @@ from cmbprep.spatial.grids import Grid, working_grid
 from cmbprep.spatial.transforms import PointMap, apply_transforms, read_transform
 from cmbprep.zones.schemes import get_scheme
 
-__all__ = ["DrawFigures", "DrawImage", "DrawLesions", "DrawRegistration"]
+__all__ = ["DrawFigures", "DrawLesions", "DrawPreproc"]
 
 #: Voxel size at which registrations are drawn, mm: finer cannot be seen in a mosaic.
 DRAWN_SPACING = 2.0
+
+
+#: File name -> function that reads what it needs and returns the SVG.
+Figures = dict[str, Callable[[], str]]
 
 
 class _FiguresOutput(TraitedSpec):
@@ -46,10 +46,11 @@ class _FiguresOutput(TraitedSpec):
     missing_figures = traits.Dict(desc="figure's file name -> why it could not be drawn")
 
 
-class DrawFigures(SimpleInterface):
+class DrawFigures(FileInterface):
     """Draw figures into the folder of a node; the parent of all nodes that draw.
 
-    Its outputs are the ``figures`` that could be drawn and the ``missing_figures``.
+    ``compute`` returns :data:`Figures`. Each is drawn under a guard; the outputs are the
+    ``figures`` that could be drawn and the ``missing_figures``.
     """
 
     output_spec = _FiguresOutput
@@ -59,159 +60,149 @@ class DrawFigures(SimpleInterface):
         """Draw nothing, for this reason; the engine asks for it when drawing kills the process."""
         self._given_up = reason
 
-    def draw(self, runtime: Any, figures: Mapping[str, Callable[[], str]]) -> Any:
-        """Draw each figure under a guard.
-
-        Parameters
-        ----------
-        runtime
-            Of the node.
-        figures
-            File name -> function that reads what it needs and returns the SVG.
-        """
-
-        def keep(name: str, figure: str) -> str:
-            return str(write_text(Path(runtime.cwd) / name, figure))
-
+    def _compute(self, cwd: Path) -> dict[str, Any]:
+        figures = super()._compute(cwd)
         if self._given_up is not None:
-            figures, missing = {}, dict.fromkeys(figures, self._given_up)
-        else:
-            missing = {}
-        drawn, failed = draw_all(figures, keep)
-        self._results["figures"] = list(drawn.values())
-        self._results["missing_figures"] = {**missing, **failed}
-        return runtime
+            return {"figures": [], "missing_figures": dict.fromkeys(figures, self._given_up)}
+        drawn, missing = draw_all(figures, lambda name, svg: str(write_text(cwd / name, svg)))
+        return {"figures": list(drawn.values()), "missing_figures": missing}
 
 
-class _DrawImageInput(BaseInterfaceInputSpec):
-    before = traits.Str(mandatory=True, desc="image before bias correction")
-    after = traits.Str(mandatory=True, desc="image after it")
-    field = traits.Str(mandatory=True, desc="what the image was divided by")
-    mask = traits.Str(mandatory=True, desc="brain mask")
-    src = traits.Str(mandatory=True, desc="stem of the file names")
-    suffix = traits.Str(mandatory=True)
+class DrawPreproc(DrawFigures):
+    """Draw bias correction, brain mask and registration of an image.
 
+    Parameters
+    ----------
+    before, after, field
+        Image before and after bias correction, and what it was divided by; without ``field``,
+        the correction is not drawn.
+    mask
+        Its brain mask.
+    fixed, fixed_mask, fixed_to_moving
+        Image that it was registered to, its brain mask, and the map of its points.
+    fixed_name
+        ``template`` or ``T1w``.
+    src, suffix
+        Stem and suffix of the file names; the suffix is ``T1w`` for a T1w image.
+    """
 
-class DrawImage(DrawFigures):
-    """Draw bias correction and brain mask of an image."""
-
-    input_spec = _DrawImageInput
-
-    def _run_interface(self, runtime: Any) -> Any:
-        given = self.inputs
-        name = f"{given.src}_desc-{{}}_{given.suffix}.svg"
+    def compute(
+        self,
+        before: str,
+        after: str,
+        mask: str,
+        fixed: str,
+        fixed_mask: str,
+        fixed_to_moving: str,
+        fixed_name: str,
+        src: str,
+        suffix: str,
+        field: str | None = None,
+    ) -> Figures:
+        """Return the figures of the image."""
 
         @once
         def read() -> tuple[Any, Any, Any]:
-            after = load_image(given.after)
-            data = np.asarray(after.dataobj, dtype=np.float32)
-            return data, after.affine, voxels(given.mask, bool)
+            image = load_image(after)
+            data = np.asarray(image.dataobj, dtype=np.float32)
+            return data, image.affine, voxels(mask, bool)
 
         def bias() -> str:
-            data, affine, mask = read()
-            return bias_figure(voxels(given.before), data, affine, mask, field=voxels(given.field))
+            data, affine, brain = read()
+            assert field is not None
+            return bias_figure(voxels(before), data, affine, brain, field=voxels(field))
 
-        return self.draw(
-            runtime,
-            {
-                name.format("bias"): bias,
-                name.format("mask"): lambda: mask_figure(*read()),
-            },
-        )
+        def registration() -> str:
+            own = load_image(fixed)
+            grid = working_grid(image_grid(own).shape, own.affine, DRAWN_SPACING)
+            chain = [read_transform(Path(fixed_to_moving))]
+            moving_name = "T1w" if suffix == "T1w" else "scan"
+            masks = {
+                f"brain of {fixed_name}": _on(fixed_mask, grid, (), "nearest"),
+                f"brain of {moving_name}": _on(mask, grid, chain, "nearest"),
+            }
+            return registration_figure(
+                _on(fixed, grid, ()),
+                _on(after, grid, chain),
+                grid.affine,
+                masks,
+                fixed_name=fixed_name,
+                moving_name=moving_name,
+            )
 
-
-class _DrawRegistrationInput(BaseInterfaceInputSpec):
-    fixed = traits.Str(mandatory=True, desc="image that the other was registered to")
-    fixed_mask = traits.Str(mandatory=True, desc="its brain mask")
-    moving = traits.Str(mandatory=True)
-    moving_mask = traits.Str(mandatory=True)
-    fixed_to_moving = traits.List(traits.Str(), mandatory=True, desc="maps of points")
-    fixed_name = traits.Str(mandatory=True)
-    moving_name = traits.Str(mandatory=True)
-    file_name = traits.Str(mandatory=True)
-
-
-class DrawRegistration(DrawFigures):
-    """Draw two registered images, one above the other."""
-
-    input_spec = _DrawRegistrationInput
-
-    def _run_interface(self, runtime: Any) -> Any:
-        return self.draw(runtime, {self.inputs.file_name: self._figure})
-
-    def _figure(self) -> str:
-        given = self.inputs
-        fixed = load_image(given.fixed)
-        grid = working_grid(image_grid(fixed).shape, fixed.affine, DRAWN_SPACING)
-        chain = [read_transform(Path(path)) for path in given.fixed_to_moving]
-        masks = {
-            f"brain of {given.fixed_name}": _on(given.fixed_mask, grid, (), "nearest"),
-            f"brain of {given.moving_name}": _on(given.moving_mask, grid, chain, "nearest"),
-        }
-        return registration_figure(
-            _on(given.fixed, grid, ()),
-            _on(given.moving, grid, chain),
-            grid.affine,
-            masks,
-            fixed_name=given.fixed_name,
-            moving_name=given.moving_name,
-        )
-
-
-class _DrawLesionsInput(BaseInterfaceInputSpec):
-    in_file = traits.Str(mandatory=True, desc="scan after bias correction")
-    mask = traits.Str(mandatory=True, desc="brain mask")
-    dseg = traits.Str(mandatory=True)
-    table = traits.Str(mandatory=True)
-    atlas = traits.Str(mandatory=True, desc="zone atlas on the scan's grid")
-    scheme = traits.Str(mandatory=True)
-    src = traits.Str(mandatory=True, desc="stem of the file names")
-    suffix = traits.Str(mandatory=True)
+        figures: Figures = {} if field is None else {"bias": bias}
+        figures["mask"] = lambda: mask_figure(*read())
+        figures["template" if suffix == "T1w" else "registration"] = registration
+        return _named(figures, src, suffix)
 
 
 class DrawLesions(DrawFigures):
-    """Draw the zones, all lesions at a glance, and each lesion in three planes."""
+    """Draw the zones, all lesions at a glance, and each lesion in three planes.
 
-    input_spec = _DrawLesionsInput
+    Parameters
+    ----------
+    in_file, mask
+        Scan after bias correction, and its brain mask.
+    dseg, table
+        Lesions by label, and the lesion table.
+    atlas, scheme
+        Zone atlas on the scan's grid, and the name of its scheme.
+    src, suffix
+        Stem and suffix of the file names.
+    """
 
-    def _run_interface(self, runtime: Any) -> Any:
-        given = self.inputs
-        table = once(lambda: read_lesions(Path(given.table)))
+    def compute(
+        self,
+        in_file: str,
+        mask: str,
+        dseg: str,
+        table: str,
+        atlas: str,
+        scheme: str,
+        src: str,
+        suffix: str,
+    ) -> Figures:
+        """Return the figures of the scan's lesions."""
+        rows = once(lambda: read_lesions(Path(table)))
 
         @once
         def scan() -> tuple[Any, Any]:
-            image = load_image(given.in_file)
+            image = load_image(in_file)
             return np.asarray(image.dataobj, dtype=np.float32), image.affine
 
         @once
         def parts() -> tuple[Any, Any]:
-            return voxels(given.mask, bool), voxels(given.dseg, np.int32)
+            return voxels(mask, bool), voxels(dseg, np.int32)
 
         def zones() -> str:
-            regions = get_scheme(given.scheme).by_index
+            regions = get_scheme(scheme).by_index
             return zones_figure(
                 *scan(),
-                voxels(given.atlas, np.uint8),
+                voxels(atlas, np.uint8),
                 {index: region.colour for index, region in regions.items()},
                 {index: region.name for index, region in regions.items()},
             )
 
         def overview() -> str:
-            mask, labels = parts()
-            return overview_figure(*scan(), labels, table(), mask=mask)
+            brain, labels = parts()
+            return overview_figure(*scan(), labels, rows(), mask=brain)
 
         def close_up(lesion: Lesion) -> str:
-            mask, labels = parts()
-            others = [other for other in table() if other is not lesion]
-            return lesion_figure(*scan(), labels, lesion, others, mask=mask)
+            brain, labels = parts()
+            others = [other for other in rows() if other is not lesion]
+            return lesion_figure(*scan(), labels, lesion, others, mask=brain)
 
-        figures: dict[str, Callable[[], str]] = {"zones": zones, "overview": overview}
+        figures: Figures = {"zones": zones, "overview": overview}
         # Without the table nobody knows which lesions there are; the overview says why.
         with suppress(Exception):
-            for lesion in table():
+            for lesion in rows():
                 figures[f"lesion{lesion.index:03d}"] = partial(close_up, lesion)
-        name = f"{given.src}_desc-{{}}_{given.suffix}.svg"
-        return self.draw(runtime, {name.format(what): how for what, how in figures.items()})
+        return _named(figures, src, suffix)
+
+
+def _named(figures: Figures, src: str, suffix: str) -> Figures:
+    """Name the files of figures by what they show."""
+    return {f"{src}_desc-{what}_{suffix}.svg": how for what, how in figures.items()}
 
 
 def _on(path: str, grid: Grid, chain: Sequence[PointMap], how: str = "linear") -> Any:

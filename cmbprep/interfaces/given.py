@@ -1,27 +1,26 @@
-"""Nodes that read what other programs have made of a participant's anatomy."""
+"""Reading what other programs have made of a participant's anatomy."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import nibabel as nib
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, TraitedSpec, traits
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from cmbprep.bids.images import check_image, open_image, read_scan_image
 from cmbprep.errors import ScanError
-from cmbprep.interfaces.figures import DrawFigures
-from cmbprep.interfaces.files import load_image, save_like, voxels
+from cmbprep.interfaces.base import FileInterface
+from cmbprep.interfaces.files import image_like, load_image
+from cmbprep.interfaces.images import ReadOutput
 from cmbprep.outputs.files import write_image
-from cmbprep.reports.figures.images import mask_figure
 from cmbprep.spatial.ants import image_grid, sample_transform
 from cmbprep.spatial.grids import Grid, same_grid, working_grid
-from cmbprep.spatial.transforms import apply_transforms, write_transform
+from cmbprep.spatial.transforms import DisplacementMap, apply_transforms, write_transform
 
-__all__ = ["DrawMask", "ReadGivenMask", "ReadGivenT1w", "ReadGivenTransforms", "load_given"]
+__all__ = ["ReadGivenT1w", "ReadGivenTransforms", "load_given", "read_given_mask"]
 
 #: Voxel size at which transforms are sampled, mm: that of the program's own.
 SPACING = 2.0
@@ -72,66 +71,48 @@ def _not_used(error: ScanError) -> ScanError:
     return ScanError(error.message, path=error.path, hint=hint)
 
 
-class _ReadGivenT1wInput(BaseInterfaceInputSpec):
-    in_file = traits.Str(mandatory=True, desc="T1w image after bias correction, NIfTI or MGH")
+class ReadGivenT1w(FileInterface):
+    """Read a corrected T1w image of another program, NIfTI or MGH, and check it."""
 
-
-class _ReadGivenT1wOutput(TraitedSpec):
-    out_file = traits.Str(desc="checked image, float32, on its own grid")
-    warnings = traits.List(traits.Str())
-
-
-class ReadGivenT1w(SimpleInterface):
-    """Read a corrected T1w image of another program and check it."""
-
-    input_spec = _ReadGivenT1wInput
-    output_spec = _ReadGivenT1wOutput
-
-    def _run_interface(self, runtime: Any) -> Any:
-        path = self.inputs.in_file
-        if _is_nifti(path):
+    def compute(self, in_file: str, *, cwd: Path) -> ReadOutput:
+        """Read the image; it is not corrected again for the registration."""
+        path = Path(in_file)
+        if _is_nifti(in_file):
             try:
-                image, warnings = read_scan_image(Path(path), role="T1w")
+                image, warnings = read_scan_image(path, role="T1w")
             except ScanError as error:
                 raise _not_used(error) from error
         else:
-            image, warnings = check_image(load_given(path), Path(path), role="T1w")
-        self._results["out_file"] = str(write_image(Path(runtime.cwd) / "t1w.nii.gz", image))
-        self._results["warnings"] = list(warnings)
-        return runtime
+            image, warnings = check_image(load_given(in_file), path, role="T1w")
+        out = str(write_image(cwd / "t1w.nii.gz", image))
+        return {"image": out, "rough": out, "warnings": list(warnings)}
 
 
-class _ReadGivenMaskInput(BaseInterfaceInputSpec):
-    in_file = traits.Str(mandatory=True, desc="brain mask, NIfTI or MGH")
-    like = traits.Str(mandatory=True, desc="image in the same space that it is wanted for")
+def read_given_mask(path: str, like: nib.Nifti1Image) -> tuple[nib.Nifti1Image, list[str]]:
+    """Read a brain mask of another program, onto the grid of an image in the same space.
 
+    Returns
+    -------
+    mask
+        uint8, 0 and 1, its holes filled.
+    warnings
+        What was corrected in its header.
 
-class _ReadGivenMaskOutput(TraitedSpec):
-    brain_mask = traits.Str(desc="on the grid of the image")
-    warnings = traits.List(traits.Str(), desc="what was corrected in the header of the mask")
-
-
-class ReadGivenMask(SimpleInterface):
-    """Read a brain mask of another program, onto the grid of an image in the same space."""
-
-    input_spec = _ReadGivenMaskInput
-    output_spec = _ReadGivenMaskOutput
-
-    def _run_interface(self, runtime: Any) -> Any:
-        like = load_image(self.inputs.like)
-        image, warnings = _open_given(self.inputs.in_file)
-        mask = _on_grid(image, image_grid(like)) > 0.5
-        if not mask.any():
-            raise ScanError(
-                "the brain mask is empty, or lies beside the image",
-                path=self.inputs.in_file,
-                hint="check that it was made for this image, or leave it out of --derivatives",
-            )
-        filled = ndimage.binary_fill_holes(mask).astype(np.uint8)
-        out = Path(runtime.cwd) / "brain_mask.nii.gz"
-        self._results["brain_mask"] = save_like(out, filled, like)
-        self._results["warnings"] = [f"brain mask given: {text}" for text in warnings]
-        return runtime
+    Raises
+    ------
+    ScanError
+        If it cannot be read, or holds no voxel of the image.
+    """
+    image, warnings = _open_given(path)
+    mask = _on_grid(image, image_grid(like)) > 0.5
+    if not mask.any():
+        raise ScanError(
+            "the brain mask is empty, or lies beside the image",
+            path=path,
+            hint="check that it was made for this image, or leave it out of --derivatives",
+        )
+    filled = ndimage.binary_fill_holes(mask).astype(np.uint8)
+    return image_like(filled, like), [f"brain mask given: {text}" for text in warnings]
 
 
 def _on_grid(image: nib.Nifti1Image, grid: Grid) -> NDArray[Any]:
@@ -141,49 +122,58 @@ def _on_grid(image: nib.Nifti1Image, grid: Grid) -> NDArray[Any]:
     return np.asarray(apply_transforms(image, grid, (), interpolation="nearest").dataobj)
 
 
-class _ReadGivenTransformsInput(BaseInterfaceInputSpec):
-    to_reference = traits.Str(mandatory=True, desc="brings the T1w image onto the template")
-    from_reference = traits.Str(mandatory=True, desc="brings the template onto the T1w image")
-    brain_mask = traits.Str(mandatory=True, desc="of the T1w image")
-    reference_mask = traits.Str(mandatory=True, desc="of the template")
+class _GivenTransforms(TypedDict):
+    to_reference: str
+    from_reference: str
+    quality: dict[str, Any]
+    warnings: list[str]
 
 
-class _ReadGivenTransformsOutput(TraitedSpec):
-    to_reference = traits.Str(desc="field that brings the T1w image onto the template")
-    from_reference = traits.Str(desc="field that brings the template onto the T1w image")
-    quality = traits.Dict()
-    warnings = traits.List(traits.Str())
+class ReadGivenTransforms(FileInterface):
+    """Read the transforms between T1w image and template, and see whether the brains meet.
 
+    Outputs are the displacement field that brings the T1w image onto the template, and the one
+    that brings the template onto the T1w image.
+    """
 
-class ReadGivenTransforms(SimpleInterface):
-    """Read the transforms between T1w image and template, and see whether the brains meet."""
-
-    input_spec = _ReadGivenTransformsInput
-    output_spec = _ReadGivenTransformsOutput
-
-    def _run_interface(self, runtime: Any) -> Any:
-        given, cwd = self.inputs, Path(runtime.cwd)
-        brain, reference = load_image(given.brain_mask), load_image(given.reference_mask)
-        fields = {}
+    def compute(
+        self,
+        to_reference: str,
+        from_reference: str,
+        brain_mask: str,
+        reference_mask: str,
+        *,
+        cwd: Path,
+    ) -> _GivenTransforms:
+        """Sample the transforms at the working resolution, and compare the brain masks."""
+        brain, reference = load_image(brain_mask), load_image(reference_mask)
         # A transform that brings an image onto another one takes points of that one.
-        for name, image in (("to_reference", reference), ("from_reference", brain)):
-            grid = working_grid(image_grid(image).shape, image.affine, SPACING)
-            fields[name] = sample_transform(Path(getattr(given, name)), grid)
-            write_transform(fields[name], cwd / f"{name}.nii.gz")
-            self._results[name] = str(cwd / f"{name}.nii.gz")
+        there, to_path = _sampled(to_reference, reference, cwd / "to_reference.nii.gz")
+        back, from_path = _sampled(from_reference, brain, cwd / "from_reference.nii.gz")
         overlaps = {
-            "reference_overlap": _dice(reference, brain, fields["to_reference"]),
-            "t1w_overlap": _dice(brain, reference, fields["from_reference"]),
+            "reference_overlap": _dice(reference, brain, there),
+            "t1w_overlap": _dice(brain, reference, back),
         }
         least = min(overlaps.values())
         verdict = "doubtful" if least < OVERLAP_LIMIT else "ok"
-        self._results["quality"] = {"template_registration": {**overlaps, "verdict": verdict}}
         doubt = (
             "the registration to the template is doubtful: with the transforms that were given, "
             f"brain and template have {least:.0%} in common (Dice)"
         )
-        self._results["warnings"] = [doubt] if verdict == "doubtful" else []
-        return runtime
+        return {
+            "to_reference": to_path,
+            "from_reference": from_path,
+            "quality": {"template_registration": {**overlaps, "verdict": verdict}},
+            "warnings": [doubt] if verdict == "doubtful" else [],
+        }
+
+
+def _sampled(path: str, image: nib.Nifti1Image, out: Path) -> tuple[DisplacementMap, str]:
+    """Sample a transform on the grid of an image, at the working resolution."""
+    grid = working_grid(image_grid(image).shape, image.affine, SPACING)
+    field = sample_transform(Path(path), grid)
+    write_transform(field, out)
+    return field, str(out)
 
 
 def _dice(fixed: nib.Nifti1Image, moving: nib.Nifti1Image, transform: Any) -> float:
@@ -193,23 +183,3 @@ def _dice(fixed: nib.Nifti1Image, moving: nib.Nifti1Image, transform: Any) -> fl
     chain = (transform,)
     two = np.asarray(apply_transforms(moving, grid, chain, interpolation="nearest").dataobj) > 0
     return round(float(2 * (one & two).sum() / max(int(one.sum() + two.sum()), 1)), 4)
-
-
-class _DrawMaskInput(BaseInterfaceInputSpec):
-    in_file = traits.Str(mandatory=True)
-    mask = traits.Str(mandatory=True)
-    file_name = traits.Str(mandatory=True)
-
-
-class DrawMask(DrawFigures):
-    """Draw a brain mask on its image."""
-
-    input_spec = _DrawMaskInput
-
-    def _run_interface(self, runtime: Any) -> Any:
-        return self.draw(runtime, {self.inputs.file_name: self._figure})
-
-    def _figure(self) -> str:
-        image = load_image(self.inputs.in_file)
-        data = np.asarray(image.dataobj, dtype=np.float32)
-        return mask_figure(data, image.affine, voxels(self.inputs.mask, bool))

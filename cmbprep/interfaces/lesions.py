@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+import nibabel as nib
 import numpy as np
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
 from numpy.typing import NDArray
 
 from cmbprep.detectors import CandidateTable, Detection, DetectorInput, get_detector
 from cmbprep.detectors.susceptibility import PhaseMaps, phase_maps
 from cmbprep.errors import ScanError
+from cmbprep.interfaces.base import FileInterface
 from cmbprep.interfaces.echoes import read_echoes
 from cmbprep.interfaces.files import load_image, save_like, voxels
 from cmbprep.lesions import Lesion, format_lesions
@@ -38,94 +33,116 @@ __all__ = ["DetectLesions", "PlaceLesions"]
 _ROW_NAMES = {"index": "number of the row", "name": "name of the row"}
 
 
-class _DetectInput(BaseInterfaceInputSpec):
-    in_file = traits.Str(mandatory=True, desc="scan after bias correction")
-    mask = traits.Str(mandatory=True, desc="brain mask on the scan's grid")
-    sequence = traits.Str(mandatory=True)
-    field_strength = traits.Any(desc="tesla, or None")
-    echo_times = traits.List(traits.Any(), desc="seconds, or None where unknown")
-    magnitudes = traits.List(traits.Str(), desc="raw magnitudes, one an echo; may be empty")
-    phases = traits.List(traits.Any(), desc="raw phases or None, one an echo; may be empty")
-    phase_units = traits.List(traits.Any(), desc="of the phases' sidecars, or None")
-    detector = traits.Str(mandatory=True)
-    # A path tells nothing about the model in the file: the version makes the node's hash do so.
-    detector_version = traits.Any(None, usedefault=True, desc="as the run was planned, or None")
-    threshold = traits.Any(desc="lowest probability listed; None for the detector's own")
+class _Detected(TypedDict):
+    probseg: str
+    dseg: str
+    mask: str
+    lesions: list[dict[str, Any]]
+    swi: NotRequired[str]
+    candidates: NotRequired[str]
+    details: dict[str, Any]
+    quality: dict[str, Any]
+    warnings: list[str]
 
 
-class _DetectOutput(TraitedSpec):
-    probseg = traits.Str(desc="probability that a voxel belongs to a microbleed")
-    dseg = traits.Str(desc="lesions by label")
-    mask = traits.Str(desc="all microbleeds; diamagnetic lesions are none")
-    lesions = traits.List(traits.Dict(), desc="fields of DetectedLesion")
-    swi = traits.Str(desc="susceptibility-weighted image, where there is phase")
-    candidates = traits.Str(desc="table of what the detector has weighed, if it tells")
-    details = traits.Dict(desc="what the sidecars of these two files say")
-    quality = traits.Dict(desc="what became of the phase")
-    warnings = traits.List(traits.Str())
+class DetectLesions(FileInterface):
+    """Run a detector on a scan.
 
+    Parameters
+    ----------
+    in_file, mask
+        Scan after bias correction, and its brain mask.
+    sequence, field_strength, echo_times
+        Kind of scan; tesla; seconds, None where unknown.
+    magnitudes, phases, phase_units
+        Raw images, one an echo, and ``Units`` of the phases' sidecars; may be empty.
+    detector, threshold
+        Name or path of the detector, and the lowest probability listed, if not its own.
+    detector_version
+        Version of the detector when the run was planned. A path tells nothing about the model in
+        the file: the version is what tells one model from the next in the node's hash.
 
-class DetectLesions(SimpleInterface):
-    """Run a detector on a scan."""
+    Notes
+    -----
+    Outputs are the probability that a voxel belongs to a microbleed (``probseg``), the lesions by
+    label (``dseg``) and as a list of :class:`~cmbprep.detectors.DetectedLesion`, the mask of the
+    microbleeds without diamagnetic lesions, and, if there are any, the susceptibility-weighted
+    image and the table of candidates; ``details`` holds what the sidecars of these two say.
+    """
 
-    input_spec = _DetectInput
-    output_spec = _DetectOutput
-
-    def _run_interface(self, runtime: Any) -> Any:
-        given, cwd = self.inputs, Path(runtime.cwd)
-        scan = load_image(given.in_file)
-        detector = get_detector(given.detector, threshold=given.threshold)
-        if given.detector_version not in (None, detector.version):
+    def compute(
+        self,
+        in_file: str,
+        mask: str,
+        sequence: str,
+        detector: str,
+        echo_times: list[Any],
+        field_strength: float | None = None,
+        magnitudes: list[str] | None = None,
+        phases: list[Any] | None = None,
+        phase_units: list[Any] | None = None,
+        threshold: float | None = None,
+        detector_version: Any = None,
+        *,
+        cwd: Path,
+    ) -> _Detected:
+        """Detect the lesions."""
+        scan = load_image(in_file)
+        model = get_detector(detector, threshold=threshold)
+        if detector_version not in (None, model.version):
             raise ScanError(
                 "the detector has changed since this run was planned",
-                path=Path(given.detector).name,
+                path=Path(detector).name,
                 hint="leave the model's file as it is while a run goes on, and run again",
             )
-        phases = given.phases if isdefined(given.phases) else []
-        echoes = read_echoes(
-            given.magnitudes if isdefined(given.magnitudes) else [],
-            phases,
-            given.phase_units if isdefined(given.phase_units) else [],
-            given.echo_times,
-            scan,
-        )
-        known = tuple(time for time in given.echo_times if time is not None)
+        echoes = read_echoes(magnitudes or [], phases or [], phase_units or [], echo_times, scan)
+        known = tuple(time for time in echo_times if time is not None)
         seen = DetectorInput(
             magnitude=np.asarray(scan.dataobj, dtype=np.float32),
             affine=scan.affine,
-            brain_mask=voxels(given.mask, bool),
-            sequence=given.sequence,
-            field_strength=given.field_strength,
+            brain_mask=voxels(mask, bool),
+            sequence=sequence,
+            field_strength=field_strength,
             echo_times=echoes.times or known,
             echoes=echoes.magnitudes,
             phases=echoes.phases,
         )
-        found = detector.detect(seen)
-        labels = found.labels.astype(np.int16)
-        mimics = mimic_voxels(found.labels, found)
-        probability = np.where(mimics, 0, found.probability).astype(np.float32)
-        bleeds = ((labels > 0) & ~mimics).astype(np.uint8)
-        self._results["probseg"] = save_like(cwd / "probseg.nii.gz", probability, scan)
-        self._results["dseg"] = save_like(cwd / "dseg.nii.gz", labels, scan)
-        self._results["mask"] = save_like(cwd / "mask.nii.gz", bleeds, scan)
-        self._results["lesions"] = [asdict(lesion) for lesion in found.lesions]
-        self._results["warnings"] = [*echoes.warnings, *found.warnings]
-        self._results["details"] = {}
-        if found.candidates is not None:
-            table = write_text(cwd / "candidates.tsv", format_candidates(found.candidates))
-            self._results["candidates"] = str(table)
-            meanings = {**_ROW_NAMES, **found.candidates.columns}
-            self._results["details"]["candidates"] = {
-                name: {"Description": f"{text[0].upper()}{text[1:]}."}
-                for name, text in meanings.items()
-            }
+        found = model.detect(seen)
         maps = phase_maps(seen)
-        self._results["quality"] = _phase_quality(maps) if any(phases) else {}
+        results = _save_detection(found, scan, cwd)
+        results["warnings"] = [*echoes.warnings, *found.warnings]
+        results["quality"] = _phase_quality(maps) if any(phases or ()) else {}
         if maps is not None and maps.sign.sign is not None:
             weighted, about = _weighted(seen, maps.sign.sign)
-            self._results["swi"] = save_like(cwd / "swi.nii.gz", weighted, scan)
-            self._results["details"]["swi"] = about
-        return runtime
+            results["swi"] = save_like(cwd / "swi.nii.gz", weighted, scan)
+            results["details"]["swi"] = about
+        return results
+
+
+def _save_detection(found: Detection, scan: nib.Nifti1Image, cwd: Path) -> _Detected:
+    """Write the images and tables of a detection; return the outputs that are known so far."""
+    labels = found.labels.astype(np.int16)
+    mimics = mimic_voxels(found.labels, found)
+    probability = np.where(mimics, 0, found.probability).astype(np.float32)
+    bleeds = ((labels > 0) & ~mimics).astype(np.uint8)
+    results: _Detected = {
+        "probseg": save_like(cwd / "probseg.nii.gz", probability, scan),
+        "dseg": save_like(cwd / "dseg.nii.gz", labels, scan),
+        "mask": save_like(cwd / "mask.nii.gz", bleeds, scan),
+        "lesions": [asdict(lesion) for lesion in found.lesions],
+        "details": {},
+        "quality": {},
+        "warnings": [],
+    }
+    if found.candidates is not None:
+        table = write_text(cwd / "candidates.tsv", format_candidates(found.candidates))
+        results["candidates"] = str(table)
+        meanings = {**_ROW_NAMES, **found.candidates.columns}
+        results["details"]["candidates"] = {
+            name: {"Description": f"{text[0].upper()}{text[1:]}."}
+            for name, text in meanings.items()
+        }
+    return results
 
 
 def format_candidates(table: CandidateTable) -> str:
@@ -170,128 +187,161 @@ def _weighted(scan: DetectorInput, sign: int) -> tuple[NDArray[np.float32], dict
     }
 
 
-class _PlaceInput(BaseInterfaceInputSpec):
-    dseg = traits.Str(mandatory=True, desc="lesions by label")
-    lesions = traits.List(traits.Dict(), mandatory=True, desc="from DetectLesions")
-    brain_mask = traits.Str(mandatory=True)
-    atlas = traits.Str(mandatory=True, desc="zone atlas, in the reference space as a rule")
-    scan_to_atlas = traits.List(
-        traits.Str(), desc="maps of points to the atlas's space, where that is another one"
-    )
-    template = traits.Str(mandatory=True, desc="image on the output template's grid")
-    scheme = traits.Str(mandatory=True)
-    # A file is named for the image that it brings over; the points go the other way, so
-    # these two lists hold files of opposite names (see cmbprep.spatial.transforms).
-    scan_to_reference = traits.List(
-        traits.Str(), mandatory=True, desc="maps of points, in the order of use"
-    )
-    template_to_scan = traits.List(
-        traits.Str(), mandatory=True, desc="maps of points, in the order of use"
-    )
-    reference_to_template = traits.Str(desc="map of points; not given where they are the same")
-    direct_to_reference = traits.Str(desc="map of points of the scan, past the T1w image")
-    reference_to_scan = traits.Str(desc="the same, the other way")
-    judgement = traits.Dict(desc="figures of the scan's registration, and its route")
-    t1w_judgement = traits.Dict(desc="figures of the T1w image's registration")
+class _Placed(TypedDict):
+    table: str
+    atlas: str
+    template_mask: str
+    quality: dict[str, Any]
+    warnings: list[str]
 
 
-class _PlaceOutput(TraitedSpec):
-    table = traits.Str(desc="lesion table")
-    atlas = traits.Str(desc="zone atlas on the scan's grid")
-    template_mask = traits.Str(desc="lesions in the template's space")
-    quality = traits.Dict()
-    warnings = traits.List(traits.Str())
+class PlaceLesions(FileInterface):
+    """Assign zone, region, side and template coordinates to every lesion.
 
+    Parameters
+    ----------
+    dseg, lesions
+        From :class:`DetectLesions`.
+    brain_mask
+        On the scan's grid.
+    atlas, person_atlas
+        Zone atlas in the reference space, or in that of the T1w image if ``person_atlas``.
+    template
+        Image on the output template's grid.
+    scheme
+        Name of the zone scheme.
+    to_target, from_target
+        Transforms to and from the T1w image, or the reference if there is no T1w image.
+    to_reference, from_reference
+        Transforms of the T1w image to and from the reference, if there is a T1w image.
+    to_direct, from_direct
+        Transforms of the scan to and from the reference, past the T1w image.
+    to_template, from_template
+        Transforms from the reference to the output template and back, if they differ.
+    judgement, t1w_judgement
+        Quality of the scan's registration, with its route, and of the T1w image's.
 
-class PlaceLesions(SimpleInterface):
-    """Assign zone, region, side and template coordinates to every lesion."""
+    Notes
+    -----
+    Outputs are the lesion table, the atlas on the scan's grid (``atlas``) and the lesions in the
+    template's space (``template_mask``).
+    """
 
-    input_spec = _PlaceInput
-    output_spec = _PlaceOutput
-
-    def _run_interface(self, runtime: Any) -> Any:
-        given, cwd = self.inputs, Path(runtime.cwd)
-        scheme = get_scheme(given.scheme)
-        dseg = load_image(given.dseg)
-        labels, grid = np.asarray(dseg.dataobj), image_grid(dseg)
-        brain = voxels(given.brain_mask, bool)
-        route, verdict = self._route()
-        to_reference, to_template, to_scan = self._maps(route)
-        placed = route != "none"
-        tolerance = scheme.tolerance_mm
-        zoned = placed and not (isdefined(given.scan_to_atlas) and route != "t1w")
+    def compute(
+        self,
+        dseg: str,
+        lesions: list[dict[str, Any]],
+        brain_mask: str,
+        atlas: str,
+        template: str,
+        scheme: str,
+        to_target: str,
+        from_target: str,
+        to_reference: str | None = None,
+        from_reference: str | None = None,
+        to_direct: str | None = None,
+        from_direct: str | None = None,
+        to_template: str | None = None,
+        from_template: str | None = None,
+        judgement: dict[str, Any] | None = None,
+        t1w_judgement: dict[str, Any] | None = None,
+        person_atlas: bool = False,
+        *,
+        cwd: Path,
+    ) -> _Placed:
+        """Place the lesions by the route that the scan's registration has taken."""
+        route, verdict = _route(judgement or {}, t1w_judgement or {}, with_t1w=bool(from_reference))
+        # A file is named for the image that it brings over, and its map of points goes the other
+        # way (see cmbprep.spatial.transforms): points of the scan reach the reference through the
+        # files that bring the reference onto the scan.
+        forth: list[str | None] = [from_target, from_reference]
+        back: list[str | None] = [to_reference, to_target]
+        if route == "template" and from_direct is not None:
+            forth, back = [from_direct], [to_direct]
+        to_atlas = forth[:1] if person_atlas else forth
+        zoned = route == "t1w" or (route == "template" and not person_atlas)
+        image, brain = load_image(dseg), voxels(brain_mask, bool)
+        labels, grid = np.asarray(image.dataobj), image_grid(image)
+        regions, tolerance = np.zeros(grid.shape, np.uint8), get_scheme(scheme).tolerance_mm
         if zoned:
-            spacing = float(grid.spacing.max())
-            tolerance = max(tolerance, EXPECTED_ERROR_MM[error_class(route, spacing)])
-            to_atlas = to_reference
-            if isdefined(given.scan_to_atlas):
-                to_atlas = [read_transform(Path(path)) for path in given.scan_to_atlas]
-            atlas = carry_atlas(load_image(given.atlas), brain, grid, to_atlas)
-        else:
-            atlas = np.zeros(grid.shape, np.uint8)
-        places = assign_zones(labels, grid.affine, atlas, scheme, tolerance_mm=tolerance)
+            error = EXPECTED_ERROR_MM[error_class(route, float(grid.spacing.max()))]
+            tolerance = max(tolerance, error)
+            regions = carry_atlas(load_image(atlas), brain, grid, _maps(to_atlas))
+        places = assign_zones(
+            labels, grid.affine, regions, get_scheme(scheme), tolerance_mm=tolerance
+        )
         if verdict != "ok" or not zoned:
-            note = "" if zoned else "no zone, because the registration has failed"
-            if placed and not zoned:
-                note = (
-                    "no zone, because the scan could not be registered to the segmented T1w image"
-                )
+            note = "" if zoned else _NO_WAY if route == "none" else _NO_T1W
             places = [replace(p, boundary=True, note=note or p.note) for p in places]
-        centres = [lesion["centre_ras"] for lesion in given.lesions]
-        in_reference = map_points(np.reshape(centres, (-1, 3)), to_reference)
-        lesions = [
-            _join(found, place, point if placed else None)
-            for found, place, point in zip(given.lesions, places, in_reference, strict=True)
-        ]
-        template = load_image(given.template)
-        mimics = [item.index for item in lesions if item.susceptibility == "diamagnetic"]
-        bleeds = np.where(np.isin(labels, mimics), 0, labels)
-        if not placed:
-            bleeds = np.zeros_like(bleeds)
-        carried = carry_lesions(bleeds, grid, image_grid(template), to_template, to_scan)
-        self._results["table"] = str(write_text(cwd / "lesions.tsv", format_lesions(lesions)))
-        self._results["atlas"] = save_like(cwd / "atlas.nii.gz", atlas, dseg)
-        self._results["template_mask"] = save_like(cwd / "template_mask.nii.gz", carried, template)
-        self._results["quality"] = {
-            "brain_with_region_fraction": _covered(atlas, brain),
-            "zone_route": route,
-            "zone_verdict": verdict,
-            "zone_tolerance_mm": tolerance,
+        rows = _rows(lesions, places, _maps(forth), placed=route != "none")
+        bleeds = _bleeds(labels, rows) if route != "none" else np.zeros_like(labels)
+        target = load_image(template)
+        carried = carry_lesions(
+            bleeds,
+            grid,
+            image_grid(target),
+            _maps([*forth, from_template]),
+            _maps([to_template, *back]),
+        )
+        return {
+            "table": str(write_text(cwd / "lesions.tsv", format_lesions(rows))),
+            "atlas": save_like(cwd / "atlas.nii.gz", regions, image),
+            "template_mask": save_like(cwd / "template_mask.nii.gz", carried, target),
+            "quality": {
+                "brain_with_region_fraction": _covered(regions, brain),
+                "zone_route": route,
+                "zone_verdict": verdict,
+                "zone_tolerance_mm": tolerance,
+            },
+            "warnings": [
+                f"{row.name}: {place.note}"
+                for row, place in zip(rows, places, strict=True)
+                if place.note
+            ],
         }
-        self._results["warnings"] = [
-            f"{lesion.name}: {place.note}"
-            for lesion, place in zip(lesions, places, strict=True)
-            if place.note
-        ]
-        return runtime
 
-    def _route(self) -> tuple[str, str]:
-        """Return the registration route of the scan and its QC status."""
-        given = self.inputs
-        own = given.judgement if isdefined(given.judgement) else {}
-        t1w = given.t1w_judgement if isdefined(given.t1w_judgement) else {}
-        route = own.get("route", "t1w" if len(given.scan_to_reference) > 1 else "template")
-        used = {
-            "t1w": (own.get("t1w_registration"), t1w.get("template_registration")),
-            "template": (own.get("template_registration"),),
-            "none": ({"verdict": "failed"},),
-        }[route]
-        verdicts = [one["verdict"] for one in used if one]
-        return route, max(verdicts, key=VERDICTS.index, default="ok")
 
-    def _maps(self, route: str) -> tuple[list[PointMap], list[PointMap], list[PointMap]]:
-        """Maps of points: scan to reference, scan to template, and template to scan."""
-        given = self.inputs
-        forth, back = list(given.scan_to_reference), list(given.template_to_scan)
-        bridge = isdefined(given.reference_to_template)
-        if route == "template" and isdefined(given.direct_to_reference):
-            forth, back = [given.direct_to_reference], [*back[:bridge], given.reference_to_scan]
-        to_reference = [read_transform(Path(path)) for path in forth]
-        to_scan = [read_transform(Path(path)) for path in back]
-        to_template = list(to_reference)
-        if bridge:
-            to_template.append(read_transform(Path(given.reference_to_template)))
-        return to_reference, to_template, to_scan
+_NO_WAY = "no zone, because the registration has failed"
+_NO_T1W = "no zone, because the scan could not be registered to the segmented T1w image"
+
+
+def _route(own: dict[str, Any], t1w: dict[str, Any], *, with_t1w: bool) -> tuple[str, str]:
+    """Return the registration route of the scan and its QC status."""
+    route = own.get("route", "t1w" if with_t1w else "template")
+    used = {
+        "t1w": (own.get("t1w_registration"), t1w.get("template_registration")),
+        "template": (own.get("template_registration"),),
+        "none": ({"verdict": "failed"},),
+    }[route]
+    verdicts = [one["verdict"] for one in used if one]
+    return route, max(verdicts, key=VERDICTS.index, default="ok")
+
+
+def _maps(paths: list[str | None]) -> list[PointMap]:
+    """Read maps of points, in the order of use."""
+    return [read_transform(Path(path)) for path in paths if path is not None]
+
+
+def _rows(
+    lesions: list[dict[str, Any]],
+    places: list[ZoneAssignment],
+    to_reference: list[PointMap],
+    *,
+    placed: bool,
+) -> list[Lesion]:
+    """Make the rows of the lesion table; lesions that are not placed get no coordinates."""
+    centres = [lesion["centre_ras"] for lesion in lesions]
+    in_reference = map_points(np.reshape(centres, (-1, 3)), to_reference)
+    return [
+        _join(found, place, point if placed else None)
+        for found, place, point in zip(lesions, places, in_reference, strict=True)
+    ]
+
+
+def _bleeds(labels: NDArray[Any], rows: list[Lesion]) -> NDArray[Any]:
+    """Leave diamagnetic lesions out of a label image."""
+    mimics = [row.index for row in rows if row.susceptibility == "diamagnetic"]
+    return np.where(np.isin(labels, mimics), 0, labels)
 
 
 def _join(found: dict[str, Any], place: ZoneAssignment, in_reference: Any) -> Lesion:
@@ -299,10 +349,8 @@ def _join(found: dict[str, Any], place: ZoneAssignment, in_reference: Any) -> Le
     index = int(found["index"])
     if place.label != index:
         raise RuntimeError(f"lesion {index} of the detector is label {place.label} of its image")
-    x, y, z = (float(value) for value in found["centre_ras"])
-    x_mni, y_mni, z_mni = (
-        (None, None, None) if in_reference is None else (float(value) for value in in_reference)
-    )
+    x, y, z = map(float, found["centre_ras"])
+    x_mni, y_mni, z_mni = (None,) * 3 if in_reference is None else map(float, in_reference)
     return Lesion(
         index=index,
         name=f"CMB-{index:03d}",
@@ -312,12 +360,12 @@ def _join(found: dict[str, Any], place: ZoneAssignment, in_reference: Any) -> Le
         x_mni=x_mni,
         y_mni=y_mni,
         z_mni=z_mni,
+        rating=found["rating"],
+        susceptibility=found["susceptibility"],
         volume_mm3=float(found["volume_mm3"]),
         diameter_mm=float(found["diameter_mm"]),
         probability=float(found["probability"]),
-        rating=found["rating"],
         contrast=float(found["contrast"]),
-        susceptibility=found["susceptibility"],
         **place.columns(),
     )
 

@@ -31,7 +31,7 @@ from cmbprep.outputs.stages import (
     sidecar_path,
 )
 
-__all__ = ["SaveFiles", "SaveStage"]
+__all__ = ["SaveStage"]
 
 
 class _SaveStageInput(DynamicTraitedSpec, BaseInterfaceInputSpec):
@@ -42,8 +42,6 @@ class _SaveStageInput(DynamicTraitedSpec, BaseInterfaceInputSpec):
     sources = traits.List(traits.Str(), mandatory=True, desc="BIDS URIs")
     parameters = traits.Dict(mandatory=True)
     scan = traits.Any(desc="cmbprep.bids.model.Scan, for stages of a scan")
-    quality = traits.Dict(desc="figures of merit")
-    warnings = traits.List(traits.Str())
     figures = traits.List(traits.Str(), desc="SVG files for the report")
     missing_figures = traits.Dict(desc="figure's file name -> why it could not be drawn")
     details = traits.Dict(desc="key -> what its image's sidecar says besides")
@@ -61,16 +59,23 @@ class SaveStage(SimpleInterface):
     keys
         Keys of the stage's files in the table of outputs; each becomes an input that
         takes a path.
+    qualities, warnings
+        How many nodes of the stage return figures of merit, and warnings. Each becomes an input,
+        ``quality1``, ``quality2``, ..., ``warnings1``, ...; they are joined in this order.
     """
 
     input_spec = _SaveStageInput
     output_spec = _SaveStageOutput
     _always_run = True
 
-    def __init__(self, keys: tuple[str, ...] = (), **inputs: Any) -> None:
+    def __init__(
+        self, keys: tuple[str, ...] = (), *, qualities: int = 0, warnings: int = 0, **inputs: Any
+    ) -> None:
         super().__init__(**inputs)
         self._keys = keys
-        add_traits(self.inputs, keys)
+        self._qualities = [f"quality{n}" for n in range(1, qualities + 1)]
+        self._warnings = [f"warnings{n}" for n in range(1, warnings + 1)]
+        add_traits(self.inputs, [*keys, *self._qualities, *self._warnings])
 
     def _run_interface(self, runtime: Any) -> Any:
         given = self.inputs
@@ -78,28 +83,19 @@ class SaveStage(SimpleInterface):
         older = _older_files(files)
         # An older sidecar would vouch for images that are replaced one by one.
         files.sidecar.unlink(missing_ok=True)
-        details = given.details if isdefined(given.details) else {}
-        written: dict[str, Path] = {}
-        for key in self._keys:
-            source = getattr(given, key)
-            if not isdefined(source):
-                if key not in files.optional:
-                    raise RuntimeError(f"the stage {given.stage} was given no {key}")
-                # One of an earlier run, with other input, would be taken for this one's.
-                older.add(files.path(key))
-                continue
-            written[key] = _place(Path(source), files.path(key))
-            sidecar = image_sidecar(files, key, given.sources)
-            if sidecar is not None:
-                write_json(sidecar_path(files.path(key)), {**sidecar, **details.get(key, {})})
+        written = self._place_files(files)
+        # One of an earlier run, with other input, would be taken for this one's.
+        older |= {files.path(key) for key in self._keys if key not in written}
         for path in older - set(written.values()):
             path.unlink(missing_ok=True)
             sidecar_path(path).unlink(missing_ok=True)
-        figures = given.figures if isdefined(given.figures) else []
-        missing = given.missing_figures if isdefined(given.missing_figures) else {}
-        _place_figures(files, [Path(figure) for figure in figures], missing)
-        scan = given.scan if isdefined(given.scan) else None
+        missing = self._given("missing_figures", {})
+        _place_figures(files, [Path(figure) for figure in self._given("figures", [])], missing)
+        scan = self._given("scan", None)
         assert scan is None or isinstance(scan, Scan)
+        quality: dict[str, Any] = {}
+        for name in self._qualities:
+            quality |= self._given(name, {})
         write_json(
             files.sidecar,
             closing_sidecar(
@@ -107,8 +103,8 @@ class SaveStage(SimpleInterface):
                 fingerprint=given.fingerprint,
                 sources=given.sources,
                 parameters=given.parameters,
-                quality=given.quality if isdefined(given.quality) else {},
-                warnings=given.warnings if isdefined(given.warnings) else [],
+                quality=quality,
+                warnings=[text for name in self._warnings for text in self._given(name, [])],
                 scan=scan,
                 optional=[key for key in files.optional if key in written],
                 content={**_content(files, written), "MissingFigures": missing},
@@ -116,6 +112,26 @@ class SaveStage(SimpleInterface):
         )
         self._results["sidecar"] = str(files.sidecar)
         return runtime
+
+    def _given(self, name: str, default: Any) -> Any:
+        value = getattr(self.inputs, name)
+        return value if isdefined(value) else default
+
+    def _place_files(self, files: StageFiles) -> dict[str, Path]:
+        """Copy what is given to its place, and write its sidecar if it has one of its own."""
+        details = self._given("details", {})
+        written: dict[str, Path] = {}
+        for key in self._keys:
+            source = self._given(key, None)
+            if source is None:
+                if key not in files.optional:
+                    raise RuntimeError(f"the stage {files.stage} was given no {key}")
+                continue
+            written[key] = _place(Path(source), files.path(key))
+            sidecar = image_sidecar(files, key, self.inputs.sources)
+            if sidecar is not None:
+                write_json(sidecar_path(files.path(key)), {**sidecar, **details.get(key, {})})
+        return written
 
 
 def _place(source: Path, target: Path) -> Path:
@@ -160,34 +176,3 @@ def _content(files: StageFiles, written: dict[str, Path]) -> dict[str, Any]:
             str(lesion.index): place_and_size(lesion) for lesion in read_lesions(written["table"])
         }
     return content
-
-
-class _SaveFilesInput(DynamicTraitedSpec, BaseInterfaceInputSpec):
-    places = traits.Dict(mandatory=True, desc="name of an input -> where its file goes")
-    sidecar = traits.Str(mandatory=True, desc="JSON file, written last")
-    metadata = traits.Dict(mandatory=True)
-
-
-class _SaveFilesOutput(TraitedSpec):
-    sidecar = traits.Str()
-
-
-class SaveFiles(SimpleInterface):
-    """Copy files to given places, then write a sidecar that vouches for them."""
-
-    input_spec = _SaveFilesInput
-    output_spec = _SaveFilesOutput
-    _always_run = True
-
-    def __init__(self, places: dict[str, str] | None = None, **inputs: Any) -> None:
-        super().__init__(places=places or {}, **inputs)
-        add_traits(self.inputs, list(places or {}))
-
-    def _run_interface(self, runtime: Any) -> Any:
-        sidecar = Path(self.inputs.sidecar)
-        sidecar.unlink(missing_ok=True)
-        for name, place in self.inputs.places.items():
-            with write_atomically(Path(place)) as temporary:
-                shutil.copyfile(getattr(self.inputs, name), temporary)
-        self._results["sidecar"] = str(write_json(sidecar, self.inputs.metadata))
-        return runtime

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import nibabel as nib
 import numpy as np
-from nipype.interfaces.base import (
-    BaseInterfaceInputSpec,
-    SimpleInterface,
-    TraitedSpec,
-    isdefined,
-    traits,
-)
 from numpy.typing import NDArray
 
 from cmbprep.errors import ScanError
+from cmbprep.interfaces.base import FileInterface
 from cmbprep.interfaces.files import load_image, save_like, voxels
 from cmbprep.interfaces.given import load_given
 from cmbprep.outputs.files import write_image
@@ -33,100 +27,108 @@ __all__ = ["DrawAtlas", "DrawPersonZones"]
 INSIDE_LIMIT = 0.85
 #: Width around the brain that is looked at, mm.
 MARGIN_MM = 8.0
+_GOOD_SEGMENTATIONS = "give FreeSurfer's or FastSurfer's aparc+aseg, or fMRIPrep's aparcaseg"
 
 
-class _DrawAtlasInput(BaseInterfaceInputSpec):
-    parcellation = traits.Str(mandatory=True, desc="what the template's atlases are drawn from")
-    brain_mask = traits.Str(mandatory=True, desc="of the template")
-    mars = traits.Str(mandatory=True, desc="the packaged MARS atlas")
-    scheme = traits.Str(mandatory=True)
-    border_mm = traits.Float(mandatory=True)
+class _Atlas(TypedDict):
+    atlas: str
 
 
-class _AtlasOutput(TraitedSpec):
-    atlas = traits.Str(desc="indices of the scheme's regions")
+class DrawAtlas(FileInterface):
+    """Draw the template's atlas with a border of the person's choice.
 
+    Parameters
+    ----------
+    parcellation, brain_mask, mars
+        Of the template: what its atlases are drawn from, its brain mask, its packaged MARS atlas.
+    scheme, border_mm
+        The zone scheme and its border.
+    """
 
-class DrawAtlas(SimpleInterface):
-    """Draw the template's atlas with a border of the person's choice."""
-
-    input_spec = _DrawAtlasInput
-    output_spec = _AtlasOutput
-
-    def _run_interface(self, runtime: Any) -> Any:
-        given = self.inputs
-        image = load_image(given.parcellation)
+    def compute(
+        self,
+        parcellation: str,
+        brain_mask: str,
+        mars: str,
+        scheme: str,
+        border_mm: float,
+        *,
+        cwd: Path,
+    ) -> _Atlas:
+        """Draw the indices of the scheme's regions."""
+        image = load_image(parcellation)
         labels = draw_atlas(
             Parcellation.unpack(np.asarray(image.dataobj)),
-            voxels(given.brain_mask, bool),
-            get_scheme(given.scheme, given.border_mm),
-            voxels(given.mars, np.uint8),
+            voxels(brain_mask, bool),
+            get_scheme(scheme, border_mm),
+            voxels(mars, np.uint8),
         )
-        self._results["atlas"] = save_like(Path(runtime.cwd) / "atlas.nii.gz", labels, image)
-        return runtime
+        return {"atlas": save_like(cwd / "atlas.nii.gz", labels, image)}
 
 
-class _DrawPersonZonesInput(BaseInterfaceInputSpec):
-    segmentation = traits.Str(mandatory=True, desc="labels of FreeSurfer, NIfTI or MGH")
-    to_segmentation = traits.Str(desc="map of points from the T1w image; the same space without")
-    brain_mask = traits.Str(mandatory=True, desc="of the T1w image")
-    to_reference = traits.Str(mandatory=True, desc="map of points from the T1w image")
-    parcellation = traits.Str(mandatory=True, desc="what the template's atlases are drawn from")
-    scheme = traits.Str(mandatory=True)
-    border_mm = traits.Float(mandatory=True)
+class _PersonZones(_Atlas):
+    quality: dict[str, Any]
+    warnings: list[str]
 
 
-class _DrawPersonZonesOutput(_AtlasOutput):
-    quality = traits.Dict()
-    warnings = traits.List(traits.Str())
+class DrawPersonZones(FileInterface):
+    """Draw a person's zones from their own segmentation, at 1 mm in the T1w image's space.
 
+    Parameters
+    ----------
+    segmentation
+        Labels of FreeSurfer, NIfTI or MGH.
+    brain_mask, to_reference
+        Of the T1w image: its brain mask, and the map of its points to the template.
+    parcellation
+        What the template's atlases are drawn from.
+    scheme, border_mm
+        The zone scheme and its border.
+    to_segmentation
+        Map of points from the T1w image to the segmentation; none if they are in the same space.
+    """
 
-class DrawPersonZones(SimpleInterface):
-    """Draw a person's zones from their own segmentation, at 1 mm in the T1w image's space."""
-
-    input_spec = _DrawPersonZonesInput
-    output_spec = _DrawPersonZonesOutput
-
-    def _run_interface(self, runtime: Any) -> Any:
-        given = self.inputs
-        mask = load_image(given.brain_mask)
+    def compute(
+        self,
+        segmentation: str,
+        brain_mask: str,
+        to_reference: str,
+        parcellation: str,
+        scheme: str,
+        border_mm: float,
+        to_segmentation: str | None = None,
+        *,
+        cwd: Path,
+    ) -> _PersonZones:
+        """Draw the indices of the scheme's regions."""
+        mask = load_image(brain_mask)
         grid = _brain_grid(mask)
-        chain = []
-        if isdefined(given.to_segmentation):
-            chain.append(read_transform(Path(given.to_segmentation)))
-        labels = _labels(given.segmentation, grid, chain)
+        chain = [] if to_segmentation is None else [read_transform(Path(to_segmentation))]
+        labels = _labels(segmentation, grid, chain)
         brain = _sample(mask, grid) > 0
         inside = float((brain & (labels > 0)).sum() / max(int((labels > 0).sum()), 1))
         if inside < INSIDE_LIMIT:
             raise ScanError(
                 f"only {inside:.0%} of the segmentation lies in the T1w image's brain",
-                path=given.segmentation,
+                path=segmentation,
                 hint="check that both are of the same image, or leave the segmentation's folder "
                 "out of --derivatives",
             )
-        packed = load_image(given.parcellation)
-        to_reference = read_transform(Path(given.to_reference))
-        template = Parcellation.unpack(_sample(packed, grid, (to_reference,))).classes
+        packed = load_image(parcellation)
+        template = _sample(packed, grid, (read_transform(Path(to_reference)),))
+        classes = Parcellation.unpack(template).classes
         try:
-            drawn = person_zones(labels, template, brain, get_scheme(given.scheme, given.border_mm))
+            drawn = person_zones(labels, classes, brain, get_scheme(scheme, border_mm))
         except ValueError as error:
-            raise ScanError(
-                str(error),
-                path=given.segmentation,
-                hint="give FreeSurfer's or FastSurfer's aparc+aseg, or fMRIPrep's aparcaseg",
-            ) from error
+            raise ScanError(str(error), path=segmentation, hint=_GOOD_SEGMENTATIONS) from error
         image = nib.Nifti1Image(drawn.labels, grid.affine)
-        self._results["atlas"] = str(
-            write_image(Path(runtime.cwd) / "zones.nii.gz", image, flush=False)
-        )
-        self._results["quality"] = {"segmentation_in_brain_fraction": round(inside, 4)}
         named = ", ".join(map(str, drawn.unknown))
-        self._results["warnings"] = (
-            [f"the segmentation has labels that FreeSurfer's table lacks ({named})"]
-            if named
-            else []
-        )
-        return runtime
+        unknown = f"the segmentation has labels that FreeSurfer's table lacks ({named})"
+        return {
+            "atlas": str(write_image(cwd / "zones.nii.gz", image, flush=False)),
+            "quality": {"segmentation_in_brain_fraction": round(inside, 4)},
+            "warnings": [unknown] if named else [],
+        }
 
 
 def _brain_grid(mask: nib.Nifti1Image) -> Grid:
@@ -148,7 +150,7 @@ def _labels(path: str, grid: Grid, chain: list[PointMap]) -> NDArray[np.int32]:
         raise ScanError(
             "it is no image of labels",
             path=path,
-            hint="give FreeSurfer's or FastSurfer's aparc+aseg, or fMRIPrep's aparcaseg",
+            hint=_GOOD_SEGMENTATIONS,
         )
     found: NDArray[np.int32] = _sample(nib.Nifti1Image(numbers, image.affine), grid, chain)
     return found

@@ -198,7 +198,9 @@ class Run:
         # The heavy libraries are loaded here, when there is something to compute.
         from cmbprep import engine
         from cmbprep.running.progress import Progress
-        from cmbprep.workflows.base import crashed_scans, init_cmbprep_wf, work_scope
+        from cmbprep.workflows.base import init_cmbprep_wf
+        from cmbprep.workflows.crashes import crashed_scans
+        from cmbprep.workflows.names import work_scope
 
         settings, scope = self.settings, work_scope(self.settings)
         crash_dir = engine.configure(
@@ -316,7 +318,7 @@ def _with_other_anatomy(
     plan: SubjectPlan, checked: Preflight, crashes: Mapping[str, Crash]
 ) -> Preflight | None:
     """Replace the T1w images that scans were lost by; None if no scan was lost so."""
-    from cmbprep.workflows.base import lost_by_anatomy
+    from cmbprep.workflows.crashes import lost_by_anatomy
 
     failed: dict[Path, str] = {}
     for scan in plan.scans:
@@ -347,7 +349,7 @@ def _clear_work(
 
     Those of the others stay, so that a run after a repair starts where this one failed.
     """
-    from cmbprep.workflows.base import shared_folders, subject_wf_name
+    from cmbprep.workflows.names import shared_folders, subject_wf_name
 
     for plan in plans:
         if not any(scan.scan.name in lost for scan in plan.scans):

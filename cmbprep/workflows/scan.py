@@ -1,338 +1,225 @@
-"""Workflows of a blood-sensitive scan: preprocessing, and lesions."""
+"""The stages of a blood-sensitive scan: preprocessing, and lesions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from nipype.pipeline import engine as pe
-
-from cmbprep.interfaces.anatomy import RegisterToReference, RegisterToT1w
-from cmbprep.interfaces.figures import DrawLesions, DrawRegistration
+from cmbprep.bids.model import Scan
+from cmbprep.interfaces.figures import DrawLesions
 from cmbprep.interfaces.images import ReadMagnitude
 from cmbprep.interfaces.lesions import DetectLesions, PlaceLesions
-from cmbprep.workflows.anatomy import ANATOMY_FIELDS
-from cmbprep.workflows.image import add_image_steps
-from cmbprep.workflows.nodes import buffer, merge_lists, merge_values, save_stage, step
+from cmbprep.interfaces.registration import RegisterToT1w
+from cmbprep.outputs.sidecars import own_uri
+from cmbprep.plan import ScanPlan
+from cmbprep.workflows.graph import Graph, Results, Step
+from cmbprep.workflows.image import add_correction, add_figures, add_registration
+from cmbprep.workflows.names import scan_name
+from cmbprep.workflows.shared import Shared
 
-__all__ = ["PREPROC_FIELDS", "ZONE_FIELDS", "init_lesions_wf", "init_preproc_wf"]
-
-#: What preprocessing gives to the search for lesions.
-PREPROC_FIELDS = (
-    "preproc",
-    "brain_mask",
-    "to_target",
-    "from_target",
-    "to_direct",
-    "from_direct",
-    "judgement",
-)
-
-#: What the node that draws a person's zones gives to the lesions.
-ZONE_FIELDS = ("zones", "zones_quality", "zones_warnings")
+__all__ = ["init_lesions_wf", "init_preproc_wf"]
 
 
-def init_preproc_wf(
-    *,
-    magnitudes: Sequence[str],
-    echo_times: Sequence[float | None],
-    scan_name: str,
-    src: str,
-    suffix: str,
-    with_t1w: bool,
-    reference_t1w: str,
-    reference_mask: str,
-    threads: int,
-    save: dict[str, Any],
-    given_mask: str | None = None,
-    name: str = "preproc_wf",
-) -> pe.Workflow:
+def init_preproc_wf(subject: Graph, plan: ScanPlan, anatomy: Results, shared: Shared) -> Results:
     """Correct a scan's bias, find the brain, and register it.
+
+    ::
+
+                  anatomy
+                     ▼
+        read ──► register ──► correct ──► draw ──► ds_preproc
+          └──────────────────────┘
 
     Parameters
     ----------
-    magnitudes, echo_times
-        Raw magnitude images, one an echo, and their echo times in seconds.
-    scan_name
-        What messages call the scan.
-    src, suffix
-        Stem and suffix of the figures' names.
-    with_t1w
-        Register to the T1w image that comes through ``inputnode``; else to the reference
-        template.
-    reference_t1w, reference_mask
-        Head and brain mask of the reference template.
-    threads
-        Processors that a registration to the template is given; its result does not depend on it.
-    save
-        Fixed inputs of the sink.
-    given_mask
-        A brain mask of another program, which is used instead of one made here.
+    subject
+        The participant's graph, which the workflow is added to.
+    plan
+        The scan.
+    anatomy
+        Results of :func:`cmbprep.workflows.anatomy.init_anatomy_wf`, or those of an earlier run.
+        If they are empty, the scan is registered to the reference template.
+    shared
+        Method and names.
 
-    Inputs
-    ------
-    preproc, brain_mask, to_reference, from_reference, judgement
-        Of the T1w image, if there is one.
-
-    Outputs
+    Returns
     -------
-    preproc, brain_mask
-        On the scan's own grid.
-    to_target, from_target
-        Transforms to and from the T1w image or the reference template.
-    to_direct, from_direct
-        To and from the reference template, where the T1w image could not be used.
-    judgement
-        Figures of the registration, and the way that was taken.
+    dict
+        ``preproc``, ``brain_mask``: on the scan's own grid. ``to_target``, ``from_target``:
+        transforms to and from the T1w image or the reference. ``to_direct``, ``from_direct``: to
+        and from the reference, where the T1w image could not be used. ``judgement``: figures of
+        the registration, and its route.
     """
-    workflow = pe.Workflow(name=name)
-    inputnode = buffer("inputnode", ANATOMY_FIELDS)
-    read = step(
-        ReadMagnitude(in_files=[*magnitudes], echo_times=[*echo_times]),
+    scan = plan.scan
+    graph = Graph(scan_name(scan, "preproc"), subject, image=scan.name)
+    read = graph.add(
         "read",
-        f"{scan_name}: reading",
+        ReadMagnitude(),
+        "reading and bias correction",
+        in_files=[str(echo.magnitude) for echo in scan.echoes],
+        echo_times=[echo.echo_time for echo in scan.echoes],
     )
-    target = "T1w" if with_t1w else "template"
-    register = step(
-        RegisterToT1w(reference=reference_t1w, reference_mask=reference_mask)
-        if with_t1w
-        else RegisterToReference(reference=reference_t1w, reference_mask=reference_mask),
-        "register",
-        f"{scan_name}: registration to the {target}",
-        memory=2.0,
-        threads=1 if with_t1w else threads,
-    )
-    draw_registration = step(
-        DrawRegistration(
-            fixed_name=target, moving_name="scan", file_name=f"{src}_desc-registration_{suffix}.svg"
-        ),
-        "draw_registration",
-        f"{scan_name}: figure of the registration",
-    )
-    if with_t1w:
-        to_target, from_target = "to_t1w", "from_t1w"
-        workflow.connect(
-            [
-                (inputnode, register, [("preproc", "t1w"), ("brain_mask", "t1w_mask")]),
-                (inputnode, register, [("judgement", "t1w_judgement")]),
-                (
-                    inputnode,
-                    draw_registration,
-                    [("preproc", "fixed"), ("brain_mask", "fixed_mask")],
-                ),
-            ]
-        )
+    if anatomy:
+        target, fixed = "t1w", _fixed(anatomy)
+        register = _register_to_t1w(graph, read, anatomy, shared)
     else:
-        to_target, from_target = "to_reference", "from_reference"
-        draw_registration.inputs.fixed = reference_t1w
-        draw_registration.inputs.fixed_mask = reference_mask
-    ds_preproc = save_stage("ds_preproc", stage="preproc", **save)
-    outputnode = buffer("outputnode", PREPROC_FIELDS)
-    correct, mask = add_image_steps(
-        workflow,
-        read=read,
-        register=register,
-        draw_registration=draw_registration,
-        to_fixed=to_target,
-        sink=ds_preproc,
-        title=scan_name,
-        src=src,
-        suffix=suffix,
-        given_mask=given_mask,
+        target, fixed = "reference", shared.fixed
+        register = add_registration(graph, read, shared)
+    correct = add_correction(graph, read, register, scan.brain_mask)
+    names = plan.preproc.files.names
+    draw = add_figures(graph, read, correct, register[f"to_{target}"], fixed, names)
+    files = {
+        **correct.outputs("preproc", "brain_mask"),
+        "to_target": register[f"to_{target}"],
+        "from_target": register[f"from_{target}"],
+    }
+    if anatomy:
+        # Where the way through the T1w image was not taken.
+        files["to_direct"] = register["to_reference"]
+        files["from_direct"] = register["from_reference"]
+    given = scan.brain_mask
+    graph.save(
+        plan.preproc,
+        sources=shared.uris(*scan.files, given),
+        parameters={
+            "reference": shared.method.reference.id,
+            "anatomy": plan.anatomy.anatomy.name if plan.anatomy else None,
+            **({"brain_mask": "given", "brain_mask_from": given.source} if given else {}),
+        },
+        quality=(correct, register),
+        warnings=(read, register, correct),
+        figures=draw,
+        scan=scan,
+        **files,
     )
-    links = [
-        (correct, "out_file", "preproc"),
-        (mask, "brain_mask", "brain_mask"),
-        (register, to_target, "to_target"),
-        (register, from_target, "from_target"),
-    ]
-    if with_t1w:
-        links += [
-            (register, "to_reference", "to_direct"),
-            (register, "from_reference", "from_direct"),
-        ]
-    for source, output, field in links:
-        workflow.connect(source, output, ds_preproc, field)
-        workflow.connect(source, output, outputnode, field)
-    workflow.connect(register, "quality", outputnode, "judgement")
-    return workflow
+    return {**files, "judgement": register["quality"]}
+
+
+def _fixed(anatomy: Results) -> dict[str, Any]:
+    """Return the T1w image as figures of the scan's registration show it."""
+    return {
+        "fixed": anatomy["preproc"],
+        "fixed_mask": anatomy["brain_mask"],
+        "fixed_name": "T1w",
+    }
+
+
+def _register_to_t1w(graph: Graph, read: Step, anatomy: Results, shared: Shared) -> Step:
+    """Add the rigid registration of a scan to its T1w image; the template is the fallback."""
+    return graph.add(
+        "register",
+        RegisterToT1w(),
+        "registration to the T1w",
+        memory=2.0,
+        in_file=read["rough"],
+        t1w=anatomy["preproc"],
+        t1w_mask=anatomy["brain_mask"],
+        t1w_judgement=anatomy["judgement"],
+        reference=shared.method.reference.t1w,
+        reference_mask=shared.method.reference.brain_mask,
+    )
 
 
 def init_lesions_wf(
-    *,
-    scan_name: str,
-    src: str,
-    suffix: str,
-    sequence: str,
-    field_strength: float | None,
-    echo_times: Sequence[float | None],
-    magnitudes: Sequence[str],
-    phases: Sequence[str | None],
-    phase_units: Sequence[str | None],
-    with_t1w: bool,
-    with_bridge: bool,
-    atlas: str | None,
-    template: str,
-    scheme: str,
-    detector: str,
-    detector_version: str | None,
-    threshold: float | None,
-    save: dict[str, Any],
-    with_person: bool = False,
-    name: str = "lesions_wf",
-) -> pe.Workflow:
+    subject: Graph,
+    plan: ScanPlan,
+    anatomy: Results,
+    preproc: Results,
+    zones: Step | None,
+    shared: Shared,
+) -> None:
     """Find the lesions of a scan, place them, and draw them.
+
+    ::
+
+        preproc ──► detect ──► place ──► draw ──► ds_lesions
+                                 ▲
+           anatomy, zones of the person or atlas, way between templates
 
     Parameters
     ----------
-    scan_name
-        What messages call the scan.
-    src, suffix
-        Stem and suffix of the figures' names.
-    sequence, field_strength, echo_times
-        Acquisition parameters for the detector (tesla, seconds).
-    magnitudes, phases, phase_units
-        Raw images, one an echo, and the units that the phases' sidecars name; empty where the
-        preprocessed image is all there is.
-    with_t1w
-        Whether the scan was registered to a T1w image, so that the way to the reference
-        template has two parts.
-    with_bridge
-        Whether the output template is another one than the reference.
-    atlas
-        Zone atlas in the reference space; None where it comes through ``inputnode``.
-    template
-        An image on the grid of the output template.
-    scheme, detector, threshold
-        As in :class:`cmbprep.plan.Method`.
-    detector_version
-        Version of the detector when the run was planned; another one later is an error.
-    save
-        Fixed inputs of the sink.
-    with_person
-        Whether the person's own zones, in the space of the T1w image, take the place of the atlas.
-
-    Inputs
-    ------
-    preproc, brain_mask, to_target, from_target, to_direct, from_direct, judgement
-        From :func:`init_preproc_wf`.
-    to_reference, from_reference, t1w_judgement
-        From :func:`cmbprep.workflows.anatomy.init_anatomy_wf`, if there is a T1w image.
-    to_template, from_template
-        Displacement fields between the reference and the output template, if they differ.
-    atlas
-        Zone atlas in the reference space, if it is not the packaged one.
-    zones, zones_quality, zones_warnings
-        Of the node that draws the person's zones, if there is one.
+    subject
+        The participant's graph, which the workflow is added to.
+    plan
+        The scan.
+    anatomy, preproc
+        Results of :func:`cmbprep.workflows.anatomy.init_anatomy_wf`, empty without a T1w image,
+        and of :func:`init_preproc_wf`, or those of an earlier run.
+    zones
+        The node that draws the person's own zones, which take the place of the atlas.
+    shared
+        Method, names, atlas, and the way between the templates.
     """
-    workflow = pe.Workflow(name=name)
-    fields = ("to_reference", "from_reference", "t1w_judgement", "to_template", "from_template")
-    inputnode = buffer("inputnode", (*PREPROC_FIELDS, *fields, "atlas", *ZONE_FIELDS))
-    detect = step(
-        DetectLesions(
-            sequence=sequence,
-            field_strength=field_strength,
-            echo_times=[*echo_times],
-            magnitudes=[*magnitudes],
-            phases=[*phases],
-            phase_units=[*phase_units],
-            detector=detector,
-            detector_version=detector_version,
-            threshold=threshold,
-        ),
+    scan, names, method = plan.scan, plan.lesions.files.names, shared.method
+    graph = Graph(scan_name(scan, "lesions"), subject, image=scan.name)
+    detect = graph.add(
         "detect",
-        f"{scan_name}: detection",
-        memory=4.0 if phases else 3.0,
+        DetectLesions(),
+        "detection",
+        memory=4.0 if scan.has_phase else 3.0,
+        in_file=preproc["preproc"],
+        mask=preproc["brain_mask"],
+        detector=method.detector,
+        detector_version=method.detector_parameters.get("version"),
+        threshold=method.threshold,
+        **_acquisition(scan),
     )
-    place = step(
-        PlaceLesions(template=template, scheme=scheme),
+    known = {**anatomy, **preproc, **shared.bridge}
+    transforms = {key: known[key] for key in known if key.startswith(("to_", "from_"))}
+    place = graph.add(
         "place",
-        f"{scan_name}: zones",
+        PlaceLesions(),
+        "zones",
         memory=1.5,
+        **detect.outputs("dseg", "lesions"),
+        brain_mask=preproc["brain_mask"],
+        atlas=shared.atlas if zones is None else zones["atlas"],
+        person_atlas=zones is not None,
+        template=method.template.t1w,
+        scheme=method.scheme,
+        judgement=preproc["judgement"],
+        t1w_judgement=anatomy.get("judgement"),
+        **transforms,
     )
-    draw = step(
-        DrawLesions(scheme=scheme, src=src, suffix=suffix), "draw", f"{scan_name}: lesion figures"
+    draw = graph.add(
+        "draw",
+        DrawLesions(),
+        "lesion figures",
+        in_file=preproc["preproc"],
+        mask=preproc["brain_mask"],
+        dseg=detect["dseg"],
+        **place.outputs("table", "atlas"),
+        scheme=method.scheme,
+        src=names.src,
+        suffix=names.suffix,
     )
-    _connect_ways(workflow, inputnode, place, with_t1w=with_t1w, with_bridge=with_bridge)
-    warnings = merge_lists("warnings", 3 if with_person else 2)
-    quality = merge_values("quality", ("detect", "place", *(("zones",) if with_person else ())))
-    if with_person:
-        _connect_person(workflow, inputnode, place)
-        workflow.connect(inputnode, "zones_warnings", warnings, "in3")
-        workflow.connect(inputnode, "zones_quality", quality, "zones")
-    elif atlas is not None:
-        place.inputs.atlas = atlas
-    else:
-        workflow.connect(inputnode, "atlas", place, "atlas")
-    ds_lesions = save_stage("ds_lesions", stage="lesions", **save)
-    workflow.connect(
-        [
-            (inputnode, detect, [("preproc", "in_file"), ("brain_mask", "mask")]),
-            (inputnode, place, [("brain_mask", "brain_mask")]),
-            (inputnode, draw, [("preproc", "in_file"), ("brain_mask", "mask")]),
-            (detect, place, [("dseg", "dseg"), ("lesions", "lesions")]),
-            (detect, draw, [("dseg", "dseg")]),
-            (place, draw, [("table", "table"), ("atlas", "atlas")]),
-            (detect, warnings, [("warnings", "in1")]),
-            (place, warnings, [("warnings", "in2")]),
-            (detect, quality, [("quality", "detect")]),
-            (place, quality, [("quality", "place")]),
-            (warnings, ds_lesions, [("out", "warnings")]),
-            (quality, ds_lesions, [("out", "quality")]),
-            (draw, ds_lesions, [("figures", "figures")]),
-            (draw, ds_lesions, [("missing_figures", "missing_figures")]),
-            (detect, ds_lesions, [("probseg", "probseg"), ("mask", "mask"), ("dseg", "dseg")]),
-            (place, ds_lesions, [("table", "table"), ("atlas", "atlas")]),
-            (place, ds_lesions, [("template_mask", "template_mask")]),
-            (detect, ds_lesions, [("swi", "swi"), ("details", "details")]),
-            (detect, ds_lesions, [("candidates", "candidates")]),
-        ]
+    records = (detect, place) if zones is None else (detect, place, zones)
+    segmentation = plan.segmentation
+    own = {"zones": "segmentation", "zones_from": segmentation.source} if segmentation else {}
+    graph.save(
+        plan.lesions,
+        sources=[
+            own_uri(plan.preproc.files, "preproc"),
+            *shared.uris(*scan.read_again, segmentation),
+        ],
+        parameters={**method.lesion_parameters, **method.scheme_parameters, **own},
+        quality=records,
+        warnings=records,
+        figures=draw,
+        scan=scan,
+        **detect.outputs("probseg", "mask", "dseg", "swi", "candidates", "details"),
+        **place.outputs("table", "atlas", "template_mask"),
     )
-    return workflow
 
 
-def _connect_ways(
-    workflow: pe.Workflow,
-    inputnode: pe.Node,
-    place: pe.Node,
-    *,
-    with_t1w: bool,
-    with_bridge: bool,
-) -> None:
-    """Connect the transforms between scan and template, and their verdicts, to ``place``.
-
-    Points go against the direction that a file is named for: those of the scan reach the
-    template through the files that bring the template onto the scan.
-    """
-    last = 1 + with_t1w + with_bridge
-    scan_to_reference = merge_lists("scan_to_reference", 2 if with_t1w else 1)
-    template_to_scan = merge_lists("template_to_scan", last)
-    workflow.connect(
-        [
-            (inputnode, scan_to_reference, [("from_target", "in1")]),
-            (inputnode, template_to_scan, [("to_target", f"in{last}")]),
-            (scan_to_reference, place, [("out", "scan_to_reference")]),
-            (template_to_scan, place, [("out", "template_to_scan")]),
-            (inputnode, place, [("judgement", "judgement"), ("t1w_judgement", "t1w_judgement")]),
-            (inputnode, place, [("from_direct", "direct_to_reference")]),
-            (inputnode, place, [("to_direct", "reference_to_scan")]),
-        ]
-    )
-    if with_t1w:
-        workflow.connect(inputnode, "from_reference", scan_to_reference, "in2")
-        workflow.connect(inputnode, "to_reference", template_to_scan, f"in{last - 1}")
-    if with_bridge:
-        workflow.connect(inputnode, "to_template", template_to_scan, "in1")
-        workflow.connect(inputnode, "from_template", place, "reference_to_template")
-
-
-def _connect_person(workflow: pe.Workflow, inputnode: pe.Node, place: pe.Node) -> None:
-    """Connect the person's own zones, in the space of the T1w image, to ``place``."""
-    scan_to_atlas = merge_lists("scan_to_atlas", 1)
-    workflow.connect(
-        [
-            (inputnode, place, [("zones", "atlas")]),
-            (inputnode, scan_to_atlas, [("from_target", "in1")]),
-            (scan_to_atlas, place, [("out", "scan_to_atlas")]),
-        ]
-    )
+def _acquisition(scan: Scan) -> dict[str, Any]:
+    """Return how a scan was acquired (tesla, seconds), and the raw images that are read again."""
+    strength = scan.metadata.get("MagneticFieldStrength")
+    echoes = scan.echoes if scan.has_phase else ()
+    return {
+        "sequence": scan.sequence,
+        "field_strength": float(strength) if isinstance(strength, int | float) else None,
+        "echo_times": [echo.echo_time for echo in scan.echoes],
+        "magnitudes": [str(echo.magnitude) for echo in scan.echoes if scan.read_again],
+        "phases": [echo.phase and str(echo.phase) for echo in echoes],
+        "phase_units": [echo.phase_units for echo in echoes],
+    }

@@ -9,15 +9,18 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from nipype.interfaces.base import Undefined
 
-from cmbprep.interfaces import figures, given
-from cmbprep.interfaces.figures import DrawImage, DrawLesions, DrawRegistration
-from cmbprep.interfaces.given import DrawMask
+from cmbprep.interfaces import figures
+from cmbprep.interfaces.figures import DrawLesions, DrawPreproc
 from cmbprep.lesions import format_lesions
+from cmbprep.spatial.transforms import LinearMap, write_transform
 from tests.reports.outputtree import make_lesion
 
 SHAPE, AFFINE = (21, 25, 13), np.diag([9.0, 9.0, 9.0, 1.0])
-BIAS, MASK = "sub-1_desc-bias_T2starw.svg", "sub-1_desc-mask_T2starw.svg"
+BIAS, MASK, REGISTRATION = (
+    f"sub-1_desc-{what}_T2starw.svg" for what in ("bias", "mask", "registration")
+)
 
 
 @pytest.fixture
@@ -42,15 +45,27 @@ def images(tmp_path: Path) -> dict[str, str]:
         make_lesion(n, x=9.0 * i, y=9.0 * j, z=9.0 * k)
         for n, i, j, k in ((1, 8, 8, 5), (2, 12, 12, 6))
     ]
+    paths["way"] = str(tmp_path / "same.txt")
+    write_transform(LinearMap(np.eye(4)), Path(paths["way"]))
     paths["table"] = str(tmp_path / "dseg.tsv")
     Path(paths["table"]).write_text(format_lesions(lesions))
     return paths
 
 
+def image_node(images: dict[str, str], **more: str) -> DrawPreproc:
+    return DrawPreproc(
+        **{name: images[name] for name in ("before", "after", "field", "mask")},
+        fixed=images["before"],
+        fixed_mask=images["mask"],
+        fixed_to_moving=images["way"],
+        fixed_name="template",
+        src="sub-1",
+        **{"suffix": "T2starw", **more},
+    )
+
+
 def draw_image(images: dict[str, str], folder: Path) -> Any:
-    names = ("before", "after", "field", "mask")
-    node = DrawImage(src="sub-1", suffix="T2starw", **{name: images[name] for name in names})
-    return run(node, folder)
+    return run(image_node(images), folder)
 
 
 def draw_lesions(images: dict[str, str], folder: Path) -> Any:
@@ -76,7 +91,7 @@ def out_of_memory(*_: Any, **__: Any) -> str:
 
 def test_all_is_drawn_of_sound_images(images: dict[str, str], tmp_path: Path) -> None:
     outputs = draw_image(images, tmp_path / "image")
-    assert names(outputs) == {BIAS, MASK}
+    assert names(outputs) == {BIAS, MASK, REGISTRATION}
     assert outputs.missing_figures == {}
     outputs = draw_lesions(images, tmp_path / "lesions")
     kinds = ("zones", "overview", "lesion001", "lesion002")
@@ -89,7 +104,7 @@ def test_one_figure_that_fails_leaves_the_other(
 ) -> None:
     monkeypatch.setattr(figures, "bias_figure", out_of_memory)
     outputs = draw_image(images, tmp_path / "image")
-    assert names(outputs) == {MASK}
+    assert names(outputs) == {MASK, REGISTRATION}
     assert outputs.missing_figures == {BIAS: "there was not enough memory to draw it"}
 
 
@@ -97,7 +112,7 @@ def test_an_image_that_one_figure_needs_is_damaged(images: dict[str, str], tmp_p
     path = Path(images["field"])
     path.write_bytes(path.read_bytes()[:60])
     outputs = draw_image(images, tmp_path / "image")
-    assert names(outputs) == {MASK}
+    assert names(outputs) == {MASK, REGISTRATION}
     assert set(outputs.missing_figures) == {BIAS}
     assert str(tmp_path) not in outputs.missing_figures[BIAS]
 
@@ -109,7 +124,7 @@ def test_an_image_that_all_figures_need_is_not_there(
     damage(Path(images["after"]))
     outputs = draw_image(images, tmp_path / "image")
     assert outputs.figures == []
-    assert set(outputs.missing_figures) == {BIAS, MASK}
+    assert set(outputs.missing_figures) == {BIAS, MASK, REGISTRATION}
     outputs = draw_lesions(images, tmp_path / "lesions")
     assert outputs.figures == []
     assert len(outputs.missing_figures) == 4
@@ -141,35 +156,22 @@ def test_without_the_table_the_zones_are_drawn(images: dict[str, str], tmp_path:
     assert set(outputs.missing_figures) == {"sub-1_desc-overview_T2starw.svg"}
 
 
-def test_a_transform_that_is_not_there_costs_the_figure_alone(
+def test_a_transform_that_is_not_there_costs_its_figure_alone(
     images: dict[str, str], tmp_path: Path
 ) -> None:
-    node = DrawRegistration(
-        fixed=images["before"],
-        fixed_mask=images["mask"],
-        moving=images["after"],
-        moving_mask=images["mask"],
-        fixed_to_moving=[],
-        fixed_name="template",
-        moving_name="scan",
-        file_name="x.svg",
-    )
-    assert names(run(node, tmp_path / "sound")) == {"x.svg"}
-    node.inputs.fixed_to_moving = [str(tmp_path / "nothing.txt")]
-    outputs = run(node, tmp_path / "none")
-    assert outputs.figures == []
-    assert set(outputs.missing_figures) == {"x.svg"}
+    Path(images["way"]).unlink()
+    outputs = draw_image(images, tmp_path / "none")
+    assert names(outputs) == {BIAS, MASK}
+    assert set(outputs.missing_figures) == {REGISTRATION}
 
 
-def test_the_mask_of_a_given_image(
-    images: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_of_an_image_that_was_given_corrected_the_correction_is_not_drawn(
+    images: dict[str, str], tmp_path: Path
 ) -> None:
-    node = DrawMask(in_file=images["after"], mask=images["mask"], file_name="x.svg")
-    assert names(run(node, tmp_path / "sound")) == {"x.svg"}
-    monkeypatch.setattr(given, "mask_figure", out_of_memory)
-    outputs = run(node, tmp_path / "failing")
-    assert outputs.figures == []
-    assert outputs.missing_figures == {"x.svg": "there was not enough memory to draw it"}
+    node = image_node(images, suffix="T1w")
+    node.inputs.field = Undefined
+    kinds = ("mask", "template")
+    assert names(run(node, tmp_path / "given")) == {f"sub-1_desc-{kind}_T1w.svg" for kind in kinds}
 
 
 def test_an_interruption_is_not_swallowed(
@@ -186,11 +188,10 @@ def test_an_interruption_is_not_swallowed(
 def test_a_node_that_was_given_up_draws_nothing_and_names_all(
     images: dict[str, str], tmp_path: Path
 ) -> None:
-    names_of_images = ("before", "after", "field", "mask")
-    node = DrawImage(
-        src="sub-1", suffix="T2starw", **{name: images[name] for name in names_of_images}
-    )
+    node = image_node(images)
     node.give_up("its process was killed")
     outputs = run(node, tmp_path / "given_up")
     assert outputs.figures == []
-    assert outputs.missing_figures == dict.fromkeys((BIAS, MASK), "its process was killed")
+    assert outputs.missing_figures == dict.fromkeys(
+        (BIAS, MASK, REGISTRATION), "its process was killed"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from cmbprep.errors import CmbprepError, ScanError
-from cmbprep.interfaces.given import ReadGivenMask, ReadGivenT1w, ReadGivenTransforms
+from cmbprep.interfaces.given import ReadGivenT1w, ReadGivenTransforms, read_given_mask
 from cmbprep.interfaces.zones import DrawAtlas, DrawPersonZones
 from cmbprep.spatial.ants import sample_transform
 from cmbprep.spatial.grids import Grid
@@ -55,7 +56,8 @@ def test_a_t1w_image_of_freesurfer_becomes_nifti(tmp_path: Path) -> None:
     data, affine = (head() / 8).astype(np.uint8), oblique() @ np.diag([2.5, 2.5, 2.5, 1])
     nib.save(nib.MGHImage(data, affine), tmp_path / "T1.mgz")
     found = ReadGivenT1w(in_file=str(tmp_path / "T1.mgz")).run(cwd=str(tmp_path)).outputs
-    image = nib.load(found.out_file)
+    assert found.rough == found.image
+    image = nib.load(found.image)
     assert found.warnings == []
     assert image.get_data_dtype() == np.float32
     assert np.array_equal(image.dataobj, data)
@@ -72,8 +74,8 @@ def test_a_mask_on_the_same_grid_is_taken_as_it_is(tmp_path: Path) -> None:
     inside = head() > 500
     image = save(tmp_path / "image.nii.gz", head())
     mask = save(tmp_path / "mask.nii.gz", inside, dtype=np.uint8)
-    found = ReadGivenMask(in_file=str(mask), like=str(image)).run(cwd=str(tmp_path)).outputs
-    assert np.array_equal(voxels(found.brain_mask) > 0, inside)
+    found, _ = read_given_mask(str(mask), nib.load(image))
+    assert np.array_equal(np.asarray(found.dataobj) > 0, inside)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.004, 0.04])
@@ -86,9 +88,9 @@ def test_a_mask_near_the_grid_is_taken_as_it_is(
     image = save(tmp_path / "image.nii.gz", head(), affine)
     affine[0, 3] = shift
     mask = save(tmp_path / "mask.nii.gz", inside[..., None], affine, dtype=np.uint8)
-    found = ReadGivenMask(in_file=str(mask), like=str(image)).run(cwd=str(tmp_path)).outputs
-    assert np.array_equal(voxels(found.brain_mask) > 0, inside)
-    assert np.array_equal(nib.load(found.brain_mask).affine, nib.load(image).affine)
+    found, _ = read_given_mask(str(mask), nib.load(image))
+    assert np.array_equal(np.asarray(found.dataobj) > 0, inside)
+    assert np.array_equal(found.affine, nib.load(image).affine)
 
 
 def test_a_mask_in_metres_is_converted_with_a_warning(tmp_path: Path) -> None:
@@ -97,19 +99,20 @@ def test_a_mask_in_metres_is_converted_with_a_warning(tmp_path: Path) -> None:
     mask = nib.Nifti1Image(inside.astype(np.uint8), np.diag([0.0025, 0.0025, 0.0025, 1]))
     mask.header.set_xyzt_units("meter")
     nib.save(mask, tmp_path / "mask.nii.gz")
-    node = ReadGivenMask(in_file=str(tmp_path / "mask.nii.gz"), like=str(image))
-    found = node.run(cwd=str(tmp_path)).outputs
-    assert np.array_equal(voxels(found.brain_mask) > 0, inside)
-    assert found.warnings == ["brain mask given: its header is in metres; it was converted to mm"]
+    found, warnings = read_given_mask(str(tmp_path / "mask.nii.gz"), nib.load(image))
+    assert np.array_equal(np.asarray(found.dataobj) > 0, inside)
+    assert warnings == ["brain mask given: its header is in metres; it was converted to mm"]
 
 
-@pytest.mark.parametrize("node", [ReadGivenT1w, ReadGivenMask])
-def test_a_given_image_that_is_cut_short_is_named_with_a_remedy(tmp_path: Path, node: type) -> None:
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_a_given_image_that_is_cut_short_is_named_with_a_remedy(tmp_path: Path, kind: str) -> None:
     path = save(tmp_path / "T1w.nii", head())
     path.write_bytes(path.read_bytes()[:-100])
-    like = {"like": str(save(tmp_path / "image.nii.gz", head()))} if node is ReadGivenMask else {}
+    read: Any = ReadGivenT1w(in_file=str(path)).run
+    if kind == "mask":
+        read = partial(read_given_mask, str(path), nib.Nifti1Image(head(), np.eye(4)))
     with pytest.raises(ScanError, match=r"T1w\.nii.*cut short.*--derivatives"):
-        node(in_file=str(path), **like).run(cwd=str(tmp_path))
+        read()
 
 
 def test_a_stripped_image_on_another_grid_becomes_a_mask(tmp_path: Path) -> None:
@@ -121,10 +124,9 @@ def test_a_stripped_image_on_another_grid_becomes_a_mask(tmp_path: Path) -> None
     flipped[0, 0], flipped[0, 3] = -2.5, 2.5 * 23
     stripped = (head() * inside)[::-1].astype(np.float32)
     nib.save(nib.MGHImage(stripped, flipped), tmp_path / "brainmask.mgz")
-    given = ReadGivenMask(in_file=str(tmp_path / "brainmask.mgz"), like=str(image))
-    found = given.run(cwd=str(tmp_path)).outputs
-    assert np.array_equal(voxels(found.brain_mask) > 0, inside)
-    assert nib.load(found.brain_mask).get_data_dtype() == np.uint8
+    found, _ = read_given_mask(str(tmp_path / "brainmask.mgz"), nib.load(image))
+    assert np.array_equal(np.asarray(found.dataobj) > 0, inside)
+    assert found.get_data_dtype() == np.uint8
 
 
 def test_a_mask_beside_the_image_is_an_error(tmp_path: Path) -> None:
@@ -133,7 +135,7 @@ def test_a_mask_beside_the_image_is_an_error(tmp_path: Path) -> None:
     away[:3, 3] = 500
     mask = save(tmp_path / "mask.nii.gz", np.ones((5, 5, 5), np.uint8), away)
     with pytest.raises(ScanError, match=r"mask\.nii\.gz.*beside the image"):
-        ReadGivenMask(in_file=str(mask), like=str(image)).run(cwd=str(tmp_path))
+        read_given_mask(str(mask), nib.load(image))
 
 
 # --- transforms --------------------------------------------------------------------------

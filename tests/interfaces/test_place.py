@@ -37,6 +37,7 @@ def _place(folder: Path, **more: Any) -> tuple[Any, Any]:
     write_transform(LinearMap(moved), folder / "direct.txt")
     write_transform(LinearMap(moved).inverse(), folder / "back.txt")
     same = str(folder / "same.txt")
+    ways = dict.fromkeys(("to_target", "from_target", "to_reference", "from_reference"), same)
     found = PlaceLesions(
         dseg=_save(folder / "dseg.nii.gz", labels),
         lesions=[BLEED],
@@ -44,9 +45,7 @@ def _place(folder: Path, **more: Any) -> tuple[Any, Any]:
         atlas=_save(folder / "atlas.nii.gz", atlas),
         template=_save(folder / "template.nii.gz", np.ones(labels.shape, np.float32)),
         scheme="mars",
-        scan_to_reference=[same, same],
-        template_to_scan=[same, same],
-        **more,
+        **{**ways, **more},
     ).run(cwd=str(folder))
     return found.outputs, read_lesions(Path(found.outputs.table))[0]
 
@@ -84,8 +83,8 @@ def test_the_direct_way_is_taken_where_the_t1w_image_was_not_used(tmp_path: Path
             "template_registration": {"verdict": "ok"},
         },
         t1w_judgement={"template_registration": {"verdict": "failed"}},
-        direct_to_reference=str(tmp_path / "direct.txt"),
-        reference_to_scan=str(tmp_path / "back.txt"),
+        from_direct=str(tmp_path / "direct.txt"),
+        to_direct=str(tmp_path / "back.txt"),
     )
     assert (row.zone, row.region, row.x_mni) == ("deep", "basal ganglia", 23.0)
     carried = np.argwhere(np.asarray(nib.load(outputs.template_mask).dataobj) > 0)
@@ -93,12 +92,33 @@ def test_the_direct_way_is_taken_where_the_t1w_image_was_not_used(tmp_path: Path
     assert outputs.quality["zone_verdict"] == "ok"
 
 
+def test_points_pass_the_transforms_in_the_right_order(tmp_path: Path) -> None:
+    """Scan to T1w image to reference to template, by the files that bring images the other way."""
+    turned, moved, wide = np.eye(4), np.eye(4), np.eye(4)
+    turned[:2, :2] = [[0, -1], [1, 0]]  # about the first corner, and back into the image
+    turned[0, 3] = 29.0
+    moved[2, 3] = 3.0
+    wide[0, 0], wide[0, 3] = 0.5, 2.0
+    paths = {}
+    for name, matrix in (("target", turned), ("reference", moved), ("template", wide)):
+        for way, inverse in (("from", False), ("to", True)):
+            path = tmp_path / f"{way}_{name}.txt"
+            there = LinearMap(matrix)
+            write_transform(there.inverse() if inverse else there, path)
+            paths[f"{way}_{name}"] = str(path)
+    outputs, row = _place(tmp_path, judgement={"route": "t1w"}, **paths)
+    # (9, 9, 9) is turned to (20, 9, 9), moved to (20, 9, 12), and lies at (12, 9, 12) then.
+    assert (row.x_mni, row.y_mni, row.z_mni) == (20.0, 9.0, 12.0)
+    carried = np.argwhere(np.asarray(nib.load(outputs.template_mask).dataobj) > 0)
+    assert carried.mean(axis=0) == pytest.approx([12, 9, 12], abs=0.5)
+
+
 def test_a_segmentation_that_the_scan_was_not_registered_to_gives_no_zone(tmp_path: Path) -> None:
     """The zones of a person lie in the T1w image's space; past it they mean nothing."""
     ways = {
-        "direct_to_reference": str(tmp_path / "direct.txt"),
-        "reference_to_scan": str(tmp_path / "back.txt"),
-        "scan_to_atlas": [str(tmp_path / "same.txt")],
+        "from_direct": str(tmp_path / "direct.txt"),
+        "to_direct": str(tmp_path / "back.txt"),
+        "person_atlas": True,
     }
     ok, failed = {"verdict": "ok"}, {"verdict": "failed"}
     _, row = _place(tmp_path, judgement={"route": "t1w", "t1w_registration": ok}, **ways)
@@ -126,7 +146,7 @@ def test_a_mimic_is_in_the_table_and_not_in_the_template_mask(tmp_path: Path) ->
     labels = np.zeros((30, 30, 30), np.int16)
     labels[8:11, 8:11, 8:11], labels[20:23, 20:23, 20:23] = 1, 2
     write_transform(LinearMap(np.eye(4)), tmp_path / "same.txt")
-    same = [str(tmp_path / "same.txt")]
+    same = str(tmp_path / "same.txt")
     lesions = [
         {
             "index": index,
@@ -148,8 +168,8 @@ def test_a_mimic_is_in_the_table_and_not_in_the_template_mask(tmp_path: Path) ->
             atlas=_save(tmp_path / "atlas.nii.gz", np.ones(labels.shape, np.uint8)),
             template=_save(tmp_path / "template.nii.gz", np.ones(labels.shape, np.float32)),
             scheme="mars",
-            scan_to_reference=same,
-            template_to_scan=same,
+            to_target=same,
+            from_target=same,
         )
         .run(cwd=str(tmp_path))
         .outputs

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from nipype.interfaces.base import isdefined
 
-from cmbprep.interfaces import anatomy
+from cmbprep.interfaces import registration
 from cmbprep.registration.fit import RegistrationQuality, RigidRegistration, TemplateRegistration
 from cmbprep.registration.scan import AnatomicalImage, ScanRegistration
 from cmbprep.spatial.transforms import DisplacementMap, LinearMap, read_transform
@@ -50,11 +50,11 @@ def test_the_direct_way_is_left_where_the_t1w_image_was_not_used(
             spacing_mm=1.0,
         )
 
-    monkeypatch.setattr(anatomy, "register_scan", register)
+    monkeypatch.setattr(registration, "register_scan", register)
     nib.save(IMAGE, tmp_path / "image.nii.gz")
     path = str(tmp_path / "image.nii.gz")
     found = (
-        anatomy.RegisterToT1w(
+        registration.RegisterToT1w(
             in_file=path,
             t1w=path,
             t1w_mask=path,

@@ -40,7 +40,7 @@ def test_the_grid_of_the_first_echo_is_taken(tmp_path: Path) -> None:
     assert check_files(paths, []) == ()
     node = ReadMagnitude(in_files=[str(path) for path in paths], echo_times=[0.015, 0.02])
     found = node.run(cwd=str(tmp_path)).outputs
-    image = nib.load(found.out_file)
+    image = nib.load(found.image)
     np.testing.assert_array_equal(image.affine, AFFINE)
     expected = (head(seed=1).astype(np.float64) + head(seed=2)) / 2
     np.testing.assert_allclose(image.get_fdata(), expected, rtol=1e-6)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nipype.interfaces.base import isdefined
 from nipype.pipeline import engine as pe
 
 from cmbprep.bids.derivatives import parse_folders
@@ -16,7 +17,9 @@ from cmbprep.config import Settings
 from cmbprep.engine import Crash
 from cmbprep.plan import Method, plan_subject
 from cmbprep.templates import load_template
-from cmbprep.workflows.base import crashed_scans, init_cmbprep_wf, work_scope
+from cmbprep.workflows.base import init_cmbprep_wf
+from cmbprep.workflows.crashes import crashed_scans
+from cmbprep.workflows.names import work_scope
 from tests.bids.test_derivatives import fmriprep, freesurfer
 from tests.bidsdata import add_image, make_dataset, save
 
@@ -51,9 +54,14 @@ def nodes(workflow: pe.Workflow, part: str) -> set[str]:
     return {name[-1] for name in found if part in ".".join(name)}
 
 
-def sink(workflow: pe.Workflow, stage: str) -> pe.Node:
-    (name,) = (name for name in workflow.list_node_names() if name.endswith(f".ds_{stage}"))
+def node(workflow: pe.Workflow, ending: str) -> pe.Node:
+    """Return the only node with such a name."""
+    (name,) = (name for name in workflow.list_node_names() if name.endswith(ending))
     return workflow.get_node(name)
+
+
+def sink(workflow: pe.Workflow, stage: str) -> pe.Node:
+    return node(workflow, f".ds_{stage}")
 
 
 def inputs_of(workflow: pe.Workflow, name: str) -> dict[str, tuple[str, str]]:
@@ -72,9 +80,16 @@ def test_with_all_of_fmriprep_nothing_of_the_t1w_is_computed(
 ) -> None:
     fmriprep(tmp_path / "fp")
     workflow = build(bids, method, tmp_path / "fp")
-    t1w = nodes(workflow, "T1w_wf")
-    assert not {"rough", "correct", "register"} & t1w
-    assert {"read", "read_mask", "read_transforms"} <= t1w
+    assert nodes(workflow, "T1w_wf") == {
+        "read",
+        "read_transforms",
+        "correct",
+        "draw",
+        "ds_anatomy",
+    }
+    correct = node(workflow, "T1w_wf.correct").inputs
+    assert correct.corrected and correct.given_mask.endswith("_desc-brain_mask.nii.gz")
+    assert inputs_of(workflow, "ds_anatomy")["to_reference"][0] == "read_transforms"
     # The scan is still registered to the T1w image.
     assert {"register", "correct"} <= nodes(workflow, "T2starw_preproc_wf")
 
@@ -85,9 +100,9 @@ def test_with_freesurfer_the_registration_alone_is_computed(
     freesurfer(tmp_path / "fs")
     workflow = build(bids, method, tmp_path / "fs")
     t1w = nodes(workflow, "T1w_wf")
-    assert {"register", "read_mask"} <= t1w
-    assert not {"rough", "correct", "read_transforms"} & t1w
-    assert inputs_of(workflow, "ds_anatomy")["brain_mask"] == ("read_mask", "brain_mask")
+    assert "register" in t1w and "read_transforms" not in t1w
+    correct = node(workflow, "T1w_wf.correct").inputs
+    assert correct.corrected and correct.given_mask.endswith("brainmask.mgz")
 
 
 def test_a_mask_of_the_raw_t1w_takes_the_place_of_the_one_made_here(
@@ -98,7 +113,9 @@ def test_a_mask_of_the_raw_t1w_takes_the_place_of_the_one_made_here(
         np.ones((24, 28, 20), np.uint8),
     )
     workflow = build(bids, method, tmp_path / "m")
-    assert {"rough", "correct", "register", "read_mask"} <= nodes(workflow, "T1w_wf")
+    assert "register" in nodes(workflow, "T1w_wf")
+    correct = node(workflow, "T1w_wf.correct").inputs
+    assert not correct.corrected and correct.given_mask.endswith("_desc-brain_mask.nii.gz")
     assert sink(workflow, "anatomy").inputs.sources == [
         "bids:raw:sub-01/anat/sub-01_T1w.nii.gz",
         "bids:m:sub-01/anat/sub-01_desc-brain_mask.nii.gz",
@@ -112,9 +129,8 @@ def test_a_mask_of_the_scan_is_used_for_all_that_needs_one(
     mask = tmp_path / "m/sub-01/anat/sub-01_desc-brain_mask.nii.gz"
     save(mask, np.ones((24, 28, 20), np.uint8))
     workflow = build(bids, method, tmp_path / "m")
-    for name in ("correct", "measure", "draw_image", "ds_preproc"):
-        given = inputs_of(workflow, name)
-        assert ("read_mask", "brain_mask") in given.values(), name
+    assert node(workflow, "preproc_wf.correct").inputs.given_mask == str(mask)
+    assert "carried" not in inputs_of(workflow, "correct")
     saved = sink(workflow, "preproc").inputs
     assert saved.sources[-1] == "bids:m:sub-01/anat/sub-01_desc-brain_mask.nii.gz"
     assert saved.parameters["brain_mask"] == "given"
@@ -124,12 +140,10 @@ def test_zones_come_from_the_segmentation(bids: Path, method: Method, tmp_path: 
     anat = fmriprep(tmp_path / "fp")
     workflow = build(bids, method, tmp_path / "fp")
     place = inputs_of(workflow, "place")
-    assert place["atlas"] == ("inputnode", "zones")
-    assert place["scan_to_atlas"] == ("scan_to_atlas", "out")
+    assert place["atlas"] == ("sub_01_T1w_zones", "atlas")
+    assert node(workflow, "lesions_wf.place").inputs.person_atlas
     zones = inputs_of(workflow, "sub_01_T1w_zones")
     assert zones["brain_mask"][1] == "brain_mask" and zones["to_reference"][1] == "from_reference"
-    # A scan's points reach the T1w image through the file that brings that onto the scan.
-    assert inputs_of(workflow, "scan_to_atlas")["in1"][1] == "from_target"
     saved = sink(workflow, "lesions").inputs
     name = (anat / "sub-01_desc-aparcaseg_dseg.nii.gz").relative_to(tmp_path / "fp")
     assert f"bids:fp:{name.as_posix()}" in saved.sources
@@ -160,9 +174,8 @@ def test_zones_of_a_person_are_drawn_once_for_all_scans(
 
 def test_without_derivatives_the_graph_is_as_it_was(bids: Path, method: Method) -> None:
     workflow = build(bids, method)
-    assert not {"sub_01_T1w_zones", "read_mask", "draw_atlas", "scan_to_atlas"} & nodes(
-        workflow, ""
-    )
+    assert not {"sub_01_T1w_zones", "draw_atlas"} & nodes(workflow, "")
+    assert not isdefined(node(workflow, "T1w_wf.correct").inputs.given_mask)
     assert "zones" not in sink(workflow, "lesions").inputs.parameters
     (place,) = (name for name in workflow.list_node_names() if name.endswith(".place"))
     assert workflow.get_node(place).inputs.atlas == str(method.reference.atlas("mars"))

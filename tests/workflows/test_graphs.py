@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 from dataclasses import replace
@@ -14,16 +15,13 @@ from nipype.pipeline import engine as pe
 from cmbprep.bids.model import Anatomy, Echo, Scan, Unit
 from cmbprep.config import Settings
 from cmbprep.engine import Crash
-from cmbprep.plan import Method, StagePlan, SubjectPlan, plan_subject
+from cmbprep.plan import Method, ScanPlan, StagePlan, SubjectPlan, plan_subject
 from cmbprep.templates import Template, load_template
-from cmbprep.workflows.base import (
-    crashed_scans,
-    init_cmbprep_wf,
-    shared_folders,
-    shared_name,
-    subject_wf_name,
-    work_scope,
-)
+from cmbprep.workflows import base
+from cmbprep.workflows.base import init_cmbprep_wf
+from cmbprep.workflows.crashes import crashed_scans
+from cmbprep.workflows.names import shared_folders, shared_name, subject_wf_name, work_scope
+from cmbprep.workflows.scan import init_preproc_wf
 from tests import stages
 
 
@@ -104,7 +102,10 @@ def test_every_sink_is_given_all_that_its_stage_promises(
             for source in graph.predecessors(sink)
             for _, target in graph.get_edge_data(source, sink)["connect"]
         }
-        assert set(sink.interface._keys) | {"figures", "warnings", "quality"} <= given
+        figures = {"figures", "missing_figures"}
+        records = {name for name in given if name.startswith(("quality", "warnings"))}
+        assert given == set(sink.interface._keys) | figures | records | (given & {"details"})
+        assert {"quality1", "quality2", "warnings1", "warnings2"} <= records
 
 
 def test_without_a_t1w_the_scan_is_registered_to_the_template(
@@ -154,13 +155,13 @@ def test_what_is_there_is_not_in_the_graph(bids: Path, settings: Settings, metho
     sinks = [name.rpartition(".")[2] for name in lone.list_node_names() if ".ds_" in name]
     assert sinks == ["ds_anatomy"]
     # The reused images come in as paths of the output dataset.
-    (buffer,) = [name for name in names if name.endswith("sub_01_run_2_swi_preproc")]
-    reused = workflow.get_node(buffer).inputs.preproc
+    (detect,) = [name for name in names if name.endswith(".detect")]
+    reused = workflow.get_node(detect).inputs.in_file
     assert reused == str(first.scans[1].preproc.files.path("preproc"))
 
 
-def test_points_pass_the_transforms_in_the_right_order(
-    bids: Path, settings: Settings, method: Method, tmp_path: Path
+def test_every_way_to_the_template_reaches_the_node_that_places(
+    bids: Path, settings: Settings, method: Method
 ) -> None:
     reference = method.reference
     other = Template(id="Other", t1w=reference.t1w, brain_mask=reference.brain_mask, resolution=1)
@@ -168,14 +169,76 @@ def test_points_pass_the_transforms_in_the_right_order(
     plan = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
     workflow = init_cmbprep_wf([plan], settings=settings, method=method)
     graph = workflow._create_flat_graph()
-    merges = [node for node in graph.nodes() if node.name == "template_to_scan"]
-    assert merges
-    for merge in merges:
-        order = {}
-        for source in graph.predecessors(merge):
-            for output, target in graph.get_edge_data(source, merge)["connect"]:
-                order[target] = output if isinstance(output, str) else output[0]
-        assert [order[f"in{n}"] for n in (1, 2, 3)] == ["to_template", "to_reference", "to_target"]
+    places = [node for node in graph.nodes() if node.name == "place"]
+    assert len(places) == 2
+    for place in places:
+        way = {
+            target: (source.name.partition("_")[0], output)
+            for source in graph.predecessors(place)
+            for output, target in graph.get_edge_data(source, place)["connect"]
+            if target.startswith(("to_", "from_"))
+        }
+        assert way == {
+            "to_template": ("bridge", "to_template"),
+            "from_template": ("bridge", "from_template"),
+            "to_reference": ("register", "to_reference"),
+            "from_reference": ("register", "from_reference"),
+            "to_target": ("register", "to_t1w"),
+            "from_target": ("register", "from_t1w"),
+            "to_direct": ("register", "to_reference"),
+            "from_direct": ("register", "from_reference"),
+        }
+
+
+def test_a_participant_whose_graph_cannot_be_built_costs_no_other(
+    bids: Path, settings: Settings, method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
+    scans = tuple(replace(scan, entities={"sub": "02"}) for scan in unit(bids, t1w=False).scans[:1])
+    other = replace(unit(bids, t1w=False), subject="02", scans=scans)
+    broken = plan_subject([other], root=settings.output_dir, method=method)
+
+    def fail(subject: object, plan: ScanPlan, *rest: object) -> object:
+        if plan.scan.subject == "02":
+            raise ValueError("no graph")
+        return init_preproc_wf(subject, plan, *rest)
+
+    monkeypatch.setattr(base, "init_preproc_wf", fail)
+    failures: dict[str, Exception] = {}
+    workflow = init_cmbprep_wf([broken, plan], settings=settings, method=method, failures=failures)
+    assert str(failures["02"]) == "no graph"
+    names = {name.partition(".")[0] for name in workflow.list_node_names()}
+    assert names == {subject_wf_name(plan, scope=work_scope(settings))}
+    with pytest.raises(ValueError, match="no graph"):
+        init_cmbprep_wf([broken], settings=settings, method=method)
+
+
+def test_a_scan_with_its_t1w_image_takes_a_dozen_nodes(
+    bids: Path, settings: Settings, method: Method
+) -> None:
+    plan = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
+    workflow = init_cmbprep_wf([plan], settings=settings, method=method)
+    nodes = [name.partition(".")[2] for name in workflow.list_node_names()]
+    image = ["correct", "draw", "read", "register"]
+    parts = {part: [] for part in ("T1w", "swi_preproc", "swi_lesions")}
+    for part, found in parts.items():
+        found += sorted(name.partition(".")[2] for name in nodes if f"{part}_wf." in name)
+    assert parts == {
+        "T1w": sorted([*image, "ds_anatomy"]),
+        "swi_preproc": sorted([*image, "ds_preproc"]),
+        "swi_lesions": ["detect", "draw", "ds_lesions", "place"],
+    }
+
+
+def test_the_nodes_of_a_run_can_be_sent_to_other_processes(
+    bids: Path, settings: Settings, method: Method
+) -> None:
+    plan = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
+    workflow = init_cmbprep_wf([plan], settings=settings, method=method)
+    for node in workflow._create_flat_graph().nodes():
+        copy = pickle.loads(pickle.dumps(node))
+        assert copy.inputs.get_hashval() == node.inputs.get_hashval()
+        assert copy.outputs.copyable_trait_names() == node.outputs.copyable_trait_names()
 
 
 def test_a_crash_is_laid_at_the_right_scans(bids: Path, settings: Settings, method: Method) -> None:
@@ -191,7 +254,7 @@ def test_a_crash_is_laid_at_the_right_scans(bids: Path, settings: Settings, meth
     }
     foreign = Crash("cmbprep_wf.sub_02_0a_wf.sub_01_T1w_wf.register", "m", "t")
     assert crashed_scans([plan], [foreign], scope=scope) == {}
-    for name in ("cmbprep_wf", f"cmbprep_wf.{shared_name('bridge_wf')}.register"):
+    for name in ("cmbprep_wf", f"cmbprep_wf.{shared_name('bridge')}.register"):
         assert len(crashed_scans([plan], [Crash(name, "m", "t")], scope=scope)) == 2
 
 
@@ -215,10 +278,10 @@ def test_studies_that_share_a_work_folder_share_no_folder_of_a_node(
 
 
 def test_folders_of_shared_nodes_belong_to_one_run(tmp_path: Path) -> None:
-    host, child = shared_name("bridge_wf").rpartition("_")[0], subprocess.Popen(["true"])
+    host, child = shared_name("bridge").rpartition("_")[0], subprocess.Popen(["true"])
     child.wait()
-    own, dead = tmp_path / shared_name("bridge_wf"), tmp_path / f"{host}_{child.pid}"
-    alive, elsewhere = tmp_path / f"{host}_{os.getppid()}", tmp_path / "bridge_wf_elsewhere_1"
+    own, dead = tmp_path / shared_name("bridge"), tmp_path / f"{host}_{child.pid}"
+    alive, elsewhere = tmp_path / f"{host}_{os.getppid()}", tmp_path / "bridge_elsewhere_1"
     atlas = tmp_path / shared_name("draw_atlas")
     for folder in (own, dead, alive, elsewhere, atlas):
         folder.mkdir()
