@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -20,7 +20,22 @@ from nipype.interfaces.base import (
     traits,
 )
 
-__all__ = ["FileInterface"]
+__all__ = ["FileInterface", "Record"]
+
+
+class Record(TypedDict):
+    """What a node tells the sidecar of its stage.
+
+    Attributes
+    ----------
+    quality
+        Figures of merit.
+    warnings
+        What a person should know, in sentences.
+    """
+
+    quality: dict[str, Any]
+    warnings: list[str]
 
 
 class FileInterface(SimpleInterface):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired
 
 import nibabel as nib
 
@@ -13,7 +13,7 @@ from cmbprep.brain.mask_selection import MaskChoice, choose_brain_mask
 from cmbprep.brain.network import BrainExtraction, extract_brain, load_brain_model
 from cmbprep.brain.quality import image_quality
 from cmbprep.errors import ScanError
-from cmbprep.interfaces.base import FileInterface
+from cmbprep.interfaces.base import FileInterface, Record
 from cmbprep.interfaces.files import hand_on, load_image, voxels
 from cmbprep.interfaces.given import read_given_mask
 from cmbprep.outputs.files import write_image
@@ -28,12 +28,10 @@ _CUT_WARNING = (
 )
 
 
-class _Corrected(TypedDict):
+class _Corrected(Record):
     preproc: str
     brain_mask: str
     field: NotRequired[str]
-    quality: dict[str, Any]
-    warnings: list[str]
 
 
 class CorrectInBrain(FileInterface):

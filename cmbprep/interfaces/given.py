@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from cmbprep.bids.images import check_image, open_image, read_scan_image
 from cmbprep.errors import ScanError
-from cmbprep.interfaces.base import FileInterface
+from cmbprep.interfaces.base import FileInterface, Record
 from cmbprep.interfaces.files import image_like, load_image
 from cmbprep.interfaces.images import ReadOutput
 from cmbprep.outputs.files import write_image
@@ -122,11 +122,9 @@ def _on_grid(image: nib.Nifti1Image, grid: Grid) -> NDArray[Any]:
     return np.asarray(apply_transforms(image, grid, (), interpolation="nearest").dataobj)
 
 
-class _GivenTransforms(TypedDict):
+class _GivenTransforms(Record):
     to_reference: str
     from_reference: str
-    quality: dict[str, Any]
-    warnings: list[str]
 
 
 class ReadGivenTransforms(FileInterface):

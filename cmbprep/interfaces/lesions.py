@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cmbprep.detectors import CandidateTable, Detection, DetectorInput, get_detector
 from cmbprep.detectors.susceptibility import PhaseMaps, phase_maps
 from cmbprep.errors import ScanError
-from cmbprep.interfaces.base import FileInterface
+from cmbprep.interfaces.base import FileInterface, Record
 from cmbprep.interfaces.echoes import read_echoes
 from cmbprep.interfaces.files import load_image, save_like, voxels
 from cmbprep.lesions import Lesion, format_lesions
@@ -33,7 +33,7 @@ __all__ = ["DetectLesions", "PlaceLesions"]
 _ROW_NAMES = {"index": "number of the row", "name": "name of the row"}
 
 
-class _Detected(TypedDict):
+class _Detected(Record):
     probseg: str
     dseg: str
     mask: str
@@ -41,8 +41,6 @@ class _Detected(TypedDict):
     swi: NotRequired[str]
     candidates: NotRequired[str]
     details: dict[str, Any]
-    quality: dict[str, Any]
-    warnings: list[str]
 
 
 class DetectLesions(FileInterface):
@@ -187,12 +185,10 @@ def _weighted(scan: DetectorInput, sign: int) -> tuple[NDArray[np.float32], dict
     }
 
 
-class _Placed(TypedDict):
+class _Placed(Record):
     table: str
     atlas: str
     template_mask: str
-    quality: dict[str, Any]
-    warnings: list[str]
 
 
 class PlaceLesions(FileInterface):
@@ -251,6 +247,7 @@ class PlaceLesions(FileInterface):
     ) -> _Placed:
         """Place the lesions by the route that the scan's registration has taken."""
         route, verdict = _route(judgement or {}, t1w_judgement or {}, with_t1w=bool(from_reference))
+        placed, zoned = route != "none", route == "t1w" or (route != "none" and not person_atlas)
         # A file is named for the image that it brings over, and its map of points goes the other
         # way (see cmbprep.spatial.transforms): points of the scan reach the reference through the
         # files that bring the reference onto the scan.
@@ -258,31 +255,24 @@ class PlaceLesions(FileInterface):
         back: list[str | None] = [to_reference, to_target]
         if route == "template" and from_direct is not None:
             forth, back = [from_direct], [to_direct]
-        to_atlas = forth[:1] if person_atlas else forth
-        zoned = route == "t1w" or (route == "template" and not person_atlas)
-        image, brain = load_image(dseg), voxels(brain_mask, bool)
+        image, brain, zones = load_image(dseg), voxels(brain_mask, bool), get_scheme(scheme)
         labels, grid = np.asarray(image.dataobj), image_grid(image)
-        regions, tolerance = np.zeros(grid.shape, np.uint8), get_scheme(scheme).tolerance_mm
+        regions, tolerance = np.zeros(grid.shape, np.uint8), zones.tolerance_mm
         if zoned:
             error = EXPECTED_ERROR_MM[error_class(route, float(grid.spacing.max()))]
             tolerance = max(tolerance, error)
-            regions = carry_atlas(load_image(atlas), brain, grid, _maps(to_atlas))
-        places = assign_zones(
-            labels, grid.affine, regions, get_scheme(scheme), tolerance_mm=tolerance
-        )
+            to_atlas = _maps(forth[:1] if person_atlas else forth)
+            regions = carry_atlas(load_image(atlas), brain, grid, to_atlas)
+        places = assign_zones(labels, grid.affine, regions, zones, tolerance_mm=tolerance)
         if verdict != "ok" or not zoned:
-            note = "" if zoned else _NO_WAY if route == "none" else _NO_T1W
+            note = "" if zoned else _NO_ZONE[placed]
             places = [replace(p, boundary=True, note=note or p.note) for p in places]
-        rows = _rows(lesions, places, _maps(forth), placed=route != "none")
-        bleeds = _bleeds(labels, rows) if route != "none" else np.zeros_like(labels)
+        rows = _rows(lesions, places, _maps(forth), placed=placed)
         target = load_image(template)
-        carried = carry_lesions(
-            bleeds,
-            grid,
-            image_grid(target),
-            _maps([*forth, from_template]),
-            _maps([to_template, *back]),
-        )
+        ways = _maps([*forth, from_template]), _maps([to_template, *back])
+        bleeds = _bleeds(labels, rows) if placed else np.zeros_like(labels)
+        carried = carry_lesions(bleeds, grid, image_grid(target), *ways)
+        notes = [f"{row.name}: {p.note}" for row, p in zip(rows, places, strict=True) if p.note]
         return {
             "table": str(write_text(cwd / "lesions.tsv", format_lesions(rows))),
             "atlas": save_like(cwd / "atlas.nii.gz", regions, image),
@@ -293,16 +283,15 @@ class PlaceLesions(FileInterface):
                 "zone_verdict": verdict,
                 "zone_tolerance_mm": tolerance,
             },
-            "warnings": [
-                f"{row.name}: {place.note}"
-                for row, place in zip(rows, places, strict=True)
-                if place.note
-            ],
+            "warnings": notes,
         }
 
 
-_NO_WAY = "no zone, because the registration has failed"
-_NO_T1W = "no zone, because the scan could not be registered to the segmented T1w image"
+#: Why a lesion has no zone, by whether the scan is registered to the template.
+_NO_ZONE = {
+    False: "no zone, because the registration has failed",
+    True: "no zone, because the scan could not be registered to the segmented T1w image",
+}
 
 
 def _route(own: dict[str, Any], t1w: dict[str, Any], *, with_t1w: bool) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from cmbprep.brain.refine import refine_brain_mask
-from cmbprep.interfaces.base import FileInterface
+from cmbprep.interfaces.base import FileInterface, Record
 from cmbprep.interfaces.files import load_image
 from cmbprep.outputs.files import write_atomically, write_image, write_json
 from cmbprep.registration.fit import RegistrationQuality, register_to_template
@@ -18,12 +18,10 @@ from cmbprep.spatial.transforms import PointMap, write_transform
 __all__ = ["RegisterTemplates", "RegisterToReference", "RegisterToT1w"]
 
 
-class _ToReference(TypedDict):
+class _ToReference(Record):
     brain_mask: str
     to_reference: str
     from_reference: str
-    quality: dict[str, Any]
-    warnings: list[str]
 
 
 class RegisterToReference(FileInterface):
@@ -55,14 +53,12 @@ class RegisterToReference(FileInterface):
         }
 
 
-class _ToT1w(TypedDict):
+class _ToT1w(Record):
     brain_mask: str
     to_t1w: str
     from_t1w: str
     to_reference: NotRequired[str]
     from_reference: NotRequired[str]
-    quality: dict[str, Any]
-    warnings: list[str]
 
 
 class RegisterToT1w(FileInterface):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmbprep.errors import ScanError
-from cmbprep.interfaces.base import FileInterface
+from cmbprep.interfaces.base import FileInterface, Record
 from cmbprep.interfaces.files import load_image, save_like, voxels
 from cmbprep.interfaces.given import load_given
 from cmbprep.outputs.files import write_image
@@ -66,9 +66,8 @@ class DrawAtlas(FileInterface):
         return {"atlas": save_like(cwd / "atlas.nii.gz", labels, image)}
 
 
-class _PersonZones(_Atlas):
-    quality: dict[str, Any]
-    warnings: list[str]
+class _PersonZones(_Atlas, Record):
+    pass
 
 
 class DrawPersonZones(FileInterface):

@@ -76,7 +76,7 @@ def add_figures(
     to_fixed
         The transform that brings it onto the fixed image.
     fixed
-        ``fixed``, ``fixed_mask`` and ``fixed_name``: head, brain mask and name of that image.
+        ``fixed`` and ``fixed_mask``: head and brain mask of that image.
     names
         Of the image's stage, for the names of the files.
     """
@@ -89,6 +89,7 @@ def add_figures(
         field=correct["field"],
         mask=correct["brain_mask"],
         fixed_to_moving=to_fixed,
+        fixed_name="T1w" if names.target == "T1w" != names.suffix else "template",
         src=names.src,
         suffix=names.suffix,
         **fixed,

@@ -10,7 +10,7 @@ from cmbprep.interfaces.images import ReadMagnitude
 from cmbprep.interfaces.lesions import DetectLesions, PlaceLesions
 from cmbprep.interfaces.registration import RegisterToT1w
 from cmbprep.outputs.sidecars import own_uri
-from cmbprep.plan import ScanPlan
+from cmbprep.plan import Method, ScanPlan
 from cmbprep.workflows.graph import Graph, Results, Step
 from cmbprep.workflows.image import add_correction, add_figures, add_registration
 from cmbprep.workflows.names import scan_name
@@ -59,7 +59,8 @@ def init_preproc_wf(subject: Graph, plan: ScanPlan, anatomy: Results, shared: Sh
         echo_times=[echo.echo_time for echo in scan.echoes],
     )
     if anatomy:
-        target, fixed = "t1w", _fixed(anatomy)
+        target = "t1w"
+        fixed = {"fixed": anatomy["preproc"], "fixed_mask": anatomy["brain_mask"]}
         register = _register_to_t1w(graph, read, anatomy, shared)
     else:
         target, fixed = "reference", shared.fixed
@@ -92,15 +93,6 @@ def init_preproc_wf(subject: Graph, plan: ScanPlan, anatomy: Results, shared: Sh
         **files,
     )
     return {**files, "judgement": register["quality"]}
-
-
-def _fixed(anatomy: Results) -> dict[str, Any]:
-    """Return the T1w image as figures of the scan's registration show it."""
-    return {
-        "fixed": anatomy["preproc"],
-        "fixed_mask": anatomy["brain_mask"],
-        "fixed_name": "T1w",
-    }
 
 
 def _register_to_t1w(graph: Graph, read: Step, anatomy: Results, shared: Shared) -> Step:
@@ -158,28 +150,9 @@ def init_lesions_wf(
         memory=4.0 if scan.has_phase else 3.0,
         in_file=preproc["preproc"],
         mask=preproc["brain_mask"],
-        detector=method.detector,
-        detector_version=method.detector_parameters.get("version"),
-        threshold=method.threshold,
-        **_acquisition(scan),
+        **_detection(scan, method),
     )
-    known = {**anatomy, **preproc, **shared.bridge}
-    transforms = {key: known[key] for key in known if key.startswith(("to_", "from_"))}
-    place = graph.add(
-        "place",
-        PlaceLesions(),
-        "zones",
-        memory=1.5,
-        **detect.outputs("dseg", "lesions"),
-        brain_mask=preproc["brain_mask"],
-        atlas=shared.atlas if zones is None else zones["atlas"],
-        person_atlas=zones is not None,
-        template=method.template.t1w,
-        scheme=method.scheme,
-        judgement=preproc["judgement"],
-        t1w_judgement=anatomy.get("judgement"),
-        **transforms,
-    )
+    place = _add_place(graph, detect, anatomy, preproc, zones, shared)
     draw = graph.add(
         "draw",
         DrawLesions(),
@@ -193,13 +166,13 @@ def init_lesions_wf(
         suffix=names.suffix,
     )
     records = (detect, place) if zones is None else (detect, place, zones)
-    segmentation = plan.segmentation
-    own = {"zones": "segmentation", "zones_from": segmentation.source} if segmentation else {}
+    given = plan.segmentation
+    own = {"zones": "segmentation", "zones_from": given.source} if given else {}
     graph.save(
         plan.lesions,
         sources=[
             own_uri(plan.preproc.files, "preproc"),
-            *shared.uris(*scan.read_again, segmentation),
+            *shared.uris(*scan.read_again, given),
         ],
         parameters={**method.lesion_parameters, **method.scheme_parameters, **own},
         quality=records,
@@ -211,8 +184,37 @@ def init_lesions_wf(
     )
 
 
-def _acquisition(scan: Scan) -> dict[str, Any]:
-    """Return how a scan was acquired (tesla, seconds), and the raw images that are read again."""
+def _add_place(
+    graph: Graph,
+    detect: Step,
+    anatomy: Results,
+    preproc: Results,
+    zones: Step | None,
+    shared: Shared,
+) -> Step:
+    """Add the node that places lesions in zones and in the template."""
+    # All that bring images over, from the scan's to those between the templates.
+    known = {**anatomy, **preproc, **shared.bridge}
+    transforms = {key: known[key] for key in known if key.startswith(("to_", "from_"))}
+    return graph.add(
+        "place",
+        PlaceLesions(),
+        "zones",
+        memory=1.5,
+        **detect.outputs("dseg", "lesions"),
+        brain_mask=preproc["brain_mask"],
+        atlas=shared.atlas if zones is None else zones["atlas"],
+        person_atlas=zones is not None,
+        template=shared.method.template.t1w,
+        scheme=shared.method.scheme,
+        judgement=preproc["judgement"],
+        t1w_judgement=anatomy.get("judgement"),
+        **transforms,
+    )
+
+
+def _detection(scan: Scan, method: Method) -> dict[str, Any]:
+    """Return how a scan was acquired (tesla, seconds), its raw images, and the detector."""
     strength = scan.metadata.get("MagneticFieldStrength")
     echoes = scan.echoes if scan.has_phase else ()
     return {
@@ -222,4 +224,7 @@ def _acquisition(scan: Scan) -> dict[str, Any]:
         "magnitudes": [str(echo.magnitude) for echo in scan.echoes if scan.read_again],
         "phases": [echo.phase and str(echo.phase) for echo in echoes],
         "phase_units": [echo.phase_units for echo in echoes],
+        "detector": method.detector,
+        "detector_version": method.detector_parameters.get("version"),
+        "threshold": method.threshold,
     }

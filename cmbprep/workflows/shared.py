@@ -56,13 +56,9 @@ class Shared:
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """The reference template, as figures of what is registered to it show it."""
+        """The reference template, as figures of what is registered to it take it."""
         reference = self.method.reference
-        return {
-            "fixed": reference.t1w,
-            "fixed_mask": reference.brain_mask,
-            "fixed_name": "template",
-        }
+        return {"fixed": reference.t1w, "fixed_mask": reference.brain_mask}
 
     def uris(self, *files: Path | GivenFile | None) -> list[str]:
         """Return the BIDS URIs of input files, raw or made by other programs."""
