@@ -178,10 +178,27 @@ class SubjectPlan:
         return any(scan.todo for scan in self.scans)
 
     @property
+    def anatomies(self) -> tuple[AnatomyPlan, ...]:
+        """The T1w images that the scans to be processed need, each once."""
+        found = {
+            scan.anatomy.anatomy.path: scan.anatomy
+            for scan in self.scans
+            if scan.anatomy and scan.todo
+        }
+        return tuple(found[path] for path in sorted(found))
+
+    @property
     def needs_atlas(self) -> bool:
         """Whether some lesions are placed by the template's atlas."""
         return any(
             scan.todo and scan.lesions.todo and scan.segmentation is None for scan in self.scans
+        )
+
+    def needs_zones(self, image: AnatomyPlan) -> bool:
+        """Return whether some lesions are placed by the segmentation of a T1w image."""
+        return any(
+            scan.todo and scan.lesions.todo and scan.segmentation and scan.anatomy is image
+            for scan in self.scans
         )
 
     def scans_of(self, unit: Unit) -> list[ScanPlan]:

@@ -12,10 +12,10 @@ from cmbprep.workflows.image import add_correction, add_figures, add_registratio
 from cmbprep.workflows.names import anatomy_name, zones_name
 from cmbprep.workflows.shared import Shared
 
-__all__ = ["add_person_zones", "init_anatomy_wf"]
+__all__ = ["add_anatomy_wf", "add_person_zones"]
 
 
-def init_anatomy_wf(subject: Graph, plan: AnatomyPlan, shared: Shared) -> Results:
+def add_anatomy_wf(subject: Graph, plan: AnatomyPlan, shared: Shared) -> Results:
     """Correct a T1w image's bias, find the brain, and register it to the reference template.
 
     What another program has made (``--derivatives``) is not computed again: a given mask takes
@@ -106,7 +106,7 @@ def add_person_zones(subject: Graph, plan: AnatomyPlan, anatomy: Results, shared
     plan
         The T1w image, with its segmentation.
     anatomy
-        Results of :func:`init_anatomy_wf`, or those of an earlier run.
+        Results of :func:`add_anatomy_wf`, or those of an earlier run.
     shared
         Method.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nipype.pipeline import engine as pe
 
@@ -15,13 +16,14 @@ from cmbprep.config import Settings
 from cmbprep.outputs.files import read_json
 from cmbprep.outputs.stages import BLOCK
 from cmbprep.plan import Method, StagePlan, SubjectPlan
-from cmbprep.workflows.anatomy import add_person_zones, init_anatomy_wf
-from cmbprep.workflows.graph import Graph, Results, Step
+from cmbprep.spatial.ants_process import THREADS
+from cmbprep.workflows.anatomy import add_anatomy_wf, add_person_zones
+from cmbprep.workflows.graph import Graph, Results
 from cmbprep.workflows.names import subject_wf_name, work_scope
-from cmbprep.workflows.scan import init_lesions_wf, init_preproc_wf
-from cmbprep.workflows.shared import Shared, add_shared
+from cmbprep.workflows.scan import add_lesions_wf, add_preproc_wf
+from cmbprep.workflows.shared import Shared, add_atlas, add_bridge
 
-__all__ = ["init_cmbprep_wf", "init_subject_wf"]
+__all__ = ["add_subject_wf", "init_cmbprep_wf"]
 
 
 def init_cmbprep_wf(
@@ -46,11 +48,18 @@ def init_cmbprep_wf(
         others are built all the same. Without it, the error is raised.
     """
     graph = Graph("cmbprep_wf", base_dir=str(settings.work))
-    shared = add_shared(graph, plans, settings, method)
+    shared = Shared(
+        method=method,
+        raw=settings.bids_dir,
+        derivatives=settings.derivatives,
+        threads=min(settings.omp_nthreads, THREADS),
+        atlas=add_atlas(graph, method) if any(plan.needs_atlas for plan in plans) else None,
+        bridge=add_bridge(graph, settings.output_dir, method),
+    )
     for plan in plans:
         subject = Graph(subject_wf_name(plan, scope=work_scope(settings)), graph)
         try:
-            init_subject_wf(subject, plan, shared)
+            add_subject_wf(subject, plan, shared)
         except Exception as error:
             # Whatever is wrong with one participant, the others go on.
             if failures is None:
@@ -60,16 +69,14 @@ def init_cmbprep_wf(
     return graph.workflow
 
 
-def init_subject_wf(subject: Graph, plan: SubjectPlan, shared: Shared) -> None:
+def add_subject_wf(subject: Graph, plan: SubjectPlan, shared: Shared) -> None:
     """Make the workflow of a participant: each T1w image once, then the scans.
 
     ::
 
-        T1w image ──► anatomy ──┬───────────────┬──► zones of the person, or the atlas
-                                ▼               ▼      ▼
-             scan ──────────► preproc ──────► lesions ◄┘
-                                │               │
-                    output dataset, reports, group tables
+        T1w image ──► anatomy ──┬──────────────┬──► zones of the person, or the atlas
+                                ▼              ▼                  │
+             scan ──────────► preproc ─────► lesions ◄────────────┘
 
     Parameters
     ----------
@@ -80,25 +87,18 @@ def init_subject_wf(subject: Graph, plan: SubjectPlan, shared: Shared) -> None:
     shared
         Method, names, and the nodes that all participants share.
     """
-    anatomies: dict[Path, Results] = {}
-    zones: dict[Path, Step] = {}
+    anatomies: dict[Path, dict[str, Any]] = {}
+    for image in plan.anatomies:
+        results = finished(image.stage) or add_anatomy_wf(subject, image, shared)
+        anatomies[image.anatomy.path] = dict(results)
+        if plan.needs_zones(image):
+            zones = add_person_zones(subject, image, results, shared)
+            anatomies[image.anatomy.path]["zones"] = zones
     for scan in (scan for scan in plan.scans if scan.todo):
-        anatomy: Results = {}
-        if scan.anatomy is not None:
-            path = scan.anatomy.anatomy.path
-            if path not in anatomies:
-                anatomies[path] = finished(scan.anatomy.stage) or init_anatomy_wf(
-                    subject, scan.anatomy, shared
-                )
-            anatomy = anatomies[path]
-        preproc = finished(scan.preproc) or init_preproc_wf(subject, scan, anatomy, shared)
+        anatomy = anatomies[scan.anatomy.anatomy.path] if scan.anatomy else {}
+        preproc = finished(scan.preproc) or add_preproc_wf(subject, scan, anatomy, shared)
         if scan.lesions.todo:
-            own = None
-            if scan.anatomy is not None and scan.segmentation is not None:
-                if path not in zones:
-                    zones[path] = add_person_zones(subject, scan.anatomy, anatomy, shared)
-                own = zones[path]
-            init_lesions_wf(subject, scan, anatomy, preproc, own, shared)
+            add_lesions_wf(subject, scan, anatomy, preproc, shared)
 
 
 def finished(stage: StagePlan) -> Results:

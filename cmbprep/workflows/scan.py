@@ -16,10 +16,10 @@ from cmbprep.workflows.image import add_correction, add_figures, add_registratio
 from cmbprep.workflows.names import scan_name
 from cmbprep.workflows.shared import Shared
 
-__all__ = ["init_lesions_wf", "init_preproc_wf"]
+__all__ = ["add_lesions_wf", "add_preproc_wf"]
 
 
-def init_preproc_wf(subject: Graph, plan: ScanPlan, anatomy: Results, shared: Shared) -> Results:
+def add_preproc_wf(subject: Graph, plan: ScanPlan, anatomy: Results, shared: Shared) -> Results:
     """Correct a scan's bias, find the brain, and register it.
 
     ::
@@ -36,7 +36,7 @@ def init_preproc_wf(subject: Graph, plan: ScanPlan, anatomy: Results, shared: Sh
     plan
         The scan.
     anatomy
-        Results of :func:`cmbprep.workflows.anatomy.init_anatomy_wf`, or those of an earlier run.
+        Results of :func:`cmbprep.workflows.anatomy.add_anatomy_wf`, or those of an earlier run.
         If they are empty, the scan is registered to the reference template.
     shared
         Method and names.
@@ -111,12 +111,11 @@ def _register_to_t1w(graph: Graph, read: Step, anatomy: Results, shared: Shared)
     )
 
 
-def init_lesions_wf(
+def add_lesions_wf(
     subject: Graph,
     plan: ScanPlan,
     anatomy: Results,
     preproc: Results,
-    zones: Step | None,
     shared: Shared,
 ) -> None:
     """Find the lesions of a scan, place them, and draw them.
@@ -134,10 +133,9 @@ def init_lesions_wf(
     plan
         The scan.
     anatomy, preproc
-        Results of :func:`cmbprep.workflows.anatomy.init_anatomy_wf`, empty without a T1w image,
-        and of :func:`init_preproc_wf`, or those of an earlier run.
-    zones
-        The node that draws the person's own zones, which take the place of the atlas.
+        Results of :func:`cmbprep.workflows.anatomy.add_anatomy_wf`, empty without a T1w image,
+        and of :func:`add_preproc_wf`, or those of an earlier run. ``anatomy["zones"]`` is the
+        node that draws the person's own zones, if there is one.
     shared
         Method, names, atlas, and the way between the templates.
     """
@@ -152,7 +150,7 @@ def init_lesions_wf(
         mask=preproc["brain_mask"],
         **_detection(scan, method),
     )
-    place = _add_place(graph, detect, anatomy, preproc, zones, shared)
+    place = _add_place(graph, detect, anatomy, preproc, shared)
     draw = graph.add(
         "draw",
         DrawLesions(),
@@ -165,7 +163,7 @@ def init_lesions_wf(
         src=names.src,
         suffix=names.suffix,
     )
-    records = (detect, place) if zones is None else (detect, place, zones)
+    records = (detect, place, *([anatomy["zones"]] if "zones" in anatomy else []))
     given = plan.segmentation
     own = {"zones": "segmentation", "zones_from": given.source} if given else {}
     graph.save(
@@ -189,7 +187,6 @@ def _add_place(
     detect: Step,
     anatomy: Results,
     preproc: Results,
-    zones: Step | None,
     shared: Shared,
 ) -> Step:
     """Add the node that places lesions in zones and in the template."""
@@ -203,8 +200,8 @@ def _add_place(
         memory=1.5,
         **detect.outputs("dseg", "lesions"),
         brain_mask=preproc["brain_mask"],
-        atlas=shared.atlas if zones is None else zones["atlas"],
-        person_atlas=zones is not None,
+        atlas=anatomy["zones"]["atlas"] if "zones" in anatomy else shared.atlas,
+        person_atlas="zones" in anatomy,
         template=shared.method.template.t1w,
         scheme=shared.method.scheme,
         judgement=preproc["judgement"],

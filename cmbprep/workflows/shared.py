@@ -6,7 +6,6 @@ are registered to each other, once a dataset; the fields stay at the top of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,16 @@ from typing import Any
 from cmbprep import __version__
 from cmbprep.bids.derivatives import DerivativeFolder
 from cmbprep.bids.model import GivenFile
-from cmbprep.config import Settings
 from cmbprep.interfaces.registration import RegisterTemplates
 from cmbprep.interfaces.zones import DrawAtlas
 from cmbprep.outputs.dataset import given_uri, raw_uri
 from cmbprep.outputs.files import file_digest, read_json
 from cmbprep.outputs.stages import BLOCK, fingerprint, sidecar_path
-from cmbprep.plan import Method, SubjectPlan
-from cmbprep.spatial.ants_process import THREADS
+from cmbprep.plan import Method
 from cmbprep.workflows.graph import Graph, Output, Results
 from cmbprep.workflows.names import ATLAS, BRIDGE, shared_name
 
-__all__ = ["Shared", "add_bridge", "add_shared", "bridge_files"]
+__all__ = ["Shared", "add_atlas", "add_bridge", "bridge_files"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +38,7 @@ class Shared:
     threads
         Processors that a registration to the template is given; its result does not depend on it.
     atlas
-        Zone atlas in the reference space.
+        Zone atlas in the reference space; None where no scan needs it.
     bridge
         ``to_template`` and ``from_template``, the fields that bring images of the reference to
         the output template and back; empty if these are the same.
@@ -51,7 +48,7 @@ class Shared:
     raw: Path
     derivatives: tuple[DerivativeFolder, ...]
     threads: int
-    atlas: Output | str
+    atlas: Output | str | None
     bridge: Results
 
     @property
@@ -71,39 +68,29 @@ class Shared:
         ]
 
 
-def add_shared(
-    graph: Graph, plans: Sequence[SubjectPlan], settings: Settings, method: Method
-) -> Shared:
-    """Add the nodes that all participants share, where they are needed.
+def add_atlas(graph: Graph, method: Method) -> Output | str:
+    """Add the node that draws the template's atlas, if another border than the scheme's is wanted.
 
-    ::
-
-        reference, template ─► bridge         if the output template is another one
-        parcellation ─► draw_atlas            if the border is another one
+    Returns
+    -------
+    Output or str
+        Zone atlas in the reference space: of that node, or the packaged one.
     """
-    same = method.template.id == method.reference.id
-    atlas: Output | str = str(method.reference.atlas(method.scheme))
-    if method.moved_border and any(plan.needs_atlas for plan in plans):
-        draw = graph.add(
-            shared_name(ATLAS),
-            DrawAtlas(),
-            "zone atlas with the border asked for",
-            memory=1.5,
-            parcellation=method.reference.parcellation,
-            brain_mask=method.reference.brain_mask,
-            mars=method.reference.atlas("mars"),
-            scheme=method.scheme,
-            border_mm=method.zone_scheme.border_mm,
-        )
-        atlas = draw["atlas"]
-    return Shared(
-        method=method,
-        raw=settings.bids_dir,
-        derivatives=tuple(settings.derivatives),
-        threads=min(settings.omp_nthreads, THREADS),
-        atlas=atlas,
-        bridge={} if same else add_bridge(graph, settings.output_dir, method),
+    reference = method.reference
+    if not method.moved_border:
+        return str(reference.atlas(method.scheme))
+    draw = graph.add(
+        shared_name(ATLAS),
+        DrawAtlas(),
+        "zone atlas with the border asked for",
+        memory=1.5,
+        parcellation=reference.parcellation,
+        brain_mask=reference.brain_mask,
+        mars=reference.atlas("mars"),
+        scheme=method.scheme,
+        border_mm=method.zone_scheme.border_mm,
     )
+    return draw["atlas"]
 
 
 def bridge_files(root: Path, *, reference: str, template: str) -> dict[str, Path]:
@@ -115,7 +102,7 @@ def bridge_files(root: Path, *, reference: str, template: str) -> dict[str, Path
 
 
 def add_bridge(graph: Graph, root: Path, method: Method) -> Results:
-    """Add the registration of the reference to the output template, unless it is in the dataset.
+    """Add the registration of the reference to the output template, unless it is there already.
 
     Parameters
     ----------
@@ -126,9 +113,11 @@ def add_bridge(graph: Graph, root: Path, method: Method) -> Results:
     -------
     dict
         ``to_template`` and ``from_template``, fields that bring images of the reference to the
-        template and back.
+        template and back; empty if these are the same.
     """
     reference, template = method.reference, method.template
+    if template.id == reference.id:
+        return {}
     files = bridge_files(root, reference=reference.id, template=template.id)
     sidecar = sidecar_path(files["to_template"])
     places = {name: str(path) for name, path in files.items()}

@@ -21,7 +21,7 @@ from cmbprep.workflows import base
 from cmbprep.workflows.base import init_cmbprep_wf
 from cmbprep.workflows.crashes import crashed_scans
 from cmbprep.workflows.names import shared_folders, shared_name, subject_wf_name, work_scope
-from cmbprep.workflows.scan import init_preproc_wf
+from cmbprep.workflows.scan import add_preproc_wf
 from tests import stages
 
 
@@ -201,9 +201,9 @@ def test_a_participant_whose_graph_cannot_be_built_costs_no_other(
     def fail(subject: object, plan: ScanPlan, *rest: object) -> object:
         if plan.scan.subject == "02":
             raise ValueError("no graph")
-        return init_preproc_wf(subject, plan, *rest)
+        return add_preproc_wf(subject, plan, *rest)
 
-    monkeypatch.setattr(base, "init_preproc_wf", fail)
+    monkeypatch.setattr(base, "add_preproc_wf", fail)
     failures: dict[str, Exception] = {}
     workflow = init_cmbprep_wf([broken, plan], settings=settings, method=method, failures=failures)
     assert str(failures["02"]) == "no graph"
