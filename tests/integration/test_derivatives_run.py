@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -72,8 +73,7 @@ def test_nothing_is_computed_twice_and_zones_are_the_persons(
     assert main([str(simulated), str(out), "participant", *arguments]) == 0
     steps = capfd.readouterr().err
     assert "T1w: transforms given" in steps and "zones of the person" in steps
-    assert "T1w: bias correction" not in steps
-    assert "T1w: brain mask and registration" not in steps
+    assert not re.search("_T1w: .*(bias correction|registration)", steps)
     (sidecar,) = out.glob("sub-*/anat/*_seg-CMB_dseg.json")
     content = json.loads(sidecar.read_text("utf-8"))
     assert any(
