@@ -247,7 +247,9 @@ class PlaceLesions(FileInterface):
     ) -> _Placed:
         """Place the lesions by the route that the scan's registration has taken."""
         route, verdict = _route(judgement or {}, t1w_judgement or {}, with_t1w=bool(from_reference))
-        placed, zoned = route != "none", route == "t1w" or (route != "none" and not person_atlas)
+        placed = route != "none"
+        # A person's own zones lie in the space of the T1w image.
+        zoned = placed and (route == "t1w" or not person_atlas)
         # A file is named for the image that it brings over, and its map of points goes the other
         # way (see cmbprep.spatial.transforms): points of the scan reach the reference through the
         # files that bring the reference onto the scan.
