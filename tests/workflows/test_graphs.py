@@ -318,6 +318,24 @@ def test_another_model_in_the_same_file_is_another_node(
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_another_threshold_repeats_detection_and_nothing_before_it(
+    bids: Path, settings: Settings, method: Method
+) -> None:
+    plan = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
+    hashes = [
+        {
+            node.fullname: node.inputs.get_hashval()[1]
+            for node in init_cmbprep_wf([plan], settings=settings, method=one)
+            ._create_flat_graph()
+            .nodes()
+        }
+        for one in (method, replace(method, threshold=0.3))
+    ]
+    changed = {name.rpartition(".")[2] for name in hashes[0] if hashes[0][name] != hashes[1][name]}
+    # The sink is always run; its parameters name the threshold.
+    assert changed == {"detect", "ds_lesions"}
+
+
 def test_echoes_and_phase_reach_the_detector(
     bids: Path, settings: Settings, method: Method
 ) -> None:
