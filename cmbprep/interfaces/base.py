@@ -104,18 +104,18 @@ _TRAITS = {str: traits.Str, int: traits.Int, float: traits.Float, bool: traits.B
 
 
 def _trait(hint: Any, **metadata: Any) -> Any:
-    """Make the trait of a type hint; an optional value is one that may stay undefined.
+    """Make the trait of a type hint.
 
-    >>> type(_trait(str | None)).__name__, type(_trait(list[str])).__name__
-    ('Str', 'List')
+    >>> type(_trait(list[str])).__name__, type(_trait(str | None)).__name__
+    ('List', 'Either')
     """
     kinds = get_args(hint)
     if get_origin(hint) in (Union, UnionType) and len(kinds) == 2 and NoneType in kinds:
-        hint = next(kind for kind in kinds if kind is not NoneType)
+        (kind,) = set(kinds) - {NoneType}
+        return traits.Either(None, _trait(kind), **metadata)
     origin = get_origin(hint) or hint
     if origin is list:
-        (kind,) = get_args(hint)
-        return traits.List(_TRAITS.get(kind, traits.Any)(), **metadata)
+        return traits.List(_TRAITS.get(kinds[0], traits.Any)(), **metadata)
     if origin is dict:
         return traits.Dict(**metadata)
     return _TRAITS.get(origin, traits.Any)(**metadata)

@@ -67,7 +67,7 @@ def test_a_node_returns_what_its_method_returns(node: pe.Node) -> None:
 def test_inputs_are_checked_by_the_type_hints(node: pe.Node) -> None:
     kinds = {name: type(node.inputs.trait(name).trait_type) for name in ("in_file", "scale")}
     assert kinds == {"in_file": traits.Str, "scale": traits.Float}
-    for name, value in (("in_file", 3), ("words", "a"), ("scale", "x"), ("about", [])):
+    for name, value in (("in_file", 3), ("words", "a"), ("scale", "x"), ("about", [1])):
         with pytest.raises(TraitError):
             setattr(node.inputs, name, value)
     with pytest.raises(TraitError):
