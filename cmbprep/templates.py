@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from cmbprep.errors import ResourceError
 
@@ -29,7 +27,6 @@ PACKAGED_ID = "MNI152NLin2009cAsym"
 
 _DATA = Path(__file__).parent / "data"
 _SCHEMES = ("mars", "bombs")
-_TISSUES = ("GM", "WM", "CSF")
 _ID = re.compile(r"[A-Za-z0-9]+")
 
 
@@ -45,13 +42,9 @@ class Template:
         T1-weighted head, with the skull.
     brain_mask
         Brain mask on the same grid.
-    resolution
-        TemplateFlow's resolution index of the two (1 is 1 mm in most templates).
     atlases
-        Zone scheme (``mars``, ``bombs``) -> label image in this space; without an entry
+        Zone scheme (``mars``, ``bombs``) and label image in this space; without an entry
         (:meth:`atlas` gives ``None``) where there is none.
-    tissues
-        Tissue (``GM``, ``WM``, ``CSF``) -> probability map in this space, at any resolution.
     parcellation
         What the atlases are drawn from (:class:`cmbprep.zones.parcellation.Parcellation`,
         packed), on the grid of the T1w head; ``None`` where there are no atlases.
@@ -65,65 +58,23 @@ class Template:
     id: str
     t1w: Path
     brain_mask: Path
-    resolution: int
-    atlases: Mapping[str, Path] = field(default_factory=dict)
-    tissues: Mapping[str, Path] = field(default_factory=dict)
+    atlases: tuple[tuple[str, Path], ...] = ()
     parcellation: Path | None = None
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
             raise ValueError(f"{self.id!r} is not a template identifier (letters and digits)")
-        # Paths in mappings must not change under a node that was hashed with them.
-        object.__setattr__(self, "atlases", MappingProxyType(dict(self.atlases)))
-        object.__setattr__(self, "tissues", MappingProxyType(dict(self.tissues)))
-        drawn_from = () if self.parcellation is None else (self.parcellation,)
-        maps = (*self.atlases.values(), *self.tissues.values())
-        for path in (self.t1w, self.brain_mask, *maps, *drawn_from):
-            if not _has_content(path):
+        for path in (self.t1w, self.brain_mask, *dict(self.atlases).values(), self.parcellation):
+            if path is not None and not _has_content(path):
                 raise ResourceError(
                     f"a file of the template {self.id} is missing or empty",
                     path=path,
                     hint="install cmbprep again, or fetch the template again",
                 )
 
-    def __reduce__(self) -> tuple[object, ...]:
-        # A mapping proxy cannot be pickled; workers get plain dictionaries.
-        return (
-            _rebuild,
-            (
-                self.id,
-                self.t1w,
-                self.brain_mask,
-                self.resolution,
-                dict(self.atlases),
-                dict(self.tissues),
-                self.parcellation,
-            ),
-        )
-
     def atlas(self, scheme: str) -> Path | None:
         """Return the label image of a zone scheme in this space, or ``None``."""
-        return self.atlases.get(scheme.lower())
-
-
-def _rebuild(
-    id_: str,
-    t1w: Path,
-    brain_mask: Path,
-    resolution: int,
-    atlases: dict[str, Path],
-    tissues: dict[str, Path],
-    parcellation: Path | None,
-) -> Template:
-    return Template(
-        id=id_,
-        t1w=t1w,
-        brain_mask=brain_mask,
-        resolution=resolution,
-        atlases=atlases,
-        tissues=tissues,
-        parcellation=parcellation,
-    )
+        return dict(self.atlases).get(scheme.lower())
 
 
 def load_template(template_id: str = PACKAGED_ID, offline: bool = False) -> Template:
@@ -155,13 +106,13 @@ def load_template(template_id: str = PACKAGED_ID, offline: bool = False) -> Temp
         return _packaged()
     home = _templateflow_home()
     found = _local(template_id, home)
-    if found is None and offline:
-        raise ResourceError(
-            f"the template {template_id} is not in {home}, and --offline forbids fetching it",
-            hint=f"fetch it once without --offline, set TEMPLATEFLOW_HOME to a folder that has "
-            f"it, or use --template {PACKAGED_ID}, which is part of cmbprep",
-        )
     if found is None:
+        if offline:
+            raise ResourceError(
+                f"the template {template_id} is not in {home}, and --offline forbids fetching it",
+                hint=f"fetch it once without --offline, set TEMPLATEFLOW_HOME to a folder that has "
+                f"it, or use --template {PACKAGED_ID}, which is part of cmbprep",
+            )
         _fetch(template_id, home)
         found = _local(template_id, home)
     if found is None:
@@ -173,25 +124,15 @@ def load_template(template_id: str = PACKAGED_ID, offline: bool = False) -> Temp
 
 
 def _packaged() -> Template:
-    folder, stem = _DATA / "templates", f"tpl-{PACKAGED_ID}"
+    folder, stem = _DATA / "templates", f"tpl-{PACKAGED_ID}_res-01"
+    atlas = _DATA / "atlas"
+    drawn = {name: atlas / f"{stem}_atlas-{name.upper()}_dseg.nii.gz" for name in _SCHEMES}
     return Template(
         id=PACKAGED_ID,
-        t1w=folder / f"{stem}_res-01_T1w.nii.gz",
-        brain_mask=folder / f"{stem}_res-01_desc-brain_mask.nii.gz",
-        resolution=1,
-        atlases={
-            scheme: path
-            for scheme in _SCHEMES
-            if (
-                path := _DATA / "atlas" / f"{stem}_res-01_atlas-{scheme.upper()}_dseg.nii.gz"
-            ).exists()
-        },
-        tissues={
-            tissue: path
-            for tissue in _TISSUES
-            if (path := folder / f"{stem}_res-02_label-{tissue}_probseg.nii.gz").exists()
-        },
-        parcellation=_DATA / "atlas" / f"{stem}_res-01_desc-parcellation_dseg.nii.gz",
+        t1w=folder / f"{stem}_T1w.nii.gz",
+        brain_mask=folder / f"{stem}_desc-brain_mask.nii.gz",
+        atlases=tuple((name, path) for name, path in drawn.items() if path.exists()),
+        parcellation=atlas / f"{stem}_desc-parcellation_dseg.nii.gz",
     )
 
 
@@ -218,24 +159,10 @@ def _local(template_id: str, home: Path) -> Template | None:
     """Look for the finest T1w head with a brain mask of its own resolution."""
     folder = home / f"tpl-{template_id}"
     for t1w in sorted(folder.glob(f"tpl-{template_id}_res-*_T1w.nii.gz")):
-        match = re.fullmatch(rf"(tpl-{template_id}_res-(\d+))_T1w\.nii\.gz", t1w.name)
-        if match is None or not _has_content(t1w):
-            continue
-        mask = folder / f"{match[1]}_desc-brain_mask.nii.gz"
-        if not _has_content(mask):
-            continue
-        tissues = {
-            tissue: path
-            for tissue in _TISSUES
-            if _has_content(path := folder / f"{match[1]}_label-{tissue}_probseg.nii.gz")
-        }
-        return Template(
-            id=template_id,
-            t1w=t1w,
-            brain_mask=mask,
-            resolution=int(match[2]),
-            tissues=tissues,
-        )
+        match = re.fullmatch(rf"(tpl-{template_id}_res-\d+)_T1w\.nii\.gz", t1w.name)
+        mask = folder / f"{match[1] if match else ''}_desc-brain_mask.nii.gz"
+        if match and _has_content(t1w) and _has_content(mask):
+            return Template(id=template_id, t1w=t1w, brain_mask=mask)
     return None
 
 

@@ -26,6 +26,7 @@ from cmbprep.brain.bias import clean_intensities, head_mask
 from cmbprep.errors import ScanError
 from cmbprep.spatial.ants import image_grid
 from cmbprep.spatial.grids import Grid, one_piece, resample_to_grid
+from cmbprep.spatial.onnx import onnx_session
 
 __all__ = [
     "BOX",
@@ -281,23 +282,13 @@ def load_brain_model(folder: Traversable | None = None) -> BrainModel:
     ValueError
         If the card is of another file.
     """
-    import onnxruntime
-
     place = resources.files("cmbprep.models") if folder is None else folder
     content = place.joinpath(f"{MODEL}.onnx").read_bytes()
     card = json.loads(place.joinpath(f"{MODEL}.json").read_text(encoding="utf-8"))
     digest = hashlib.sha256(content).hexdigest()
     if card["sha256"] != digest:
         raise ValueError("the brain model's card is of another file")
-    options = onnxruntime.SessionOptions()
-    # Sums are taken in an order that depends on the number of threads.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    # The arena would keep the memory of the largest image for the rest of the process.
-    options.enable_cpu_mem_arena = False
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = onnx_session(content)
 
     def predict(channels: FloatArray) -> FloatArray:
         (logits,) = session.run(["logits"], {"channels": channels[None]})

@@ -3,14 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.detectors.base import DetectedLesion, Detection
-from cmbprep.detectors.segmentation import Region, ball_diameter, void_volume
+from cmbprep.detectors.base import DetectedLesion, Detection, DetectorInput
+from cmbprep.detectors.candidates import Candidates
+from cmbprep.detectors.segmentation import (
+    Region,
+    ball_diameter,
+    segment_lesions,
+    void_volume,
+)
+from cmbprep.spatial.grids import Grid, boxed_grid
 
-__all__ = ["assemble"]
+__all__ = ["Outlined", "assemble", "outline_candidates"]
+
+#: Candidates less probable than this leave no trace in the probability map.
+FAINTEST = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Outlined:
+    """Lesions that were grown from candidates.
+
+    Attributes
+    ----------
+    rows
+        (n,) index of the candidates that are in the map, the most probable first.
+    listed
+        Positions in ``rows`` of those that the lesions grew from, in the order of the lesions.
+    found
+        Maps and lesions.
+    """
+
+    rows: NDArray[np.int_]
+    listed: list[int]
+    found: Detection
+
+
+def outline_candidates(
+    scan: DetectorInput,
+    box: tuple[slice, slice, slice],
+    candidates: Candidates,
+    probability: NDArray[np.float64],
+    *,
+    threshold: float,
+    definite: float,
+) -> Outlined:
+    """Segment a lesion at each candidate that is probable enough to be in the map.
+
+    Parameters
+    ----------
+    scan
+        The scan.
+    box
+        Part of it that the candidates' voxels count in.
+    candidates, probability
+        (n,) each. Probabilities are rounded, so that noise of the last bits, which differs
+        between processors, does not decide about the order.
+    threshold, definite
+        Lowest probability that is listed, and that is rated definite.
+    """
+    rows = np.flatnonzero(probability >= min(FAINTEST, threshold))
+    x, y, z = candidates.voxels[rows].T
+    rows = rows[np.lexsort((z, y, x, -probability[rows]))]
+    part = boxed_grid(Grid(scan.magnitude.shape, scan.affine), box)
+    regions = segment_lesions(
+        scan.magnitude[box],
+        scan.brain_mask[box],
+        part.affine,
+        candidates.voxels[rows],
+        candidates.radii_mm[rows],
+    )
+    chances = [float(probability[rows[region.seed]]) for region in regions]
+    found = assemble(
+        regions,
+        chances,
+        shape=scan.magnitude.shape,
+        slice_mm=float(scan.spacing.max()),
+        corner=[part.start for part in box],
+        threshold=threshold,
+        definite=definite,
+    )
+    listed = [region.seed for region, p in zip(regions, chances, strict=True) if p >= threshold]
+    return Outlined(rows, listed, found)
 
 
 def assemble(

@@ -28,12 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from cmbprep.detectors.assembly import assemble
+from cmbprep.detectors.assembly import outline_candidates
 from cmbprep.detectors.base import Detection, DetectorInput
 from cmbprep.detectors.candidates import Candidates, find_candidates, relative_intensity
 from cmbprep.detectors.features import FEATURES, Surroundings, measure
 from cmbprep.detectors.resolution import scan_warnings
-from cmbprep.detectors.segmentation import segment_lesions
 from cmbprep.detectors.susceptibility import marked
 from cmbprep.spatial.grids import bounding_box
 from cmbprep.spatial.noise import noise_level
@@ -194,8 +193,6 @@ def fit_additive_model(
 CLASSICAL = "classical.json"
 # Room around the brain that features may look at, mm.
 _MARGIN_MM = 12.0
-# Candidates less probable than this leave no trace in the probability map.
-_FAINTEST = 0.01
 # Voxel sizes that the model has seen, mm: finest in-plane, coarsest slice.
 _KNOWN_SPACING_MM = (0.4, 6.5)
 
@@ -251,34 +248,14 @@ class ClassicalDetector:
     def detect(self, scan: DetectorInput) -> Detection:
         """Find microbleeds in one scan."""
         measured = measure_candidates(scan.magnitude, scan.brain_mask, scan.spacing)
-        candidates, box = measured.candidates, measured.box
-        probability = self._model.probability(measured.table)
-        # Equal probabilities are ordered by position; rounding keeps noise of the last bit,
-        # which differs between processors, out of the order.
-        probability = np.round(probability, 6)
-        rows = np.flatnonzero(probability >= min(_FAINTEST, self._threshold))
-        voxels = candidates.voxels[rows]
-        order = np.lexsort((voxels[:, 2], voxels[:, 1], voxels[:, 0], -probability[rows]))
-        rows = rows[order]
-        corner = np.array([s.start for s in box])
-        affine = np.asarray(scan.affine, float).copy()
-        affine[:3, 3] += affine[:3, :3] @ corner
-        regions = segment_lesions(
-            scan.magnitude[box],
-            scan.brain_mask[box],
-            affine,
-            candidates.voxels[rows],
-            candidates.radii_mm[rows],
-        )
-        found = assemble(
-            regions,
-            [float(probability[rows[region.seed]]) for region in regions],
-            shape=scan.magnitude.shape,
-            slice_mm=float(scan.spacing.max()),
-            corner=corner,
+        found = outline_candidates(
+            scan,
+            measured.box,
+            measured.candidates,
+            np.round(self._model.probability(measured.table), 6),
             threshold=self._threshold,
             definite=self._definite,
-        )
+        ).found
         lesions, doubts = marked(scan, found.labels, found.lesions)
         warnings = (*scan_warnings(scan, _KNOWN_SPACING_MM), *doubts)
         return replace(found, lesions=lesions, warnings=warnings)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from cmbprep.detectors.assembly import assemble
+from cmbprep.detectors.assembly import Outlined, outline_candidates
 from cmbprep.detectors.base import CandidateTable, Detection, DetectorInput
 from cmbprep.detectors.calibration import LastStage, Prevalence, one_a_place, read_site_model
 from cmbprep.detectors.classical import CLASSICAL, ClassicalDetector
@@ -39,10 +39,10 @@ from cmbprep.detectors.domain import character, unlike
 from cmbprep.detectors.features import FEATURES
 from cmbprep.detectors.patches import Patches
 from cmbprep.detectors.resolution import scan_warnings
-from cmbprep.detectors.segmentation import segment_lesions
 from cmbprep.detectors.susceptibility import marked
 from cmbprep.detectors.views import COLUMNS, MEANINGS, ScanViews, view_scan, with_rows
 from cmbprep.errors import UsageError
+from cmbprep.spatial.onnx import onnx_session
 
 __all__ = ["CANDIDATES", "MODEL", "LearnedDetector", "blended", "calibrated", "log_odds"]
 
@@ -50,8 +50,6 @@ __all__ = ["CANDIDATES", "MODEL", "LearnedDetector", "blended", "calibrated", "l
 MODEL = "candidates"
 #: Candidates of a scan that the network looks at.
 LOOKED_AT = 400
-# Candidates less probable than this leave no trace in the probability map.
-_FAINTEST = 0.01
 # Candidates that the network looks at at a time: bounds the memory.
 _BATCH = 64
 
@@ -113,7 +111,7 @@ class LearnedDetector:
         if blend["sha256"] != self._first_look.sha256:
             raise ValueError(f"{CLASSICAL} is not the one that the network was calibrated with")
         self._share = float(blend["share"])
-        self._session = _session(content)
+        self._session = onnx_session(content)
         self._sha256 = hashlib.sha256(content).hexdigest()
         self.version = str(self._card["version"])
         line = self._card["calibration"]["microbleed"]
@@ -167,30 +165,18 @@ class LearnedDetector:
         bleed, calcified, odds, shift = self._rate(views)
         # Calcium is listed only where phase can prove it.
         shown = np.where(calcified > bleed, calcified, bleed) if scan.phases else bleed
-        rows = np.flatnonzero(shown >= min(_FAINTEST, self._threshold))
-        voxels = views.candidates.voxels[rows]
-        order = np.lexsort((voxels[:, 2], voxels[:, 1], voxels[:, 0], -shown[rows]))
-        rows = rows[order]
-        regions = segment_lesions(
-            views.scan.magnitude[views.box],
-            views.scan.brain_mask[views.box],
-            views.box_affine,
-            views.candidates.voxels[rows],
-            views.candidates.radii_mm[rows],
-        )
-        found = assemble(
-            regions,
-            [float(shown[rows[region.seed]]) for region in regions],
-            shape=views.scan.magnitude.shape,
-            slice_mm=float(scan.spacing.max()),
-            corner=views.corner,
+        outlined = outline_candidates(
+            views.scan,
+            views.box,
+            views.candidates,
+            shown,
             threshold=self._threshold,
             definite=self._definite,
         )
-        listed = [region.seed for region in regions if shown[rows[region.seed]] >= self._threshold]
+        rows = outlined.rows
         chances = np.column_stack([bleed[rows], odds[rows], np.full(len(rows), shift)])
-        weighed = _candidate_table(with_rows(views, rows), found, listed, chances)
-        return self._finish(scan, views, replace(found, candidates=weighed))
+        weighed = _candidate_table(with_rows(views, rows), outlined, chances)
+        return self._finish(scan, views, replace(outlined.found, candidates=weighed))
 
     def _rate(
         self, views: ScanViews
@@ -237,8 +223,7 @@ class LearnedDetector:
 
     def _finish(self, scan: DetectorInput, views: ScanViews, found: Detection) -> Detection:
         """Back to the stored axes; iron told from calcium; what a reader must know."""
-        labels = np.ascontiguousarray(views.order.undo(found.labels))
-        heat = np.ascontiguousarray(views.order.undo(found.probability))
+        labels, heat = views.order.undo(found.labels), views.order.undo(found.probability)
         lesions, doubts = marked(scan, labels, found.lesions)
         known = self._card["known"]
         warnings = [*scan_warnings(scan, tuple(known["spacing_mm"])), *doubts]
@@ -295,30 +280,19 @@ def log_odds(logits: NDArray[np.floating], kind: int) -> NDArray[np.float64]:
 
 
 def _candidate_table(
-    views: ScanViews, found: Detection, listed: Sequence[int], chances: NDArray[np.float64]
+    views: ScanViews, outlined: Outlined, chances: NDArray[np.float64]
 ) -> CandidateTable:
-    """Describe candidates; ``found`` is in the ordered scan, as the views are.
+    """Describe candidates; ``outlined`` is in the ordered scan, as the views are.
 
-    ``listed`` are the rows that the lesions grew from, ``chances`` (n, 3) the probability,
-    log-odds and shift of each.
+    ``chances`` (n, 3) are the probability, log-odds and shift of each.
     """
+    found, listed = outlined.found, outlined.listed
     affine = views.box_affine
     points = views.candidates.voxels @ affine[:3, :3].T + affine[:3, 3]
     top = np.array(found.labels.shape) - 1
     voxels = np.clip(np.round(views.candidates.voxels + views.corner).astype(int), 0, top)
     lesion = found.labels[tuple(voxels.T)]
     # The middle of a ring-shaped or oblong lesion need not be one of its voxels.
-    lesion[np.asarray(listed, int)] = np.arange(1, len(listed) + 1)
+    lesion[np.array(listed, int)] = np.arange(1, len(listed) + 1)
     rows = np.column_stack([points, lesion, chances, views.table])
     return CandidateTable(columns=CANDIDATES, rows=rows)
-
-
-def _session(content: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    # One thread, one order: the same bytes wherever it runs with other processes beside it.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

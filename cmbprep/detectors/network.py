@@ -147,7 +147,7 @@ class NetworkDetector:
         part = self._on_network_grid(image, brain, affine, target)
         whole = np.zeros(mask.shape, np.float32)
         whole[box] = np.where(brain, part, 0)
-        back = np.ascontiguousarray(order.undo(whole))
+        back = order.undo(whole)
         return np.clip(np.round(back, _DECIMALS), 0, 1).astype(np.float32)
 
     def _target_spacing(self, spacing: NDArray[np.float64]) -> NDArray[np.float64]:

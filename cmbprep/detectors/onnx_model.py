@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cmbprep.detectors.contract import NetworkContract, read_contract
 from cmbprep.errors import CmbprepError, ScanError, UsageError
+from cmbprep.spatial.onnx import onnx_session
 
 __all__ = ["OnnxModel"]
 
@@ -267,24 +268,11 @@ def _read_file(path: Path) -> bytes:
 
 
 def _start(content: bytes, path: Path) -> Any:
-    """Make a session that gives the same bytes on every run."""
+    """Load the network, or say why it cannot be loaded."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    # Sums are taken in an order that depends on the number of threads.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.use_deterministic_compute = True
-    # The arena would keep the memory of the largest tile for the rest of the process.
-    options.enable_cpu_mem_arena = False
-    options.log_severity_level = 4
-    # Weights in other files would not be part of the hash; none are found here.
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", "/nonexistent"
-    )
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnx_session(content)
     except _runtime_errors() as error:
         text = str(error)
         if "External data" in text:

@@ -21,10 +21,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cmbprep.detectors.candidates import radial_profiles, voxel_spacing
+from cmbprep.detectors.candidates import radial_profiles
 
 __all__ = [
     "GAIN",
@@ -114,7 +115,7 @@ def partial_volume(
         Where the fringe may lie; everywhere if None.
     """
     share = np.clip(loss / depth, 0, 1)
-    fringe = ndimage.binary_dilation(region, np.ones((3, 3, 3), bool)) & ~region
+    fringe = _dilated(region) & ~region
     if brain is not None:
         fringe &= brain
     # A fringe voxel at or above one half that is no part of the region belongs to something
@@ -152,12 +153,13 @@ def segment_lesions(
         In the order of the seeds. A seed whose region would touch that of an earlier one is
         part of it and gives none; nor does one in nothing darker than its surroundings.
     """
-    affine = np.asarray(affine, np.float64)
+    scan = _Scan.of(image, mask, affine)
     taken = np.zeros(image.shape, bool)
     regions = []
     for number, (seed, radius) in enumerate(zip(seeds, radii_mm, strict=True)):
-        region = _grow(number, image, mask, taken, affine, np.asarray(seed, float), float(radius))
-        if region is not None:
+        grown = _grow(scan, taken, np.asarray(seed, float), float(radius))
+        if grown is not None and not (_dilated(grown.body) & taken[grown.window]).any():
+            region = _measure(number, scan, grown.window, grown.body, grown.levels)
             taken[tuple(region.voxels.T)] = True
             regions.append(region)
     return regions
@@ -191,9 +193,8 @@ def measure_region(
         Where the voxels are not darker than what surrounds them, or nothing surrounds them,
         the centre and volume are those of the voxels, and the contrast is 0.
     """
-    affine = np.asarray(affine, np.float64)
-    spacing = voxel_spacing(affine)
-    room = np.ceil(_RIM_MM[1] / spacing).astype(int) + 1
+    scan = _Scan.of(image, mask, affine)
+    room = np.ceil(_RIM_MM[1] / scan.spacing).astype(int) + 1
     low = np.maximum(voxels.min(axis=0) - room, 0)
     high = np.minimum(voxels.max(axis=0) + room + 1, image.shape)
     window = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
@@ -202,54 +203,53 @@ def measure_region(
     body[tuple((voxels - low).T)] = True
     lowest = float(patch[body].min())
     # Half a voxel less: the distance from the region's edge, not from its voxels' centres.
-    distance = ndimage.distance_transform_edt(~body, spacing) - 0.5 * float(spacing.min())
+    distance = ndimage.distance_transform_edt(~body, scan.spacing) - 0.5 * scan.spacing.min()
     surround = _surroundings(patch, mask[window], distance, 0.0, lowest)
     if surround is not None and float(np.quantile(patch[body], 0.15)) < surround:
-        return _measure(number, patch, mask[window], body, (lowest, surround), affine, low)
-    volume = len(voxels) * abs(float(np.linalg.det(affine[:3, :3])))
-    centre = affine[:3, :3] @ voxels.mean(axis=0) + affine[:3, 3]
-    return Region(
-        seed=number,
-        voxels=voxels,
-        centre_ras=(float(centre[0]), float(centre[1]), float(centre[2])),
-        volume_mm3=volume,
-        diameter_mm=(6 * volume / math.pi) ** (1 / 3),
-        contrast=0.0,
-    )
+        return _measure(number, scan, window, body, (lowest, surround))
+    return scan.region(number, voxels, voxels.mean(axis=0), len(voxels) * scan.voxel_volume, 0.0)
 
 
-def _grow(
-    number: int,
-    image: FloatArray,
-    mask: BoolArray,
-    taken: BoolArray,
-    affine: NDArray[np.floating],
-    seed: NDArray[np.float64],
-    radius: float,
-) -> Region | None:
-    """Grow a region, and again from its middle as long as more of the lesion comes to light.
+@dataclass(frozen=True, eq=False)
+class _Scan:
+    """An image with its brain mask and geometry."""
 
-    A seed in the last slice of a void sees that slice and the next; from the middle of these
-    it sees further.
-    """
-    spacing = voxel_spacing(affine)
-    grown = _grow_once(image, mask, taken, spacing, seed, radius)
-    if grown is None:
-        return None
-    for _ in range(_MOVES):
-        middle = ndimage.center_of_mass(grown.loss) + grown.corner
-        volume = np.count_nonzero(grown.body) * float(np.prod(spacing))
-        wider = max(radius, (3 * volume / (4 * math.pi)) ** (1 / 3))
-        further = _grow_once(image, mask, taken, spacing, middle, wider)
-        if further is None or not further.holds_more(grown):
-            break
-        grown = further
-    window = grown.window
-    if (ndimage.binary_dilation(grown.body, np.ones((3, 3, 3), bool)) & taken[window]).any():
-        return None
-    return _measure(
-        number, image[window], mask[window], grown.body, grown.levels, affine, grown.corner
-    )
+    image: FloatArray
+    mask: BoolArray
+    affine: NDArray[np.float64]
+    spacing: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, image: FloatArray, mask: BoolArray, affine: NDArray[np.floating]) -> _Scan:
+        matrix = np.asarray(affine, np.float64)
+        return cls(image, mask, matrix, voxel_sizes(matrix))
+
+    @property
+    def voxel_volume(self) -> float:
+        return abs(float(np.linalg.det(self.affine[:3, :3])))
+
+    def region(
+        self,
+        number: int,
+        voxels: NDArray[np.int_],
+        centre_voxel: NDArray[np.float64],
+        volume: float,
+        contrast: float,
+    ) -> Region:
+        x, y, z = (float(v) for v in self.affine[:3, :3] @ centre_voxel + self.affine[:3, 3])
+        return Region(
+            seed=number,
+            voxels=voxels,
+            centre_ras=(x, y, z),
+            volume_mm3=volume,
+            diameter_mm=ball_diameter(volume),
+            contrast=contrast,
+        )
+
+
+def _dilated(mask: BoolArray) -> BoolArray:
+    """Add the 26 neighbours of each voxel."""
+    return np.asarray(ndimage.binary_dilation(mask, np.ones((3, 3, 3), bool)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,32 +284,51 @@ class _Growth:
         )
 
 
-def _grow_once(
-    image: FloatArray,
-    mask: BoolArray,
-    taken: BoolArray,
-    spacing: NDArray[np.float64],
-    seed: NDArray[np.float64],
-    radius: float,
+def _grow(
+    scan: _Scan, taken: BoolArray, seed: NDArray[np.float64], radius: float
 ) -> _Growth | None:
-    window = _window(seed, (MAX_RADIUS_MM + _RIM_MM[1]) / spacing, image.shape)
-    corner = np.array([s.start for s in window])
-    patch = image[window]
-    free = mask[window] & ~taken[window]
-    grid = np.indices(patch.shape).reshape(3, -1).T + corner
-    distance = np.linalg.norm((grid - seed) * spacing, axis=1).reshape(patch.shape)
+    """Grow a region, and again from its middle as long as more of the lesion comes to light.
 
-    core = free & (distance <= max(0.75 * radius, 0.6 * float(np.linalg.norm(spacing)), 1.0))
+    A seed in the last slice of a void sees that slice and the next; from the middle of these
+    it sees further.
+    """
+    grown = _grow_once(scan, taken, seed, radius)
+    if grown is None:
+        return None
+    for _ in range(_MOVES):
+        middle = ndimage.center_of_mass(grown.loss) + grown.corner
+        volume = np.count_nonzero(grown.body) * float(np.prod(scan.spacing))
+        wider = max(radius, (3 * volume / (4 * math.pi)) ** (1 / 3))
+        further = _grow_once(scan, taken, middle, wider)
+        if further is None or not further.holds_more(grown):
+            break
+        grown = further
+    return grown
+
+
+def _grow_once(
+    scan: _Scan, taken: BoolArray, seed: NDArray[np.float64], radius: float
+) -> _Growth | None:
+    half = (MAX_RADIUS_MM + _RIM_MM[1]) / scan.spacing
+    low = np.clip(np.floor(seed - half), 0, None).astype(int)
+    high = np.minimum(np.ceil(seed + half) + 1, scan.image.shape).astype(int)
+    window = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+    patch = scan.image[window]
+    free = scan.mask[window] & ~taken[window]
+    grid = np.indices(patch.shape).reshape(3, -1).T + low
+    distance = np.linalg.norm((grid - seed) * scan.spacing, axis=1).reshape(patch.shape)
+
+    core = free & (distance <= max(0.75 * radius, 0.6 * float(np.linalg.norm(scan.spacing)), 1.0))
     if not core.any():
         return None
     darkest = np.unravel_index(np.argmin(np.where(core, patch, np.inf)), patch.shape)
     lowest = float(patch[darkest])
-    surround = _surroundings(patch, mask[window], distance, radius, lowest)
+    surround = _surroundings(patch, scan.mask[window], distance, radius, lowest)
     if surround is None or surround <= lowest:
         return None
     level = (surround + lowest) / 2
-    centre = (np.array(darkest) + corner + seed) / 2 if radius > spacing.max() else seed
-    allowed = _line_of_sight(image, centre, spacing, level, grid, patch.shape)
+    centre = (np.array(darkest) + low + seed) / 2 if radius > scan.spacing.max() else seed
+    allowed = _line_of_sight(scan, centre, level, grid).reshape(patch.shape)
     dark = (patch <= level) & free & allowed
     dark[darkest] = True
     parts, _ = ndimage.label(dark)
@@ -318,20 +337,8 @@ def _grow_once(
     return _Growth(window, body, loss, (lowest, surround))
 
 
-def _window(
-    centre: NDArray[np.float64], half: NDArray[np.float64], shape: Sequence[int]
-) -> tuple[slice, slice, slice]:
-    low = np.clip(np.floor(centre - half), 0, None).astype(int)
-    high = np.minimum(np.ceil(centre + half) + 1, shape).astype(int)
-    return (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
-
-
 def _surroundings(
-    patch: FloatArray,
-    brain: BoolArray,
-    distance: NDArray[np.float64],
-    radius: float,
-    lowest: float,
+    patch: FloatArray, brain: BoolArray, distance: NDArray[np.float64], radius: float, lowest: float
 ) -> float | None:
     """Intensity of the parenchyma around a lesion: the median of a rim, voids left out."""
     rim = brain & (distance >= radius + _RIM_MM[0]) & (distance <= radius + _RIM_MM[1])
@@ -345,17 +352,12 @@ def _surroundings(
 
 
 def _line_of_sight(
-    image: FloatArray,
-    centre: NDArray[np.float64],
-    spacing: NDArray[np.float64],
-    level: float,
-    grid: NDArray[np.int_],
-    shape: tuple[int, ...],
+    scan: _Scan, centre: NDArray[np.float64], level: float, grid: NDArray[np.int_]
 ) -> BoolArray:
     """Voxels that are near enough to the centre to belong to a compact lesion."""
-    step = 0.25
+    step, spacing = 0.25, scan.spacing
     radii = np.arange(0.0, MAX_RADIUS_MM + step, step)
-    profiles, directions = radial_profiles(image, centre[None], spacing, radii)
+    profiles, directions = radial_profiles(scan.image, centre[None], spacing, radii)
     above = profiles[0] > level
     first = np.where(above.any(axis=1), radii[np.argmax(above, axis=1)], MAX_RADIUS_MM)
     # Median of opposite pairs' shorter half: a tube is long both ways in few directions.
@@ -370,36 +372,27 @@ def _line_of_sight(
     thicker = 0.5 * (spacing - spacing.min())
     nearer = np.linalg.norm(np.maximum(np.abs(offset) - thicker, 0), axis=1)
     within = nearer <= min(max(bound, float(spacing.min())), MAX_RADIUS_MM)
-    return np.asarray((seen & within).reshape(shape))
+    return np.asarray(seen & within)
 
 
 def _measure(
     number: int,
-    patch: FloatArray,
-    brain: BoolArray,
+    scan: _Scan,
+    window: tuple[slice, slice, slice],
     body: BoolArray,
     levels: tuple[float, float],
-    affine: NDArray[np.floating],
-    corner: NDArray[np.int_],
 ) -> Region:
     """Volume, centre and contrast of a region from its darkest and surrounding levels."""
     lowest, surround = levels
-    voxel_volume = abs(float(np.linalg.det(affine[:3, :3])))
+    patch, corner = scan.image[window], np.array([part.start for part in window])
     # The minimum of many voxels lies below the true level by the noise; a low rank does not.
     full = surround - float(np.quantile(patch[body], 0.15))
-    volume = partial_volume(surround - patch, body, full, voxel_volume, brain)
+    volume = partial_volume(surround - patch, body, full, scan.voxel_volume, scan.mask[window])
     weight = np.where(body, np.clip(surround - patch, 1e-6, None), 0)
-    centre_voxel = np.array(ndimage.center_of_mass(weight)) + corner
-    centre = affine[:3, :3] @ centre_voxel + affine[:3, 3]
+    centre = np.array(ndimage.center_of_mass(weight)) + corner
     contrast = 1 - lowest / surround if surround > 0 else 0.0
-    return Region(
-        seed=number,
-        voxels=np.argwhere(body) + corner,
-        centre_ras=(float(centre[0]), float(centre[1]), float(centre[2])),
-        volume_mm3=volume,
-        diameter_mm=(6 * volume / math.pi) ** (1 / 3),
-        contrast=float(np.clip(contrast, 0, 1)),
-    )
+    voxels = np.argwhere(body) + corner
+    return scan.region(number, voxels, centre, volume, float(np.clip(contrast, 0, 1)))
 
 
 # --- Size of a void, from the size of the dark region that it makes -------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from cmbprep.detectors.candidates import Candidates, relative_intensity
 from cmbprep.detectors.classical import measure_candidates
 from cmbprep.detectors.patches import Patches, PatchMaps, cut_patches
 from cmbprep.detectors.susceptibility import phase_maps
+from cmbprep.spatial.grids import Grid, boxed_grid
 from cmbprep.spatial.orientation import AxisOrder, slices_last
 
 __all__ = ["COLUMNS", "MEANINGS", "ScanViews", "view_scan", "with_rows"]
@@ -82,9 +83,7 @@ class ScanViews:
     @property
     def box_affine(self) -> NDArray[np.float64]:
         """4x4, voxel of the box to RAS+ mm."""
-        affine = np.asarray(self.scan.affine, float).copy()
-        affine[:3, 3] += affine[:3, :3] @ self.corner
-        return affine
+        return boxed_grid(Grid(self.scan.magnitude.shape, self.scan.affine), self.box).affine
 
     def patches(self) -> Patches:
         """Views of all candidates."""
@@ -120,27 +119,17 @@ def view_scan(scan: DetectorInput) -> ScanViews:
 def with_rows(views: ScanViews, rows: NDArray[np.integer] | Sequence[int]) -> ScanViews:
     """Return the views with some of the candidates only."""
     index = np.asarray(rows, int)
-    return ScanViews(
-        views.order,
-        views.scan,
-        views.box,
-        views.candidates.take(index),
-        views.table[index],
-        views.maps,
-        views.noise,
-    )
+    return replace(views, candidates=views.candidates.take(index), table=views.table[index])
 
 
 def _ordered(scan: DetectorInput, order: AxisOrder) -> DetectorInput:
-    return DetectorInput(
-        magnitude=np.ascontiguousarray(order.apply(scan.magnitude)),
+    return replace(
+        scan,
+        magnitude=order.apply(scan.magnitude),
         affine=order.affine(scan.affine, scan.magnitude.shape),
-        brain_mask=np.ascontiguousarray(order.apply(scan.brain_mask)),
-        sequence=scan.sequence,
-        field_strength=scan.field_strength,
-        echo_times=scan.echo_times,
-        echoes=tuple(np.ascontiguousarray(order.apply(echo)) for echo in scan.echoes),
-        phases=tuple(np.ascontiguousarray(order.apply(phase)) for phase in scan.phases),
+        brain_mask=order.apply(scan.brain_mask),
+        echoes=tuple(map(order.apply, scan.echoes)),
+        phases=tuple(map(order.apply, scan.phases)),
     )
 
 

@@ -48,12 +48,12 @@ class AxisOrder:
     back: NDArray[np.float64]
 
     def apply(self, array: NDArray) -> NDArray:
-        """Bring an array (X, Y, Z) into the order; a view."""
-        return np.asarray(orientations.apply_orientation(array, self.forth))
+        """Bring an array (X, Y, Z) into the order, in C order."""
+        return np.ascontiguousarray(orientations.apply_orientation(array, self.forth))
 
     def undo(self, array: NDArray) -> NDArray:
-        """Bring an array back into the order of the scan; a view."""
-        return np.asarray(orientations.apply_orientation(array, self.back))
+        """Bring an array back into the order of the scan, in C order."""
+        return np.ascontiguousarray(orientations.apply_orientation(array, self.back))
 
     def affine(self, affine: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.float64]:
         """Affine of what :meth:`apply` gives for an image of this shape and affine."""

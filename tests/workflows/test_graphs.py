@@ -164,7 +164,7 @@ def test_every_way_to_the_template_reaches_the_node_that_places(
     bids: Path, settings: Settings, method: Method
 ) -> None:
     reference = method.reference
-    other = Template(id="Other", t1w=reference.t1w, brain_mask=reference.brain_mask, resolution=1)
+    other = Template(id="Other", t1w=reference.t1w, brain_mask=reference.brain_mask)
     method = replace(method, template=other)
     plan = plan_subject([unit(bids, t1w=True)], root=settings.output_dir, method=method)
     workflow = init_cmbprep_wf([plan], settings=settings, method=method)

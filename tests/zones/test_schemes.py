@@ -16,6 +16,7 @@ from cmbprep.errors import UsageError
 from cmbprep.lesions import Lesion
 from cmbprep.templates import load_template
 from cmbprep.zones.burden import BURDEN_SCALES, BurdenScale, Pattern, has_cerebellar, pattern
+from cmbprep.zones.parcellation import TISSUES, Parcellation
 from cmbprep.zones.schemes import (
     BOMBS,
     CEREBELLUM,
@@ -322,9 +323,10 @@ VOLUMES = {
 @pytest.mark.parametrize("name", MARS.region_names)
 def test_volumes_are_plausible_and_alike_left_and_right(name: str) -> None:
     labels, _ = atlas("mars")
-    fluid = nib.Nifti1Image.from_filename(load_template().tissues["CSF"]).get_fdata() > 0.5
-    coarse = np.where(fluid, 0, labels[::2, ::2, ::2])
-    left, right = ((coarse == INDEX[name] + side).sum() * 8e-3 for side in (0, RIGHT_OFFSET))
+    packed = np.asarray(nib.Nifti1Image.from_filename(load_template().parcellation).dataobj)
+    fluid = Parcellation.unpack(packed).tissue == TISSUES.index("fluid")
+    tissue = np.where(fluid, 0, labels)
+    left, right = ((tissue == INDEX[name] + side).sum() * 1e-3 for side in (0, RIGHT_OFFSET))
     low, high = VOLUMES[name]
     assert low < left + right < high
     # The template is asymmetric; its petalia are within a fifth.
