@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from cmbprep.lesions import RATINGS, SUSCEPTIBILITIES
@@ -98,7 +99,7 @@ class DetectorInput:
     @property
     def spacing(self) -> NDArray[np.float64]:
         """Voxel size along the three axes, mm."""
-        return np.sqrt((np.asarray(self.affine, float)[:3, :3] ** 2).sum(axis=0))
+        return np.asarray(voxel_sizes(np.asarray(self.affine, float)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,6 @@ __all__ = [
     "find_candidates",
     "radial_profiles",
     "relative_intensity",
-    "voxel_spacing",
 ]
 
 
@@ -136,11 +135,6 @@ class Candidates:
     def take(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> Candidates:
         """Return the candidates that an index array or a mask picks."""
         return Candidates(self.voxels[index], self.radii_mm[index], self.responses[index])
-
-
-def voxel_spacing(affine: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Voxel size along the three axes, mm."""
-    return np.sqrt((np.asarray(affine, float)[:3, :3] ** 2).sum(axis=0))
 
 
 def relative_intensity(

@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -103,12 +104,10 @@ def _items(raw: Any) -> list[Any]:
 
 
 def _number(raw: Any) -> float:
-    if isinstance(raw, bool) or not isinstance(raw, int | float | str):
-        raise ValueError("a number is needed")
-    try:
-        value = float(raw)
-    except ValueError:
-        raise ValueError("a number is needed") from None
+    value = math.nan
+    if isinstance(raw, int | float | str) and not isinstance(raw, bool):
+        with suppress(ValueError, OverflowError):
+            value = float(raw)
     if not math.isfinite(value):
         raise ValueError("a number is needed")
     return value
@@ -121,100 +120,73 @@ def _whole(raw: Any) -> int:
     return int(value)
 
 
-def _word(raw: Any, allowed: tuple[str, ...]) -> str:
-    word = str(raw).strip().lower()
-    if word not in allowed:
-        raise ValueError(f"it must be one of {', '.join(allowed)}")
-    return word
+def _checked(
+    read: Callable[[Any], Any], fits: Callable[[Any], bool], text: str
+) -> Callable[[Any], Any]:
+    """Return a reader of a value that refuses, with this text, what does not fit."""
+
+    def reader(raw: Any) -> Any:
+        value = read(raw)
+        if not fits(value):
+            raise ValueError(text)
+        return value
+
+    return reader
 
 
-def _within(raw: Any, low: float, high: float) -> float:
-    value = _number(raw)
-    if not low < value < high:
-        raise ValueError(f"it must lie between {low:g} and {high:g}")
-    return value
+def _one_of(words: tuple[str, ...]) -> Callable[[Any], str]:
+    text = f"it must be one of {', '.join(words)}"
+    return _checked(lambda raw: str(raw).strip().lower(), words.__contains__, text)
 
 
-def _spacing(raw: Any) -> dict[str, Any]:
+def _spacing(raw: Any) -> tuple[float, ...] | None:
     if isinstance(raw, str) and raw.strip().lower() == "native":
-        return {"spacing_mm": None}
-    sizes = tuple(_number(item) for item in _items(raw))
-    if len(sizes) != 3 or not all(0.05 <= size <= 20 for size in sizes):
-        raise ValueError("it must be native, or three voxel sizes from 0.05 to 20 mm")
-    return {"spacing_mm": sizes}
+        return None
+    return tuple(map(_number, _items(raw)))
 
 
-def _orientation(raw: Any) -> dict[str, Any]:
-    codes = str(raw).strip().upper()
-    if not is_orientation(codes):
-        raise ValueError("it must be three letters such as RAS or LPS, one of each pair")
-    return {"orientation": codes}
-
-
-def _normalisation(raw: Any) -> dict[str, Any]:
+def _normalisation(raw: Any) -> tuple[Any, ...]:
+    """Method, and the percentiles where they are given."""
     text = str(raw).strip().lower()
     match = re.fullmatch(r"percentile-brain\s*\(([^,()]+),([^,()]+)\)", text)
     if match is None:
-        return {"normalisation": _word(text, NORMALISATIONS)}
+        return (_one_of(NORMALISATIONS)(text),)
     low, high = _number(match[1]), _number(match[2])
     if not 0 <= low < high <= 100:
         raise ValueError("the percentiles must be two numbers from 0 to 100, the lower first")
-    return {"normalisation": "percentile-brain", "percentiles": (low, high)}
+    return "percentile-brain", (low, high)
 
 
-def _channels(raw: Any) -> dict[str, Any]:
-    return {"channels": tuple(_word(item, CHANNELS) for item in _items(raw))}
+_RATIO = _checked(_number, lambda value: 0 < value < 1, "it must lie between 0 and 1")
 
-
-def _patch(raw: Any) -> dict[str, Any]:
-    sizes = tuple(_whole(item) for item in _items(raw))
-    if len(sizes) not in (2, 3) or not all(4 <= size <= 4096 for size in sizes):
-        raise ValueError("it must be two or three whole numbers from 4 to 4096")
-    return {"patch": sizes}
-
-
-def _overlap(raw: Any) -> dict[str, Any]:
-    value = _number(raw)
-    if not 0 <= value <= 0.75:
-        raise ValueError("it must lie between 0 and 0.75")
-    return {"overlap": value}
-
-
-def _output_channel(raw: Any) -> dict[str, Any]:
-    value = _whole(raw)
-    if value < 0:
-        raise ValueError("channels count from 0")
-    return {"output_channel": value}
-
-
-def _connectivity(raw: Any) -> dict[str, Any]:
-    value = _whole(raw)
-    if value not in CONNECTIVITIES:
-        raise ValueError("it must be 6, 18 or 26")
-    return {"connectivity": value}
-
-
-def _min_volume(raw: Any) -> dict[str, Any]:
-    value = _number(raw)
-    if value < 0:
-        raise ValueError("it cannot be negative")
-    return {"min_volume_mm3": value}
-
-
-#: Key -> reader of its value, which gives fields of the contract.
-_KEYS: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "spacing_mm": _spacing,
-    "orientation": _orientation,
+#: Key -> reader of its value.
+_KEYS: dict[str, Callable[[Any], Any]] = {
+    "spacing_mm": _checked(
+        _spacing,
+        lambda sizes: sizes is None or (len(sizes) == 3 and all(0.05 <= s <= 20 for s in sizes)),
+        "it must be native, or three voxel sizes from 0.05 to 20 mm",
+    ),
+    "orientation": _checked(
+        lambda raw: str(raw).strip().upper(),
+        is_orientation,
+        "it must be three letters such as RAS or LPS, one of each pair",
+    ),
     "normalisation": _normalisation,
-    "channels": _channels,
-    "patch": _patch,
-    "overlap": _overlap,
-    "activation": lambda raw: {"activation": _word(raw, ACTIVATIONS)},
-    "output_channel": _output_channel,
-    "threshold": lambda raw: {"threshold": _within(raw, 0, 1)},
-    "definite": lambda raw: {"definite": _within(raw, 0, 1)},
-    "connectivity": _connectivity,
-    "min_volume_mm3": _min_volume,
+    "channels": lambda raw: tuple(map(_one_of(CHANNELS), _items(raw))),
+    "patch": _checked(
+        lambda raw: tuple(map(_whole, _items(raw))),
+        lambda sizes: len(sizes) in (2, 3) and all(4 <= size <= 4096 for size in sizes),
+        "it must be two or three whole numbers from 4 to 4096",
+    ),
+    "overlap": _checked(
+        _number, lambda value: 0 <= value <= 0.75, "it must lie between 0 and 0.75"
+    ),
+    "activation": _one_of(ACTIVATIONS),
+    "output_channel": _checked(_whole, lambda value: value >= 0, "channels count from 0"),
+    "threshold": _RATIO,
+    "definite": _RATIO,
+    "connectivity": _checked(_whole, CONNECTIVITIES.__contains__, "it must be 6, 18 or 26"),
+    "min_volume_mm3": _checked(_number, lambda value: value >= 0, "it cannot be negative"),
 }
 #: All keys, without their prefix.
 KEYS = tuple(_KEYS)
@@ -290,7 +262,7 @@ def _read_values(raw: Mapping[str, Any], source: Path) -> dict[str, Any]:
                 hint=f"remove it; known are {', '.join(KEYS)}",
             )
         try:
-            values |= _KEYS[key](value)
+            read = _KEYS[key](value)
         except ValueError as error:
             raise UsageError(
                 f"the value {value!r} of the key {PREFIX}{key} is wrong: {error}",
@@ -298,4 +270,6 @@ def _read_values(raw: Mapping[str, Any], source: Path) -> dict[str, Any]:
                 hint="correct it; the page on your own network in the documentation lists all "
                 "keys and values",
             ) from None
+        pair = ("normalisation", "percentiles")
+        values |= dict(zip(pair, read, strict=False)) if key in pair else {key: read}
     return values

@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from cmbprep.detectors.assembly import assemble
 from cmbprep.detectors.base import Detection, DetectorInput
-from cmbprep.detectors.candidates import voxel_spacing
 from cmbprep.detectors.normalisation import normalise
 from cmbprep.detectors.onnx_model import OnnxModel
 from cmbprep.detectors.resolution import scan_warnings
@@ -29,6 +29,7 @@ from cmbprep.detectors.tiling import predict_tiled
 from cmbprep.spatial.grids import (
     Grid,
     bounding_box,
+    boxed_grid,
     connected_parts,
     resample_to_grid,
     respaced_grid,
@@ -135,16 +136,13 @@ class NetworkDetector:
         order = nearest_axis_order(scan.affine, self._model.contract.orientation)
         affine = order.affine(scan.affine, scan.magnitude.shape)
         mask = order.apply(scan.brain_mask)
-        spacing = voxel_spacing(affine)
-        target = self._target_spacing(spacing)
-        margin = np.ceil(self._context() * target / spacing).astype(int)
+        grid = Grid(mask.shape, affine)
+        target = self._target_spacing(grid.spacing)
+        margin = np.ceil(self._context() * target / grid.spacing).astype(int)
         box = bounding_box(mask, margin)
-        corner = np.array([s.start for s in box])
-        affine = affine.copy()
-        affine[:3, 3] += affine[:3, :3] @ corner
         brain = np.ascontiguousarray(mask[box])
         image = np.ascontiguousarray(order.apply(scan.magnitude)[box])
-        part = self._on_network_grid(image, brain, affine, target)
+        part = self._on_network_grid(image, brain, boxed_grid(grid, box), target)
         whole = np.zeros(mask.shape, np.float32)
         whole[box] = np.where(brain, part, 0)
         back = order.undo(whole)
@@ -165,22 +163,17 @@ class NetworkDetector:
         return np.array(common if self._model.ndim == 3 else [max(common)] * 3, float)
 
     def _on_network_grid(
-        self,
-        image: FloatArray,
-        brain: BoolArray,
-        affine: NDArray[np.float64],
-        target: NDArray[np.float64],
+        self, image: FloatArray, brain: BoolArray, own: Grid, target: NDArray[np.float64]
     ) -> FloatArray:
         """Normalise, bring to the network's voxel size, predict, and bring back."""
-        contract, spacing = self._model.contract, voxel_spacing(affine)
+        contract, spacing = self._model.contract, own.spacing
         image = normalise(image, brain, spacing, contract.normalisation, contract.percentiles)
         native = bool((target == spacing).all())
         inside = wanted = brain
         if not native:
-            shape = (image.shape[0], image.shape[1], image.shape[2])
-            own, grid = Grid(shape, affine), respaced_grid(shape, affine, target)
-            image = resample_to_grid(image, affine, grid, extend=True)
-            share = resample_to_grid(brain, affine, grid, extend=True)
+            grid = respaced_grid(own.shape, own.affine, target)
+            image = resample_to_grid(image, own.affine, grid, extend=True)
+            share = resample_to_grid(brain, own.affine, grid, extend=True)
             # All points that a voxel of the brain is interpolated from have a share of it.
             inside, wanted = share >= 0.5, share > 0
         stack = np.stack([_channel(name, image, inside) for name in contract.channels])
@@ -212,7 +205,7 @@ class NetworkDetector:
         """Return what makes this network's result on this scan doubtful."""
         found = []
         order = nearest_axis_order(scan.affine, self._model.contract.orientation)
-        spacing = voxel_spacing(order.affine(scan.affine, scan.magnitude.shape))
+        spacing = voxel_sizes(order.affine(scan.affine, scan.magnitude.shape))
         target = self._target_spacing(spacing)
         ratio = spacing / target
         if ratio.max() > _FAR_RESAMPLED or ratio.min() < 1 / _FAR_RESAMPLED:

@@ -103,12 +103,12 @@ class OnnxModel:
 
     def _probability(self, output: FloatArray, channel: int) -> FloatArray:
         """Turn the output (K, ...) for a tile into the probability of microbleed."""
-        if not np.isfinite(output).all():
-            raise self._error(
-                "the network's output holds values that are not finite (NaN or infinite)",
-                "look for divisions by zero and overflow in the network, and check that the "
-                f"normalisation is the one that it was trained with; {_PAGE}",
-            )
+        self._require(
+            bool(np.isfinite(output).all()),
+            "the network's output holds values that are not finite (NaN or infinite)",
+            "look for divisions by zero and overflow in the network, and check that the "
+            f"normalisation is the one that it was trained with; {_PAGE}",
+        )
         if self.contract.activation == "softmax":
             shifted = np.exp(output - output.max(axis=0, keepdims=True))
             return np.asarray(shifted[channel] / shifted.sum(axis=0), np.float32)
@@ -118,79 +118,79 @@ class OnnxModel:
             small = np.exp(-np.abs(chosen))
             return np.where(chosen >= 0, 1, small).astype(np.float32) / (1 + small)
         low, high = float(chosen.min()), float(chosen.max())
-        if low < -_SLACK or high > 1 + _SLACK:
-            raise self._error(
-                f"the network's output is no probability: it goes from {low:.3g} to {high:.3g}",
-                "set cmbprep.activation to sigmoid or softmax, or export the network with its "
-                f"last activation; {_PAGE}",
-            )
+        self._require(
+            low >= -_SLACK and high <= 1 + _SLACK,
+            f"the network's output is no probability: it goes from {low:.3g} to {high:.3g}",
+            "set cmbprep.activation to sigmoid or softmax, or export the network with its "
+            f"last activation; {_PAGE}",
+        )
         return np.clip(chosen, 0, 1)
 
     # --- checks ------------------------------------------------------------------------
 
     def _check_input(self) -> tuple[str, list[int | None]]:
         inputs = self._session.get_inputs()
-        if len(inputs) != 1:
-            names = ", ".join(item.name for item in inputs) or "none"
-            raise self._error(
-                f"the network has {len(inputs)} inputs ({names}) where one is needed",
-                f"export it with one input whose channels are the images; {_PAGE}",
-            )
+        names = ", ".join(item.name for item in inputs) or "none"
+        self._require(
+            len(inputs) == 1,
+            f"the network has {len(inputs)} inputs ({names}) where one is needed",
+            f"export it with one input whose channels are the images; {_PAGE}",
+        )
         (given,) = inputs
-        if given.type != "tensor(float)":
-            raise self._error(
-                f"the network's input is {given.type}, not tensor(float)",
-                "export it in single precision (float32)",
-            )
+        self._require(
+            given.type == "tensor(float)",
+            f"the network's input is {given.type}, not tensor(float)",
+            "export it in single precision (float32)",
+        )
         # Axes of a size that is not fixed have a name or nothing in the place of the number.
         shape = [size if isinstance(size, int) and size > 0 else None for size in given.shape]
-        if len(shape) not in (4, 5):
-            raise self._error(
-                f"the network's input has {len(shape)} axes {given.shape}",
-                "it must have the axes (1, channel, x, y, z), or (1, channel, x, y) for a "
-                "network of slices",
-            )
-        if shape[0] not in (None, 1):
-            raise self._error(
-                f"the network takes {shape[0]} images at a time", "export it for a batch of 1"
-            )
+        self._require(
+            len(shape) in (4, 5),
+            f"the network's input has {len(shape)} axes {given.shape}",
+            "it must have the axes (1, channel, x, y, z), or (1, channel, x, y) for a "
+            "network of slices",
+        )
+        batch, count, *sizes = shape
+        self._require(
+            batch in (None, 1),
+            f"the network takes {batch} images at a time",
+            "export it for a batch of 1",
+        )
         channels = self.contract.channels
-        if shape[1] not in (None, len(channels)):
-            raise self._error(
-                f"the network's input has {shape[1]} channels, but cmbprep.channels names "
-                f"{len(channels)} ({', '.join(channels)})",
-                f"name one image for each channel in cmbprep.channels; {_PAGE}",
-            )
-        return given.name, shape[2:]
+        self._require(
+            count in (None, len(channels)),
+            f"the network's input has {count} channels, but cmbprep.channels names "
+            f"{len(channels)} ({', '.join(channels)})",
+            f"name one image for each channel in cmbprep.channels; {_PAGE}",
+        )
+        return given.name, sizes
 
     def _check_output(self) -> str:
-        outputs = self._session.get_outputs()
-        if len(outputs) != 1:
-            names = ", ".join(item.name for item in outputs)
-            raise self._error(
-                f"the network has {len(outputs)} outputs ({names}) where one is needed",
-                "export the map of microbleeds as its only output (without deep supervision)",
-            )
-        return str(outputs[0].name)
+        names = [str(item.name) for item in self._session.get_outputs()]
+        self._require(
+            len(names) == 1,
+            f"the network has {len(names)} outputs ({', '.join(names)}) where one is needed",
+            "export the map of microbleeds as its only output (without deep supervision)",
+        )
+        return names[0]
 
     def _check_patch(self, sizes: list[int | None]) -> tuple[int | None, ...]:
         """Tile size along each axis where it is fixed, by the model or by the contract."""
         patch = self.contract.patch
         if patch is None:
             return tuple(sizes)
-        if len(patch) != len(sizes):
-            raise self._error(
-                f"cmbprep.patch gives {len(patch)} sizes for a network with {len(sizes)} "
-                "axes in space",
-                "give one for each axis",
-            )
+        self._require(
+            len(patch) == len(sizes),
+            f"cmbprep.patch gives {len(patch)} sizes for a network with {len(sizes)} axes in space",
+            "give one for each axis",
+        )
         for size, fixed in zip(patch, sizes, strict=True):
-            if fixed not in (None, size):
-                raise self._error(
-                    f"cmbprep.patch asks for {size} voxels along an axis where the network "
-                    f"takes {fixed} only",
-                    "leave cmbprep.patch out, or export the network without fixed sizes",
-                )
+            self._require(
+                fixed in (None, size),
+                f"cmbprep.patch asks for {size} voxels along an axis where the network "
+                f"takes {fixed} only",
+                "leave cmbprep.patch out, or export the network without fixed sizes",
+            )
         return patch
 
     def _try(self) -> int:
@@ -204,25 +204,23 @@ class OnnxModel:
         return channel
 
     def _choose_channel(self, count: int) -> int:
-        contract, chosen = self.contract, self.contract.output_channel
-        if contract.activation == "softmax" and count == 1:
-            raise self._error(
-                "softmax over an output of one channel is always 1",
-                "set cmbprep.activation to sigmoid",
-            )
-        if chosen is None:
-            if count > 2:
-                raise self._error(
-                    f"the network's output has {count} channels",
-                    "say in cmbprep.output_channel which one is microbleed, counted from 0",
-                )
-            return count - 1
-        if chosen >= count:
-            raise self._error(
-                f"cmbprep.output_channel is {chosen}, but the output has {count} channels",
-                "channels count from 0",
-            )
-        return chosen
+        chosen = self.contract.output_channel
+        self._require(
+            self.contract.activation != "softmax" or count > 1,
+            "softmax over an output of one channel is always 1",
+            "set cmbprep.activation to sigmoid",
+        )
+        self._require(
+            chosen is not None or count <= 2,
+            f"the network's output has {count} channels",
+            "say in cmbprep.output_channel which one is microbleed, counted from 0",
+        )
+        self._require(
+            chosen is None or chosen < count,
+            f"cmbprep.output_channel is {chosen}, but the output has {count} channels",
+            "channels count from 0",
+        )
+        return count - 1 if chosen is None else chosen
 
     def _run(self, channels: FloatArray) -> FloatArray:
         """Run the network on one tile; give its output without the first axis, checked."""
@@ -236,14 +234,17 @@ class OnnxModel:
                 "runs with onnxruntime on a processor",
             ) from error
         output = np.asarray(output)
-        wanted = channels.shape[1:]
-        if output.ndim != channels.ndim + 1 or output.shape[0] != 1 or output.shape[2:] != wanted:
-            raise self._error(
-                f"the network's output has the shape {output.shape} for an input of shape "
-                f"{(1, *channels.shape)}",
-                "it must be voxel-wise: (1, K, ...) with the same size in space as the input",
-            )
+        self._require(
+            output.ndim >= 2 and (output.shape[0], *output.shape[2:]) == (1, *channels.shape[1:]),
+            f"the network's output has the shape {output.shape} for an input of shape "
+            f"{(1, *channels.shape)}",
+            "it must be voxel-wise: (1, K, ...) with the same size in space as the input",
+        )
         return output[0].astype(np.float32, copy=False)
+
+    def _require(self, holds: bool, message: str, hint: str) -> None:
+        if not holds:
+            raise self._error(message, hint)
 
     def _error(self, message: str, hint: str) -> CmbprepError:
         if not self._tried:
@@ -274,25 +275,19 @@ def _start(content: bytes, path: Path) -> Any:
     try:
         return onnx_session(content)
     except _runtime_errors() as error:
-        text = str(error)
+        text, version = str(error), onnxruntime.__version__
+        message = f"ONNX Runtime {version} cannot run this model ({_first_line(error)})"
+        hint = "export it again with standard operators and an opset that this version knows"
         if "External data" in text:
-            raise UsageError(
-                "the model keeps its weights in another file",
-                path=path,
-                hint="save it as one file (torch.onnx.export(..., external_data=False), or "
-                "onnx.save with save_as_external_data=False)",
-            ) from error
-        if "protobuf parsing failed" in text or "No graph was found" in text:
-            raise UsageError(
-                "this is not an ONNX model, or it is damaged",
-                path=path,
-                hint="export the network as ONNX (torch.onnx.export), or copy the file again",
-            ) from error
-        raise UsageError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot run this model ({_first_line(error)})",
-            path=path,
-            hint="export it again with standard operators and an opset that this version knows",
-        ) from error
+            message = "the model keeps its weights in another file"
+            hint = (
+                "save it as one file (torch.onnx.export(..., external_data=False), or "
+                "onnx.save with save_as_external_data=False)"
+            )
+        elif "protobuf parsing failed" in text or "No graph was found" in text:
+            message = "this is not an ONNX model, or it is damaged"
+            hint = "export the network as ONNX (torch.onnx.export), or copy the file again"
+        raise UsageError(message, path=path, hint=hint) from error
 
 
 @cache
@@ -300,12 +295,8 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises: its errors have no common base of their own."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    own = [
-        kind
-        for kind in vars(state).values()
-        if isinstance(kind, type) and issubclass(kind, Exception)
-    ]
-    return (*own, RuntimeError, ValueError)
+    kinds = (kind for kind in vars(state).values() if isinstance(kind, type))
+    return (*(kind for kind in kinds if issubclass(kind, Exception)), RuntimeError, ValueError)
 
 
 def _first_line(error: Exception) -> str:
