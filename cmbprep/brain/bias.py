@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from cmbprep.errors import ScanError
 from cmbprep.spatial.ants import image_grid, load_ants, to_ants
-from cmbprep.spatial.grids import Grid, resample_to_grid, working_grid
+from cmbprep.spatial.grids import Grid, largest_piece, resample_to_grid, working_grid
 
 __all__ = ["BiasCorrection", "clean_intensities", "correct_bias", "head_mask", "otsu_threshold"]
 
@@ -73,7 +73,7 @@ def clean_intensities(image: nib.spatialimages.SpatialImage) -> NDArray[np.float
     return data
 
 
-def otsu_threshold(values: NDArray[np.floating], bins: int = 256) -> float:
+def otsu_threshold(values: NDArray[np.floating]) -> float:
     """Threshold that best separates two classes of values (Otsu 1979).
 
     Values above the 99.5th percentile count as that percentile, so a few very bright
@@ -82,7 +82,7 @@ def otsu_threshold(values: NDArray[np.floating], bins: int = 256) -> float:
     top = float(np.percentile(values, 99.5))
     clipped = np.minimum(values, top)
     try:
-        counts, edges = np.histogram(clipped, bins=bins)
+        counts, edges = np.histogram(clipped, bins=256)
     except ValueError:
         # They differ by less than their precision: one class, and all of it is foreground.
         return float(clipped.min())
@@ -113,11 +113,9 @@ def head_mask(data: NDArray[np.floating], spacing: NDArray[np.floating]) -> NDAr
     bright = roots > 0.8 * otsu_threshold(roots[roots > 0])
     radius = np.maximum(np.round(3.0 / spacing), 0).astype(int)
     opened = ndimage.binary_opening(bright, np.ones(np.minimum(2 * radius // 2 + 1, 3)))
-    labels, count = ndimage.label(opened)
-    if count == 0:
+    if not opened.any():
         return bright
-    sizes = np.bincount(labels.ravel())[1:]
-    largest = labels == 1 + int(np.argmax(sizes))
+    largest = largest_piece(opened)
     filled = ndimage.binary_closing(np.pad(largest, 4), iterations=3)[4:-4, 4:-4, 4:-4]
     # Slice by slice, so that openings at the cut neck or at a slab's faces do not leak.
     for axis in range(3):

@@ -106,37 +106,24 @@ def choose_brain_mask(
     ScanError
         If there is neither.
     """
+    agreement = None
     try:
         other = carried()
-    except ScanError:
         if found is None:
-            raise
-        return MaskChoice(
-            found.mask,
-            "network",
-            None,
-            ("the brain mask of the registration lies outside the image", *_said(found)),
-        )
-    if found is None:
-        return MaskChoice(
-            other,
-            "registration",
-            None,
-            ("the brain was not found in the image itself; its mask is the registration's",),
-        )
-    agreement = dice(found.mask, other)
-    if registered:
-        told: tuple[str, ...] = ()
-        if agreement < DISAGREEMENT and not doubts(found):
-            text = (
+            why = "the brain was not found in the image itself; its mask is the registration's"
+            return MaskChoice(other, "registration", None, (why,))
+        agreement = dice(found.mask, other)
+        if registered:
+            why = (
                 "the brain found in the image and the one carried by registration overlap by "
                 f"{agreement:.2f} (Dice) only: look at mask and registration"
             )
-            told = (text,)
-        return MaskChoice(other, "registration", agreement, told)
-    warnings = ("the registration is doubtful; the brain mask is the network's", *_said(found))
-    return MaskChoice(found.mask, "network", agreement, warnings)
-
-
-def _said(found: BrainExtraction) -> tuple[str, ...]:
-    return tuple(f"the brain found in the image is doubtful: {why}" for why in doubts(found))
+            told = (why,) if agreement < DISAGREEMENT and not doubts(found) else ()
+            return MaskChoice(other, "registration", agreement, told)
+        why = "the registration is doubtful; the brain mask is the network's"
+    except ScanError:
+        if found is None:
+            raise
+        why = "the brain mask of the registration lies outside the image"
+    said = (f"the brain found in the image is doubtful: {reason}" for reason in doubts(found))
+    return MaskChoice(found.mask, "network", agreement, (why, *said))

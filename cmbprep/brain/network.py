@@ -8,17 +8,15 @@ between their voxels when they are brought back to the image's own grid.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import from_matvec
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -26,7 +24,7 @@ from cmbprep.brain.bias import clean_intensities, head_mask
 from cmbprep.errors import ScanError
 from cmbprep.spatial.ants import image_grid
 from cmbprep.spatial.grids import Grid, one_piece, resample_to_grid
-from cmbprep.spatial.onnx import onnx_session
+from cmbprep.spatial.onnx import onnx_session, read_model
 
 __all__ = [
     "BOX",
@@ -97,17 +95,15 @@ def network_grid(shape: tuple[int, ...], affine: NDArray[np.float64]) -> Grid:
 
     It is centred on the field of view and holds all of it, to 288 mm along each axis.
     """
-    i, j, k = shape
-    source = Grid((i, j, k), affine)
+    source = Grid(shape, affine)
     corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in source.shape])).reshape(3, -1)
     points = source.affine[:3, :3] @ corners + source.affine[:3, 3:]
     centre = (points.min(axis=1) + points.max(axis=1)) / 2
     extent = np.minimum(points.max(axis=1) - points.min(axis=1), LONGEST)
     counts = (np.ceil(np.round(extent / SPACING / MULTIPLE, 3)) * MULTIPLE).astype(int)
     counts = np.maximum(counts, LEAST)
-    matrix = np.diag([SPACING, SPACING, SPACING, 1.0])
-    matrix[:3, 3] = centre - (counts - 1) / 2 * SPACING
-    return Grid((int(counts[0]), int(counts[1]), int(counts[2])), matrix)
+    first = centre - (counts - 1) / 2 * SPACING
+    return Grid(tuple(counts), from_matvec(np.diag(np.full(3, SPACING)), first))
 
 
 def scale_intensities(values: FloatArray, inside: NDArray[np.bool_]) -> FloatArray:
@@ -144,9 +140,7 @@ def _field_of_view(grid: Grid, network: Grid) -> NDArray[np.bool_]:
     return resample_to_grid(ones, grid.affine, network, smooth=False) >= 0.5
 
 
-def extract_brain(
-    image: nib.spatialimages.SpatialImage, predict: Predictor, *, threshold: float = 0.0
-) -> BrainExtraction:
+def extract_brain(image: nib.spatialimages.SpatialImage, predict: Predictor) -> BrainExtraction:
     """Find the brain.
 
     Parameters
@@ -156,8 +150,6 @@ def extract_brain(
         40 degrees by its affine; bias is fine.
     predict
         The network (see :func:`cmbprep.brain.network.load_brain_model`).
-    threshold
-        Log-odds from which on a voxel is brain.
 
     Raises
     ------
@@ -168,9 +160,7 @@ def extract_brain(
     network = network_grid(grid.shape, grid.affine)
     given = network_input(data, grid, network)
     logits = _log_odds(given, predict)
-    fine = resample_to_grid(
-        logits - np.float32(threshold), network.affine, grid, smooth=False, extend=True
-    )
+    fine = resample_to_grid(logits, network.affine, grid, smooth=False, extend=True)
     mask = one_piece(fine > 0)
     volume = float(mask.sum() * np.prod(grid.spacing) / 1000)
     if volume < SMALLEST:
@@ -282,10 +272,7 @@ def load_brain_model(folder: Traversable | None = None) -> BrainModel:
     ValueError
         If the card is of another file.
     """
-    place = resources.files("cmbprep.models") if folder is None else folder
-    content = place.joinpath(f"{MODEL}.onnx").read_bytes()
-    card = json.loads(place.joinpath(f"{MODEL}.json").read_text(encoding="utf-8"))
-    digest = hashlib.sha256(content).hexdigest()
+    content, card, digest = read_model(MODEL, folder)
     if card["sha256"] != digest:
         raise ValueError("the brain model's card is of another file")
     session = onnx_session(content)

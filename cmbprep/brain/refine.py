@@ -21,6 +21,7 @@ from cmbprep.spatial.ants import image_grid
 from cmbprep.spatial.grids import (
     Grid,
     crop_grid,
+    neighbours,
     one_piece,
     resample_to_grid,
     signed_distance,
@@ -133,19 +134,16 @@ def _random_walk(
     scaled = np.clip(values, 0, high) / max(float(high), 1e-12)
     spread = max(float(high - low) / max(float(high), 1e-12), 0.05)
     free = np.abs(distance) <= MARGIN
-    number = np.full(free.shape, -1)
-    number[free] = np.arange(np.count_nonzero(free))
     size = int(np.count_nonzero(free))
+    number = np.full(free.shape, -1)
+    number[free] = np.arange(size)
     fixed = (distance > 0).astype(np.float64)
     prior = 1.0 / (1.0 + np.exp(-distance[free] / PRIOR_SOFTNESS))
     diagonal = np.full(size, PRIOR_WEIGHT)
     right = PRIOR_WEIGHT * prior
     rows, columns, weights = [], [], []
     for axis in range(3):
-        ahead = [slice(None)] * 3
-        behind = [slice(None)] * 3
-        ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
-        a, b = tuple(behind), tuple(ahead)
+        a, b = neighbours(axis)
         step = (scaled[b] - scaled[a]) / spread
         # Walks cross thick slices more slowly.
         weight = np.exp(-EDGE_WEIGHT * step**2) * (SPACING / grid.spacing[axis]) ** 2 + 1e-4

@@ -78,55 +78,40 @@ def outline_candidates(
         candidates.radii_mm[rows],
     )
     chances = [float(probability[rows[region.seed]]) for region in regions]
-    found = assemble(
-        regions,
-        chances,
-        shape=scan.magnitude.shape,
-        slice_mm=float(scan.spacing.max()),
-        corner=[part.start for part in box],
-        threshold=threshold,
-        definite=definite,
-    )
+    corner = [part.start for part in box]
+    found = assemble(scan, regions, chances, threshold=threshold, definite=definite, corner=corner)
     listed = [region.seed for region, p in zip(regions, chances, strict=True) if p >= threshold]
     return Outlined(rows, listed, found)
 
 
 def assemble(
+    scan: DetectorInput,
     regions: Sequence[Region],
     probabilities: Sequence[float],
     *,
-    shape: tuple[int, ...],
-    slice_mm: float,
-    corner: Sequence[int] | NDArray[np.int_] = (0, 0, 0),
     threshold: float,
     definite: float,
-    warnings: Sequence[str] = (),
+    corner: Sequence[int] = (0, 0, 0),
     heat: NDArray[np.float32] | None = None,
 ) -> Detection:
     """Paint the maps and describe the lesions.
 
     Parameters
     ----------
+    scan
+        The scan.
     regions, probabilities
         The more probable first, equal ones by position.
-    shape
-        Of the scan.
-    slice_mm
-        Largest distance of the scan's voxels along an axis, mm.
+    threshold, definite
+        Lowest probability that is listed, and that is rated definite.
     corner
         Voxel of the scan that the regions' voxels count from.
-    threshold
-        Lowest probability that is listed.
-    definite
-        Lowest probability that is rated definite.
-    warnings
-        For the reader.
     heat
         Probability map of the scan; if None, each region is painted with its probability.
     """
     paint = heat is None
-    heat = np.zeros(shape, np.float32) if heat is None else heat
-    labels = np.zeros(shape, np.int32)
+    heat = np.zeros(scan.magnitude.shape, np.float32) if heat is None else heat
+    labels = np.zeros(scan.magnitude.shape, np.int32)
     lesions: list[DetectedLesion] = []
     for region, probability in zip(regions, probabilities, strict=True):
         voxels = tuple((region.voxels + np.asarray(corner)).T)
@@ -139,7 +124,7 @@ def assemble(
         volume = region.volume_mm3
         # Without contrast there is no void: the volume is that of the voxels.
         if region.contrast > 0:
-            volume = void_volume(volume, slice_mm)
+            volume = void_volume(volume, float(scan.spacing.max()))
         lesions.append(
             DetectedLesion(
                 index=index,
@@ -151,6 +136,4 @@ def assemble(
                 contrast=region.contrast,
             )
         )
-    return Detection(
-        probability=heat, labels=labels, lesions=tuple(lesions), warnings=tuple(warnings)
-    )
+    return Detection(probability=heat, labels=labels, lesions=tuple(lesions))

@@ -213,13 +213,7 @@ def _add_second_difference(out: FloatArray, image: FloatArray, axis: int, weight
 
 
 def find_candidates(
-    ratio: FloatArray,
-    mask: BoolArray,
-    spacing: NDArray[np.float64],
-    *,
-    radii_mm: tuple[float, ...] = RADII_MM,
-    min_response: float = _MIN_RESPONSE,
-    limit: int = 3000,
+    ratio: FloatArray, mask: BoolArray, spacing: NDArray[np.float64], *, limit: int = 3000
 ) -> Candidates:
     """Find dark blobs inside a mask.
 
@@ -231,10 +225,6 @@ def find_candidates(
         Where candidates may lie.
     spacing
         Voxel size, mm.
-    radii_mm
-        Radii looked for; those far below the voxel are left out.
-    min_response
-        Weakest response kept.
     limit
         Most candidates kept: those with the best walls (:func:`_walls`). The response is no
         good judge between bleeds and the rest, since sulci and the brain's edge respond more
@@ -244,10 +234,11 @@ def find_candidates(
     # Fluid counts as tissue, or all that lies between bright sulci would be a dark blob.
     filled = np.where(mask, np.minimum(ratio, np.float32(BRIGHTEST)), np.float32(1))
     found: list[NDArray[np.float64]] = []
-    usable = [r for r in radii_mm if r / np.sqrt(2) >= 0.5 * float(spacing.min())]
-    for radius in usable or [radii_mm[-1]]:
+    # Radii far below the voxel are left out.
+    usable = [r for r in RADII_MM if r / np.sqrt(2) >= 0.5 * float(spacing.min())]
+    for radius in usable or [RADII_MM[-1]]:
         response = blob_response(filled, spacing, radius)
-        index = _local_maxima(response, mask & (response >= min_response))
+        index = _local_maxima(response, mask & (response >= _MIN_RESPONSE))
         values = response[tuple(index.T)].astype(np.float64)
         position = index + _peak_offset(response, index)
         found.append(np.column_stack([position, np.full(len(index), radius), values]))
@@ -302,14 +293,14 @@ def _peak_offset(response: FloatArray, index: NDArray[np.integer]) -> NDArray[np
     """Offset (voxels, at most half) of the vertex of the parabola through a maximum."""
     offset = np.zeros(index.shape, np.float64)
     centre = response[tuple(index.T)].astype(np.float64)
-    for axis in range(3):
+    top = np.array(response.shape) - 1
+    for axis, step in enumerate(np.eye(3, dtype=int)):
         if response.shape[axis] < 3:
             continue
-        step = np.zeros(3, int)
-        step[axis] = 1
-        top = np.array(response.shape) - 1
-        left = response[tuple(np.clip(index - step, 0, top).T)].astype(np.float64)
-        right = response[tuple(np.clip(index + step, 0, top).T)].astype(np.float64)
+        left, right = (
+            response[tuple(np.clip(place, 0, top).T)].astype(np.float64)
+            for place in (index - step, index + step)
+        )
         curvature = left - 2 * centre + right
         safe = np.where(curvature < -1e-9, curvature, -1.0)
         offset[:, axis] = np.where(curvature < -1e-9, 0.5 * (left - right) / safe, 0.0)
@@ -325,12 +316,10 @@ def _suppress_neighbours(
     points = rows[:, :3] * spacing
     tree = spatial.cKDTree(points)
     alive = np.ones(len(rows), bool)
-    for i in range(len(rows)):
-        if not alive[i]:
-            continue
-        for j in tree.query_ball_point(points[i], max(1.2, 0.8 * rows[i, 3])):
-            if j > i:
-                alive[j] = False
+    for i, reach in enumerate(np.maximum(1.2, 0.8 * rows[:, 3])):
+        if alive[i]:
+            near = np.array(tree.query_ball_point(points[i], reach))
+            alive[near[near > i]] = False
     return np.flatnonzero(alive)
 
 

@@ -1,21 +1,29 @@
-"""Whether a scan is like those that a detector was fitted to.
+"""Warnings on scans that a detector cannot rate well, or that it was not fitted on.
 
-A probability holds for scans like those it was calibrated on. What can be measured in the scan
-itself is compared with the range of the fit, and what lies outside is said to the reader.
+Voxel size, slice thickness and number of slices limit every detector. A probability holds for scans
+like those it was calibrated on: what can be measured in the scan itself is compared with the range
+of the fit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cmbprep.detectors.base import DetectorInput
-from cmbprep.detectors.views import ScanViews
 
-__all__ = ["CHARACTER", "character", "known_range", "unlike"]
+if TYPE_CHECKING:
+    from cmbprep.detectors.views import ScanViews
 
+__all__ = ["CHARACTER", "character", "domain_warnings", "known_range", "scan_warnings"]
+
+#: Smallest number of slices through which a vessel can be followed.
+_FEW_SLICES = 5
+#: Voxels coarser than this (median of the three sizes, mm) tell little.
+_COARSE_MM = 1.6
 #: What is measured of a scan: name -> what it is called in a sentence.
 CHARACTER: Mapping[str, str] = {
     "contrast": "spread of the brain's signal (its middle half, relative to its surroundings)",
@@ -48,10 +56,10 @@ def known_range(characters: Sequence[Mapping[str, float]]) -> dict[str, list[flo
     return found
 
 
-def unlike(
+def domain_warnings(
     scan: DetectorInput, measured: Mapping[str, float], known: Mapping[str, Any]
 ) -> list[str]:
-    """Sentences about what the detector has not seen the like of.
+    """Return warnings on what lies outside of the range that the detector was fitted on.
 
     Parameters
     ----------
@@ -84,3 +92,33 @@ def unlike(
     if float(np.median(scan.magnitude[scan.brain_mask])) <= 0:
         found.append("The median signal of the brain is zero; the scan cannot be rated.")
     return found
+
+
+def scan_warnings(
+    scan: DetectorInput, known_spacing_mm: tuple[float, float] = (0.0, math.inf)
+) -> tuple[str, ...]:
+    """Return warnings on the resolution of a scan.
+
+    Parameters
+    ----------
+    scan
+        The scan.
+    known_spacing_mm
+        Finest and coarsest voxel size that the detector was fitted on.
+    """
+    found = []
+    finest, coarsest = known_spacing_mm
+    size = " x ".join(f"{s:.2f}" for s in scan.spacing)
+    if scan.spacing.min() < finest or scan.spacing.max() > coarsest:
+        found.append(
+            f"The voxel size of {size} mm is outside of what the detector was fitted on "
+            f"({finest} to {coarsest} mm); its probabilities may not hold."
+        )
+    elif np.median(scan.spacing) > _COARSE_MM:
+        found.append(
+            f"The voxel size of {size} mm is too coarse to tell microbleeds from vessels and "
+            "sulci reliably; small microbleeds are not seen at all."
+        )
+    if min(scan.magnitude.shape) < _FEW_SLICES:
+        found.append("The scan has fewer than five slices; vessels cannot be followed through it.")
+    return tuple(found)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,8 @@ MEANINGS: Mapping[str, str] = {
 #: Their names, in order.
 FEATURES = tuple(MEANINGS)
 _RADII = np.arange(0.0, 10.01, 0.5)
+# Candidates that pass the prefilter at most.
+_MOST = 1200
 # A flood is followed as far as this, mm.
 _FLOOD_REACH_MM = 10.0
 
@@ -97,13 +100,11 @@ class Surroundings:
     spacing: NDArray[np.float64]
 
 
-def measure(
-    candidates: Candidates, maps: Surroundings, *, limit: int = 1200
-) -> tuple[Candidates, NDArray[np.float64]]:
-    """Measure the candidates that pass a first, generous look.
+def measure(candidates: Candidates, maps: Surroundings) -> tuple[Candidates, NDArray[np.float64]]:
+    """Measure the candidates that pass a generous prefilter.
 
-    The first look drops what is hardly darker than its surroundings, is wider than any
-    microbleed, or is open on most sides; of the rest the ``limit`` with the most contrast
+    The prefilter drops what is hardly darker than its surroundings, is wider than any
+    microbleed, or is open on most sides; of the rest the 1200 with the most contrast
     and the best closed walls are kept. Flooding, which is slow, is done for those only.
 
     Returns
@@ -121,7 +122,7 @@ def measure(
     bright = _brightest(raw, shape.radius, shape.radius + 3.0)
     columns["bright_wall"] = np.clip(np.quantile(bright, 0.9, axis=1), 0, 3)
     columns |= _neighbourhood_features(profiles, shape, candidates, maps)
-    kept = _first_look(columns, shape, limit)
+    kept = _prefilter(columns, shape)
     candidates, shape = candidates.take(kept), shape.take(kept)
     columns = {name: values[kept] for name, values in columns.items()}
     columns |= _flood_features(candidates, shape, maps)
@@ -129,19 +130,16 @@ def measure(
     return candidates, np.nan_to_num(table, nan=0.0, posinf=10.0, neginf=-10.0)
 
 
-def _first_look(
-    columns: dict[str, NDArray[np.floating]], shape: _RayShape, limit: int
-) -> NDArray[np.int_]:
-    """Indices (ascending) of the candidates worth a closer look."""
+def _prefilter(columns: dict[str, NDArray[np.floating]], shape: _RayShape) -> NDArray[np.int_]:
+    """Indices (ascending) of the candidates that pass."""
     fair = (columns["depth"] > 0.08) & (columns["cnr"] > np.log(1.5))
     fair &= (columns["plane_enclosed"] > 0.4) & (shape.radius < 6.5)
     merit = np.where(fair, columns["response"] + 2 * columns["plane_enclosed"], -np.inf)
-    best = np.argsort(-merit, kind="stable")[:limit]
+    best = np.argsort(-merit, kind="stable")[:_MOST]
     return np.sort(best[fair[best]])
 
 
-@dataclass(frozen=True)
-class _RayShape:
+class _RayShape(NamedTuple):
     """Levels and half-depth radii that the rays of each of n candidates show."""
 
     centre: FloatArray  # (n,) intensity in the middle
@@ -151,13 +149,7 @@ class _RayShape:
     radius: FloatArray  # (n,) its median
 
     def take(self, index: NDArray[np.integer]) -> _RayShape:
-        return _RayShape(
-            self.centre[index],
-            self.surround[index],
-            self.depth[index],
-            self.half[index],
-            self.radius[index],
-        )
+        return _RayShape(*(part[index] for part in self))
 
 
 def _ray_shape(profiles: FloatArray, radii_mm: NDArray[np.float64]) -> _RayShape:
@@ -181,8 +173,7 @@ def _ray_shape(profiles: FloatArray, radii_mm: NDArray[np.float64]) -> _RayShape
 def _crossing(profiles: FloatArray, level: FloatArray) -> FloatArray:
     """First radius (mm, interpolated) at which each ray rises through a level."""
     above = profiles > level[:, None, None]
-    first = np.argmax(above, axis=2)
-    never = ~above.any(axis=2)
+    first, never = np.argmax(above, axis=2), ~above.any(axis=2)
     before = np.maximum(first - 1, 0)
     high = np.take_along_axis(profiles, first[..., None], axis=2)[..., 0]
     low = np.take_along_axis(profiles, before[..., None], axis=2)[..., 0]
@@ -275,21 +266,10 @@ def _curvature(profiles: FloatArray, shape: _RayShape) -> NDArray[np.float64]:
 def _flood_features(
     candidates: Candidates, shape: _RayShape, maps: Surroundings
 ) -> dict[str, NDArray[np.floating]]:
-    n = len(candidates)
-    names = (
-        "flood_50",
-        "flood_35",
-        "flood_20",
-        "flood_volume_50",
-        "flood_volume_35",
-        "flood_elongation",
-        "flood_flatness",
-    )
-    table = np.zeros((n, len(names)))
+    names = [name for name in FEATURES if name.startswith("flood_")]
+    table = np.zeros((len(candidates), len(names)))
     half = np.ceil(_FLOOD_REACH_MM / maps.spacing).astype(int)
-    nearest = _nearest_voxels(candidates, maps.mask.shape)
-    for i in range(n):
-        middle = nearest[i]
+    for i, middle in enumerate(_nearest_voxels(candidates, maps.mask.shape)):
         low = np.maximum(middle - half, 0)
         high = np.minimum(middle + half + 1, maps.ratio.shape)
         window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
@@ -310,7 +290,7 @@ def _flood(
     radius: float,
     spacing: NDArray[np.float64],
 ) -> tuple[float, ...]:
-    """Extents, volumes and axes of the floods from one candidate; see FEATURES."""
+    """Extents, volumes and axes of the floods from one candidate, in the order of FEATURES."""
     # A radius below the voxel cannot be measured; the flood of one voxel is then normal.
     radius = max(radius, 0.6 * float(np.cbrt(np.prod(spacing))), 0.5)
     cell = float(np.prod(spacing))

@@ -19,13 +19,10 @@ Weights and card are in :mod:`cmbprep.models`; :mod:`cmbprep.lab.training` makes
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +32,13 @@ from cmbprep.detectors.assembly import Outlined, outline_candidates
 from cmbprep.detectors.base import CandidateTable, Detection, DetectorInput
 from cmbprep.detectors.calibration import LastStage, Prevalence, one_a_place, read_site_model
 from cmbprep.detectors.classical import CLASSICAL, ClassicalDetector
-from cmbprep.detectors.domain import character, unlike
+from cmbprep.detectors.domain import character, domain_warnings, scan_warnings
 from cmbprep.detectors.features import FEATURES
 from cmbprep.detectors.patches import Patches
-from cmbprep.detectors.resolution import scan_warnings
 from cmbprep.detectors.susceptibility import marked
 from cmbprep.detectors.views import COLUMNS, MEANINGS, ScanViews, view_scan, with_rows
 from cmbprep.errors import UsageError
-from cmbprep.spatial.onnx import onnx_session
+from cmbprep.spatial.onnx import onnx_session, read_model
 
 __all__ = ["CANDIDATES", "MODEL", "LearnedDetector", "blended", "calibrated", "log_odds"]
 
@@ -81,6 +77,13 @@ class LearnedDetector:
     site
         File of a site's own last stage; None for the packaged one.
 
+    Attributes
+    ----------
+    sha256
+        Of the network.
+    last_stage
+        What gives the probability.
+
     Raises
     ------
     UsageError
@@ -96,27 +99,22 @@ class LearnedDetector:
         folder: Traversable | None = None,
         site: Path | None = None,
     ) -> None:
-        place = resources.files("cmbprep.models") if folder is None else folder
-        content = place.joinpath(f"{MODEL}.onnx").read_bytes()
-        self._card: dict[str, Any] = json.loads(
-            place.joinpath(f"{MODEL}.json").read_text(encoding="utf-8")
-        )
+        content, self._card, self.sha256 = read_model(MODEL, folder)
         if tuple(self._card["columns"]) != COLUMNS:
             raise ValueError("the model was fitted to another description of candidates")
         points = self._card["operating_points"]
         self._definite = float(points["definite"])
         self._threshold = float(points["possible"] if threshold is None else threshold)
-        self._first_look = ClassicalDetector(folder=folder)
+        self._prefilter = ClassicalDetector(folder=folder)
         blend = self._card["classical"]
-        if blend["sha256"] != self._first_look.sha256:
+        if blend["sha256"] != self._prefilter.sha256:
             raise ValueError(f"{CLASSICAL} is not the one that the network was calibrated with")
         self._share = float(blend["share"])
         self._session = onnx_session(content)
-        self._sha256 = hashlib.sha256(content).hexdigest()
         self.version = str(self._card["version"])
         line = self._card["calibration"]["microbleed"]
         self._packaged_stage = LastStage(line["slope"], line["offset"])
-        self._last_stage = self._packaged_stage
+        self.last_stage = self._packaged_stage
         self._prevalence = Prevalence(**self._card["prevalence"])
         self._site_sha256 = ""
         if site is not None:
@@ -128,38 +126,28 @@ class LearnedDetector:
         return {
             "detector": self.name,
             "version": self.version,
-            "sha256": self._sha256,
+            "sha256": self.sha256,
             "threshold": self._threshold,
             "definite": self._definite,
             **({"site_sha256": self._site_sha256} if self._site_sha256 else {}),
         }
 
-    @property
-    def last_stage(self) -> LastStage:
-        """What gives the probability."""
-        return self._last_stage
-
-    @property
-    def sha256(self) -> str:
-        """Of the network."""
-        return self._sha256
-
     def _use_site(self, path: Path) -> None:
         model = read_site_model(path)
         known = set(model.stage.columns) <= set(COLUMNS)
-        if model.network_sha256 != self._sha256 or not known:
+        if model.network_sha256 != self.sha256 or not known:
             raise UsageError(
                 f"{path.name} was fitted to another version of the detector",
                 hint="run cmbprep with this version, and cmbprep-tools train --ratings again",
             )
-        self._last_stage = model.stage
+        self.last_stage = model.stage
         self._site_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         self.version = f"{self.version}+{self._site_sha256[:12]}"
 
     def detect(self, scan: DetectorInput) -> Detection:
         """Find microbleeds in one scan."""
         views = view_scan(scan)
-        suspicion = self._first_look.rate(views.table[:, : len(FEATURES)])
+        suspicion = self._prefilter.rate(views.table[:, : len(FEATURES)])
         first = np.argsort(-np.round(suspicion, 6), kind="stable")[:LOOKED_AT]
         views = with_rows(views, np.sort(first))
         bleed, calcified, odds, shift = self._rate(views)
@@ -196,13 +184,13 @@ class LearnedDetector:
             return np.zeros(0), np.zeros(0), np.zeros(0), 0.0
         logits = self._run(views.patches(), views.table.astype(np.float32))
         logits = blended(
-            logits, self._first_look.log_odds(views.table[:, : len(FEATURES)]), self._share
+            logits, self._prefilter.log_odds(views.table[:, : len(FEATURES)]), self._share
         )
         odds = np.round(log_odds(logits, 1), 4)
         usual = self._packaged_stage.log_odds(odds, views.table, COLUMNS)
         places = views.candidates.voxels * views.scan.spacing
         shift = self._prevalence.shift(usual[one_a_place(places, usual)])
-        bleed = special.expit(self._last_stage.log_odds(odds, views.table, COLUMNS) + shift)
+        bleed = special.expit(self.last_stage.log_odds(odds, views.table, COLUMNS) + shift)
         calcified = calibrated(logits, 2, self._card["calibration"]["calcification"])
         # Rounding keeps noise of the last bits, which differs between processors, out of the
         # order and the tables.
@@ -227,7 +215,7 @@ class LearnedDetector:
         lesions, doubts = marked(scan, labels, found.lesions)
         known = self._card["known"]
         warnings = [*scan_warnings(scan, tuple(known["spacing_mm"])), *doubts]
-        warnings += unlike(scan, character(views), known)
+        warnings += domain_warnings(scan, character(views), known)
         return replace(
             found, probability=heat, labels=labels, lesions=lesions, warnings=tuple(warnings)
         )

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,9 @@ from numpy.typing import NDArray
 
 from cmbprep.detectors.assembly import assemble
 from cmbprep.detectors.base import Detection, DetectorInput
+from cmbprep.detectors.domain import scan_warnings
 from cmbprep.detectors.normalisation import normalise
 from cmbprep.detectors.onnx_model import OnnxModel
-from cmbprep.detectors.resolution import scan_warnings
 from cmbprep.detectors.segmentation import measure_region
 from cmbprep.detectors.tiling import predict_tiled
 from cmbprep.spatial.grids import (
@@ -117,17 +118,12 @@ class NetworkDetector:
             measure_region(scan.magnitude, scan.brain_mask, scan.affine, voxels, number)
             for number, (_, voxels) in enumerate(parts)
         ]
-        return assemble(
-            regions,
-            # The map holds float32; its decimal digits are meant.
-            [round(peak, _DECIMALS) for peak, _ in parts],
-            shape=scan.magnitude.shape,
-            slice_mm=float(scan.spacing.max()),
-            threshold=self._threshold,
-            definite=self._definite,
-            warnings=warnings,
-            heat=heat,
+        # The map holds float32; its decimal digits are meant.
+        peaks = [round(peak, _DECIMALS) for peak, _ in parts]
+        found = assemble(
+            scan, regions, peaks, threshold=self._threshold, definite=self._definite, heat=heat
         )
+        return replace(found, warnings=tuple(warnings))
 
     # --- the probability map -----------------------------------------------------------
 
@@ -176,7 +172,12 @@ class NetworkDetector:
             share = resample_to_grid(brain, own.affine, grid, extend=True)
             # All points that a voxel of the brain is interpolated from have a share of it.
             inside, wanted = share >= 0.5, share > 0
-        stack = np.stack([_channel(name, image, inside) for name in contract.channels])
+        images = {
+            "magnitude": image,
+            "magnitude_brain": np.where(inside, image, np.float32(0)),
+            "brain_mask": inside.astype(np.float32),
+        }
+        stack = np.stack([images[name] for name in contract.channels])
         found = self._predict(stack, wanted, thickest_axis(spacing))
         if native:
             return found
@@ -225,13 +226,6 @@ class NetworkDetector:
                 f"The network marked {count} places; the {MAX_LESIONS} most probable are listed."
             )
         return found
-
-
-def _channel(name: str, image: FloatArray, inside: BoolArray) -> FloatArray:
-    """One image of the network's input."""
-    if name == "brain_mask":
-        return inside.astype(np.float32)
-    return np.where(inside, image, np.float32(0)) if name == "magnitude_brain" else image
 
 
 def thickest_axis(spacing: NDArray[np.floating]) -> int:

@@ -67,8 +67,8 @@ class Region:
         (m, 3) integer voxel coordinates.
     centre_ras
         Centre of mass of the signal loss, mm, RAS+ scanner coordinates.
-    volume_mm3, diameter_mm
-        Volume inside the half-depth surface, and the diameter of the sphere of that volume.
+    volume_mm3
+        Volume inside the half-depth surface.
     contrast
         1 - darkest / surroundings, 0..1.
     """
@@ -77,7 +77,6 @@ class Region:
     voxels: NDArray[np.int_]
     centre_ras: tuple[float, float, float]
     volume_mm3: float
-    diameter_mm: float
     contrast: float
 
     def __post_init__(self) -> None:
@@ -242,7 +241,6 @@ class _Scan:
             voxels=voxels,
             centre_ras=(x, y, z),
             volume_mm3=volume,
-            diameter_mm=ball_diameter(volume),
             contrast=contrast,
         )
 

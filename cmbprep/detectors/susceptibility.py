@@ -73,9 +73,7 @@ def phase_maps(scan: DetectorInput) -> PhaseMaps | None:
 def _compute(scan: DetectorInput) -> PhaseMaps:
     magnitudes = scan.echoes or (scan.magnitude,) * len(scan.phases)
     warnings = []
-    strength = scan.field_strength
-    if strength is None:
-        strength = ASSUMED_TESLA
+    if scan.field_strength is None:
         warnings.append(
             f"The field strength is unknown; fields are scaled as at {ASSUMED_TESLA:g} T, "
             "which changes no sign."
@@ -87,7 +85,7 @@ def _compute(scan: DetectorInput) -> PhaseMaps:
         scan.brain_mask,
         scan.spacing,
         main_field_direction(scan.affine),
-        field_strength=strength,
+        field_strength=scan.field_strength or ASSUMED_TESLA,
     )
     chi = susceptibility_map(field)
     sign = phase_sign(field, magnitudes[int(np.argmax(scan.echo_times))], chi)
@@ -168,12 +166,8 @@ def marked(
         As :func:`judge` gives them.
     """
     sources, warnings = judge(scan, labels)
-    return (
-        tuple(
-            replace(lesion, susceptibility=sources[lesion.index].susceptibility)
-            if lesion.index in sources
-            else lesion
-            for lesion in lesions
-        ),
-        warnings,
+    named = {index: source.susceptibility for index, source in sources.items()}
+    found = (
+        replace(one, susceptibility=named.get(one.index, one.susceptibility)) for one in lesions
     )
+    return tuple(found), warnings

@@ -37,7 +37,7 @@ from scipy import ndimage
 
 from cmbprep.phase.dipole import radians_per_ppm
 from cmbprep.phase.unwrapping import unwrap
-from cmbprep.spatial.grids import bounding_box
+from cmbprep.spatial.grids import bounding_box, neighbours
 from cmbprep.spatial.noise import noise_level
 
 __all__ = ["THICK_MM", "LocalField", "local_field"]
@@ -145,9 +145,14 @@ def local_field(
     """
     step = np.asarray(spacing, dtype=np.float64)
     direction = np.asarray(b0, dtype=np.float64)
-    _check(phases, magnitudes, echo_times, mask)
-    if field_strength <= 0:
-        raise ValueError("the field strength must be positive")
+    if not len(phases) == len(magnitudes) == len(echo_times) > 0:
+        raise ValueError("each echo needs a phase, a magnitude and an echo time")
+    if any(image.shape != mask.shape for image in (*phases, *magnitudes)) or mask.ndim != 3:
+        raise ValueError("phases, magnitudes and mask must have one three-dimensional shape")
+    if not mask.any():
+        raise ValueError("the mask is empty")
+    if min(*echo_times, field_strength) <= 0:
+        raise ValueError("echo times and field strength must be positive")
     if not np.linalg.norm(direction) > 0:
         raise ValueError("the main field needs a direction")
     box = bounding_box(mask)
@@ -158,40 +163,41 @@ def local_field(
     scales = [radians_per_ppm(field_strength, echo_times[i]) for i in kept]
     unwrapped = unwrap(angles, signals, inside)
     del angles
-    thick = bool(step.max() > THICK_MM)
-    distance = _distance_to_outside(inside, step)
-    parts = _combine(unwrapped, signals, scales, inside, distance, step, thick)
+    brain = _Brain(inside, step, _distance_to_outside(inside, step))
+    parts = _combine(unwrapped, signals, scales, brain)
     whole = [np.zeros(mask.shape, np.float32) for _ in range(5)]
-    for target, part in zip(whole, (*parts, distance), strict=True):
+    for target, part in zip(whole, (*parts, brain.distance), strict=True):
         target[box] = part
+    local, total, trust, noise, depth = whole
     return LocalField(
-        local=whole[0],
-        total=whole[1],
-        trust=whole[2],
-        noise=whole[3],
-        depth=whole[4],
+        local,
+        total,
+        trust,
+        noise,
+        depth,
         spacing=step,
         b0=direction / np.linalg.norm(direction),
-        in_plane_only=thick,
+        in_plane_only=brain.thick,
         box=box,
     )
 
 
-def _check(
-    phases: Sequence[FloatArray],
-    magnitudes: Sequence[FloatArray],
-    echo_times: Sequence[float],
-    mask: NDArray[np.bool_],
-) -> None:
-    """Raise ValueError where echoes and mask do not belong together."""
-    if not len(phases) == len(magnitudes) == len(echo_times) > 0:
-        raise ValueError("each echo needs a phase, a magnitude and an echo time")
-    if any(image.shape != mask.shape for image in (*phases, *magnitudes)) or mask.ndim != 3:
-        raise ValueError("phases, magnitudes and mask must have one three-dimensional shape")
-    if not mask.any():
-        raise ValueError("the mask is empty")
-    if min(echo_times) <= 0:
-        raise ValueError("echo times must be positive")
+@dataclass(frozen=True, eq=False)
+class _Brain:
+    """Where the field is wanted: mask, voxel size, and distance to the voxels outside, mm."""
+
+    mask: NDArray[np.bool_]
+    spacing: NDArray[np.float64]
+    distance: FloatArray
+
+    @property
+    def thick(self) -> bool:
+        return bool(self.spacing.max() > THICK_MM)
+
+    @property
+    def fine(self) -> NDArray[np.bool_]:
+        """Axes with voxels up to twice as long as the shortest."""
+        return np.asarray(self.spacing <= 2.0 * self.spacing.min())
 
 
 def _distance_to_outside(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> FloatArray:
@@ -219,35 +225,25 @@ def _best_echoes(
 
 
 def _combine(
-    unwrapped: list[FloatArray],
-    signals: list[FloatArray],
-    scales: list[float],
-    mask: NDArray[np.bool_],
-    distance: FloatArray,
-    spacing: NDArray[np.float64],
-    thick: bool,
+    unwrapped: list[FloatArray], signals: list[FloatArray], scales: list[float], brain: _Brain
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Local field, total field, trust and noise from the unwrapped echoes."""
-    shape = mask.shape
-    local, total, trust = (np.zeros(shape, np.float32) for _ in range(3))
-    weights, squares = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    flat = int(np.argmax(spacing)) if thick else None
-    brain = mask.astype(np.float32)
-    around = _blur(brain, SURROUNDINGS_MM / spacing)
+    mask, spacing = brain.mask, brain.spacing
+    local, total, trust, weights, squares = (np.zeros(mask.shape, np.float32) for _ in range(5))
+    inside = mask.astype(np.float32)
+    around = blur(inside, SURROUNDINGS_MM / spacing)
     for phase, signal, scale in zip(unwrapped, signals, scales, strict=True):
         level = noise_level(signal, mask)
         level = max(level, 1e-3 * float(np.median(signal[mask])), 1e-12)
         ratio = signal / np.float32(level)
-        relative = signal / np.maximum(
-            _mean_around(signal, brain, around, SURROUNDINGS_MM / spacing), np.float32(1e-12)
-        )
-        believed = _echo_trust(phase, relative, ratio, mask, spacing)
-        field = phase / np.float32(scale)
-        field = _fill(field, believed, mask, spacing)
-        if flat is None:
-            removed = _v_sharp(field, mask, distance, spacing)
+        mean = _mean_around(signal, inside, around, SURROUNDINGS_MM / spacing)
+        relative = signal / np.maximum(mean, np.float32(1e-12))
+        believed = _echo_trust(phase, relative, ratio, brain)
+        field = _fill(phase / np.float32(scale), believed, brain)
+        if brain.thick:
+            removed = _remove_in_plane(field, believed, brain)
         else:
-            removed = _remove_in_plane(field, believed, mask, spacing, flat)
+            removed = _v_sharp(field, brain)
         # The median is taken so that echoes of unlike constants can be averaged.
         constant = np.float32(np.median(field[mask]))
         weight = (ratio * np.float32(scale)) ** 2 * np.maximum(believed, np.float32(1e-3))
@@ -257,9 +253,8 @@ def _combine(
         weights += weight
         squares += (ratio * np.float32(scale)) ** 2
     weights = np.maximum(weights, np.float32(1e-12))
-    border = np.clip(distance / np.float32(BORDER_MM), 0, 1)
+    border = np.clip(brain.distance / np.float32(BORDER_MM), 0, 1)
     noise = 1 / np.sqrt(np.maximum(squares, np.float32(1e-6)))
-    inside = mask.astype(np.float32)
     return (
         local / weights * inside,
         total / weights * inside,
@@ -269,11 +264,7 @@ def _combine(
 
 
 def _echo_trust(
-    phase: FloatArray,
-    relative: FloatArray,
-    ratio: FloatArray,
-    mask: NDArray[np.bool_],
-    spacing: NDArray[np.float64],
+    phase: FloatArray, relative: FloatArray, ratio: FloatArray, brain: _Brain
 ) -> FloatArray:
     """How far an echo's phase can be believed, 0..1.
 
@@ -281,79 +272,60 @@ def _echo_trust(
     surroundings, because a voxel dark by dephasing has no one phase; and the differences to
     the neighbours, which say nothing once they come near half a turn.
     """
-    relative = np.where(mask, relative, np.float32(0))
-    relative = np.minimum(relative, np.float32(4))
+    mask = brain.mask
+    relative = np.minimum(np.where(mask, relative, np.float32(0)), np.float32(4))
     trust = ratio**2 / (ratio**2 + np.float32(HALF_TRUST_SNR**2))
     trust *= relative**4 / (relative**4 + np.float32(HALF_TRUST_SIGNAL**4))
     steepest = np.zeros(phase.shape, np.float32)
-    fine = spacing <= 2.0 * spacing.min()
-    for axis in np.flatnonzero(fine):
-        low, high = [slice(None)] * 3, [slice(None)] * 3
-        low[axis], high[axis] = slice(None, -1), slice(1, None)
-        jump = np.abs(phase[tuple(high)] - phase[tuple(low)])
-        jump *= mask[tuple(high)] & mask[tuple(low)]
+    for axis in np.flatnonzero(brain.fine):
+        low, high = neighbours(int(axis))
+        jump = np.abs(phase[high] - phase[low])
+        jump *= mask[high] & mask[low]
         for side in (low, high):
-            np.maximum(steepest[tuple(side)], jump, out=steepest[tuple(side)])
+            np.maximum(steepest[side], jump, out=steepest[side])
     trust *= np.clip((np.float32(0.9 * np.pi) - steepest) / np.float32(0.4 * np.pi), 0, 1)
     trust *= mask
     return np.asarray(trust, dtype=np.float32)
 
 
-def _smooth(
-    image: FloatArray,
-    weight: FloatArray,
-    mask: NDArray[np.bool_],
-    sigma: ArrayLike,
-) -> FloatArray:
-    """Weighted Gaussian mean; where no weight is near, the image itself."""
-    return _mean_around(image, weight, _blur(weight, sigma), sigma) * mask
+def _smooth(image: FloatArray, weight: FloatArray, brain: _Brain, sigma: ArrayLike) -> FloatArray:
+    """Weighted Gaussian mean in the brain; where no weight is near, the image itself."""
+    return _mean_around(image, weight, blur(weight, sigma), sigma) * brain.mask
 
 
 def _mean_around(
     image: FloatArray, weight: FloatArray, total: FloatArray, sigma: ArrayLike
 ) -> FloatArray:
     """Weighted Gaussian mean, with the blurred weight given, which several images may share."""
-    mean = _blur(image * weight, sigma)
+    mean = blur(image * weight, sigma)
     known = total > 1e-4
     return np.asarray(np.where(known, mean / np.where(known, total, 1), image), dtype=np.float32)
 
 
-def _blur(image: FloatArray, sigma: ArrayLike) -> FloatArray:
+def blur(image: FloatArray, sigma: ArrayLike) -> FloatArray:
+    """Smooth by a Gaussian that ends at three standard deviations (voxels); 0 outside."""
     blurred: FloatArray = ndimage.gaussian_filter(image, sigma, mode="constant", truncate=3.0)
     return blurred
 
 
-def _fill(
-    field: FloatArray,
-    trust: FloatArray,
-    mask: NDArray[np.bool_],
-    spacing: NDArray[np.float64],
-) -> FloatArray:
+def _fill(field: FloatArray, trust: FloatArray, brain: _Brain) -> FloatArray:
     """Put the mean of trusted voxels around in the place of those without trust."""
-    sigma = np.where(spacing <= 2 * spacing.min(), 1.2 * spacing.min() / spacing, 0.0)
-    near = _smooth(field, trust, mask, np.maximum(sigma, 1.5 / spacing) * (sigma > 0))
+    sigma = np.maximum(1.2 * brain.spacing.min(), 1.5) / brain.spacing
+    near = _smooth(field, trust, brain, sigma * brain.fine)
     share = np.clip(2 * trust, 0, 1)
-    return np.asarray((share * field + (1 - share) * near) * mask, dtype=np.float32)
+    return np.asarray((share * field + (1 - share) * near) * brain.mask, dtype=np.float32)
 
 
 # --- balls ------------------------------------------------------------------------------
 
 
-def _v_sharp(
-    field: FloatArray,
-    mask: NDArray[np.bool_],
-    distance: FloatArray,
-    spacing: NDArray[np.float64],
-) -> FloatArray:
+def _v_sharp(field: FloatArray, brain: _Brain) -> FloatArray:
     """Remove the harmonic part by means over balls that fit in the mask."""
     from scipy import fft
 
-    margin = np.ceil(BALL_RADII_MM[0] / spacing).astype(int)
-    padded = tuple(
-        int(fft.next_fast_len(int(n + m), real=True))
-        for n, m in zip(field.shape, margin, strict=True)
-    )
-    wave = _wave_number(padded, spacing)
+    mask, distance = brain.mask, brain.distance
+    padded = padded_shape(field.shape, BALL_RADII_MM[0] / brain.spacing)
+    wave = _wave_number(padded, brain.spacing)
     folded = _folded(padded)
     inner = tuple(slice(0, n) for n in field.shape)
     # A constant is harmonic; without it, the step at the mask's border is smaller.
@@ -376,6 +348,14 @@ def _v_sharp(
     spectrum *= (keep / np.where(keep, largest, 1))[folded]
     result = fft.irfftn(spectrum, s=padded, workers=1, overwrite_x=True)[inner]
     return np.asarray(result * covered, dtype=np.float32)
+
+
+def padded_shape(shape: Sequence[int], margin: NDArray[np.floating]) -> tuple[int, ...]:
+    """Return the shape, larger by a margin at least, for which Fourier transforms are fast."""
+    from scipy import fft
+
+    room = np.array(shape) + np.ceil(margin).astype(int)
+    return tuple(int(fft.next_fast_len(int(n), real=True)) for n in room)
 
 
 def _wave_number(shape: tuple[int, ...], spacing: NDArray[np.float64]) -> FloatArray:
@@ -405,14 +385,10 @@ def _ball(kr: FloatArray) -> FloatArray:
 # --- slice by slice ---------------------------------------------------------------------
 
 
-def _remove_in_plane(
-    field: FloatArray,
-    trust: FloatArray,
-    mask: NDArray[np.bool_],
-    spacing: NDArray[np.float64],
-    flat: int,
-) -> FloatArray:
-    """Remove what varies slowly in the plane across axis `flat`, in each slice by itself."""
+def _remove_in_plane(field: FloatArray, trust: FloatArray, brain: _Brain) -> FloatArray:
+    """Remove what varies slowly in the plane across the thickest axis, in each slice by itself."""
+    mask, spacing = brain.mask, brain.spacing
+    flat = int(np.argmax(spacing))
     sigma = IN_PLANE_SIGMA_MM / spacing
     sigma[flat] = 0
     weight = np.where(mask, np.maximum(trust, np.float32(0.02)), np.float32(0))
@@ -424,20 +400,19 @@ def _remove_in_plane(
             target[...] = _without_polynomial(plane, plane_weight, steps)
     # Twice, so that a slope that is left at the mask's border goes, too.
     for _ in range(2):
-        rest -= _smooth(rest, weight, mask, sigma)
+        rest -= _smooth(rest, weight, brain, sigma)
         rest *= mask
     return rest
 
 
 def _without_polynomial(
-    plane: FloatArray, weight: FloatArray, spacing: NDArray[np.float64], order: int = 4
+    plane: FloatArray, weight: FloatArray, spacing: NDArray[np.float64]
 ) -> FloatArray:
     """Take from a slice the polynomial that fits it best, by weighted least squares."""
     x = ((np.arange(plane.shape[0]) - plane.shape[0] / 2) * spacing[0] / 100).astype(np.float32)
     y = ((np.arange(plane.shape[1]) - plane.shape[1] / 2) * spacing[1] / 100).astype(np.float32)
     voxels = np.nonzero(weight)
-    if len(voxels[0]) < 60:
-        order = 0
+    order = 4 if len(voxels[0]) >= 60 else 0
     powers = [(i, j) for i in range(order + 1) for j in range(order + 1 - i)]
     basis = np.stack([x[voxels[0]] ** i * y[voxels[1]] ** j for i, j in powers], axis=1)
     root = np.sqrt(weight[voxels])[:, None]

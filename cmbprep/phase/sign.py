@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from cmbprep.phase.local_field import LocalField
+from cmbprep.phase.local_field import LocalField, blur
 from cmbprep.phase.susceptibility import susceptibility_map
 
 __all__ = ["PhaseSign", "phase_sign"]
@@ -103,13 +102,11 @@ def _high_pass(
     """What differs from the trusted surroundings within 3 mm in the plane, in each image."""
     weight = trusted.astype(np.float32)
     sigma = np.where(spacing <= 2 * spacing.min(), 3.0 / spacing, 0.0)
-    total = ndimage.gaussian_filter(weight, sigma, mode="constant", truncate=3.0)
-    total = np.maximum(total, 1e-3)
-    results = []
-    for image in images:
-        mean = ndimage.gaussian_filter(image * weight, sigma, mode="constant", truncate=3.0)
-        results.append(np.asarray((image - mean / total) * weight, dtype=np.float32))
-    return results
+    total = np.maximum(blur(weight, sigma), 1e-3)
+    return [
+        np.asarray((image - blur(image * weight, sigma) / total) * weight, dtype=np.float32)
+        for image in images
+    ]
 
 
 def _block_sums(image: FloatArray, blocks: NDArray[np.int_]) -> NDArray[np.float64]:

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cmbprep.phase.dipole import dipole_at, dipole_kernel
-from cmbprep.phase.local_field import LocalField
+from cmbprep.phase.local_field import LocalField, blur, padded_shape
 
 __all__ = [
     "Source",
@@ -31,11 +30,12 @@ __all__ = [
 
 FloatArray = NDArray[np.float32]
 
-#: The dipole kernel is held this far from zero where a field is divided by it.
+#: Smallest absolute value of the dipole kernel (-2/3..1/3) that a field is divided by. Larger ones
+#: give fewer streaks and too small values.
 DIVISION_THRESHOLD = 0.19
 
 
-def susceptibility_map(field: LocalField, *, threshold: float = DIVISION_THRESHOLD) -> FloatArray:
+def susceptibility_map(field: LocalField) -> FloatArray:
     """Estimate susceptibility by truncated division in k-space.
 
     Where the dipole kernel is smaller than the threshold, its inverse is replaced by the
@@ -46,9 +46,6 @@ def susceptibility_map(field: LocalField, *, threshold: float = DIVISION_THRESHO
     ----------
     field
         The local field.
-    threshold
-        Smallest absolute value of the kernel (-2/3..1/3) that is divided by. Larger ones
-        give fewer streaks and too small values.
 
     Returns
     -------
@@ -63,17 +60,12 @@ def susceptibility_map(field: LocalField, *, threshold: float = DIVISION_THRESHO
     mask = field.noise[box] > 0
     # Half a ball of filling radius: wide against a void, narrow against the brain.
     sigma = 2.0 / field.spacing
-    total = ndimage.gaussian_filter(weight, sigma, mode="constant", truncate=3.0)
-    mean = ndimage.gaussian_filter(values * weight, sigma, mode="constant", truncate=3.0)
+    total, mean = blur(weight, sigma), blur(values * weight, sigma)
     share = np.clip(2 * weight, 0, 1)
     filled = (share * values + (1 - share) * mean / np.maximum(total, np.float32(1e-3))) * mask
-    padding = np.ceil(16.0 / field.spacing).astype(int)
-    shape = tuple(
-        int(fft.next_fast_len(int(n + p), real=True))
-        for n, p in zip(filled.shape, padding, strict=True)
-    )
+    shape = padded_shape(filled.shape, 16.0 / field.spacing)
     kernel = dipole_kernel(shape, field.spacing, field.b0)
-    held = np.copysign(np.maximum(np.abs(kernel), np.float32(threshold)), kernel)
+    held = np.copysign(np.maximum(np.abs(kernel), np.float32(DIVISION_THRESHOLD)), kernel)
     spectrum = fft.rfftn(filled.astype(np.float32), s=shape, workers=1) / held
     spectrum[0, 0, 0] = 0
     chi = fft.irfftn(spectrum, s=shape, workers=1, overwrite_x=True)
@@ -150,11 +142,9 @@ def classify_susceptibility(
     moment, error = fit
     t_value = moment * sign / error
     score = PER_T * math.asinh(t_value / 2) + PER_CHI * math.asinh(inside / 0.05)
-    called = "unknown"
+    called = "diamagnetic" if score < DIAMAGNETIC_BELOW else "unknown"
     if score > PARAMAGNETIC_FROM:
         called = "paramagnetic"
-    elif score < DIAMAGNETIC_BELOW:
-        called = "diamagnetic"
     return Source(called, score, moment * sign, t_value, inside)
 
 
@@ -190,16 +180,16 @@ def _fit_dipole(
     trust = field.trust[box].copy()
     if others is not None:
         trust[others[box]] = 0
-    offsets = (np.argwhere(trust > 0.05) + low - centre) * spacing
-    distance = np.linalg.norm(offsets / (reach / reach.min()), axis=1)
-    keep = distance <= reach.min()
-    index = np.argwhere(trust > 0.05)[keep]
-    offsets = offsets[keep]
+    index = np.argwhere(trust > 0.05)
+    offsets = (index + low - centre) * spacing
+    keep = np.linalg.norm(offsets / (reach / reach.min()), axis=1) <= reach.min()
+    index, offsets = index[keep], offsets[keep]
     if len(index) < 40:
         return None
-    values = field.total[box][tuple(index.T)].astype(np.float64)
-    weight = trust[tuple(index.T)].astype(np.float64)
-    noise = field.noise[box][tuple(index.T)].astype(np.float64)
+    values, weight, noise = (
+        image[tuple(index.T)].astype(np.float64)
+        for image in (field.total[box], trust, field.noise[box])
+    )
     weight /= 1 + (noise / max(float(np.median(noise)), 1e-9)) ** 2
     dipole = _source_field(field, voxels, weights, index + low)
     scale = 10.0

@@ -81,28 +81,21 @@ def phase_mask(phase: NDArray[np.float32], phase_sign: int = 1) -> NDArray[np.fl
 
 
 def swi(
-    signal: NDArray[np.complex64],
-    *,
-    phase_sign: int = 1,
-    power: int = MASK_POWER,
-    size: int = FILTER_SIZE,
-    across: int = 2,
+    signal: NDArray[np.complex64], *, phase_sign: int = 1, across: int = 2
 ) -> NDArray[np.float32]:
-    """Multiply the magnitude by the phase mask to the given power.
+    """Multiply the magnitude by the phase mask, :data:`MASK_POWER` times.
 
     Parameters
     ----------
     signal
         Complex image, shape (X, Y, Z).
-    phase_sign, size, across
+    phase_sign, across
         See :func:`phase_mask` and :func:`high_pass_phase`.
-    power
-        How often the mask is multiplied in.
 
     Returns
     -------
     numpy.ndarray
         float32, in the unit of the magnitude and nowhere above it.
     """
-    mask = phase_mask(high_pass_phase(signal, size, across=across), phase_sign)
-    return np.minimum(np.abs(signal) * mask**power, np.abs(signal)).astype(np.float32)
+    mask = phase_mask(high_pass_phase(signal, across=across), phase_sign)
+    return np.minimum(np.abs(signal) * mask**MASK_POWER, np.abs(signal)).astype(np.float32)

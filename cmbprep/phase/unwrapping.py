@@ -19,6 +19,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cmbprep.spatial.grids import neighbours
+
 __all__ = ["unwrap", "wrapped"]
 
 FloatArray = NDArray[np.float32]
@@ -98,7 +100,7 @@ def _pairs(
     signals = [magnitude[mask] for magnitude in magnitudes]
     pairs = []
     for axis in range(mask.ndim):
-        low, high = _neighbours(axis, mask.ndim)
+        low, high = neighbours(axis, mask.ndim)
         both = mask[low] & mask[high]
         first, second = numbers[low][both], numbers[high][both]
         pairs.append((first, second, _edge_cost(angles, signals, first, second)))
@@ -132,7 +134,7 @@ def _turns(
     run = np.cumsum(~joined, dtype=np.int32) - np.int32(1)
     apart = cost >= calm
     between = [*pairs[:-1], (first[apart], second[apart], cost[apart])]
-    cheapest = [_cheapest(run, *axis) for axis in between]
+    cheapest = [_cheapest(run, axis) for axis in between]
     parents, order, here, there = _tree(run, cheapest)
     results = []
     for value in values:
@@ -165,22 +167,18 @@ def _is_smooth(value: NDArray[np.float64], pairs: list[Pairs], calm: float) -> b
     )
 
 
-def _cheapest(
-    run: NDArray[np.int32],
-    first: NDArray[np.int32],
-    second: NDArray[np.int32],
-    cost: FloatArray,
-) -> Pairs:
+def _cheapest(run: NDArray[np.int32], pairs: Pairs) -> Pairs:
     """Keep the cheapest pair of voxels of each pair of runs, the first of equal ones."""
+    first, second, cost = pairs
     low, high = run[first], run[second]
     if not len(low):
-        return first, second, cost
+        return pairs
     # Two runs side by side touch in one stretch, whose pairs follow each other.
     new = np.ones(len(low), bool)
     new[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
     starts = np.flatnonzero(new)
     if len(starts) == len(low):
-        return first, second, cost
+        return pairs
     stretch = np.cumsum(new, dtype=np.int32) - np.int32(1)
     least = np.minimum.reduceat(cost, starts)
     found = np.flatnonzero(cost == least[stretch])
@@ -247,12 +245,6 @@ def _hang(
         low, high = first[place[hung]], second[place[hung]]
         below = parents[hung] > hung
         here[hung], there[hung] = np.where(below, low, high), np.where(below, high, low)
-
-
-def _neighbours(axis: int, ndim: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    low, high = [slice(None)] * ndim, [slice(None)] * ndim
-    low[axis], high[axis] = slice(None, -1), slice(1, None)
-    return tuple(low), tuple(high)
 
 
 def _edge_cost(

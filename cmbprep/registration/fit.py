@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import nibabel as nib
 import numpy as np
@@ -19,7 +20,7 @@ from scipy import ndimage
 from cmbprep.brain.bias import clean_intensities, head_mask
 from cmbprep.errors import ScanError
 from cmbprep.registration.contrast import normalise_locally, redraw, tissue_parts
-from cmbprep.registration.pose import Pose, search_pose
+from cmbprep.registration.pose import Head, Pose, search_pose
 from cmbprep.registration.quality import (
     RIM,
     VERDICTS,
@@ -167,33 +168,18 @@ def register_to_template(
     ScanError
         If the image shows too little to register.
     """
-    data, grid = clean_intensities(image), image_grid(image)
-    fixed_grid = working_grid(image_grid(template).shape, template.affine, SPACING)
-    fixed = resample_to_grid(clean_intensities(template), template.affine, fixed_grid)
-    brain = (
-        resample_to_grid(np.asarray(template_mask.dataobj) > 0, template_mask.affine, fixed_grid)
-        >= 0.5
-    )
-    moving_grid = working_grid(grid.shape, grid.affine, SPACING)
-    moving = resample_to_grid(data, grid.affine, moving_grid)
+    shown = _coarse_head(image, None, SPACING)
+    reference = _coarse_head(template, template_mask, SPACING)
     best: TemplateRegistration | None = None
     most = 0.0
     with AntsProcess() as process:
-        head = head_mask(moving, moving_grid.spacing)
-        shown = (moving, head, moving_grid)
-        for pose, variant in _poses(shown, (fixed, brain, fixed_grid), scaling=True):
-            fit = _TemplateFit(shown, (variant, brain, fixed_grid), process)
+        for pose, variant in _poses(shown, reference, scaling=True):
+            fit = _TemplateFit(shown, reference._replace(values=variant), process)
             deformation, quality, explained = fit.run(pose.transform.inverse())
-            to_template = compose_on_grid(
-                (deformation.linear.inverse(), deformation.inverse), moving_grid
-            )
-            found = TemplateRegistration(
-                to_template,
-                deformation.to_image,
-                deformation.linear.inverse(),
-                _carry_prior(template_mask, moving_grid, to_template),
-                quality,
-            )
+            back = deformation.linear.inverse()
+            to_template = compose_on_grid((back, deformation.inverse), shown.grid)
+            prior = _carry_prior(template_mask, shown.grid, to_template)
+            found = TemplateRegistration(to_template, deformation.to_image, back, prior, quality)
             # By what the redrawn template explains, not by mutual information, which tells little
             # of a map that was not fitted by it.
             if best is None or _is_better((quality, explained), (best.quality, most), CLEARLY):
@@ -212,6 +198,25 @@ def _is_better(
     return verdicts[0] < verdicts[1] or (verdicts[0] == verdicts[1] and new[1] > old[1] + by)
 
 
+def _coarse_head(
+    image: nib.spatialimages.SpatialImage,
+    mask: nib.spatialimages.SpatialImage | None,
+    spacing: float,
+) -> Head:
+    """Bring an image to its working grid, with its brain mask, or one of where it shows a head."""
+    fine = image_grid(image)
+    grid = working_grid(fine.shape, fine.affine, spacing)
+    values = resample_to_grid(clean_intensities(image), fine.affine, grid)
+    if mask is None:
+        return Head(values, head_mask(values, grid.spacing), grid)
+    brain = resample_to_grid(np.asarray(mask.dataobj) > 0, mask.affine, grid) >= 0.5
+    return Head(values, brain, grid)
+
+
+#: Values of the template in its box, and of the image.
+_Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
 @dataclass(frozen=True, eq=False)
 class _Deformation:
     """Maps of points from the template to an image: first the warp, then the linear map."""
@@ -225,22 +230,15 @@ class _Deformation:
 class _TemplateFit:
     """An image and a template that is fitted to it, both on their working grids."""
 
-    def __init__(
-        self,
-        image: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
-        template: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
-        process: AntsProcess,
-    ) -> None:
-        self.process = process
-        self.image, self.head, self.image_grid = image
-        self.template, self.brain, self.grid = template
-        distance = signed_distance(self.brain, self.grid.spacing, LINEAR_RIM)
+    def __init__(self, image: Head, template: Head, process: AntsProcess) -> None:
+        self.process, self.image, self.template = process, image, template
+        distance = signed_distance(template.mask, template.grid.spacing, LINEAR_RIM)
         self.near = distance <= RIM
         self.wide = distance <= LINEAR_RIM
         self.box = bounding_box(self.wide)
-        self.box_grid = boxed_grid(self.grid, self.box)
-        self.parts = tissue_parts(self.template[self.box], distance[self.box])
-        self.contrast = normalise_locally(self.image, self.image_grid.spacing, LOCAL_MM)
+        self.box_grid = boxed_grid(template.grid, self.box)
+        self.parts = tissue_parts(template.values[self.box], distance[self.box])
+        self.contrast = normalise_locally(image.values, image.grid.spacing, LOCAL_MM)
 
     def run(self, start: LinearMap) -> tuple[_Deformation, RegistrationQuality, float]:
         """Fit affinely, deformably, and by local contrast, from a pose (template to image).
@@ -248,16 +246,16 @@ class _TemplateFit:
         The third that it gives is how much of the image the redrawn template explains; 0 where
         it is not redrawn, as the first fit has failed.
         """
-        template = self.template[self.box]
-        linear, _, _ = run_stage(self._fit(template, self.image, self.wide, start, AFFINE))
-        first = found = self._deform(template, self.image, linear, DEFORMABLE)
+        template, image = self.template.values[self.box], self.image.values
+        linear, _, _ = run_stage(self._fit((template, image), self.wide, start, AFFINE))
+        first = found = self._deform((template, image), linear, DEFORMABLE)
         before = self._judge(first)
         if before.verdict == "failed":
             return first, before, 0.0
         drawn, at_first = self._redrawn(found)
         explained = at_first
         for stage in REDRAWN:
-            further = self._deform(drawn, self.contrast, found.linear, stage)
+            further = self._deform((drawn, self.contrast), found.linear, stage)
             drawn, now = self._redrawn(further)
             if now <= explained:
                 break  # A step that explains no more of the image is not taken.
@@ -267,30 +265,16 @@ class _TemplateFit:
             return first, before, at_first
         return found, quality, explained
 
-    def _deform(
-        self,
-        fixed: NDArray[np.float32],
-        moving: NDArray[np.float32],
-        linear: LinearMap,
-        stage: Stage,
-    ) -> _Deformation:
-        fit = self._fit(fixed, moving, self.near, linear, stage)
-        linear, warp, inverse = self.process.run(fit)
+    def _deform(self, pair: _Pair, linear: LinearMap, stage: Stage) -> _Deformation:
+        linear, warp, inverse = self.process.run(self._fit(pair, self.near, linear, stage))
         assert warp is not None and inverse is not None
-        to_image = compose_on_grid((warp, linear), self.grid)
+        to_image = compose_on_grid((warp, linear), self.template.grid)
         return _Deformation(linear, warp, inverse, to_image)
 
-    def _fit(
-        self,
-        fixed: NDArray[np.float32],
-        moving: NDArray[np.float32],
-        region: NDArray[np.bool_],
-        linear: LinearMap,
-        stage: Stage,
-    ) -> Fit:
+    def _fit(self, pair: _Pair, region: NDArray[np.bool_], linear: LinearMap, stage: Stage) -> Fit:
         """Set out the box around the template's brain, looked at where the image shows it."""
-        seen = field_of_view(self.box_grid, self.image_grid, linear) & region[self.box]
-        return Fit((fixed, self.box_grid), (moving, self.image_grid), seen, linear, stage)
+        seen = field_of_view(self.box_grid, self.image.grid, linear) & region[self.box]
+        return Fit((pair[0], self.box_grid), (pair[1], self.image.grid), seen, linear, stage)
 
     def _redrawn(self, found: _Deformation) -> tuple[NDArray[np.float32], float]:
         """Redraw the template in the image's contrast, as far as the image has been found.
@@ -298,30 +282,24 @@ class _TemplateFit:
         Local contrast of the drawing in the box, and how much of the image's it explains: their
         correlation in the brain.
         """
-        image = nib.Nifti1Image(self.image, self.image_grid.affine)
+        image = nib.Nifti1Image(self.image.values, self.image.grid.affine)
         carried = apply_transforms(image, self.box_grid, (found.to_image,), fill=float("nan"))
         values = np.asarray(carried.dataobj, dtype=np.float32)
         seen = np.isfinite(values)
         drawing = redraw(self.parts, values, self.near[self.box] & seen)
         drawn, shown = (
-            normalise_locally(part, self.grid.spacing, LOCAL_MM)
+            normalise_locally(part, self.template.grid.spacing, LOCAL_MM)
             for part in (drawing, np.where(seen, values, np.float32(0)))
         )
-        inside = self.brain[self.box] & seen
+        inside = self.template.mask[self.box] & seen
         return drawn, _correlation(drawn[inside], shown[inside])
 
     def _judge(
         self, found: _Deformation, before: RegistrationQuality | None = None
     ) -> RegistrationQuality:
         """Judge a deformation; its agreement may be that of one before it."""
-        return judge_template(
-            (self.template, self.brain, self.near, self.grid),
-            (self.image, self.head, self.image_grid),
-            found.warp,
-            found.to_image,
-            found.linear,
-            before,
-        )
+        maps = found.warp, found.to_image, found.linear
+        return judge_template(self.template, self.near, self.image, *maps, before)
 
 
 def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
@@ -365,31 +343,23 @@ def register_rigid(
     ScanError
         If the scan shows too little to register.
     """
-    data, grid = clean_intensities(scan), image_grid(scan)
-    moving_grid = working_grid(image_grid(reference).shape, reference.affine, RIGID_SPACING)
-    moving = resample_to_grid(clean_intensities(reference), reference.affine, moving_grid)
-    mask = np.asarray(reference_mask.dataobj) > 0
-    brain = resample_to_grid(mask, reference_mask.affine, moving_grid) >= 0.5
-    fixed_grid = working_grid(grid.shape, grid.affine, RIGID_SPACING)
-    fixed = resample_to_grid(data, grid.affine, fixed_grid)
-    near = signed_distance(brain, moving_grid.spacing, LINEAR_RIM) <= LINEAR_RIM
+    fixed = _coarse_head(scan, None, RIGID_SPACING)
+    moving = _coarse_head(reference, reference_mask, RIGID_SPACING)
+    near = signed_distance(moving.mask, moving.grid.spacing, LINEAR_RIM) <= LINEAR_RIM
     best: RigidRegistration | None = None
-    head = head_mask(fixed, fixed_grid.spacing)
-    reference_head = (moving, brain, moving_grid)
-    for pose, variant in _poses((fixed, head, fixed_grid), reference_head, scaling=False):
+    for pose, variant in _poses(fixed, moving, scaling=False):
         linear = pose.transform
         # Twice, because the region is only as good as the pose it is carried over with.
         for stage in (RIGID_COARSE, RIGID_FINE):
-            region = carry_mask(near, moving_grid, fixed_grid, linear)
+            region = carry_mask(near, moving.grid, fixed.grid, linear)
             if np.count_nonzero(region) < 1000:
                 raise ScanError(
                     "the scan and its anatomical image do not overlap",
                     hint="check that both are of the same person and show the brain",
                 )
-            linear, _, _ = run_stage(
-                Fit((fixed, fixed_grid), (variant, moving_grid), region, linear, stage)
-            )
-        quality = judge_rigid((fixed, head, fixed_grid), reference_head, (variant, linear))
+            images = (fixed.values, fixed.grid), (variant, moving.grid)
+            linear, _, _ = run_stage(Fit(*images, region, linear, stage))
+        quality = judge_rigid(fixed, moving, variant, linear)
         found = RigidRegistration(linear, quality)
         if best is None or _is_better(
             (quality, quality.similarity), (best.quality, best.quality.similarity)
@@ -402,12 +372,9 @@ def register_rigid(
 
 
 def _poses(
-    image: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
-    reference_head: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
-    *,
-    scaling: bool,
+    image: Head, reference: Head, *, scaling: bool
 ) -> Iterator[tuple[Pose, NDArray[np.float32]]]:
-    """Coarse poses with the reference as the image may show heads, the likelier one first.
+    """Candidate poses with the values of the reference they were found for, most likely first.
 
     The reference is the whole head, or its brain alone: where an image has no scalp, a reference
     with one would draw the edge of its brain out to the reference's scalp, and the other way
@@ -416,30 +383,24 @@ def _poses(
     Parameters
     ----------
     image
-        Values, where they show a head, and their grid.
-    reference_head
-        Values, brain mask, and their grid.
+        With a mask of where it shows a head.
+    reference
+        With its brain mask.
     """
-    data, head, grid = image
-    reference, brain, reference_grid = reference_head
-    centre = reference_grid.points()[brain.ravel()].mean(axis=0)
 
-    def search(variant: NDArray[np.float32]) -> Pose:
-        return search_pose(
-            data, grid.affine, head, variant, reference_grid.affine, centre, scaling=scaling
-        )
+    @cache
+    def search(whole: bool) -> tuple[Pose, NDArray[np.float32]]:
+        head, brain, _ = reference
+        values = head if whole else np.where(brain, head, np.float32(0))
+        return search_pose(image, reference._replace(values=values), scaling=scaling), values
 
-    alone = np.where(brain, reference, np.float32(0))
-    whole_pose = search(reference)
-    if _shows_scalp((data, grid), reference_head, whole_pose.transform):
-        found = ((whole_pose, reference) if i == 0 else (search(alone), alone) for i in range(2))
-    else:
-        found = ((search(alone), alone) if i == 0 else (whole_pose, reference) for i in range(2))
+    scalp = _shows_scalp(image, reference, search(True)[0].transform)
     some = False
-    for pose, variant in found:
+    for whole in (scalp, not scalp):
+        pose, values = search(whole)
         if pose.similarity > 0:
             some = True
-            yield pose, variant
+            yield pose, values
     if not some:
         raise ScanError(
             "no pose was found in which the image fits the head that it is registered to",
@@ -447,11 +408,7 @@ def _poses(
         )
 
 
-def _shows_scalp(
-    image: tuple[NDArray[np.float32], Grid],
-    reference: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
-    to_reference: LinearMap,
-) -> bool:
+def _shows_scalp(image: Head, reference: Head, to_reference: LinearMap) -> bool:
     """Return whether an image is bright where the reference has scalp, above the skull base.
 
     Echo-planar images with fat suppression, and images of brains cut out, are dark there.
@@ -465,9 +422,9 @@ def _shows_scalp(
     scalp &= height > height[brain].mean()
     levels = []
     for region in (brain, scalp):
-        inside = np.asarray(np.linalg.inv(image[1].affine), dtype=np.float64)
-        where = map_points(points[region.ravel()], (to_reference.inverse(), LinearMap(inside)))
-        sampled = ndimage.map_coordinates(image[0], where.T, order=1, mode="constant", cval=-np.inf)
+        to_voxel = LinearMap(image.grid.affine).inverse()
+        where = map_points(points[region.ravel()], (to_reference.inverse(), to_voxel)).T
+        sampled = ndimage.map_coordinates(image.values, where, order=1, cval=-np.inf)
         sampled = sampled[np.isfinite(sampled)]
         if sampled.size < MIN_SCALP_VOXELS:
             return True

@@ -14,6 +14,7 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,18 @@ from scipy.spatial.transform import Rotation
 from cmbprep.spatial.grids import Grid, map_in_threads, resample_to_grid, working_grid
 from cmbprep.spatial.transforms import LinearMap
 
-__all__ = ["Matcher", "Pose", "search_pose"]
+__all__ = [
+    "Head",
+    "Image",
+    "Matcher",
+    "Pose",
+    "normalised_mutual_information",
+    "quantise",
+    "search_pose",
+]
+
+#: Values and grid of an image.
+Image = tuple[NDArray[np.floating], Grid]
 
 SPACING = 8.0
 BINS = 24
@@ -40,6 +52,30 @@ TURNED_GAIN = 1.15
 MAX_POINTS = 8000
 #: Smallest part of the scan's head that must fall into the reference's field of view.
 MIN_OVERLAP = 0.5
+
+
+class Head(NamedTuple):
+    """An image of a head on its working grid.
+
+    Attributes
+    ----------
+    values
+        (X, Y, Z).
+    mask
+        Where it shows a head; of a reference, its brain.
+    grid
+        Of both.
+    """
+
+    values: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    grid: Grid
+
+    @property
+    def brain_centre(self) -> NDArray[np.float64]:
+        """Centre of the mask, RAS+ mm."""
+        centre: NDArray[np.float64] = self.grid.points()[self.mask.ravel()].mean(axis=0)
+        return centre
 
 
 @dataclass(frozen=True)
@@ -61,17 +97,11 @@ class Pose:
 class Matcher:
     """Similarity of a scan and a reference under a linear map, all over the scan."""
 
-    def __init__(
-        self,
-        scan: NDArray[np.float32],
-        scan_grid: Grid,
-        reference: NDArray[np.float32],
-        reference_grid: Grid,
-    ) -> None:
-        self.points = scan_grid.points()
-        self.codes = _quantise(scan).ravel()
-        self.target = _quantise(reference).astype(np.float32)
-        self.to_voxel = np.linalg.inv(reference_grid.affine)
+    def __init__(self, scan: Image, reference: Image) -> None:
+        self.points = scan[1].points()
+        self.codes = quantise(scan[0], BINS).ravel()
+        self.target = quantise(reference[0], BINS).astype(np.float32)
+        self.to_voxel = np.linalg.inv(reference[1].affine)
 
     def within(self, region: NDArray[np.bool_]) -> Matcher:
         """Return a copy that looks at some points within a region of the scan's grid."""
@@ -90,12 +120,12 @@ class Matcher:
         if np.count_nonzero(inside) < MIN_OVERLAP * inside.size:
             return 0.0
         pairs = self.codes[inside] * BINS + np.rint(np.maximum(values[inside], 0)).astype(int)
-        joint = np.bincount(pairs, minlength=BINS * BINS).reshape(BINS, BINS)
-        return normalised_mutual_information(joint)
+        return normalised_mutual_information(pairs, BINS)
 
 
-def normalised_mutual_information(joint: NDArray[np.integer]) -> float:
-    """Return (H(a) + H(b)) / H(a, b) of a joint histogram."""
+def normalised_mutual_information(pairs: NDArray[np.integer], bins: int) -> float:
+    """Return (H(a) + H(b)) / H(a, b) from pairs of codes, each ``code of a * bins + code of b``."""
+    joint = np.bincount(pairs, minlength=bins * bins).reshape(bins, bins)
 
     def entropy(counts: NDArray[np.integer]) -> float:
         p = counts[counts > 0] / counts.sum()
@@ -105,44 +135,34 @@ def normalised_mutual_information(joint: NDArray[np.integer]) -> float:
     return (entropy(joint.sum(axis=0)) + entropy(joint.sum(axis=1))) / both if both > 0 else 1.0
 
 
-def _quantise(values: NDArray[np.float32]) -> NDArray[np.intp]:
+def quantise(values: NDArray[np.floating], bins: int) -> NDArray[np.intp]:
+    """Return codes from 0 to ``bins - 1``, spread evenly over the 1st to the 99th percentile."""
     low, high = np.percentile(values, (1.0, 99.0))
     scaled = np.clip((values - low) / max(float(high - low), 1e-12), 0.0, 1.0)
-    return np.asarray(np.rint(scaled * (BINS - 1)), dtype=np.intp)
+    return np.asarray(np.rint(scaled * (bins - 1)), dtype=np.intp)
 
 
-def search_pose(
-    scan: NDArray[np.floating],
-    scan_affine: NDArray[np.float64],
-    scan_head: NDArray[np.bool_],
-    reference: NDArray[np.floating],
-    reference_affine: NDArray[np.float64],
-    reference_centre: NDArray[np.float64],
-    *,
-    scaling: bool = False,
-) -> Pose:
+def search_pose(scan: Head, reference: Head, *, scaling: bool = False) -> Pose:
     """Find the pose of a scan in a reference head, whatever its header says.
 
     Parameters
     ----------
-    scan, scan_affine
-        Magnitude image, bias corrected, and its voxel-to-RAS affine. It may be a slab.
-    scan_head
-        Where it shows the head; the surroundings within 16 mm are looked at too.
-    reference, reference_affine
-        Image of a whole head or brain.
-    reference_centre
-        Point of the reference, mm, that the centre of the scan's head probably matches.
+    scan
+        Magnitude image, bias corrected. It may be a slab. Its mask is where it shows the head; the
+        surroundings within 16 mm are looked at too.
+    reference
+        Image of a whole head or brain. The centre of its mask is probably that of the scan's.
     scaling
         Whether to fit one scale factor besides rotation and shift.
     """
-    grid = working_grid(scan.shape, scan_affine, SPACING)
-    low = resample_to_grid(scan, scan_affine, grid)
-    head = resample_to_grid(scan_head, scan_affine, grid) >= 0.5
+    affine, reference_centre = scan.grid.affine, reference.brain_centre
+    grid = working_grid(scan.grid.shape, affine, SPACING)
+    low = resample_to_grid(scan.values, affine, grid)
+    head = resample_to_grid(scan.mask, affine, grid) >= 0.5
     region = ndimage.binary_dilation(head, iterations=2)
-    target_grid = working_grid(reference.shape, reference_affine, SPACING)
-    target = resample_to_grid(reference, reference_affine, target_grid)
-    matcher = Matcher(low, grid, target, target_grid).within(region)
+    target_grid = working_grid(reference.grid.shape, reference.grid.affine, SPACING)
+    target = resample_to_grid(reference.values, reference.grid.affine, target_grid)
+    matcher = Matcher((low, grid), (target, target_grid)).within(region)
     centre = grid.points()[head.ravel()].mean(axis=0)
 
     bests = []

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import minimize
 
-from cmbprep.registration.pose import Matcher, normalised_mutual_information
+from cmbprep.registration.pose import (
+    Head,
+    Image,
+    Matcher,
+    normalised_mutual_information,
+    quantise,
+)
 from cmbprep.spatial.grids import Grid, bounding_box, boxed_grid, map_in_threads
 from cmbprep.spatial.propagate import carry_mask, field_of_view
 from cmbprep.spatial.transforms import (
@@ -57,10 +63,7 @@ SMOOTHING = 1.5
 
 
 def local_shifts(
-    scan: tuple[NDArray[np.floating], Grid],
-    region: NDArray[np.bool_],
-    reference: tuple[NDArray[np.floating], Grid],
-    to_reference: LinearMap,
+    scan: Image, region: NDArray[np.bool_], reference: Image, to_reference: LinearMap
 ) -> NDArray[np.float64]:
     """Find the shift by which each part of a scan fits a reference best.
 
@@ -80,9 +83,7 @@ def local_shifts(
     array of shape (n,)
         Length of the shift of each part, mm; empty if no part is large enough.
     """
-    image, grid = (_smooth(*scan), scan[1])
-    target = _smooth(*reference)
-    points = grid.points()[region.ravel()]
+    points = scan[1].points()[region.ravel()]
     if len(points) < MIN_VOXELS:
         return np.empty(0)
     low, high = points.min(axis=0), points.max(axis=0)
@@ -93,7 +94,7 @@ def local_shifts(
         for a, b in zip(low, high, strict=True)
     ]
     index = np.flatnonzero(region.ravel())
-    matcher = Matcher(image, grid, target, reference[1])
+    matcher = Matcher(_smooth(*scan, SMOOTHING), _smooth(*reference, SMOOTHING))
     parts = []
     for centre in product(*axes):
         inside = np.all(np.abs(points - np.array(centre)) <= WIDTH / 2, axis=1)
@@ -105,9 +106,8 @@ def local_shifts(
     return np.array(map_in_threads(lambda part: _best_shift(part, to_reference.matrix), parts))
 
 
-def _smooth(values: NDArray[np.floating], grid: Grid) -> NDArray[np.float32]:
-    sigma = np.maximum(SMOOTHING / grid.spacing, 0)
-    return np.asarray(ndimage.gaussian_filter(values, sigma), dtype=np.float32)
+def _smooth(values: NDArray[np.floating], grid: Grid, width: float) -> Image:
+    return ndimage.gaussian_filter(values, width / grid.spacing), grid
 
 
 def _best_shift(matcher: Matcher, matrix: NDArray[np.float64]) -> float:
@@ -205,15 +205,11 @@ def _similarity(
     """Normalised mutual information within a region, 32 bins between the percentiles."""
     if np.count_nonzero(region) < FEWEST_VOXELS:
         return 1.0
-    codes = []
-    for image in (a, b):
-        smooth = ndimage.gaussian_filter(np.nan_to_num(image), JUDGED_SMOOTHING / grid.spacing)
-        values = smooth[region]
-        low, high = np.percentile(values, (1.0, 99.0))
-        scaled = np.clip((values - low) / max(float(high - low), 1e-12), 0, 1)
-        codes.append(np.rint(scaled * 31).astype(int))
-    joint = np.bincount(codes[0] * 32 + codes[1], minlength=1024).reshape(32, 32)
-    return normalised_mutual_information(joint)
+    one, other = (
+        quantise(_smooth(np.nan_to_num(image), grid, JUDGED_SMOOTHING)[0][region], 32)
+        for image in (a, b)
+    )
+    return normalised_mutual_information(one * 32 + other, 32)
 
 
 def _shift_and_rotation(
@@ -261,8 +257,9 @@ MAX_STRETCH = 1.5
 
 
 def judge_template(
-    template: tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], Grid],
-    image: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
+    template: Head,
+    near: NDArray[np.bool_],
+    image: Head,
     warp: DisplacementMap,
     to_image: DisplacementMap,
     linear: LinearMap,
@@ -273,9 +270,11 @@ def judge_template(
     Parameters
     ----------
     template
-        Values, brain mask, brain with a rim of :data:`RIM`, and the grid of all three.
+        With its brain mask.
+    near
+        The template's brain with a rim of :data:`RIM`.
     image
-        Values, where they show a head, and their grid.
+        With a mask of where it shows a head.
     warp
         Points of the template to points that the linear map takes on.
     to_image
@@ -287,29 +286,30 @@ def judge_template(
         from instead: their bounds are of maps that were fitted by mutual information, which is
         higher along them than along better ones that were not.
     """
-    _, brain, _, grid = template
+    _, brain, grid = template
     if agreement is None:
-        similarity, overlap, interior = _agreement_along(template, (image[0], image[2]), to_image)
+        similarity, overlap, interior = _agreement_along(template, near, image, to_image)
     else:
-        similarity, overlap = agreement.similarity, agreement.overlap
-        interior = agreement.interior
+        similarity, overlap, interior = (
+            agreement.similarity,
+            agreement.overlap,
+            agreement.interior,
+        )
     local, total = (_volume_changes(found, brain, grid) for found in (warp, to_image))
     volume = float(total.sum()) * abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000.0
-    shift, angle, scale = _shift_and_rotation(linear, grid.points()[brain.ravel()].mean(axis=0))
+    shift, angle, scale = _shift_and_rotation(linear, template.brain_centre)
     stretch = float(np.linalg.cond(linear.matrix[:3, :3]))
     low, high = (float(v) for v in np.percentile(local, (1, 99)))
-    folding = float(np.mean(total <= 0))
-    covered = _covered(image[1], image[2], brain, grid, to_image)
     quality = RegistrationQuality(
         similarity=similarity,
         overlap=overlap,
-        covered=covered,
+        covered=_covered(image, template, to_image),
         interior=interior,
         brain_volume_ml=volume,
         scale=scale,
         jacobian_low=low,
         jacobian_high=high,
-        folding_fraction=folding,
+        folding_fraction=float(np.mean(total <= 0)),
         rotation_deg=angle,
         shift_mm=shift,
     )
@@ -327,19 +327,24 @@ def _volume_changes(
 
 
 def _agreement_along(
-    template: tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], Grid],
-    image: tuple[NDArray[np.float32], Grid],
-    to_image: DisplacementMap,
+    template: Head, near: NDArray[np.bool_], image: Head, to_image: DisplacementMap
 ) -> tuple[float, float, float | None]:
-    """Similarity, overlap and similarity deep in the brain, of an image brought to the template."""
-    values, brain, near, grid = template
-    moving = nib.Nifti1Image(image[0], image[1].affine)
+    """Similarity, overlap and similarity deep in the brain, of an image brought to the template.
+
+    The last is None where too little of that is seen.
+    """
+    values, brain, grid = template
+    moving = nib.Nifti1Image(image.values, image.grid.affine)
     carried = apply_transforms(moving, grid, (to_image,), fill=float("nan"))
     warped = np.asarray(carried.dataobj, dtype=np.float32)
     seen = np.isfinite(warped)
     overlap = float(np.count_nonzero(seen & brain) / np.count_nonzero(brain))
     similarity = _similarity(values, warped, near & seen, grid)
-    return similarity, overlap, _interior(values, warped, brain, seen, grid)
+    depth = ndimage.distance_transform_edt(brain, sampling=grid.spacing)
+    inside = (depth > INSIDE_MM) & seen
+    if np.count_nonzero(inside) < FEWEST_VOXELS:
+        return similarity, overlap, None
+    return similarity, overlap, _similarity(values, warped, inside, grid)
 
 
 def _template_checks(
@@ -347,6 +352,7 @@ def _template_checks(
 ) -> tuple[tuple[str, bool, str], ...]:
     """Ask what a registration to the template must fulfil; ``stretch`` is of its affine part."""
     overlap, volume, folding = quality.overlap, quality.brain_volume_ml, quality.folding_fraction
+    interior = np.inf if quality.interior is None else quality.interior
     shown = f"the image shows {overlap:.0%} of the brain"
     return (
         (
@@ -354,7 +360,11 @@ def _template_checks(
             quality.similarity < MIN_SIMILARITY,
             _agreement("the image", quality.similarity),
         ),
-        *_inside_checks(quality.interior),
+        (
+            "failed" if interior < NO_INTERIOR else "doubtful",
+            interior < FAINT_INTERIOR,
+            f"the image does not look like a brain inside ({interior:.3f})",
+        ),
         ("failed", overlap < 0.2, shown),
         ("doubtful", 0.2 <= overlap < LITTLE_SEEN, shown),
         (
@@ -382,29 +392,6 @@ def _template_checks(
     )
 
 
-def _interior(
-    a: NDArray[np.floating],
-    b: NDArray[np.floating],
-    brain: NDArray[np.bool_],
-    seen: NDArray[np.bool_],
-    grid: Grid,
-) -> float | None:
-    """Return the agreement deep in the brain; None where too little of that is seen."""
-    depth = ndimage.distance_transform_edt(brain, sampling=grid.spacing)
-    inside = (depth > INSIDE_MM) & seen
-    if np.count_nonzero(inside) < FEWEST_VOXELS:
-        return None
-    return _similarity(a, b, inside, grid)
-
-
-def _inside_checks(interior: float | None) -> tuple[tuple[str, bool, str], ...]:
-    if interior is None:
-        return ()
-    verdict = "failed" if interior < NO_INTERIOR else "doubtful"
-    text = f"the image does not look like a brain inside ({interior:.3f})"
-    return ((verdict, interior < FAINT_INTERIOR, text),)
-
-
 def _verdict(checks: Sequence[tuple[str, bool, str]]) -> tuple[str, tuple[str, ...]]:
     """Return the worst verdict of the checks that struck, and their reasons."""
     struck = [(verdict, text) for verdict, failed, text in checks if failed]
@@ -416,44 +403,37 @@ def _agreement(what: str, similarity: float) -> str:
     return f"{what} and what it is registered to agree little ({similarity:.3f})"
 
 
-def _covered(
-    head: NDArray[np.bool_],
-    head_grid: Grid,
-    brain: NDArray[np.bool_],
-    brain_grid: Grid,
-    to_head: PointMap,
-) -> float:
-    """Part of the brain within the image's field of view that lies in what is no air."""
-    points = map_points(brain_grid.points()[brain.ravel()], (to_head,))
-    inverse = np.linalg.inv(head_grid.affine)
+def _covered(image: Head, reference: Head, to_image: PointMap) -> float:
+    """Part of the reference's brain within the image's field of view that is foreground there."""
+    points = map_points(reference.grid.points()[reference.mask.ravel()], (to_image,))
+    inverse = np.linalg.inv(image.grid.affine)
     voxels = (points @ inverse[:3, :3].T + inverse[:3, 3]).T
     values = ndimage.map_coordinates(
-        head.astype(np.float32), voxels, order=1, mode="grid-constant", cval=-9.0
+        image.mask.astype(np.float32), voxels, order=1, mode="grid-constant", cval=-9.0
     )
     seen = values >= 0
     return float(np.mean(values[seen] >= 0.5)) if seen.any() else 0.0
 
 
 def judge_rigid(
-    scan: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
-    reference: tuple[NDArray[np.float32], NDArray[np.bool_], Grid],
-    result: tuple[NDArray[np.float32], LinearMap],
+    scan: Head, reference: Head, variant: NDArray[np.float32], linear: LinearMap
 ) -> RegistrationQuality:
     """Judge a rigid registration of a scan to an image of the same person.
 
     Parameters
     ----------
     scan
-        Values, where they show a head, and their grid.
+        With a mask of where it shows a head.
     reference
-        Values of the whole head, brain mask, and their grid.
-    result
+        The whole head, with its brain mask.
+    variant
         The reference's values that the registration looked at, with or without what is around
-        the brain, and points of the scan to points of the reference.
+        the brain.
+    linear
+        Points of the scan to points of the reference.
     """
-    values, head, grid = scan
+    values, _, grid = scan
     moving, brain, moving_grid = reference
-    variant, linear = result
     carried = carry_mask(brain, moving_grid, grid, linear)
     shifts = local_shifts((values, grid), carried, (moving, moving_grid), linear)
     off = float(np.median(shifts)) if shifts.size else 0.0
@@ -463,7 +443,7 @@ def judge_rigid(
     similarity = _similarity(values, matched, near, grid)
     seen = field_of_view(moving_grid, grid, linear.inverse()) & brain
     overlap = float(np.count_nonzero(seen) / np.count_nonzero(brain))
-    covered = _covered(head, grid, brain, moving_grid, linear.inverse())
+    covered = _covered(scan, reference, linear.inverse())
     volume = float(np.count_nonzero(brain) * np.prod(moving_grid.spacing)) / 1000.0
     centre = grid.points()[near.ravel()].mean(axis=0)
     shift, angle, scale = _shift_and_rotation(linear, centre)

@@ -158,34 +158,30 @@ def register_scan(
         If the scan shows too little to register it to anything.
     """
     spacing = float(np.linalg.norm(scan.affine[:3, :3], axis=0).max())
-    rigid: RigidRegistration | None = None
+    rigid, direct, route = None, None, "template"
     warnings: list[str] = []
     if anatomy is not None:
         rigid = _rigid(scan, anatomy)
         warnings += doubts(rigid.quality, "T1w image")
         if "failed" not in (anatomy.verdict, rigid.quality.verdict):
+            route, quality = "t1w", rigid.quality
             mask = carry_brain_mask(scan, anatomy.brain_mask, rigid.to_reference)
-            return ScanRegistration(
-                route="t1w",
-                rigid=rigid,
-                direct=None,
-                brain_mask=mask,
-                quality=rigid.quality,
-                warnings=tuple(warnings),
-                spacing_mm=spacing,
-            )
-        warnings.append("the T1w image was not used: the scan went straight to the template")
-    direct = register_to_template(scan, template, template_mask)
-    warnings += doubts(direct.quality, "template")
-    failed = direct.quality.verdict == "failed"
-    if failed:
-        warnings.append("nothing tells where lesions lie in the brain: none of them has a zone")
+        else:
+            warnings.append("the T1w image was not used: the scan went straight to the template")
+    if route == "template":
+        direct = register_to_template(scan, template, template_mask)
+        quality = direct.quality
+        warnings += doubts(quality, "template")
+        if quality.verdict == "failed":
+            route = "none"
+            warnings.append("nothing tells where lesions lie in the brain: none of them has a zone")
+        mask = refine_brain_mask(scan, direct.brain_prior)
     return ScanRegistration(
-        route="none" if failed else "template",
+        route=route,
         rigid=rigid,
         direct=direct,
-        brain_mask=refine_brain_mask(scan, direct.brain_prior),
-        quality=direct.quality,
+        brain_mask=mask,
+        quality=quality,
         warnings=tuple(warnings),
         spacing_mm=spacing,
     )

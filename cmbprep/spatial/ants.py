@@ -86,16 +86,15 @@ def to_ants(data: NDArray[np.generic], grid: Grid) -> Any:
     affine = LPS @ grid.affine
     return ants.from_numpy(
         np.ascontiguousarray(data, dtype=kind),
-        origin=tuple(float(v) for v in affine[:3, 3]),
-        spacing=tuple(float(v) for v in grid.spacing),
+        origin=tuple(affine[:3, 3].tolist()),
+        spacing=tuple(grid.spacing.tolist()),
         direction=affine[:3, :3] / grid.spacing,
     )
 
 
 def image_grid(image: nib.spatialimages.SpatialImage) -> Grid:
     """Return the grid of a three-dimensional image."""
-    i, j, k = image.shape
-    return Grid((i, j, k), np.asarray(image.affine))
+    return Grid(image.shape, image.affine)
 
 
 # --- Transforms of other programs, sampled as displacement fields --------------------------------

@@ -15,17 +15,15 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 import cmbprep
 from cmbprep.errors import ScanError
-from cmbprep.running.processes import tie_to_parent
+from cmbprep.running.processes import start_worker
 from cmbprep.spatial.ants import Fit, Maps, load_ants, run_stage, work_on
 
 __all__ = ["THREADS", "AntsProcess"]
@@ -58,12 +56,7 @@ class AntsProcess:
             env={**os.environ, "PYTHONPATH": path},
         )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # It ends by itself at the end of its input, and is not waited for if it is at work.
         try:
             self._process.communicate(timeout=1.0)
@@ -77,7 +70,7 @@ class AntsProcess:
             self._process.communicate()
 
     def run(self, fit: Fit) -> Maps:
-        """Do what :func:`~.ants_stages.run_stage` does.
+        """Do what :func:`~.ants.run_stage` does.
 
         Raises
         ------
@@ -85,24 +78,11 @@ class AntsProcess:
             Like there, and if the process was killed twice.
         """
         try:
-            answer = self._ask(fit)
+            return self._ask(fit)
         except _KILLED:
             logger.warning("the process that deforms the template was killed; trying again")
             self._end()
             self._start()
-            answer = self._ask_again(fit)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def _ask(self, fit: Fit) -> Maps | Exception:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        pickle.dump(fit, self._process.stdin)
-        self._process.stdin.flush()
-        answer: Maps | Exception = pickle.load(self._process.stdout)  # noqa: S301 - our own
-        return answer
-
-    def _ask_again(self, fit: Fit) -> Maps | Exception:
         try:
             return self._ask(fit)
         except _KILLED as error:
@@ -112,6 +92,15 @@ class AntsProcess:
                 hint="run it again with a lower --nprocs, or give --mem the memory in GB that may "
                 "be used",
             ) from error
+
+    def _ask(self, fit: Fit) -> Maps:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        pickle.dump(fit, self._process.stdin)
+        self._process.stdin.flush()
+        answer: Maps | Exception = pickle.load(self._process.stdout)  # noqa: S301 - our own
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
@@ -133,20 +122,17 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 def _pickle(answer: Maps | Exception) -> bytes:
     """Pickle an answer; an error that cannot be pickled becomes one with its text."""
-    if not isinstance(answer, Exception):
-        return pickle.dumps(answer)
     try:
         content = pickle.dumps(answer)
-        pickle.loads(content)  # noqa: S301 - our own
+        if isinstance(answer, Exception):
+            pickle.loads(content)  # noqa: S301 - our own
     except Exception:  # noqa: BLE001 - an exception class may do anything
         return pickle.dumps(RuntimeError(f"{type(answer).__name__}: {answer}"))
     return content
 
 
 def _main() -> None:
-    # Ctrl-C reaches all processes of the terminal, and is the parent's to handle.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tie_to_parent(int(sys.argv[1]))
+    start_worker(int(sys.argv[1]))
     # What ITK prints must not come between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

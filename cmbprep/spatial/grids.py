@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import TypeVar
 
 import numpy as np
-from nibabel.affines import voxel_sizes
+from nibabel.affines import from_matvec, to_matvec, voxel_sizes
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
@@ -29,7 +30,9 @@ __all__ = [
     "connected_parts",
     "crop_grid",
     "grid_gap",
+    "largest_piece",
     "map_in_threads",
+    "neighbours",
     "one_piece",
     "resample_to_grid",
     "respaced_grid",
@@ -112,12 +115,7 @@ def grid_gap(
 
 
 def same_grid(
-    shape: Sequence[int],
-    affine: ArrayLike,
-    other_shape: Sequence[int],
-    other_affine: ArrayLike,
-    *,
-    tolerance: float = GRID_TOLERANCE,
+    shape: Sequence[int], affine: ArrayLike, other_shape: Sequence[int], other_affine: ArrayLike
 ) -> bool:
     """Return whether two images lie on the same grid.
 
@@ -130,8 +128,6 @@ def same_grid(
         Voxels per axis. Trailing axes of length one are ignored.
     affine, other_affine : array of shape (4, 4)
         From voxel indices to mm.
-    tolerance
-        Largest distance of corresponding corners, in voxels.
 
     Examples
     --------
@@ -144,7 +140,7 @@ def same_grid(
     >>> same_grid((64, 80, 20), affine, (64, 80, 20), shifted)
     False
     """
-    return grid_gap(shape, affine, other_shape, other_affine).voxels <= tolerance
+    return grid_gap(shape, affine, other_shape, other_affine).voxels <= GRID_TOLERANCE
 
 
 def trimmed_shape(shape: Sequence[int]) -> tuple[int, ...]:
@@ -192,6 +188,21 @@ def bounding_box(mask: NDArray[np.bool_], margin: ArrayLike = 0) -> tuple[slice,
         for s, n, size in zip(found[0], np.broadcast_to(margin, 3), mask.shape, strict=True)
     )
     return i, j, k
+
+
+def neighbours(axis: int, ndim: int = 3) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the indices of all voxels with a neighbour along an axis, and of these neighbours."""
+    low, high = [slice(None)] * ndim, [slice(None)] * ndim
+    low[axis], high[axis] = slice(None, -1), slice(1, None)
+    return tuple(low), tuple(high)
+
+
+def largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the largest 6-connected piece of a mask; of equal ones the first."""
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    return np.asarray(labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]))
 
 
 def signed_distance(
@@ -289,10 +300,7 @@ def one_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     found = ndimage.find_objects(mask.view(np.uint8), 1)
     if not found or found[0] is None:
         return mask.copy()
-    part = mask[found[0]]
-    labels, count = ndimage.label(part)
-    if count > 1:
-        part = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    part = largest_piece(mask[found[0]])
     # The rim is air, so that what opens to the side of the box is no hole.
     whole = np.zeros_like(mask)
     whole[found[0]] = ndimage.binary_fill_holes(np.pad(part, 1))[1:-1, 1:-1, 1:-1]
@@ -339,7 +347,7 @@ class Grid:
         If the shape is not three positive numbers or the affine cannot be inverted.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     affine: NDArray[np.float64]
 
     def __post_init__(self) -> None:
@@ -366,7 +374,7 @@ class Grid:
         off = corners @ between[:3, :3].T + between[:3, 3] - (corners + offset)
         if np.abs(off).max() > 1e-3:
             return None
-        i, j, k = (int(n) for n in offset)
+        i, j, k = offset.astype(int).tolist()
         return i, j, k
 
     @property
@@ -386,8 +394,7 @@ def crop_grid(grid: Grid, corner: ArrayLike, shape: ArrayLike) -> Grid:
     """Return the part of a grid that starts at a voxel and has a shape."""
     affine = grid.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ np.asarray(corner, dtype=float)
-    i, j, k = (int(n) for n in np.asarray(shape))
-    return Grid((i, j, k), affine)
+    return Grid(tuple(np.asarray(shape)), affine)
 
 
 def boxed_grid(grid: Grid, box: Sequence[slice]) -> Grid:
@@ -395,9 +402,7 @@ def boxed_grid(grid: Grid, box: Sequence[slice]) -> Grid:
     return crop_grid(grid, [s.start for s in box], [s.stop - s.start for s in box])
 
 
-def working_grid(
-    shape: tuple[int, int, int], affine: ArrayLike, spacing: float, *, margin: float = 0.0
-) -> Grid:
+def working_grid(shape: tuple[int, ...], affine: ArrayLike, spacing: float) -> Grid:
     """Lay a grid without shear over the field of view of another one.
 
     The axes are the nearest orthonormal ones to those given (polar decomposition), in
@@ -410,26 +415,21 @@ def working_grid(
         The grid to cover.
     spacing
         Voxel size wanted, mm; axes that are coarser keep theirs.
-    margin
-        Width added on each side of the field of view, mm.
     """
     source = Grid(shape, np.asarray(affine, dtype=np.float64))
     left, _, right = np.linalg.svd(source.affine[:3, :3] / source.spacing)
     directions = left @ right
     corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in source.shape])).reshape(3, -1)
     along = directions.T @ (source.affine[:3, :3] @ corners + source.affine[:3, 3:])
-    low, high = along.min(axis=1) - margin, along.max(axis=1) + margin
+    low, high = along.min(axis=1), along.max(axis=1)
     steps = np.maximum(source.spacing, spacing)
     counts = np.maximum(np.round((high - low) / steps), 1).astype(int)
     # Centre the lattice on the field of view.
     first = (low + high) / 2 - (counts - 1) / 2 * steps
-    result = np.eye(4)
-    result[:3, :3] = directions * steps
-    result[:3, 3] = directions @ first
-    return Grid((int(counts[0]), int(counts[1]), int(counts[2])), result)
+    return Grid(tuple(counts), from_matvec(directions * steps, directions @ first))
 
 
-def respaced_grid(shape: tuple[int, int, int], affine: ArrayLike, spacing: ArrayLike) -> Grid:
+def respaced_grid(shape: tuple[int, ...], affine: ArrayLike, spacing: ArrayLike) -> Grid:
     """Lay a grid of other voxel sizes over the field of view of another one.
 
     The axes keep their order and directions; an axis may get finer or coarser.
@@ -447,10 +447,8 @@ def respaced_grid(shape: tuple[int, int, int], affine: ArrayLike, spacing: Array
     counts = np.maximum(np.round(np.array(source.shape) / ratio), 1).astype(int)
     # In voxels of the source, whose field of view goes from -0.5 to n - 0.5.
     first = (np.array(source.shape) - 1) / 2 - (counts - 1) / 2 * ratio
-    result = np.eye(4)
-    result[:3, :3] = source.affine[:3, :3] * ratio
-    result[:3, 3] = source.affine[:3, :3] @ first + source.affine[:3, 3]
-    return Grid((int(counts[0]), int(counts[1]), int(counts[2])), result)
+    matrix, origin = to_matvec(source.affine)
+    return Grid(tuple(counts), from_matvec(matrix * ratio, matrix @ first + origin))
 
 
 def resample_to_grid(
@@ -458,11 +456,10 @@ def resample_to_grid(
     affine: ArrayLike,
     grid: Grid,
     *,
-    order: int = 1,
     smooth: bool = True,
     extend: bool = False,
 ) -> NDArray[np.float32]:
-    """Resample an image onto a grid in the same space, without aliasing.
+    """Resample an image linearly onto a grid in the same space, without aliasing.
 
     Where the grid is coarser, the image is first smoothed along each of its axes by the
     Gaussian that brings its resolution to the grid's.
@@ -474,8 +471,6 @@ def resample_to_grid(
         Voxel to RAS+ mm of ``data``.
     grid
         Where to sample.
-    order
-        Of the spline: 0 nearest neighbour (no smoothing then), 1 linear, 3 cubic.
     smooth
         Whether to smooth; without it, values are read off at the points of the grid.
     extend
@@ -484,16 +479,14 @@ def resample_to_grid(
     source = Grid(data.shape, np.asarray(affine, dtype=np.float64))
     to_source = np.linalg.inv(source.affine) @ grid.affine
     values = np.asarray(data, dtype=np.float32)
-    if order > 0 and smooth:
+    if smooth:
         # Source voxels spanned by one step of the grid, along each source axis.
         stride = np.abs(to_source[:3, :3]).max(axis=1)
         sigma = np.sqrt(np.maximum(stride**2 - 1.0, 0.0)) / FWHM_PER_SIGMA
         if sigma.any():
             values = _smooth(values, sigma)
     mode = "nearest" if extend else "grid-constant"
-    return ndimage.affine_transform(
-        values, to_source, output_shape=grid.shape, order=order, mode=mode, cval=0.0
-    )
+    return ndimage.affine_transform(values, to_source, output_shape=grid.shape, order=1, mode=mode)
 
 
 def _halves(length: int) -> list[slice]:
@@ -505,18 +498,13 @@ def _smooth(values: NDArray[np.float32], sigma: NDArray[np.floating]) -> NDArray
     """Smooth by a Gaussian that ends at three standard deviations."""
     # In C order, whatever the order of the image: what comes after it is twice as fast.
     result = np.empty(values.shape, dtype=np.float32)
+    blur = partial(ndimage.gaussian_filter, truncate=3.0, mode="nearest")
 
     def along_first_axis(part: slice) -> None:
-        width = (sigma[0], 0.0, 0.0)
-        here = (slice(None), slice(None), part)
-        ndimage.gaussian_filter(
-            values[here], width, truncate=3.0, mode="nearest", output=result[here]
-        )
+        blur(values[:, :, part], (sigma[0], 0.0, 0.0), output=result[:, :, part])
 
     def along_the_others(part: slice) -> None:
-        width = (0.0, *sigma[1:])
-        here = result[part]
-        ndimage.gaussian_filter(here, width, truncate=3.0, mode="nearest", output=here)
+        blur(result[part], (0.0, *sigma[1:]), output=result[part])
 
     map_in_threads(along_first_axis, _halves(values.shape[2]))
     map_in_threads(along_the_others, _halves(values.shape[0]))

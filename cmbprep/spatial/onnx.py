@@ -1,13 +1,40 @@
-"""Access to ONNX Runtime: sessions that give the same bytes on every run.
+"""Networks: packaged ones with their cards, and sessions of ONNX Runtime.
+
+Sessions give the same bytes on every run.
 
 ``onnxruntime`` is imported inside the function, because its import takes a while.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
-__all__ = ["onnx_session"]
+__all__ = ["onnx_session", "read_model"]
+
+
+def read_model(name: str, folder: Traversable | None = None) -> tuple[bytes, dict[str, Any], str]:
+    """Read a network (``.onnx``) and its card (``.json``).
+
+    Parameters
+    ----------
+    name
+        Of both files, without the ending.
+    folder
+        Where they are; None for the packaged ones.
+
+    Returns
+    -------
+    content, card, sha256
+        Bytes of the network, what is known of it, and the hash of the bytes.
+    """
+    place = resources.files("cmbprep.models") if folder is None else folder
+    content = place.joinpath(f"{name}.onnx").read_bytes()
+    card = json.loads(place.joinpath(f"{name}.json").read_text(encoding="utf-8"))
+    return content, card, hashlib.sha256(content).hexdigest()
 
 
 def onnx_session(content: bytes) -> Any:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import from_matvec
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
@@ -110,8 +111,7 @@ class DisplacementMap:
     @property
     def grid(self) -> Grid:
         """Where the displacement is sampled."""
-        i, j, k = self.displacement.shape[:3]
-        return Grid((i, j, k), self.affine)
+        return Grid(self.displacement.shape[:3], self.affine)
 
     def __call__(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Take points, shape (n, 3), RAS+ mm, to the second space."""
@@ -319,10 +319,9 @@ def _linear_from_itk(parameters: NDArray[np.float64], centre: NDArray[np.float64
     """Return x -> M (x - c) + t + c in RAS from ITK's 9 + 3 parameters and centre in LPS."""
     if parameters.size != 12 or centre.size != 3:
         raise ValueError("an affine transform has 12 parameters and a centre of 3")
-    matrix = np.eye(4)
-    matrix[:3, :3] = parameters[:9].reshape(3, 3)
-    matrix[:3, 3] = parameters[9:] + centre - matrix[:3, :3] @ centre
-    return LinearMap(LPS @ matrix @ LPS)
+    matrix = parameters[:9].reshape(3, 3)
+    shift = parameters[9:] + centre - matrix @ centre
+    return LinearMap(LPS @ from_matvec(matrix, shift) @ LPS)
 
 
 def _parse_itk(text: str) -> LinearMap:

@@ -9,7 +9,7 @@ the voxels: a flipped or oblique grid gives the same answer.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -64,17 +64,7 @@ class ZoneAssignment:
 
     def columns(self) -> dict[str, Any]:
         """Return the values of the lesion table that describe the place, by column."""
-        return {name: getattr(self, name) for name in _COLUMNS}
-
-
-_COLUMNS = (
-    "zone",
-    "region",
-    "hemisphere",
-    "region_fraction",
-    "boundary_distance_mm",
-    "boundary",
-)
+        return {k: v for k, v in asdict(self).items() if k not in ("label", "note")}
 
 
 def assign_zones(
@@ -131,15 +121,12 @@ def assign_zones(
     if not boxes:
         return []
     tolerance = scheme.tolerance_mm if tolerance_mm is None else tolerance_mm
-    index = _AtlasIndex(atlas, zooms, _Lookup(scheme))
-    found = []
-    for label, box in enumerate(boxes, start=1):
-        if box is None:
-            continue
-        corner = np.array([part.start for part in box])
-        voxels = np.argwhere(labels[box] == label) + corner
-        found.append(_assign(label, voxels, index, scheme, tolerance))
-    return found
+    index = _AtlasIndex(atlas, zooms, scheme, tolerance)
+    return [
+        _assign(label, np.argwhere(labels[box] == label) + [part.start for part in box], index)
+        for label, box in enumerate(boxes, start=1)
+        if box is not None
+    ]
 
 
 def _integers(image: ArrayLike, what: str) -> NDArray[np.integer]:
@@ -152,43 +139,36 @@ def _integers(image: ArrayLike, what: str) -> NDArray[np.integer]:
     return array.astype(np.int64) if array.dtype in (np.uint32, np.uint64) else array
 
 
-class _Lookup:
-    """Codes of zone, region (without side) and side for every atlas value of a scheme."""
-
-    def __init__(self, scheme: Scheme) -> None:
-        self.known = np.zeros(256, bool)
-        self.known[0] = True
-        self.zone, self.region, self.side = (np.zeros(256, np.int16) for _ in range(3))
-        self.zones: list[str] = []
-        self.regions = list(scheme.region_names)
-        for region in scheme.regions:
-            self.known[region.index] = True
-            if region.zone is None:
-                continue
-            if region.zone not in self.zones:
-                self.zones.append(region.zone)
-            self.zone[region.index] = self.zones.index(region.zone) + 1
-            self.region[region.index] = self.regions.index(region.name) + 1
-            self.side[region.index] = 1 if region.hemisphere == "left" else 2
-
-
 class _AtlasIndex:
     """An atlas with a note, for each small block of voxels, of the zones that it holds.
 
     With it the nearest voxel of a zone is found exactly, however far, by opening few blocks.
+    ``zone``, ``region`` (without side) and ``side`` hold a code for every value of the atlas.
     """
 
     def __init__(
-        self, atlas: NDArray[np.integer], zooms: NDArray[np.floating], lookup: _Lookup
+        self,
+        atlas: NDArray[np.integer],
+        zooms: NDArray[np.floating],
+        scheme: Scheme,
+        tolerance_mm: float,
     ) -> None:
-        self.atlas, self.zooms, self.lookup = atlas, zooms, lookup
+        self.atlas, self.zooms, self.scheme, self.tolerance_mm = atlas, zooms, scheme, tolerance_mm
+        self.zone, self.region, self.side = (np.zeros(256, np.int16) for _ in range(3))
+        tissue = [region for region in scheme.regions if region.zone is not None]
+        self.zones = list(dict.fromkeys(str(region.zone) for region in tissue))
+        self.regions = list(scheme.region_names)
+        for region in tissue:
+            self.zone[region.index] = self.zones.index(str(region.zone)) + 1
+            self.region[region.index] = self.regions.index(region.name) + 1
+            self.side[region.index] = 1 if region.hemisphere == "left" else 2
         if atlas.min() < 0 or atlas.max() > 255:
             raise ValueError("the atlas has values outside 0..255")
-        known = lookup.known[atlas]
-        if not known.all():
-            unknown = np.unique(atlas[~known]).tolist()
-            raise ValueError(f"the atlas has labels that the scheme does not know: {unknown}")
-        bits = np.where(lookup.zone > 0, 1 << lookup.zone, 0).astype(np.uint8)[atlas]
+        unknown = ~np.isin(np.arange(256), [0, *scheme.by_index])[atlas]
+        if unknown.any():
+            named = np.unique(atlas[unknown]).tolist()
+            raise ValueError(f"the atlas has labels that the scheme does not know: {named}")
+        bits = np.where(self.zone > 0, 1 << self.zone, 0).astype(np.uint8)[atlas]
         for axis in range(3):
             starts = np.arange(0, atlas.shape[axis], _BLOCK)
             bits = np.bitwise_or.reduceat(bits, starts, axis=axis)
@@ -218,7 +198,7 @@ class _AtlasIndex:
         blocks = self.blocks[(self.held & sum(1 << zone for zone in zones)) > 0]
         first = blocks * _BLOCK
         least = _gap(first, first + _BLOCK - 1, centre, self.zooms)
-        wanted = np.isin(self.lookup.zone, zones)
+        wanted = np.isin(self.zone, zones)
         best, value = within_mm, None
         for at in np.argsort(least, kind="stable"):
             if least[at] > best + _ROUNDING_MM:
@@ -250,106 +230,83 @@ def _gap(
     return np.sqrt((gaps**2).sum(axis=1))
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Some of a lesion's voxels: the atlas's values, and distances (mm) from its centre."""
-
-    values: NDArray[np.integer]
-    distance: NDArray[np.floating]
-
-    def where(self, chosen: NDArray[np.bool_]) -> _Part:
-        return _Part(self.values[chosen], self.distance[chosen])
-
-
-def _assign(
-    label: int,
-    voxels: NDArray[np.integer],
-    index: _AtlasIndex,
-    scheme: Scheme,
-    tolerance_mm: float,
-) -> ZoneAssignment:
-    lookup, centre = index.lookup, voxels.mean(axis=0)
+def _assign(label: int, voxels: NDArray[np.integer], index: _AtlasIndex) -> ZoneAssignment:
+    centre = voxels.mean(axis=0)
     values = index.atlas[tuple(voxels.T)]
-    in_zone = lookup.zone[values] > 0
+    in_zone = index.zone[values] > 0
     # What the atlas labels without giving it a zone is a ventricle.
     fluid = (values > 0) & ~in_zone
     if not in_zone.any() or np.count_nonzero(fluid) > np.count_nonzero(in_zone):
-        return _assign_outside(label, values, centre, index, scheme, tolerance_mm)
-    lesion = _Part(values, _gap(voxels, voxels, centre, index.zooms))
-    zone = _vote(lookup.zone, lesion.where(in_zone))
-    chosen = lookup.zone[values] == zone
-    region = _vote(lookup.region, lesion.where(chosen))
-    chosen &= lookup.region[values] == region
-    others = (code for code in range(1, len(lookup.zones) + 1) if code != zone)
+        return _assign_outside(label, values, centre, index)
+    from_centre = _gap(voxels, voxels, centre, index.zooms)
+    zone = _vote(index.zone, values[in_zone], from_centre[in_zone])
+    chosen = index.zone[values] == zone
+    region = _vote(index.region, values[chosen], from_centre[chosen])
+    chosen &= index.region[values] == region
+    others = (code for code in range(1, len(index.zones) + 1) if code != zone)
     hit = index.nearest(centre, others)
     distance = None if hit is None else hit[0]
     return ZoneAssignment(
         label=label,
-        zone=lookup.zones[zone - 1],
-        region=lookup.regions[region - 1],
-        hemisphere=_hemisphere(lookup.side, lesion.where(chosen)),
+        zone=index.zones[zone - 1],
+        region=index.regions[region - 1],
+        hemisphere=_hemisphere(index.side[values[chosen]]),
         region_fraction=float(chosen.mean()),
         boundary_distance_mm=distance,
-        boundary=distance is not None and distance < tolerance_mm,
+        boundary=distance is not None and distance < index.tolerance_mm,
         note="mostly outside the zones" if in_zone.mean() < 0.5 else "",
     )
 
 
 def _assign_outside(
-    label: int,
-    values: NDArray[np.integer],
-    centre: NDArray[np.floating],
-    index: _AtlasIndex,
-    scheme: Scheme,
-    tolerance_mm: float,
+    label: int, values: NDArray[np.integer], centre: NDArray[np.floating], index: _AtlasIndex
 ) -> ZoneAssignment:
     """Place a lesion that lies in a ventricle or outside the brain."""
-    hit = index.nearest(centre, range(1, len(index.lookup.zones) + 1))
+    hit = index.nearest(centre, range(1, len(index.zones) + 1))
     distance = None if hit is None else hit[0]
+    region, fraction = None, None
     if values.any():
-        fluid = (values > 0) & (index.lookup.zone[values] == 0)
-        ventricle = scheme.by_index[int(values[fluid].min())]
-        return ZoneAssignment(
-            label=label,
-            zone=None,
-            region=ventricle.name,
-            hemisphere=None,
-            region_fraction=float(fluid.mean()),
-            boundary_distance_mm=distance,
-            boundary=True,
-            note="in a ventricle, no zone",
-        )
-    near = hit is not None and hit[0] < tolerance_mm
-    region = scheme.by_index[hit[1]] if hit is not None and near else None
-    where = "no zone near" if distance is None else f"nearest zone at {distance:.1f} mm"
+        fluid = (values > 0) & (index.zone[values] == 0)
+        region, fraction = index.scheme.by_index[int(values[fluid].min())], float(fluid.mean())
+        note = "in a ventricle, no zone"
+    else:
+        if hit is not None and hit[0] < index.tolerance_mm:
+            region, fraction = index.scheme.by_index[hit[1]], 0.0
+        where = "no zone near" if distance is None else f"nearest zone at {distance:.1f} mm"
+        note = f"outside the brain, {where}"
     return ZoneAssignment(
         label=label,
         zone=None if region is None else region.zone,
         region=None if region is None else region.name,
         hemisphere=None if region is None else region.hemisphere,
-        region_fraction=None if region is None else 0.0,
+        region_fraction=fraction,
         boundary_distance_mm=distance,
         boundary=True,
-        note=f"outside the brain, {where}",
+        note=note,
     )
 
 
-def _vote(code: NDArray[np.int16], part: _Part) -> int:
-    """Choose a code by the number of voxels; see :func:`assign_zones` for equal numbers."""
-    codes = code[part.values]
+def _vote(
+    code: NDArray[np.int16], values: NDArray[np.integer], distance: NDArray[np.floating]
+) -> int:
+    """Choose a code by the number of voxels; see :func:`assign_zones` for equal numbers.
+
+    ``distance`` (mm) is that of each voxel from the centre.
+    """
+    codes = code[values]
     count = np.bincount(codes)
     best = np.flatnonzero(count == count.max())
     if len(best) > 1:
         # The centre's own voxel is the one at distance 0.
-        nearest = np.array([part.distance[codes == one].min() for one in best])
+        nearest = np.array([distance[codes == one].min() for one in best])
         best = best[nearest <= nearest.min() + _ROUNDING_MM]
     # The lowest index of the scheme need not be the lowest code.
-    lowest = [part.values[codes == one].min() for one in best]
+    lowest = [values[codes == one].min() for one in best]
     return int(best[int(np.argmin(lowest))])
 
 
-def _hemisphere(sides: NDArray[np.int16], part: _Part) -> str:
-    right = float((sides[part.values] == 2).mean())
+def _hemisphere(sides: NDArray[np.int16]) -> str:
+    right = float((sides == 2).mean())
     if min(right, 1 - right) >= MIDLINE_FRACTION:
         return "midline"
     return "left" if right < 0.5 else "right"

@@ -23,6 +23,10 @@ class Pattern(StrEnum):
     UNDETERMINED = "undetermined"
 
 
+#: Pattern by the side that decides where lobar and deep ones are not together.
+_ALONE = {"lobar": Pattern.LOBAR, "deep": Pattern.DEEP, "cerebellar": Pattern.CEREBELLAR}
+
+
 def pattern(lesions: Iterable[Lesion], uncertain: Iterable[Lesion] = ()) -> Pattern:
     """Classify the pattern of a person's microbleeds.
 
@@ -73,14 +77,7 @@ def _pattern_of(sides: frozenset[str | None]) -> Pattern:
     known = sides - {None}
     if {"lobar", "deep"} <= known:
         return Pattern.MIXED
-    for side, found in (
-        ("lobar", Pattern.LOBAR),
-        ("deep", Pattern.DEEP),
-        ("cerebellar", Pattern.CEREBELLAR),
-    ):
-        if side in known:
-            return found
-    return Pattern.NONE
+    return next((found for side, found in _ALONE.items() if side in known), Pattern.NONE)
 
 
 def has_cerebellar(lesions: Iterable[Lesion], uncertain: Iterable[Lesion] = ()) -> bool | None:

@@ -9,7 +9,6 @@ the cingulate counted as frontal and the posterior half as parietal, as in our t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,27 +105,18 @@ class Structure:
 
 
 def _table() -> dict[int, Structure]:
-    table: dict[int, Structure] = {}
-
-    def add(numbers: Iterable[int], kind: str, side: int) -> None:
-        for number in numbers:
-            if number in table:
-                raise ValueError(f"label {number} stands for two structures")
-            table[number] = Structure(kind, side)
-
-    for kind, pairs in _PAIRS.items():
-        add((left for left, _ in pairs), kind, LEFT)
-        add((right for _, right in pairs), kind, RIGHT)
-    for kind, numbers in _MIDLINE.items():
-        add(numbers, kind, NO_SIDE)
-    add(_CEREBELLUM, "cerebellum", NO_SIDE)
-    for lobe, gyri in _GYRI.items():
-        # wmparc names the white matter under each gyrus by 3000 and 4000.
-        for base, side in ((1000, LEFT), (2000, RIGHT)):
-            add((base + gyrus for gyrus in gyri), lobe, side)
-        for base, side in ((3000, LEFT), (4000, RIGHT)):
-            kind = lobe if lobe == "corpus callosum" else WHITE
-            add((base + gyrus for gyrus in gyri), kind, side)
+    rows = [(number, "cerebellum", NO_SIDE) for number in _CEREBELLUM]
+    rows += [(number, kind, NO_SIDE) for kind, all_ in _MIDLINE.items() for number in all_]
+    for side in (LEFT, RIGHT):
+        rows += [(pair[side - 1], kind, side) for kind, pairs in _PAIRS.items() for pair in pairs]
+        for lobe, gyri in _GYRI.items():
+            white = lobe if lobe == "corpus callosum" else WHITE
+            rows += [(1000 * side + gyrus, lobe, side) for gyrus in gyri]
+            # wmparc names the white matter under each gyrus by 3000 and 4000.
+            rows += [(1000 * side + 2000 + gyrus, white, side) for gyrus in gyri]
+    table = {number: Structure(kind, side) for number, kind, side in rows}
+    if len(table) != len(rows):
+        raise ValueError("a label stands for two structures")
     return table
 
 

@@ -19,14 +19,18 @@ from cmbprep.zones.schemes import BOMBS, MARS, RIGHT_OFFSET, VENTRICLE_INDEX, Sc
 
 __all__ = [
     "CLASSES",
+    "LOBES",
     "TISSUES",
+    "VENTRICLES",
     "Parcellation",
     "bombs_labels",
     "bombs_regions",
     "classify",
     "draw_atlas",
+    "join_sides",
     "mars_labels",
     "mars_regions",
+    "nearest_label",
     "sides",
 ]
 
@@ -66,8 +70,8 @@ CLASSES = tuple(_SOURCE)
 #: What prevails in a voxel of the template, in the order of the codes from 0.
 TISSUES = ("fluid", "grey", "white")
 _CODE = {name: code for code, name in enumerate(CLASSES, start=1)}
-_VENTRICLES = ("lateral ventricle", "thin horn", "other ventricle")
-_LOBES = ("frontal", "parietal", "temporal", "occipital")
+VENTRICLES = ("lateral ventricle", "thin horn", "other ventricle")
+LOBES = ("frontal", "parietal", "temporal", "occipital")
 
 # The cerebellar peduncles are brainstem up to this distance from the pons and medulla.
 _PEDUNCLE_MM = 5.0
@@ -95,12 +99,14 @@ def sides(fine: NDArray[np.integer], x: NDArray[np.floating]) -> Labels:
     return np.where(fine > 0, side, 0).astype(np.uint8)
 
 
-def _nearest(labels: Labels, where: Mask, sources: Mask | None = None) -> Labels:
+def nearest_label(labels: Labels, where: Mask, sources: Mask | None = None) -> Labels:
     """Fill the voxels in ``where`` with the nearest label (of ``sources``, not 0)."""
     known = labels > 0 if sources is None else sources
+    if not where.any() or not known.any():
+        return labels
     index = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
     filled = labels.copy()
-    filled[where] = labels[tuple(index)][where]
+    filled[where] = labels[tuple(axis[where] for axis in index)]
     return filled
 
 
@@ -114,18 +120,18 @@ def _is(classes: Labels, *names: str) -> Mask:
 
 def _complete(classes: Labels, brain: Mask, csf: Mask) -> tuple[Labels, Mask]:
     """Redraw the ventricles on the template's own fluid and give every other voxel a class."""
-    atlas_ventricle = _is(classes, *_VENTRICLES)
+    atlas_ventricle = _is(classes, *VENTRICLES)
     ventricle = csf & brain & _within(atlas_ventricle, _VENTRICLE_REACH_MM)
     # Sulcal fluid beside the ventricles belongs to the cortex around it.
-    ventricle &= ~_is(classes, *_LOBES, "insula", "cerebellum") | atlas_ventricle
+    ventricle &= ~_is(classes, *LOBES, "insula", "cerebellum") | atlas_ventricle
     parts, _ = ndimage.label(ventricle)
     sizes = np.bincount(parts.ravel())
     ventricle &= sizes[parts] >= _SMALLEST_PIECE
-    lateral = _nearest(
+    lateral = nearest_label(
         np.where(atlas_ventricle, classes, 0).astype(np.uint8), ventricle, atlas_ventricle
     )
     tissue = np.where(atlas_ventricle | ~brain, 0, classes).astype(np.uint8)
-    tissue = _nearest(tissue, brain & (tissue == 0))
+    tissue = nearest_label(tissue, brain & (tissue == 0))
     tissue[~brain] = 0
     tissue[ventricle] = lateral[ventricle]
     return tissue, ventricle
@@ -181,7 +187,7 @@ def mars_regions(classes: Labels, brain: Mask, lateral: Mask, border_mm: float) 
     ndarray of uint8
         Indices of the left regions of :data:`cmbprep.zones.schemes.MARS`; 0 in the ventricles.
     """
-    lobe = _nearest(classes, brain, _is(classes, *_LOBES))
+    lobe = nearest_label(classes, brain, _is(classes, *LOBES))
     core = _is(classes, "core white matter")
     deep = (core & _within(lateral, border_mm)) | _is(classes, "fornix")
     to_lobe = (core & ~deep) | _is(classes, "cingulum")
@@ -194,7 +200,7 @@ def mars_regions(classes: Labels, brain: Mask, lateral: Mask, border_mm: float) 
             region[_is(classes, name)] = index
     index_of = {name: index for index, name in enumerate(MARS.region_names, start=1)}
     to_index = np.zeros(len(CLASSES) + 1, np.uint8)
-    for name in _LOBES:
+    for name in LOBES:
         to_index[_CODE[name]] = index_of[name]
     region[to_lobe] = to_index[lobe[to_lobe]]
     region[deep] = index_of["deep and periventricular white matter"]
@@ -335,9 +341,8 @@ def _finish(
     ``groups`` are codes that no voxel may leave, so that two schemes agree on their zones.
     """
     tissue = brain & ~ventricle
-    side = _nearest(side, tissue & (side == 0))
-    labels = np.where(side == 2, region + RIGHT_OFFSET, region).astype(np.uint8)
-    labels[~tissue] = 0
+    side = nearest_label(side, tissue & (side == 0))
+    labels = join_sides(region, side, tissue)
     result = np.zeros(labels.shape, np.uint8)
     for group in np.unique(groups[tissue]):
         inside = tissue & (groups == group)
@@ -345,6 +350,13 @@ def _finish(
         result[inside] = _without_islands(part, inside, scheme)[inside]
     result[ventricle] = VENTRICLE_INDEX
     return result
+
+
+def join_sides(region: Labels, side: Labels, where: Mask) -> Labels:
+    """Return labels of a scheme from its left regions and the sides; 0 elsewhere."""
+    labels = np.where(side == 2, region + RIGHT_OFFSET, region).astype(np.uint8)
+    labels[~where] = 0
+    return labels
 
 
 def _smooth(labels: Labels, scheme: Scheme) -> Labels:
@@ -377,5 +389,5 @@ def _without_islands(labels: Labels, inside: Mask, scheme: Scheme) -> Labels:
                 islands |= sizes[parts] < _SMALLEST_PIECE
         if not islands.any():
             break
-        labels = _nearest(np.where(islands, 0, labels).astype(np.uint8), islands & inside)
+        labels = nearest_label(np.where(islands, 0, labels).astype(np.uint8), islands & inside)
     return labels

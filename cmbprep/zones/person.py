@@ -41,8 +41,16 @@ from cmbprep.zones.freesurfer import (
     WHITE,
     read_labels,
 )
-from cmbprep.zones.parcellation import CLASSES, bombs_regions, mars_regions
-from cmbprep.zones.schemes import MARS, RIGHT_OFFSET, VENTRICLE_INDEX, Scheme
+from cmbprep.zones.parcellation import (
+    CLASSES,
+    LOBES,
+    VENTRICLES,
+    bombs_regions,
+    join_sides,
+    mars_regions,
+    nearest_label,
+)
+from cmbprep.zones.schemes import MARS, VENTRICLE_INDEX, Scheme
 
 __all__ = ["KNOWN_FRACTION", "PersonZones", "person_zones"]
 
@@ -58,8 +66,6 @@ NEAR_NUCLEUS_MM = 8.0
 #: Farthest from insular cortex at which white matter is the insula's, mm.
 INSULA_MM = 2.0
 
-_LOBES = ("frontal", "parietal", "temporal", "occipital")
-_VENTRICLES = ("lateral ventricle", "thin horn", "other ventricle")
 _MARGIN = 3  # voxels around the brain
 
 
@@ -117,16 +123,18 @@ def person_zones(
     box = bounding_box(whole, _MARGIN)
     kind, side, whole = kind[box], side[box], whole[box]
     classes = _classes(segmentation[box], kind, template[box], whole)
-    ventricle = _among(classes, *_VENTRICLES)
+    ventricle = _among(classes, *VENTRICLES)
     lateral = _among(classes, "lateral ventricle", "thin horn")
     border = scheme.border_mm if scheme.border == MARS.border else MARS.border_mm
     region = mars_regions(classes, whole, lateral, border)
-    sides = _nearest(side, whole & (side == 0), (side > 0) & whole)
-    joined = _join(region, sides, whole, ventricle)
+    sides = nearest_label(side, whole & (side == 0), (side > 0) & whole)
+    joined = join_sides(region, sides, whole)
+    joined[ventricle] = VENTRICLE_INDEX
     if scheme.border != MARS.border:
         grey = whole & ~_among(kind, WHITE)
         region = bombs_regions(joined, grey, scheme.border_mm)
-        joined = _join(region, sides, whole, ventricle)
+        joined = join_sides(region, sides, whole)
+        joined[ventricle] = VENTRICLE_INDEX
     labels = np.zeros(segmentation.shape, np.uint8)
     labels[box] = joined
     return PersonZones(labels, tuple(unknown))
@@ -140,27 +148,10 @@ def _among(codes: Labels, *names: str) -> Mask:
     return np.isin(codes, [_code(name) for name in names])
 
 
-def _nearest(labels: Labels, where: Mask, sources: Mask) -> Labels:
-    """Fill the voxels in ``where`` with the label of the nearest source."""
-    if not where.any() or not sources.any():
-        return labels
-    index = ndimage.distance_transform_edt(~sources, return_distances=False, return_indices=True)
-    filled = labels.copy()
-    filled[where] = labels[tuple(axis[where] for axis in index)]
-    return filled
-
-
 def _distance(mask: Mask) -> NDArray[np.floating]:
     if not mask.any():
         return np.full(mask.shape, np.inf)
     return np.asarray(ndimage.distance_transform_edt(~mask))
-
-
-def _join(region: Labels, side: Labels, brain: Mask, ventricle: Mask) -> Labels:
-    labels = np.where(side == 2, region + RIGHT_OFFSET, region).astype(np.uint8)
-    labels[~brain] = 0
-    labels[ventricle] = VENTRICLE_INDEX
-    return labels
 
 
 def _classes(
@@ -168,8 +159,8 @@ def _classes(
 ) -> Labels:
     """Assign a class of the atlas to every voxel of the brain."""
     # Tissue of the person where the template has a ventricle, or nothing: what is next to it.
-    known = (template > 0) & ~_among(template, *_VENTRICLES)
-    template = _nearest(template, brain & ~known, known)
+    known = (template > 0) & ~_among(template, *VENTRICLES)
+    template = nearest_label(template, brain & ~known, known)
     classes = np.where(kind <= len(CLASSES), kind, 0).astype(np.uint8)
     _name_cortex(classes, kind, template)
     diencephalon = _among(kind, VENTRAL_DIENCEPHALON)
@@ -177,8 +168,8 @@ def _classes(
     classes[diencephalon & _among(template, "brainstem", "peduncle")] = _code("brainstem")
     classes[diencephalon & _among(template, "internal capsule")] = _code("internal capsule")
     white = _among(kind, WHITE)
-    cortex = _among(classes, *_LOBES)
-    lobe = _nearest(np.where(cortex, classes, 0).astype(np.uint8), white, cortex)
+    cortex = _among(classes, *LOBES)
+    lobe = nearest_label(np.where(cortex, classes, 0).astype(np.uint8), white, cortex)
     insula = _among(classes, "insula")
     core = white & ~_gyral(template)
     classes[white] = lobe[white]
@@ -187,23 +178,25 @@ def _classes(
     _draw_capsules(classes, segmentation, white, template)
     for name in ("corpus callosum", "fornix"):
         classes[core & _among(template, name)] = _code(name)
-    tissue = (classes > 0) & ~_among(classes, *_VENTRICLES)
-    classes = _nearest(classes, brain & (classes == 0), tissue)
+    tissue = (classes > 0) & ~_among(classes, *VENTRICLES)
+    classes = nearest_label(classes, brain & (classes == 0), tissue)
     classes[~brain] = 0
     return classes
 
 
 def _gyral(template: Labels) -> Mask:
     """Where the template has gyri, or there is no template at all."""
-    return (template == 0) | _among(template, *_LOBES, "insula", "cingulum", "cerebellum")
+    return (template == 0) | _among(template, *LOBES, "insula", "cingulum", "cerebellum")
 
 
 def _name_cortex(classes: Labels, kind: Labels, template: Labels) -> None:
     """Assign cortex without a gyrus to the nearest lobe of the template."""
     bare = _among(kind, CORTEX)
     if bare.any():
-        known = _among(template, *_LOBES, "insula")
-        classes[bare] = _nearest(np.where(known, template, 0).astype(np.uint8), bare, known)[bare]
+        known = _among(template, *LOBES, "insula")
+        classes[bare] = nearest_label(np.where(known, template, 0).astype(np.uint8), bare, known)[
+            bare
+        ]
 
 
 def _draw_capsules(
@@ -229,4 +222,4 @@ def _draw_capsules(
     inside[internal], inside[external] = _code("internal capsule"), _code("external capsule")
     # White matter of the person where the template has a nucleus: what is next to it.
     lost = near & ~internal & ~external & _among(template, "basal ganglia", "thalamus")
-    inside[:] = _nearest(inside, lost, internal | external)
+    inside[:] = nearest_label(inside, lost, internal | external)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -149,8 +149,7 @@ class Scheme:
         indices = [region.index for region in self.regions]
         if indices != sorted(indices):
             raise ValueError(f"scheme {self.name}: regions are not in the order of their index")
-        sides = {side: self._side(side) for side in HEMISPHERES[:2]}
-        if sides["left"] != sides["right"]:
+        if self._side("left") != self._side("right"):
             raise ValueError(f"scheme {self.name}: left and right do not have the same regions")
         if {region.zone for region in self.regions} != {*ZONES, None}:
             raise ValueError(f"scheme {self.name}: a zone or the ventricles have no region")
@@ -176,35 +175,22 @@ class Scheme:
         KeyError
             If the scheme has no such region.
         """
-        for region in self.regions:
-            if region.name == region_name:
-                return region.zone
-        raise KeyError(region_name)
+        return {region.name: region.zone for region in self.regions}[region_name]
 
 
-def _regions(rows: Iterable[tuple[str, str, str, str]]) -> tuple[Region, ...]:
+def _regions(rows: Sequence[tuple[str, str, str, str]]) -> tuple[Region, ...]:
     """Make left and right regions, counted from 1, and the ventricles."""
-    left = [
+    tissue = [
         Region(
-            index=index,
+            index=offset + index,
             name=name,
-            abbreviation=f"{short}-L",
+            abbreviation=f"{short}-{side[0].upper()}",
             zone=zone,
-            hemisphere="left",
+            hemisphere=side,
             colour=colour,
         )
+        for side, offset in (("left", 0), ("right", RIGHT_OFFSET))
         for index, (name, short, zone, colour) in enumerate(rows, start=1)
-    ]
-    right = [
-        Region(
-            index=region.index + RIGHT_OFFSET,
-            name=region.name,
-            abbreviation=f"{region.abbreviation[:-2]}-R",
-            zone=region.zone,
-            hemisphere="right",
-            colour=region.colour,
-        )
-        for region in left
     ]
     ventricles = Region(
         index=VENTRICLE_INDEX,
@@ -214,7 +200,7 @@ def _regions(rows: Iterable[tuple[str, str, str, str]]) -> tuple[Region, ...]:
         hemisphere=None,
         colour="#000000",
     )
-    return (*left, *right, ventricles)
+    return (*tissue, ventricles)
 
 
 # Colours: one family of hues a zone (blue, orange to red, green to violet), so that a zone is
@@ -289,12 +275,10 @@ def get_scheme(name: str, border_mm: float | None = None) -> Scheme:
     UsageError
         If there is no such scheme.
     """
-    try:
-        scheme = SCHEMES[name.lower()]
-    except KeyError:
-        raise UsageError(
-            f"there is no zone scheme {name!r}", hint=f"choose one of {', '.join(SCHEMES)}"
-        ) from None
+    scheme = SCHEMES.get(name.lower())
+    if scheme is None:
+        hint = f"choose one of {', '.join(SCHEMES)}"
+        raise UsageError(f"there is no zone scheme {name!r}", hint=hint)
     return scheme if border_mm is None else replace(scheme, border_mm=float(border_mm))
 
 
@@ -304,15 +288,6 @@ def format_regions(scheme: Scheme) -> str:
     writer = csv.writer(out, delimiter="\t", lineterminator="\n")
     writer.writerow(["index", "name", "abbreviation", "color", "region", "zone", "hemisphere"])
     for r in scheme.regions:
-        writer.writerow(
-            [
-                r.index,
-                r.title,
-                r.abbreviation,
-                r.colour,
-                r.name,
-                r.zone or "n/a",
-                r.hemisphere or "n/a",
-            ]
-        )
+        place = r.zone or "n/a", r.hemisphere or "n/a"
+        writer.writerow([r.index, r.title, r.abbreviation, r.colour, r.name, *place])
     return out.getvalue()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cmbprep.detectors.assembly import assemble
+from cmbprep.detectors.base import DetectorInput
 from cmbprep.detectors.segmentation import ball_diameter, measure_region, void_volume
 
 SPACING = np.array([1.0, 1.0, 4.0])
@@ -17,8 +18,10 @@ def test_only_a_void_loses_what_slices_add(level: float, dark: bool) -> None:
     voxels = np.array([9, 9, 3]) + np.argwhere(np.ones((3, 3, 1), bool))
     image[tuple(voxels.T)] = level
     mask = np.ones(image.shape, bool)
-    region = measure_region(image, mask, np.diag([*SPACING, 1.0]), voxels)
-    found = assemble([region], [0.9], shape=image.shape, slice_mm=4.0, threshold=0.5, definite=0.9)
+    affine = np.diag([*SPACING, 1.0])
+    scan = DetectorInput(magnitude=image, affine=affine, brain_mask=mask, sequence="T2starw")
+    region = measure_region(image, mask, affine, voxels)
+    found = assemble(scan, [region], [0.9], threshold=0.5, definite=0.9)
     (lesion,) = found.lesions
     expected = void_volume(region.volume_mm3, 4.0) if dark else len(voxels) * SPACING.prod()
     assert lesion.volume_mm3 == pytest.approx(expected)

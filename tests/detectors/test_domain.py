@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cmbprep.detectors import DetectorInput
-from cmbprep.detectors.domain import character, known_range, unlike
+from cmbprep.detectors.domain import character, domain_warnings, known_range
 from cmbprep.detectors.views import view_scan
 
 
@@ -41,16 +41,18 @@ def test_a_scan_like_those_of_the_fit_is_not_remarked_on_and_others_are():
     fit = [character(view_scan(scan(noise=n, contrast=c))) for n, c in ((1, 8), (3, 12))]
     known = {"bloom_tesla_ms": [20, 120], **known_range(fit)}
     inside = scan()
-    assert unlike(inside, character(view_scan(inside)), known) == []
+    assert domain_warnings(inside, character(view_scan(inside)), known) == []
     for other, word in (
         (scan(noise=12), "noise"),
         (scan(contrast=40), "spread"),
         (scan(size=24), "volume"),
         (scan(echo_time=0.05), "Echo time"),
     ):
-        sentences = unlike(other, character(view_scan(other)), known)
+        sentences = domain_warnings(other, character(view_scan(other)), known)
         assert any(word in sentence for sentence in sentences), word
 
 
 def test_a_card_without_ranges_is_enough():
-    assert unlike(scan(), character(view_scan(scan())), {"bloom_tesla_ms": [20, 120]}) == []
+    assert (
+        domain_warnings(scan(), character(view_scan(scan())), {"bloom_tesla_ms": [20, 120]}) == []
+    )

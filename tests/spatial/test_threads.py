@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cmbprep.brain.bias import head_mask
-from cmbprep.registration.pose import search_pose
+from cmbprep.registration.pose import Head, search_pose
 from cmbprep.registration.quality import local_shifts
 from cmbprep.spatial import grids as threads
 from cmbprep.spatial.grids import Grid, map_in_threads
@@ -42,13 +42,14 @@ def test_a_pose_and_local_shifts_are_the_same_on_one_thread(monkeypatch):
     reference = np.asarray(headphantom.head(shape, affine).dataobj)
     pose = headphantom.rigid((20, -5, 10), (10, -20, 8))
     scan = np.asarray(headphantom.head(shape, affine, contrast="T2starw", pose=pose).dataobj)
-    head = head_mask(scan, np.full(3, 6.0))
+    brain = np.asarray(headphantom.brain(shape, affine).dataobj) > 0
     region = np.asarray(headphantom.brain(shape, affine, pose=pose).dataobj) > 0
     grid = Grid(shape, affine)
+    heads = Head(scan, head_mask(scan, np.full(3, 6.0)), grid), Head(reference, brain, grid)
     found = []
     for count in (1, 2):
         monkeypatch.setattr(threads, "THREADS", count)
-        coarse = search_pose(scan, affine, head, reference, affine, np.zeros(3), scaling=True)
+        coarse = search_pose(*heads, scaling=True)
         shifts = local_shifts((scan, grid), region, (reference, grid), LinearMap(pose).inverse())
         found.append((coarse.similarity, coarse.transform.matrix, shifts))
     assert len(found[0][2]) > 4
