@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import resources
 
 from cmbprep.lesions import Lesion
 from cmbprep.zones.schemes import CEREBELLUM
@@ -173,48 +175,15 @@ class BurdenScale:
         return found if found == self.classify(most) else None
 
 
-#: Burden scales by name. They describe a count; none of them is advice on treatment.
-BURDEN_SCALES = {
-    scale.name: scale
-    for scale in (
-        BurdenScale(
-            name="count",
-            counts="all microbleeds",
-            lower=(0, 1, 2, 5),
-            classes=("0", "1", "2-4", ">=5"),
-            source="Classes common in cohorts on antithrombotic drugs.",
-        ),
-        BurdenScale(
-            name="prevention",
-            counts="all microbleeds",
-            lower=(0, 1, 5, 10, 20),
-            classes=("0", "1-4", "5-9", "10-19", ">=20"),
-            source="Limits of 5, 10 and 20 in pooled cohorts after ischaemic stroke: Wilson D "
-            "et al., Lancet Neurol 2019;18:653-665.",
-        ),
-        BurdenScale(
-            name="thrombolysis",
-            counts="all microbleeds",
-            lower=(0, 1, 11),
-            classes=("0", "1-10", ">10"),
-            source="Powers WJ et al., guidelines for early management of acute ischaemic "
-            "stroke, Stroke 2019;50:e344-e418.",
-        ),
-        BurdenScale(
-            name="caa",
-            counts="lobar microbleeds",
-            lower=(0, 2, 5),
-            classes=("0-1", "2-4", ">=5"),
-            source="The microbleed item of the small-vessel disease score in cerebral amyloid "
-            "angiopathy: Charidimou A et al., JAMA Neurol 2016;73:994-1001.",
-        ),
-        BurdenScale(
-            name="aria",
-            counts="new microbleeds since the start of treatment",
-            lower=(0, 1, 5, 10),
-            classes=("0", "1-4", "5-9", ">=10"),
-            source="Severity of ARIA-H by new microbleeds (mild, moderate, severe) in the "
-            "prescribing information of anti-amyloid antibodies.",
-        ),
+def _scales() -> dict[str, BurdenScale]:
+    text = (
+        resources.files("cmbprep.data").joinpath("burden_scales.json").read_text(encoding="utf-8")
     )
-}
+    scales = [
+        {k: tuple(v) if isinstance(v, list) else v for k, v in s.items()} for s in json.loads(text)
+    ]
+    return {scale["name"]: BurdenScale(**scale) for scale in scales}
+
+
+#: Burden scales by name. They describe a count; none of them is advice on treatment.
+BURDEN_SCALES = _scales()

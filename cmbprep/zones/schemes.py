@@ -23,9 +23,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import resources
 
 from cmbprep.errors import UsageError
 from cmbprep.lesions import HEMISPHERES, ZONES
@@ -178,29 +178,21 @@ class Scheme:
         return {region.name: region.zone for region in self.regions}[region_name]
 
 
-def _regions(rows: Sequence[tuple[str, str, str, str]]) -> tuple[Region, ...]:
-    """Make left and right regions, counted from 1, and the ventricles."""
-    tissue = [
+def _regions(name: str) -> tuple[Region, ...]:
+    """Read the regions of a scheme from the table of its atlas."""
+    table = resources.files("cmbprep.data.atlas").joinpath(f"atlas-{name}_dseg.tsv")
+    rows = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8")), delimiter="\t")
+    return tuple(
         Region(
-            index=offset + index,
-            name=name,
-            abbreviation=f"{short}-{side[0].upper()}",
-            zone=zone,
-            hemisphere=side,
-            colour=colour,
+            index=int(row["index"]),
+            name=row["region"],
+            abbreviation=row["abbreviation"],
+            zone=None if row["zone"] == "n/a" else row["zone"],
+            hemisphere=None if row["hemisphere"] == "n/a" else row["hemisphere"],
+            colour=row["color"],
         )
-        for side, offset in (("left", 0), ("right", RIGHT_OFFSET))
-        for index, (name, short, zone, colour) in enumerate(rows, start=1)
-    ]
-    ventricles = Region(
-        index=VENTRICLE_INDEX,
-        name="ventricle",
-        abbreviation="Vent",
-        zone=None,
-        hemisphere=None,
-        colour="#000000",
+        for row in rows
     )
-    return (*tissue, ventricles)
 
 
 # Colours: one family of hues a zone (blue, orange to red, green to violet), so that a zone is
@@ -208,23 +200,7 @@ def _regions(rows: Sequence[tuple[str, str, str, str]]) -> tuple[Region, ...]:
 MARS = Scheme(
     name="MARS",
     version="1",
-    regions=_regions(
-        [
-            ("frontal", "Fr", "lobar", "#08519c"),
-            ("parietal", "Pa", "lobar", "#3182bd"),
-            ("temporal", "Te", "lobar", "#9ecae1"),
-            ("occipital", "Oc", "lobar", "#17becf"),
-            ("insula", "In", "lobar", "#dbeaf7"),
-            ("basal ganglia", "BG", "deep", "#a63603"),
-            ("thalamus", "Th", "deep", "#e6550d"),
-            ("internal capsule", "IC", "deep", "#fdd049"),
-            ("external capsule", "EC", "deep", "#fff7bc"),
-            ("corpus callosum", "CC", "deep", "#f46d9b"),
-            ("deep and periventricular white matter", "DPWM", "deep", "#fdae6b"),
-            ("brainstem", "BS", "infratentorial", "#006d2c"),
-            ("cerebellum", "Cb", "infratentorial", "#74c476"),
-        ]
-    ),
+    regions=_regions("MARS"),
     # White matter this near to a lateral ventricle is deep and periventricular. The scale
     # names the class and gives no distance; 10 mm from the ventricle is what published
     # code for automatic rating uses for periventricular white matter.
@@ -237,17 +213,7 @@ MARS = Scheme(
 BOMBS = Scheme(
     name="BOMBS",
     version="1",
-    regions=_regions(
-        [
-            ("cortex and grey-white junction", "Cx", "lobar", "#3182bd"),
-            ("subcortical white matter", "SWM", "lobar", "#9ecae1"),
-            ("basal ganglia", "BG", "deep", "#a63603"),
-            ("internal and external capsule", "Cap", "deep", "#fdd049"),
-            ("thalamus", "Th", "deep", "#e6550d"),
-            ("brainstem", "BS", "infratentorial", "#006d2c"),
-            ("cerebellum", "Cb", "infratentorial", "#74c476"),
-        ]
-    ),
+    regions=_regions("BOMBS"),
     # White matter this near to cortex belongs to the grey-white junction; both sides of this
     # border are lobar. At 3 mm, hardly any white matter of the gyri would remain.
     border="junction_border_mm",
