@@ -17,8 +17,6 @@ from cmbprep.errors import ScanError
 from cmbprep.spatial.ants import image_grid, load_ants, to_ants
 from cmbprep.spatial.grids import Grid, largest_piece, resample_to_grid, working_grid
 
-__all__ = ["BiasCorrection", "clean_intensities", "correct_bias", "head_mask", "otsu_threshold"]
-
 #: Finest voxel size at which the field is estimated, mm.
 FIT_SPACING = 4.0
 #: N4's time grows with the voxels it fits; past this many the voxel size is raised.

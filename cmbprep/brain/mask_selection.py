@@ -18,8 +18,6 @@ import numpy as np
 from cmbprep.brain.network import BrainExtraction
 from cmbprep.errors import ScanError
 
-__all__ = ["MaskChoice", "choose_brain_mask", "dice", "doubts"]
-
 #: Volumes that the brain of a grown person has with the fluid around it, ml.
 SMALLEST, LARGEST = 800.0, 2300.0
 #: From this part of its surface on the border of the field of view, a mask may be of any size.

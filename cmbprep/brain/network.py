@@ -26,23 +26,6 @@ from cmbprep.spatial.ants import image_grid
 from cmbprep.spatial.grids import Grid, one_piece, resample_to_grid
 from cmbprep.spatial.onnx import onnx_session, read_model
 
-__all__ = [
-    "BOX",
-    "LEAST",
-    "MODEL",
-    "MULTIPLE",
-    "SPACING",
-    "BrainExtraction",
-    "BrainModel",
-    "extract_brain",
-    "head_box",
-    "load_brain_model",
-    "network_grid",
-    "network_input",
-    "scale_intensities",
-]
-
-
 #: Voxel size of the network, mm.
 SPACING = 4.0
 #: Sizes of its input are multiples of this.

@@ -8,8 +8,6 @@ from numpy.typing import ArrayLike, NDArray
 from cmbprep.spatial.grids import Grid
 from cmbprep.spatial.noise import noise_level
 
-__all__ = ["image_quality"]
-
 
 def image_quality(
     raw: NDArray[np.floating],

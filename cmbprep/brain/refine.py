@@ -29,8 +29,6 @@ from cmbprep.spatial.grids import (
 )
 from cmbprep.spatial.transforms import LinearMap, apply_transforms
 
-__all__ = ["carry_brain_mask", "refine_brain_mask"]
-
 SPACING = 2.0
 #: How far the border may move from the prior's, mm.
 MARGIN = 5.0

@@ -18,8 +18,6 @@ from cmbprep.detectors.segmentation import (
 )
 from cmbprep.spatial.grids import Grid, boxed_grid
 
-__all__ = ["Outlined", "assemble", "outline_candidates"]
-
 #: Candidates less probable than this leave no trace in the probability map.
 FAINTEST = 0.01
 

@@ -18,15 +18,6 @@ from numpy.typing import NDArray
 
 from cmbprep.lesions import RATINGS, SUSCEPTIBILITIES
 
-__all__ = [
-    "SEQUENCES",
-    "CandidateTable",
-    "DetectedLesion",
-    "Detection",
-    "Detector",
-    "DetectorInput",
-]
-
 SEQUENCES = ("T2starw", "MEGRE", "swi")
 
 FloatArray = NDArray[np.float32]

@@ -23,16 +23,6 @@ from scipy import spatial, special
 
 from cmbprep.errors import UsageError
 
-__all__ = [
-    "KIND",
-    "LastStage",
-    "Prevalence",
-    "SiteModel",
-    "one_a_place",
-    "read_site_model",
-]
-
-
 #: What the file of a site's model says it is.
 KIND = "cmbprep last stage"
 # A column counts at most as many standard deviations from its mean.

@@ -19,20 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, spatial
 
-__all__ = [
-    "BRIGHTEST",
-    "OPPOSITE",
-    "RADII_MM",
-    "RAY_VECTORS",
-    "Candidates",
-    "blob_response",
-    "edge_distance",
-    "find_candidates",
-    "radial_profiles",
-    "relative_intensity",
-]
-
-
 # --- Intensity along rays from a point: the shape of a dark spot, at physical distances ----------
 
 

@@ -37,16 +37,6 @@ from cmbprep.detectors.susceptibility import marked
 from cmbprep.spatial.grids import bounding_box
 from cmbprep.spatial.noise import noise_level
 
-__all__ = [
-    "CLASSICAL",
-    "AdditiveModel",
-    "ClassicalDetector",
-    "MeasuredCandidates",
-    "fit_additive_model",
-    "measure_candidates",
-]
-
-
 # --- A small calibrated logistic model whose every term can be looked at -------------------------
 #
 # Each feature is scaled, clipped and bent by hinges, so that its effect is piecewise linear;

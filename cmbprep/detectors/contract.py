@@ -21,8 +21,6 @@ from cmbprep.errors import UsageError
 from cmbprep.spatial.grids import CONNECTIVITIES
 from cmbprep.spatial.orientation import is_orientation
 
-__all__ = ["ACTIVATIONS", "CHANNELS", "KEYS", "NetworkContract", "read_contract"]
-
 PREFIX = "cmbprep."
 CHANNELS = ("magnitude", "magnitude_brain", "brain_mask")
 ACTIVATIONS = ("none", "sigmoid", "softmax")

@@ -18,8 +18,6 @@ from cmbprep.detectors.base import DetectorInput
 if TYPE_CHECKING:
     from cmbprep.detectors.views import ScanViews
 
-__all__ = ["CHARACTER", "character", "domain_warnings", "known_range", "scan_warnings"]
-
 #: Smallest number of slices through which a vessel can be followed.
 _FEW_SLICES = 5
 #: Voxels coarser than this (median of the three sizes, mm) tell little.

@@ -29,8 +29,6 @@ from cmbprep.detectors.candidates import (
     radial_profiles,
 )
 
-__all__ = ["FEATURES", "MEANINGS", "Surroundings", "measure"]
-
 #: What each column that :func:`measure` gives is.
 MEANINGS: Mapping[str, str] = {
     "response": "blob response, log",

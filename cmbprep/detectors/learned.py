@@ -40,8 +40,6 @@ from cmbprep.detectors.views import COLUMNS, MEANINGS, ScanViews, view_scan, wit
 from cmbprep.errors import UsageError
 from cmbprep.spatial.onnx import onnx_session, read_model
 
-__all__ = ["CANDIDATES", "MODEL", "LearnedDetector", "blended", "calibrated", "log_odds"]
-
 #: Name of the model's files.
 MODEL = "candidates"
 #: Candidates of a scan that the network looks at.

@@ -37,8 +37,6 @@ from cmbprep.spatial.grids import (
 )
 from cmbprep.spatial.orientation import nearest_axis_order
 
-__all__ = ["NetworkDetector"]
-
 # Changes when the same network and contract would give another result.
 _REVISION = 1
 # Room around the brain that the network sees even where tiles do not overlap, voxels.

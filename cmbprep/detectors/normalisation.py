@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from cmbprep.detectors.candidates import relative_intensity
 
-__all__ = ["NORMALISATIONS", "normalise"]
-
 NORMALISATIONS = ("zscore-brain", "minmax-brain", "percentile-brain", "background-ratio", "none")
 
 FloatArray = NDArray[np.float32]

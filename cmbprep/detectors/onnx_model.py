@@ -19,8 +19,6 @@ from cmbprep.detectors.contract import NetworkContract, read_contract
 from cmbprep.errors import CmbprepError, ScanError, UsageError
 from cmbprep.spatial.onnx import onnx_session
 
-__all__ = ["OnnxModel"]
-
 #: Tile where neither the model nor the contract says, by number of spatial axes.
 DEFAULT_TILE = {2: 256, 3: 64}
 #: Tiles of models without a fixed size are cut to multiples of this: networks that halve

@@ -20,8 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["ACROSS_SHAPE", "NEAR_SHAPE", "WIDE_SHAPE", "PatchMaps", "Patches", "cut_patches"]
-
 _NEAR_STEP, _NEAR_SIZE = 0.75, 28
 _DEPTHS = np.arange(-6.0, 6.1, 1.5)
 _SIDE_DEPTHS = np.array([-3.0, 0.0, 3.0])

@@ -27,17 +27,6 @@ from scipy import ndimage
 
 from cmbprep.detectors.candidates import radial_profiles
 
-__all__ = [
-    "GAIN",
-    "Region",
-    "ball_diameter",
-    "measure_region",
-    "partial_volume",
-    "segment_lesions",
-    "void_volume",
-]
-
-
 #: Largest distance of a lesion's voxel from its centre, mm.
 MAX_RADIUS_MM = 6.0
 # A voxel further out than this multiple of the lesion's median radius is a leak.

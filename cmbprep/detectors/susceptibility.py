@@ -20,8 +20,6 @@ from cmbprep.phase.local_field import LocalField, local_field
 from cmbprep.phase.sign import PhaseSign, phase_sign
 from cmbprep.phase.susceptibility import Source, classify_susceptibility, susceptibility_map
 
-__all__ = ["PhaseMaps", "judge", "marked", "phase_maps"]
-
 #: Field strength in tesla that the scale of the field is given for where none is known.
 ASSUMED_TESLA = 3.0
 #: Around a lesion out to here, mm, the signal of the tissue is looked up.

@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["predict_tiled", "seam_weights", "tile_starts"]
-
 FloatArray = NDArray[np.float32]
 
 

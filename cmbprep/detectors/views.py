@@ -22,8 +22,6 @@ from cmbprep.detectors.susceptibility import phase_maps
 from cmbprep.spatial.grids import Grid, boxed_grid
 from cmbprep.spatial.orientation import AxisOrder, slices_last
 
-__all__ = ["COLUMNS", "MEANINGS", "ScanViews", "view_scan", "with_rows"]
-
 #: What describes a candidate beside its views: its features, then its scan and its place.
 MEANINGS: Mapping[str, str] = {
     **features.MEANINGS,

@@ -17,8 +17,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["GAMMA_BAR", "dipole_at", "dipole_kernel", "main_field_direction", "radians_per_ppm"]
-
 #: Gyromagnetic ratio of the proton over 2 pi, MHz/T (CODATA).
 GAMMA_BAR = 42.577478
 

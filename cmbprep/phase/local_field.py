@@ -40,8 +40,6 @@ from cmbprep.phase.unwrapping import unwrap
 from cmbprep.spatial.grids import bounding_box, neighbours
 from cmbprep.spatial.noise import noise_level
 
-__all__ = ["THICK_MM", "LocalField", "local_field"]
-
 FloatArray = NDArray[np.float32]
 Box = tuple[slice, slice, slice]
 

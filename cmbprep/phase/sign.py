@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from cmbprep.phase.local_field import LocalField, blur
 from cmbprep.phase.susceptibility import susceptibility_map
 
-__all__ = ["PhaseSign", "phase_sign"]
-
 FloatArray = NDArray[np.float32]
 
 

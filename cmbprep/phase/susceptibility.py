@@ -22,12 +22,6 @@ from numpy.typing import NDArray
 from cmbprep.phase.dipole import dipole_at, dipole_kernel
 from cmbprep.phase.local_field import LocalField, blur, padded_shape
 
-__all__ = [
-    "Source",
-    "classify_susceptibility",
-    "susceptibility_map",
-]
-
 FloatArray = NDArray[np.float32]
 
 #: Smallest absolute value of the dipole kernel (-2/3..1/3) that a field is divided by. Larger ones

@@ -12,8 +12,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FILTER_SIZE", "MASK_POWER", "high_pass_phase", "phase_mask", "slice_axis", "swi"]
-
 #: Width of the low-pass filter in samples of k-space, of 512.
 FILTER_SIZE = 64
 #: How often the magnitude is multiplied by the phase mask.

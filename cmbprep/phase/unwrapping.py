@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 
 from cmbprep.spatial.grids import neighbours
 
-__all__ = ["unwrap", "wrapped"]
-
 FloatArray = NDArray[np.float32]
 
 #: No edge is free, because sparse graphs take a zero for a missing edge.

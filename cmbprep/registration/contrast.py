@@ -15,8 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["normalise_locally", "redraw", "tissue_parts"]
-
 FloatArray = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 

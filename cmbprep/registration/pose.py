@@ -25,16 +25,6 @@ from scipy.spatial.transform import Rotation
 from cmbprep.spatial.grids import Grid, map_in_threads, resample_to_grid, working_grid
 from cmbprep.spatial.transforms import LinearMap
 
-__all__ = [
-    "Head",
-    "Image",
-    "Matcher",
-    "Pose",
-    "normalised_mutual_information",
-    "quantise",
-    "search_pose",
-]
-
 #: Values and grid of an image.
 Image = tuple[NDArray[np.floating], Grid]
 

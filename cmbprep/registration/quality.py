@@ -35,16 +35,6 @@ from cmbprep.spatial.transforms import (
     map_points,
 )
 
-__all__ = [
-    "RIM",
-    "VERDICTS",
-    "RegistrationQuality",
-    "judge_rigid",
-    "judge_template",
-    "local_shifts",
-]
-
-
 # --- How far two registered images are off locally: a check that needs no truth ------------------
 #
 # A rigid map that is right leaves nothing to gain by shifting a part of the brain. Where it is

@@ -29,15 +29,6 @@ from cmbprep.registration.fit import (
 )
 from cmbprep.spatial.transforms import LinearMap, PointMap
 
-__all__ = [
-    "EXPECTED_ERROR_MM",
-    "AnatomicalImage",
-    "ScanRegistration",
-    "doubts",
-    "error_class",
-    "register_scan",
-]
-
 #: Error of registration to reckon with, mm, by the way that a scan has taken and its slices: how
 #: far from other zones lesions must lie so that hardly any is misplaced. Set on people that no
 #: figure is reported on (``benchmarks/anatomy zones --tuning``).

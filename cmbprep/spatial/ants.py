@@ -31,20 +31,6 @@ from cmbprep.spatial.transforms import (
     write_transform,
 )
 
-__all__ = [
-    "SEED",
-    "Fit",
-    "Maps",
-    "Stage",
-    "image_grid",
-    "load_ants",
-    "run_stage",
-    "sample_transform",
-    "to_ants",
-    "work_on",
-]
-
-
 #: Seed of ANTs' random numbers (jitter of the points at which a metric is sampled).
 SEED = 20210
 

@@ -26,8 +26,6 @@ from cmbprep.errors import ScanError
 from cmbprep.running.processes import start_worker
 from cmbprep.spatial.ants import Fit, Maps, load_ants, run_stage, work_on
 
-__all__ = ["THREADS", "AntsProcess"]
-
 logger = logging.getLogger("cmbprep")
 
 #: What talking to a process that was killed raises.

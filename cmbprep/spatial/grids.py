@@ -19,30 +19,6 @@ from nibabel.affines import from_matvec, to_matvec, voxel_sizes
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-__all__ = [
-    "CONNECTIVITIES",
-    "GRID_TOLERANCE",
-    "THREADS",
-    "Grid",
-    "GridGap",
-    "bounding_box",
-    "boxed_grid",
-    "connected_parts",
-    "crop_grid",
-    "grid_gap",
-    "largest_piece",
-    "map_in_threads",
-    "neighbours",
-    "one_piece",
-    "resample_to_grid",
-    "respaced_grid",
-    "same_grid",
-    "signed_distance",
-    "trimmed_shape",
-    "working_grid",
-]
-
-
 # --- Comparison of two voxel grids ---------------------------------------------------------------
 #
 # The affines that two files give for one grid are rarely equal to the last digit: converters

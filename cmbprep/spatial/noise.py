@@ -7,8 +7,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["noise_level"]
-
 
 def noise_level(image: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
     """Standard deviation of the noise, in the units of the image.

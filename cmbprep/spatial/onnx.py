@@ -13,8 +13,6 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
-__all__ = ["onnx_session", "read_model"]
-
 
 def read_model(name: str, folder: Traversable | None = None) -> tuple[bytes, dict[str, Any], str]:
     """Read a network (``.onnx``) and its card (``.json``).

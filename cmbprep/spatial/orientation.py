@@ -15,8 +15,6 @@ import numpy as np
 from nibabel import orientations
 from numpy.typing import NDArray
 
-__all__ = ["AxisOrder", "is_orientation", "nearest_axis_order", "slices_last"]
-
 # Voxels this much longer than the others make their axis the slice axis.
 _THICK = 1.1
 

@@ -17,8 +17,6 @@ from scipy import ndimage
 from cmbprep.spatial.grids import Grid, bounding_box, boxed_grid, crop_grid
 from cmbprep.spatial.transforms import LinearMap, PointMap, apply_transforms, map_points
 
-__all__ = ["carry_atlas", "carry_lesions", "carry_mask", "field_of_view"]
-
 #: Voxels outside the brain mask that still get a region, mm: a lesion at the edge of a
 #: mask that is a little tight must find its zone.
 ATLAS_MARGIN_MM = 10.0

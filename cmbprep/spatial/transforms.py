@@ -28,18 +28,6 @@ from scipy import ndimage
 from cmbprep.errors import CmbprepError
 from cmbprep.spatial.grids import Grid, map_in_threads
 
-__all__ = [
-    "DisplacementMap",
-    "LinearMap",
-    "PointMap",
-    "apply_transforms",
-    "compose_on_grid",
-    "jacobian_determinant",
-    "map_points",
-    "read_transform",
-    "write_transform",
-]
-
 #: Between RAS+ (nibabel) and LPS+ (ITK); its own inverse.
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -18,8 +18,6 @@ from scipy import ndimage
 
 from cmbprep.zones.schemes import Scheme
 
-__all__ = ["ZoneAssignment", "assign_zones"]
-
 #: A lesion with at least this part of its region's voxels on each side lies on the midline.
 MIDLINE_FRACTION = 0.25
 

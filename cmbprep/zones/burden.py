@@ -11,8 +11,6 @@ from importlib import resources
 from cmbprep.lesions import Lesion
 from cmbprep.zones.schemes import CEREBELLUM
 
-__all__ = ["BURDEN_SCALES", "BurdenScale", "Pattern", "has_cerebellar", "pattern"]
-
 
 class Pattern(StrEnum):
     """Distribution of a person's microbleeds over the zones."""

@@ -21,19 +21,6 @@ from numpy.typing import NDArray
 
 from cmbprep.zones.parcellation import CLASSES
 
-__all__ = [
-    "CORTEX",
-    "FILLED",
-    "KINDS",
-    "LABELS",
-    "LENTIFORM",
-    "MEDIAL_NUCLEI",
-    "PUTAMEN",
-    "VENTRAL_DIENCEPHALON",
-    "WHITE",
-    "read_labels",
-]
-
 LEFT, RIGHT, NO_SIDE = 1, 2, 0
 
 #: Cerebral white matter, which the zones divide further.

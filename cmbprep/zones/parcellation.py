@@ -17,23 +17,6 @@ from scipy import ndimage
 
 from cmbprep.zones.schemes import BOMBS, MARS, RIGHT_OFFSET, VENTRICLE_INDEX, Scheme
 
-__all__ = [
-    "CLASSES",
-    "LOBES",
-    "TISSUES",
-    "VENTRICLES",
-    "Parcellation",
-    "bombs_labels",
-    "bombs_regions",
-    "classify",
-    "draw_atlas",
-    "join_sides",
-    "mars_labels",
-    "mars_regions",
-    "nearest_label",
-    "sides",
-]
-
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 

@@ -52,8 +52,6 @@ from cmbprep.zones.parcellation import (
 )
 from cmbprep.zones.schemes import MARS, VENTRICLE_INDEX, Scheme
 
-__all__ = ["KNOWN_FRACTION", "PersonZones", "person_zones"]
-
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 

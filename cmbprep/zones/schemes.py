@@ -30,17 +30,6 @@ from importlib import resources
 from cmbprep.errors import UsageError
 from cmbprep.lesions import HEMISPHERES, ZONES
 
-__all__ = [
-    "BOMBS",
-    "CEREBELLUM",
-    "MARS",
-    "SCHEMES",
-    "Region",
-    "Scheme",
-    "format_regions",
-    "get_scheme",
-]
-
 #: Added to the index of a left region to give the right one.
 RIGHT_OFFSET = 100
 #: Label of the ventricles in every scheme's atlas.
