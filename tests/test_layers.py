@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "cmbprep"
 LAYERS = (
     "errors",
     "files",
+    "models",
     "running",
     "lesions",
     "templates",
@@ -37,7 +38,7 @@ LAYERS = (
     "lab",
 )
 #: Packages of files, without code that imports anything.
-WITHOUT_CODE = {"data", "models"}
+WITHOUT_CODE = {"data"}
 #: Old places of modules, which nothing here imports.
 FORWARDED = {"images"}
 #: Functions on arrays and affines.

@@ -22,9 +22,9 @@ from scipy import ndimage
 
 from cmbprep.brain.bias import clean_intensities, head_mask
 from cmbprep.errors import ScanError
+from cmbprep.models import onnx_session, read_model
 from cmbprep.spatial.ants import image_grid
 from cmbprep.spatial.grids import Grid, one_piece, resample_to_grid
-from cmbprep.spatial.onnx import onnx_session, read_model
 
 #: Voxel size of the network, mm.
 SPACING = 4.0

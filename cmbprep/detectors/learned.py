@@ -38,7 +38,7 @@ from cmbprep.detectors.patches import Patches
 from cmbprep.detectors.susceptibility import marked
 from cmbprep.detectors.views import COLUMNS, MEANINGS, ScanViews, view_scan, with_rows
 from cmbprep.errors import UsageError
-from cmbprep.spatial.onnx import onnx_session, read_model
+from cmbprep.models import onnx_session, read_model
 
 #: Name of the model's files.
 MODEL = "candidates"
@@ -198,13 +198,8 @@ class LearnedDetector:
         parts = []
         for start in range(0, len(table), _BATCH):
             rows = slice(start, start + _BATCH)
-            inputs = {
-                "near": patches.near[rows],
-                "across": patches.across[rows],
-                "wide": patches.wide[rows],
-                "table": table[rows],
-            }
-            parts.append(self._session.run(None, inputs)[0])
+            views = {name: view[rows] for name, view in vars(patches).items()}
+            parts.append(self._session.run(None, {**views, "table": table[rows]})[0])
         return np.concatenate(parts).astype(np.float64)
 
     def _finish(self, scan: DetectorInput, views: ScanViews, found: Detection) -> Detection:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cmbprep.detectors.contract import NetworkContract, read_contract
 from cmbprep.errors import CmbprepError, ScanError, UsageError
-from cmbprep.spatial.onnx import onnx_session
+from cmbprep.models import onnx_session
 
 #: Tile where neither the model nor the contract says, by number of spatial axes.
 DEFAULT_TILE = {2: 256, 3: 64}
