@@ -11,6 +11,7 @@ tolerates partial overlap.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import product
@@ -155,10 +156,14 @@ def search_pose(scan: Head, reference: Head, *, scaling: bool = False) -> Pose:
     matcher = Matcher((low, grid), (target, target_grid)).within(region)
     centre = grid.points()[head.ravel()].mean(axis=0)
 
+    across = reference_centre - centre
+    tilts = [Rotation.from_euler("xyz", a, degrees=True) for a in product(ANGLES, repeat=3)]
+    # The 23 other ways in which a cube comes to lie on itself.
+    turns = [turn for turn in Rotation.create_group("O") if turn.magnitude() > 0.01]
     bests = []
     for starts, followed in (
-        (_starting_points(centre, reference_centre), FOLLOWED),
-        (_turned_points(centre, reference_centre), FOLLOWED_TURNED),
+        ([np.zeros(7), *_starting_points(tilts, (np.zeros(3), across))], FOLLOWED),
+        (_starting_points(turns, (across,)), FOLLOWED_TURNED),
     ):
         scores = np.array(map_in_threads(lambda p: matcher(_matrix(p, centre)), starts))
         likeliest = [starts[i] for i in np.argsort(-scores, kind="stable")[:followed]]
@@ -170,28 +175,13 @@ def search_pose(scan: Head, reference: Head, *, scaling: bool = False) -> Pose:
 
 
 def _starting_points(
-    centre: NDArray[np.float64], reference_centre: NDArray[np.float64]
+    rotations: Iterable[Rotation], bases: Sequence[NDArray[np.float64]]
 ) -> list[NDArray[np.float64]]:
     """Parameters: rotation vector (hundredths of a radian), shift (mm), log scale (%)."""
-    starts = [np.zeros(7)]
-    for angles in product(ANGLES, repeat=3):
-        rotation = Rotation.from_euler("xyz", angles, degrees=True).as_rotvec() * 100.0
-        for base in (np.zeros(3), reference_centre - centre):
-            starts.extend(
-                np.concatenate([rotation, base + shift, [0.0]]) for shift in product(*SHIFTS)
-            )
-    return starts
-
-
-def _turned_points(
-    centre: NDArray[np.float64], reference_centre: NDArray[np.float64]
-) -> list[NDArray[np.float64]]:
-    """Starting points at the 23 other ways in which a cube comes to lie on itself."""
-    rotations = [turn.as_rotvec() * 100.0 for turn in Rotation.create_group("O")]
     return [
-        np.concatenate([rotation, reference_centre - centre + shift, [0.0]])
+        np.concatenate([rotation.as_rotvec() * 100.0, base + shift, [0.0]])
         for rotation in rotations
-        if np.linalg.norm(rotation) > 1.0
+        for base in bases
         for shift in product(*SHIFTS)
     ]
 
