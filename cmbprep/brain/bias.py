@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -49,7 +50,7 @@ class BiasCorrection:
     field: nib.Nifti1Image
 
 
-def clean_intensities(image: nib.spatialimages.SpatialImage) -> NDArray[np.float32]:
+def clean_intensities(image: SpatialImage) -> NDArray[np.float32]:
     """Return the voxels as finite float32, with 0 where they are not finite.
 
     Raises
@@ -124,10 +125,7 @@ def head_mask(data: NDArray[np.floating], spacing: NDArray[np.floating]) -> NDAr
 
 
 def correct_bias(
-    image: nib.spatialimages.SpatialImage,
-    mask: nib.spatialimages.SpatialImage | None = None,
-    *,
-    iterations: int = 50,
+    image: SpatialImage, mask: SpatialImage | None = None, *, iterations: int = 50
 ) -> BiasCorrection:
     """Divide a scan by its smooth intensity bias (N4; Tustison et al. 2010).
 
@@ -165,7 +163,7 @@ def correct_bias(
 
 
 def _fit_region(
-    data: NDArray[np.float32], full: Grid, mask: nib.spatialimages.SpatialImage | None
+    data: NDArray[np.float32], full: Grid, mask: SpatialImage | None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], Grid]:
     """Coarse copy of the image, where to fit on it, and its grid."""
     spacing = FIT_SPACING

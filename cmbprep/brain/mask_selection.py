@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 
 from cmbprep.brain.network import BrainExtraction
 from cmbprep.errors import ScanError
@@ -56,7 +57,7 @@ class MaskChoice:
             raise ValueError(f"a mask comes from network or registration, not {self.source!r}")
 
 
-def dice(a: nib.spatialimages.SpatialImage, b: nib.spatialimages.SpatialImage) -> float:
+def dice(a: SpatialImage, b: SpatialImage) -> float:
     """Overlap of two masks on one grid: twice the common part over the sum; 0 if both are empty."""
     one, other = np.asarray(a.dataobj) > 0, np.asarray(b.dataobj) > 0
     total = np.count_nonzero(one) + np.count_nonzero(other)

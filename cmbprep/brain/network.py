@@ -17,6 +17,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.affines import from_matvec
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -123,7 +124,7 @@ def _field_of_view(grid: Grid, network: Grid) -> NDArray[np.bool_]:
     return resample_to_grid(ones, grid.affine, network, smooth=False) >= 0.5
 
 
-def extract_brain(image: nib.spatialimages.SpatialImage, predict: Predictor) -> BrainExtraction:
+def extract_brain(image: SpatialImage, predict: Predictor) -> BrainExtraction:
     """Find the brain.
 
     Parameters

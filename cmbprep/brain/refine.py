@@ -11,6 +11,7 @@ from itertools import product
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
@@ -42,9 +43,7 @@ PRIOR_SOFTNESS = 2.0
 BORDER_SMOOTHING = 1.5
 
 
-def refine_brain_mask(
-    image: nib.spatialimages.SpatialImage, prior: nib.spatialimages.SpatialImage
-) -> nib.Nifti1Image:
+def refine_brain_mask(image: SpatialImage, prior: SpatialImage) -> nib.Nifti1Image:
     """Move the border of a brain mask to the image's own edges.
 
     Parameters
@@ -79,11 +78,7 @@ def refine_brain_mask(
     return nib.Nifti1Image(mask.astype(np.uint8), full.affine)
 
 
-def carry_brain_mask(
-    scan: nib.spatialimages.SpatialImage,
-    mask: nib.spatialimages.SpatialImage,
-    to_mask: LinearMap,
-) -> nib.Nifti1Image:
+def carry_brain_mask(scan: SpatialImage, mask: SpatialImage, to_mask: LinearMap) -> nib.Nifti1Image:
     """Bring the brain mask of another image of the same person onto a scan, and refine it.
 
     Parameters

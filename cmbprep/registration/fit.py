@@ -14,6 +14,7 @@ from functools import cache
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -143,9 +144,7 @@ CLEARLY = 0.01
 
 
 def register_to_template(
-    image: nib.spatialimages.SpatialImage,
-    template: nib.spatialimages.SpatialImage,
-    template_mask: nib.spatialimages.SpatialImage,
+    image: SpatialImage, template: SpatialImage, template_mask: SpatialImage
 ) -> TemplateRegistration:
     """Register an image of a head to a template, whatever its contrast and header.
 
@@ -198,15 +197,11 @@ def _is_better(
     return verdicts[0] < verdicts[1] or (verdicts[0] == verdicts[1] and new[1] > old[1] + by)
 
 
-def _coarse_head(
-    image: nib.spatialimages.SpatialImage,
-    mask: nib.spatialimages.SpatialImage | None,
-    spacing: float,
-) -> Head:
+def _coarse_head(image: SpatialImage, mask: SpatialImage | None, spacing: float) -> Head:
     """Bring an image to its working grid, with its brain mask, or one of where it shows a head."""
-    fine = image_grid(image)
+    data, fine = clean_intensities(image), image_grid(image)
     grid = working_grid(fine.shape, fine.affine, spacing)
-    values = resample_to_grid(clean_intensities(image), fine.affine, grid)
+    values = resample_to_grid(data, fine.affine, grid)
     if mask is None:
         return Head(values, head_mask(values, grid.spacing), grid)
     brain = resample_to_grid(np.asarray(mask.dataobj) > 0, mask.affine, grid) >= 0.5
@@ -309,9 +304,7 @@ def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float((a * b).sum()) / size if size > 0 else 0.0
 
 
-def _carry_prior(
-    mask: nib.spatialimages.SpatialImage, grid: Grid, to_template: DisplacementMap
-) -> nib.Nifti1Image:
+def _carry_prior(mask: SpatialImage, grid: Grid, to_template: DisplacementMap) -> nib.Nifti1Image:
     """Bring the template's brain mask onto an image's working grid, between 0 and 1."""
     fine = image_grid(mask)
     soft = np.asarray(np.asarray(mask.dataobj) > 0, dtype=np.float32)
@@ -322,9 +315,7 @@ def _carry_prior(
 
 
 def register_rigid(
-    scan: nib.spatialimages.SpatialImage,
-    reference: nib.spatialimages.SpatialImage,
-    reference_mask: nib.spatialimages.SpatialImage,
+    scan: SpatialImage, reference: SpatialImage, reference_mask: SpatialImage
 ) -> RigidRegistration:
     """Register a scan to another one of the same person, whatever their headers say.
 
@@ -360,11 +351,10 @@ def register_rigid(
             images = (fixed.values, fixed.grid), (variant, moving.grid)
             linear, _, _ = run_stage(Fit(*images, region, linear, stage))
         quality = judge_rigid(fixed, moving, variant, linear)
-        found = RigidRegistration(linear, quality)
         if best is None or _is_better(
             (quality, quality.similarity), (best.quality, best.quality.similarity)
         ):
-            best = found
+            best = RigidRegistration(linear, quality)
         if best.quality.verdict == "ok":
             break
     assert best is not None

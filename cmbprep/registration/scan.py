@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 
 from cmbprep.brain.refine import carry_brain_mask, refine_brain_mask
 from cmbprep.errors import ScanError
@@ -67,8 +68,8 @@ class AnatomicalImage:
         Of its registration to the template.
     """
 
-    image: nib.spatialimages.SpatialImage
-    brain_mask: nib.spatialimages.SpatialImage
+    image: SpatialImage
+    brain_mask: SpatialImage
     verdict: str = "ok"
 
 
@@ -127,10 +128,10 @@ class ScanRegistration:
 
 
 def register_scan(
-    scan: nib.spatialimages.SpatialImage,
+    scan: SpatialImage,
     anatomy: AnatomicalImage | None,
-    template: nib.spatialimages.SpatialImage,
-    template_mask: nib.spatialimages.SpatialImage,
+    template: SpatialImage,
+    template_mask: SpatialImage,
 ) -> ScanRegistration:
     """Register a scan by the first way of the chain that is not judged to have failed.
 
@@ -178,7 +179,7 @@ def register_scan(
     )
 
 
-def _rigid(scan: nib.spatialimages.SpatialImage, anatomy: AnatomicalImage) -> RigidRegistration:
+def _rigid(scan: SpatialImage, anatomy: AnatomicalImage) -> RigidRegistration:
     """Register to the T1w image; what cannot be registered lies as the headers have it."""
     try:
         return register_rigid(scan, anatomy.image, anatomy.brain_mask)

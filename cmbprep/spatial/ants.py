@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from cmbprep.errors import CmbprepError, ScanError
@@ -78,7 +78,7 @@ def to_ants(data: NDArray[np.generic], grid: Grid) -> Any:
     )
 
 
-def image_grid(image: nib.spatialimages.SpatialImage) -> Grid:
+def image_grid(image: SpatialImage) -> Grid:
     """Return the grid of a three-dimensional image."""
     return Grid(image.shape, image.affine)
 

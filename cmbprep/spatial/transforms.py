@@ -22,6 +22,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.affines import from_matvec
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
@@ -138,7 +139,7 @@ def map_points(points: ArrayLike, chain: Iterable[PointMap]) -> NDArray[np.float
 
 
 def apply_transforms(
-    moving: nib.spatialimages.SpatialImage,
+    moving: SpatialImage,
     reference: Grid,
     chain: Sequence[PointMap],
     *,
