@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,13 @@ from cmbprep.spatial.grids import Grid, boxed_grid
 
 #: Candidates less probable than this leave no trace in the probability map.
 FAINTEST = 0.01
+
+
+class OperatingPoints(NamedTuple):
+    """Lowest probability that is listed, and that is rated definite."""
+
+    possible: float
+    definite: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +54,7 @@ def outline_candidates(
     box: tuple[slice, slice, slice],
     candidates: Candidates,
     probability: NDArray[np.float64],
-    *,
-    threshold: float,
-    definite: float,
+    points: OperatingPoints,
 ) -> Outlined:
     """Segment a lesion at each candidate that is probable enough to be in the map.
 
@@ -61,10 +67,10 @@ def outline_candidates(
     candidates, probability
         (n,) each. Probabilities are rounded, so that noise of the last bits, which differs
         between processors, does not decide about the order.
-    threshold, definite
-        Lowest probability that is listed, and that is rated definite.
+    points
+        Operating points.
     """
-    rows = np.flatnonzero(probability >= min(FAINTEST, threshold))
+    rows = np.flatnonzero(probability >= min(FAINTEST, points.possible))
     x, y, z = candidates.voxels[rows].T
     rows = rows[np.lexsort((z, y, x, -probability[rows]))]
     part = boxed_grid(Grid(scan.magnitude.shape, scan.affine), box)
@@ -76,9 +82,8 @@ def outline_candidates(
         candidates.radii_mm[rows],
     )
     chances = [float(probability[rows[region.seed]]) for region in regions]
-    corner = [part.start for part in box]
-    found = assemble(scan, regions, chances, threshold=threshold, definite=definite, corner=corner)
-    listed = [region.seed for region, p in zip(regions, chances, strict=True) if p >= threshold]
+    found = assemble(scan, regions, chances, points, corner=[part.start for part in box])
+    listed = [r.seed for r, p in zip(regions, chances, strict=True) if p >= points.possible]
     return Outlined(rows, listed, found)
 
 
@@ -86,9 +91,8 @@ def assemble(
     scan: DetectorInput,
     regions: Sequence[Region],
     probabilities: Sequence[float],
+    points: OperatingPoints,
     *,
-    threshold: float,
-    definite: float,
     corner: Sequence[int] = (0, 0, 0),
     heat: NDArray[np.float32] | None = None,
 ) -> Detection:
@@ -100,8 +104,8 @@ def assemble(
         The scan.
     regions, probabilities
         The more probable first, equal ones by position.
-    threshold, definite
-        Lowest probability that is listed, and that is rated definite.
+    points
+        Operating points.
     corner
         Voxel of the scan that the regions' voxels count from.
     heat
@@ -115,7 +119,7 @@ def assemble(
         voxels = tuple((region.voxels + np.asarray(corner)).T)
         if paint:
             heat[voxels] = np.maximum(heat[voxels], np.float32(probability))
-        if probability < threshold:
+        if probability < points.possible:
             continue
         index = len(lesions) + 1
         labels[voxels] = index
@@ -130,7 +134,7 @@ def assemble(
                 volume_mm3=volume,
                 diameter_mm=ball_diameter(volume),
                 probability=probability,
-                rating="definite" if probability >= definite else "possible",
+                rating="definite" if probability >= points.definite else "possible",
                 contrast=region.contrast,
             )
         )

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from cmbprep.detectors.assembly import outline_candidates
+from cmbprep.detectors.assembly import OperatingPoints, outline_candidates
 from cmbprep.detectors.base import Detection, DetectorInput
 from cmbprep.detectors.candidates import Candidates, find_candidates, relative_intensity
 from cmbprep.detectors.domain import scan_warnings
@@ -213,8 +213,8 @@ class ClassicalDetector:
         if self._model.features != FEATURES:
             raise ValueError("classical.json was fitted for other features; fit it again")
         points = values["operating_points"]
-        self._definite = float(points["definite"])
-        self._threshold = float(points["possible"] if threshold is None else threshold)
+        listed = float(points["possible"] if threshold is None else threshold)
+        self._points = OperatingPoints(listed, float(points["definite"]))
         self.version = str(values["version"])
 
     @property
@@ -223,8 +223,8 @@ class ClassicalDetector:
         return {
             "detector": self.name,
             "version": self.version,
-            "threshold": self._threshold,
-            "definite": self._definite,
+            "threshold": self._points.possible,
+            "definite": self._points.definite,
         }
 
     def rate(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -238,13 +238,9 @@ class ClassicalDetector:
     def detect(self, scan: DetectorInput) -> Detection:
         """Find microbleeds in one scan."""
         measured = measure_candidates(scan.magnitude, scan.brain_mask, scan.spacing)
+        probability = np.round(self._model.probability(measured.table), 6)
         found = outline_candidates(
-            scan,
-            measured.box,
-            measured.candidates,
-            np.round(self._model.probability(measured.table), 6),
-            threshold=self._threshold,
-            definite=self._definite,
+            scan, measured.box, measured.candidates, probability, self._points
         ).found
         lesions, doubts = marked(scan, found.labels, found.lesions)
         warnings = (*scan_warnings(scan, _KNOWN_SPACING_MM), *doubts)

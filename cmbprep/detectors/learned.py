@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from cmbprep.detectors.assembly import Outlined, outline_candidates
+from cmbprep.detectors.assembly import OperatingPoints, Outlined, outline_candidates
 from cmbprep.detectors.base import CandidateTable, Detection, DetectorInput
 from cmbprep.detectors.calibration import LastStage, Prevalence, one_a_place, read_site_model
 from cmbprep.detectors.classical import CLASSICAL, ClassicalDetector
@@ -101,8 +101,8 @@ class LearnedDetector:
         if tuple(self._card["columns"]) != COLUMNS:
             raise ValueError("the model was fitted to another description of candidates")
         points = self._card["operating_points"]
-        self._definite = float(points["definite"])
-        self._threshold = float(points["possible"] if threshold is None else threshold)
+        listed = float(points["possible"] if threshold is None else threshold)
+        self._points = OperatingPoints(listed, float(points["definite"]))
         self._prefilter = ClassicalDetector(folder=folder)
         blend = self._card["classical"]
         if blend["sha256"] != self._prefilter.sha256:
@@ -125,8 +125,8 @@ class LearnedDetector:
             "detector": self.name,
             "version": self.version,
             "sha256": self.sha256,
-            "threshold": self._threshold,
-            "definite": self._definite,
+            "threshold": self._points.possible,
+            "definite": self._points.definite,
             **({"site_sha256": self._site_sha256} if self._site_sha256 else {}),
         }
 
@@ -151,14 +151,7 @@ class LearnedDetector:
         bleed, calcified, odds, shift = self._rate(views)
         # Calcium is listed only where phase can prove it.
         shown = np.where(calcified > bleed, calcified, bleed) if scan.phases else bleed
-        outlined = outline_candidates(
-            views.scan,
-            views.box,
-            views.candidates,
-            shown,
-            threshold=self._threshold,
-            definite=self._definite,
-        )
+        outlined = outline_candidates(views.scan, views.box, views.candidates, shown, self._points)
         rows = outlined.rows
         chances = np.column_stack([bleed[rows], odds[rows], np.full(len(rows), shift)])
         weighed = _candidate_table(with_rows(views, rows), outlined, chances)

@@ -20,7 +20,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
-from cmbprep.detectors.assembly import assemble
+from cmbprep.detectors.assembly import OperatingPoints, assemble
 from cmbprep.detectors.base import Detection, DetectorInput
 from cmbprep.detectors.domain import scan_warnings
 from cmbprep.detectors.normalisation import normalise
@@ -74,8 +74,8 @@ class NetworkDetector:
     def __init__(self, path: str | Path, threshold: float | None = None) -> None:
         self._model = OnnxModel(Path(path))
         contract = self._model.contract
-        self._threshold = contract.threshold if threshold is None else float(threshold)
-        self._definite = contract.definite_from(self._threshold)
+        listed = contract.threshold if threshold is None else float(threshold)
+        self._points = OperatingPoints(listed, contract.definite_from(listed))
         self.name = self._model.path.name
 
     @property
@@ -95,8 +95,8 @@ class NetworkDetector:
             "kind": "network",
             "model": self.name,
             "model_sha256": self._model.sha256,
-            "threshold": self._threshold,
-            "definite": self._definite,
+            "threshold": self._points.possible,
+            "definite": self._points.definite,
             **self._model.contract.parameters,
             # As found in the model, where the contract leaves it open.
             "output_channel": self._model.channel,
@@ -109,7 +109,7 @@ class NetworkDetector:
         voxel = abs(float(np.linalg.det(scan.affine[:3, :3])))
         # A hair's breadth, so that a limit that is a multiple of the voxel counts as reached.
         least = max(1, math.ceil(contract.min_volume_mm3 / voxel - 1e-6))
-        parts = connected_parts(heat, self._threshold, contract.connectivity, least)
+        parts = connected_parts(heat, self._points.possible, contract.connectivity, least)
         warnings = [*scan_warnings(scan), *self._warnings(scan, heat, len(parts))]
         parts = parts[:MAX_LESIONS]
         regions = [
@@ -118,9 +118,7 @@ class NetworkDetector:
         ]
         # The map holds float32; its decimal digits are meant.
         peaks = [round(peak, _DECIMALS) for peak, _ in parts]
-        found = assemble(
-            scan, regions, peaks, threshold=self._threshold, definite=self._definite, heat=heat
-        )
+        found = assemble(scan, regions, peaks, self._points, heat=heat)
         return replace(found, warnings=tuple(warnings))
 
     # --- the probability map -----------------------------------------------------------
@@ -213,7 +211,7 @@ class NetworkDetector:
                 f"The network saw voxels of {sizes[1]} mm that were interpolated from {sizes[0]} "
                 "mm; it may find less, or other things, than on scans like those of its training."
             )
-        share = float(np.mean(heat[scan.brain_mask] >= self._threshold))
+        share = float(np.mean(heat[scan.brain_mask] >= self._points.possible))
         if share > _MOST_OF_BRAIN:
             found.append(
                 f"The network marked {share:.0%} of the brain, which cannot be microbleeds: the "

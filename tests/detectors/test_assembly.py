@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cmbprep.detectors.assembly import assemble
+from cmbprep.detectors.assembly import OperatingPoints, assemble
 from cmbprep.detectors.base import DetectorInput
 from cmbprep.detectors.segmentation import ball_diameter, measure_region, void_volume
 
@@ -21,7 +21,7 @@ def test_only_a_void_loses_what_slices_add(level: float, dark: bool) -> None:
     affine = np.diag([*SPACING, 1.0])
     scan = DetectorInput(magnitude=image, affine=affine, brain_mask=mask, sequence="T2starw")
     region = measure_region(image, mask, affine, voxels)
-    found = assemble(scan, [region], [0.9], threshold=0.5, definite=0.9)
+    found = assemble(scan, [region], [0.9], OperatingPoints(0.5, 0.9))
     (lesion,) = found.lesions
     expected = void_volume(region.volume_mm3, 4.0) if dark else len(voxels) * SPACING.prod()
     assert lesion.volume_mm3 == pytest.approx(expected)
