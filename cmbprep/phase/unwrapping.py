@@ -57,7 +57,7 @@ def unwrap(
     magnitudes
         As many, of the same shape, in any unit; the reliability of a voxel.
     mask
-        Shape (X, Y, Z). Parts that do not touch each other's faces may come out full turns
+        Shape (X, Y, Z), not empty. Parts that do not touch each other's faces may come out full turns
         apart.
 
     Returns
@@ -65,18 +65,7 @@ def unwrap(
     list of numpy.ndarray
         Unwrapped phase of each echo in rad, float32, 0 outside the mask. Each echo's
         may be off by one multiple of 2 pi as a whole.
-
-    Raises
-    ------
-    ValueError
-        If shapes or counts differ, or the mask is empty.
     """
-    if len(phases) != len(magnitudes) or not phases:
-        raise ValueError("each phase needs a magnitude, and there must be at least one")
-    if any(image.shape != mask.shape for image in (*phases, *magnitudes)):
-        raise ValueError("phases, magnitudes and mask must have one shape")
-    if not mask.any():
-        raise ValueError("the mask is empty")
     values = [phase[mask].astype(np.float64) for phase in phases]
     pairs = _pairs(phases, magnitudes, mask)
     turns = next(found for calm in _CALM if (found := _turns(values, pairs, calm)) is not None)
