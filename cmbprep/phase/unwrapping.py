@@ -57,8 +57,8 @@ def unwrap(
     magnitudes
         As many, of the same shape, in any unit; the reliability of a voxel.
     mask
-        Shape (X, Y, Z), not empty. Parts that do not touch each other's faces may come out full turns
-        apart.
+        Shape (X, Y, Z), not empty. Parts that do not touch each other's faces may come out full
+        turns apart.
 
     Returns
     -------

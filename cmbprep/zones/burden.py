@@ -177,10 +177,11 @@ def _scales() -> dict[str, BurdenScale]:
     text = (
         resources.files("cmbprep.data").joinpath("burden_scales.json").read_text(encoding="utf-8")
     )
-    scales = [
-        {k: tuple(v) if isinstance(v, list) else v for k, v in s.items()} for s in json.loads(text)
-    ]
-    return {scale["name"]: BurdenScale(**scale) for scale in scales}
+    found = {}
+    for values in json.loads(text):
+        lower, classes = tuple(values.pop("lower")), tuple(values.pop("classes"))
+        found[values["name"]] = BurdenScale(**values, lower=lower, classes=classes)
+    return found
 
 
 #: Burden scales by name. They describe a count; none of them is advice on treatment.
