@@ -43,6 +43,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ from functools import cached_property
 
 from scipy import ndimage
 
-from cmbprep.detectors.candidates import relative_intensity, voxel_spacing
+from cmbprep.detectors.candidates import relative_intensity
 from cmbprep.lab.simulate.implant import Implanted, draw_deposits, implant, plausible_places
 from cmbprep.outputs.stages import find_records
 
@@ -236,8 +237,6 @@ def standing_out(background: Any, lesion: Any) -> float:
     noise make its spread (1.48 times the median deviation). ``visible`` only asks whether it
     shows against the noise.
     """
-    from nibabel.affines import voxel_sizes
-
     spacing = voxel_sizes(background.affine)
     inverse = np.linalg.inv(background.affine)
     centre = inverse[:3, :3] @ np.asarray(lesion.centre_ras) + inverse[:3, 3]
@@ -411,7 +410,7 @@ def _load(row: dict[str, str], folder: Path) -> Background:
     if thickness > 0:
         exclude, _, _ = _thicken(exclude, mask, affine, thickness)
         image, mask, affine = _thicken(image, mask, affine, thickness)
-    spacing = voxel_spacing(affine)
+    spacing = voxel_sizes(affine)
     near = exclude > 0
     if near.any():
         near = ndimage.distance_transform_edt(~near, sampling=spacing) <= EXCLUDED_MM
@@ -438,7 +437,7 @@ def _thicken(
     image: NDArray[np.float32], mask: NDArray[np.bool_], affine: NDArray[np.float64], mm: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64]]:
     """Average neighbouring slices along the axis nearest to scanner z."""
-    spacing = voxel_spacing(affine)
+    spacing = voxel_sizes(affine)
     axis = int(np.argmax(np.abs(affine[2, :3]) / spacing))
     factor = max(round(mm / spacing[axis]), 1)
     count = image.shape[axis] // factor

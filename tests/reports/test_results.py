@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from cmbprep.bids.model import Anatomy, Echo, Refusal, Scan, Unit
-from cmbprep.outputs.records import Recorded, Surroundings, recorded_units, write_error, write_inputs
+from cmbprep.outputs.records import (
+    Recorded,
+    Surroundings,
+    recorded_units,
+    write_error,
+    write_inputs,
+)
 from cmbprep.outputs.stages import BLOCK, StageFiles, find_records
 from cmbprep.plan import Method, SubjectPlan, plan_subject
 from cmbprep.reports.individual import write_subject_report
