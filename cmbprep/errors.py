@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["CmbprepError", "ResourceError", "ScanError", "UsageError", "about"]
-
 
 class CmbprepError(Exception):
     """Base of all errors that cmbprep raises on purpose.

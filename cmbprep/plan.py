@@ -20,8 +20,6 @@ from cmbprep.outputs.stages import StageFiles, fingerprint
 from cmbprep.templates import Template
 from cmbprep.zones.schemes import Scheme, get_scheme
 
-__all__ = ["AnatomyPlan", "Method", "ScanPlan", "StagePlan", "SubjectPlan", "plan_subject"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Method:

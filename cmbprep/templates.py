@@ -20,8 +20,6 @@ from pathlib import Path
 
 from cmbprep.errors import ResourceError
 
-__all__ = ["PACKAGED_ID", "Template", "load_template"]
-
 #: The template that is part of the package, and the space of the zone atlases.
 PACKAGED_ID = "MNI152NLin2009cAsym"
 

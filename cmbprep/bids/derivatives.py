@@ -34,8 +34,6 @@ from cmbprep.errors import ScanError, UsageError
 if TYPE_CHECKING:
     from cmbprep.bids.images import ImageGrid
 
-__all__ = ["DerivativeFolder", "add_derivatives", "parse_folders"]
-
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")

@@ -14,8 +14,6 @@ import numpy as np
 from cmbprep.bids.nifti_header import check_shape
 from cmbprep.errors import ScanError
 
-__all__ = ["Array", "ImageGrid", "Role", "Warnings", "read_affine", "scan_grid"]
-
 Role = Literal["magnitude", "phase", "T1w"]
 Array = np.ndarray[Any, np.dtype[Any]]
 Warnings = tuple[str, ...]

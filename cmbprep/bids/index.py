@@ -19,14 +19,6 @@ from cmbprep.bids.model import ENTITY_ORDER, IMAGE_EXTENSIONS, SEQUENCES, BidsNa
 from cmbprep.bids.selection import has_plain_description, layout_config
 from cmbprep.bids.survey import is_utf8
 
-__all__ = [
-    "FEW_PARTICIPANTS",
-    "Image",
-    "ImageIndex",
-    "anatomy_rank",
-    "session_distance",
-]
-
 #: What is looked for when no filter says otherwise: kind of image -> pybids query.
 QUERIES: Mapping[str, Mapping[str, Any]] = {
     "t2starw": {"suffix": ["T2starw", "GRE"], "datatype": ["anat", "swi"]},

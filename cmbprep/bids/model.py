@@ -12,22 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from types import MappingProxyType
 
-__all__ = [
-    "IMAGE_EXTENSIONS",
-    "SEQUENCES",
-    "Anatomy",
-    "BidsName",
-    "Echo",
-    "GivenAnatomy",
-    "GivenFile",
-    "Refusal",
-    "Scan",
-    "Unit",
-    "join_entities",
-    "parse_name",
-]
-
-
 #: BIDS suffix -> what kind of image it is to the detector.
 SEQUENCES: Mapping[str, str] = MappingProxyType(
     {"T2starw": "T2starw", "MEGRE": "MEGRE", "GRE": "T2starw", "swi": "swi", "SWI": "swi"}

@@ -15,8 +15,6 @@ from pathlib import PurePath
 
 from cmbprep.bids.model import ENTITY_ORDER, IMAGE_EXTENSIONS, SEQUENCES, parse_name
 
-__all__ = ["NearName", "free_name", "nearest_name", "printable", "similar_folder"]
-
 #: What is written in the place of a suffix, in small letters and without punctuation -> the
 #: suffix that is meant. ``*`` counts as a letter.
 _MEANT = {

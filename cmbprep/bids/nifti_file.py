@@ -22,8 +22,6 @@ import numpy as np
 from cmbprep.bids.nifti_header import BLOCK_SIZE, COPY_AGAIN, check_shape, parse_header
 from cmbprep.errors import ScanError
 
-__all__ = ["NiftiFile", "empty_image", "open_nifti"]
-
 #: Bytes of content per byte of gzip, at most (deflate: 258 bytes in 2 bits).
 _MAX_PACKING = 1032
 #: Bytes read, and unpacked, at a time.

@@ -39,8 +39,6 @@ import numpy as np
 
 from cmbprep.errors import ScanError
 
-__all__ = ["BLOCK_SIZE", "COPY_AGAIN", "check_shape", "naming", "parse_header"]
-
 #: Bytes from the start of a file that hold any header (NIfTI-2: 540).
 BLOCK_SIZE = 552
 #: Bytes of extensions before the voxels; more is a damaged offset. Extensions hold DICOM

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from cmbprep.bids.model import Anatomy, Scan, Unit
 from cmbprep.errors import CmbprepError
 
-__all__ = ["Preflight", "next_anatomy", "preflight"]
-
 
 @dataclass(frozen=True)
 class Preflight:

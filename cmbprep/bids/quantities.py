@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["QUANTITIES", "TEXTS", "Checked", "MeasureUnit", "Quantity", "check_metadata"]
-
 
 class MeasureUnit(NamedTuple):
     """A unit in which a quantity may be written.

@@ -17,9 +17,6 @@ from cmbprep.bids.near_names import nearest_name
 from cmbprep.bids.screening import screen
 from cmbprep.bids.sidecars import Sidecar, SidecarReader
 
-__all__ = ["choose_anatomy", "group_scans"]
-
-
 _LONE_PHASE = "it is a phase image without a magnitude image that can be used"
 _GIVE_MAGNITUDE = (
     "give the magnitude image of the same name, with part-mag in the place of part-phase; if it is "

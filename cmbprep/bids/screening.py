@@ -15,8 +15,6 @@ from typing import Any, Literal
 from cmbprep.bids.model import SEQUENCES, BidsName
 from cmbprep.bids.sidecars import image_type
 
-__all__ = ["Verdict", "screen"]
-
 MAPS = frozenset({"Chimap", "R2starmap", "T2starmap"})
 
 #: Values of Image Type that projections over several slices carry: Siemens' minimum and

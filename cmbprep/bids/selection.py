@@ -19,17 +19,6 @@ from cmbprep.bids.survey import LABEL, list_folder, no_folder
 from cmbprep.errors import CmbprepError, UsageError
 from cmbprep.files.text import read_object
 
-__all__ = [
-    "FILTER_KINDS",
-    "check_dataset",
-    "check_filters",
-    "choose_participants",
-    "choose_sessions",
-    "has_plain_description",
-    "layout_config",
-    "read_filter_file",
-]
-
 logger = logging.getLogger(__name__)
 
 #: Keys of a filter file: the kinds of image that cmbprep looks for.

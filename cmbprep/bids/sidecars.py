@@ -18,8 +18,6 @@ from cmbprep.bids.quantities import check_metadata
 from cmbprep.errors import CmbprepError
 from cmbprep.files.text import ReadObject, read_object
 
-__all__ = ["Sidecar", "SidecarReader", "image_type"]
-
 
 @dataclass(frozen=True)
 class Sidecar:

@@ -20,15 +20,6 @@ from typing import Literal
 from cmbprep.bids.model import IMAGE_EXTENSIONS, SEQUENCES, Refusal, parse_name
 from cmbprep.bids.near_names import NearName, free_name, nearest_name, printable, similar_folder
 
-__all__ = [
-    "LABEL",
-    "Survey",
-    "is_utf8",
-    "list_folder",
-    "no_folder",
-    "survey_participant",
-]
-
 logger = logging.getLogger(__name__)
 
 #: Folders that hold scans.

@@ -31,8 +31,6 @@ from cmbprep.bids.survey import Survey, is_utf8, survey_participant
 from cmbprep.errors import UsageError
 from cmbprep.templates import PACKAGED_ID
 
-__all__ = ["NothingFoundError", "find_units"]
-
 logger = logging.getLogger(__name__)
 
 NOTHING = "there is no blood-sensitive scan"

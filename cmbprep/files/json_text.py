@@ -9,16 +9,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = [
-    "MAX_DEPTH",
-    "count_levels",
-    "json_safe",
-    "parse_json",
-    "repair_json",
-    "replace_unsafe",
-    "valid_text",
-]
-
 #: Deepest nesting of a JSON file; BIDS metadata needs fewer than ten levels.
 MAX_DEPTH = 100
 

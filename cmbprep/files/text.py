@@ -25,19 +25,6 @@ from cmbprep.files.json_text import (
     valid_text,
 )
 
-__all__ = [
-    "MAX_JSON_BYTES",
-    "MAX_TABLE_BYTES",
-    "MISSING",
-    "ReadObject",
-    "Table",
-    "read_bytes",
-    "read_object",
-    "read_table",
-    "split_lines",
-    "without_quotes",
-]
-
 #: Largest JSON file and largest table that are read: many times what BIDS files need.
 MAX_JSON_BYTES = 16 * 2**20
 MAX_TABLE_BYTES = 64 * 2**20

@@ -20,8 +20,6 @@ from nipype.interfaces.base import (
     traits,
 )
 
-__all__ = ["FileInterface", "Record"]
-
 
 class Record(TypedDict):
     """What a node tells the sidecar of its stage.

@@ -18,8 +18,6 @@ from cmbprep.interfaces.files import hand_on, load_image, voxels
 from cmbprep.interfaces.given import read_given_mask
 from cmbprep.outputs.files import write_image
 
-__all__ = ["CorrectInBrain"]
-
 #: Part of the brain mask in the outermost slices from which a scan counts as cut.
 CUT_LIMIT = 0.02
 _CUT_WARNING = (

@@ -21,8 +21,6 @@ from cmbprep.bids.images import (
 )
 from cmbprep.errors import ScanError
 
-__all__ = ["Echoes", "read_echoes"]
-
 FloatArray = NDArray[np.float32]
 
 

@@ -31,8 +31,6 @@ from cmbprep.spatial.grids import Grid, working_grid
 from cmbprep.spatial.transforms import PointMap, apply_transforms, read_transform
 from cmbprep.zones.schemes import get_scheme
 
-__all__ = ["DrawFigures", "DrawLesions", "DrawPreproc"]
-
 #: Voxel size at which registrations are drawn, mm: finer cannot be seen in a mosaic.
 DRAWN_SPACING = 2.0
 

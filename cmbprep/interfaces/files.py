@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from cmbprep.outputs.files import write_atomically, write_image
 
-__all__ = ["hand_on", "image_like", "load_image", "save_like", "voxels"]
-
 
 def load_image(path: str) -> nib.Nifti1Image:
     """Open an image that a node before has written."""

@@ -20,8 +20,6 @@ from cmbprep.spatial.ants import image_grid, sample_transform
 from cmbprep.spatial.grids import Grid, same_grid, working_grid
 from cmbprep.spatial.transforms import DisplacementMap, apply_transforms, write_transform
 
-__all__ = ["ReadGivenT1w", "ReadGivenTransforms", "load_given", "read_given_mask"]
-
 #: Voxel size at which transforms are sampled, mm: that of the program's own.
 SPACING = 2.0
 #: With less than this part in common, two brain masks are not of the same brain (Dice).

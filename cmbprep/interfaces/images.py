@@ -12,8 +12,6 @@ from cmbprep.brain.bias import correct_bias
 from cmbprep.interfaces.base import FileInterface
 from cmbprep.interfaces.files import hand_on, image_like, load_image
 
-__all__ = ["ReadMagnitude", "ReadOutput", "ReadT1w"]
-
 
 class ReadOutput(TypedDict):
     """What a node that reads an image returns.

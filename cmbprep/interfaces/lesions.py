@@ -27,9 +27,6 @@ from cmbprep.spatial.transforms import PointMap, map_points, read_transform
 from cmbprep.zones.assign import ZoneAssignment, assign_zones
 from cmbprep.zones.schemes import get_scheme
 
-__all__ = ["DetectLesions", "PlaceLesions"]
-
-
 _ROW_NAMES = {"index": "number of the row", "name": "name of the row"}
 
 

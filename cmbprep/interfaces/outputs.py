@@ -31,8 +31,6 @@ from cmbprep.outputs.stages import (
     sidecar_path,
 )
 
-__all__ = ["SaveStage"]
-
 
 class _SaveStageInput(DynamicTraitedSpec, BaseInterfaceInputSpec):
     root = traits.Str(mandatory=True, desc="the output dataset")

@@ -15,8 +15,6 @@ from cmbprep.registration.fit import RegistrationQuality, register_to_template
 from cmbprep.registration.scan import AnatomicalImage, doubts, register_scan
 from cmbprep.spatial.transforms import PointMap, write_transform
 
-__all__ = ["RegisterTemplates", "RegisterToReference", "RegisterToT1w"]
-
 
 class _ToReference(Record):
     brain_mask: str

@@ -21,8 +21,6 @@ from cmbprep.zones.parcellation import Parcellation, draw_atlas
 from cmbprep.zones.person import person_zones
 from cmbprep.zones.schemes import get_scheme
 
-__all__ = ["DrawAtlas", "DrawPersonZones"]
-
 #: Part of a segmentation that must lie in the brain mask; else it is of another image.
 INSIDE_LIMIT = 0.85
 #: Width around the brain that is looked at, mm.

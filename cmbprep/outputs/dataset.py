@@ -16,8 +16,6 @@ from cmbprep.files.text import read_object
 from cmbprep.outputs.files import BIDS_VERSION, read_json, write_json, write_text
 from cmbprep.zones.schemes import Scheme, format_regions
 
-__all__ = ["dataset_origin", "given_uri", "prepare_dataset", "raw_uri", "same_raw_dataset"]
-
 #: Files that BIDS has no place for yet.
 IGNORED = (
     "*.html",

@@ -20,15 +20,6 @@ if TYPE_CHECKING:
     import nibabel as nib
 
 
-__all__ = [
-    "file_digest",
-    "read_json",
-    "write_atomically",
-    "write_image",
-    "write_json",
-    "write_text",
-]
-
 logger = logging.getLogger("cmbprep")
 
 BIDS_VERSION = "1.10.0"

@@ -13,8 +13,6 @@ from pathlib import Path
 from cmbprep import __version__
 from cmbprep.running.faults import explain
 
-__all__ = ["open_log", "open_terminal"]
-
 #: Messages kept until the log is opened.
 _KEPT_MESSAGES = 100_000
 

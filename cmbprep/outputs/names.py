@@ -22,8 +22,6 @@ from cmbprep.bids.model import join_entities
 if TYPE_CHECKING:
     from cmbprep.bids.model import Anatomy, Scan
 
-__all__ = ["MARKS", "Names", "output_stem", "output_table", "plan_names"]
-
 #: Suffix of a source -> its mark in the entity ``acq`` of the names of its outputs. No mark
 #: is the end of another one, so that a name tells which source it belongs to.
 MARKS: Mapping[str, str] = {

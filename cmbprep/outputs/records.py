@@ -17,17 +17,6 @@ from cmbprep.outputs.stages import find_records
 if TYPE_CHECKING:
     from cmbprep.plan import ScanPlan
 
-__all__ = [
-    "Recorded",
-    "Surroundings",
-    "clear_error",
-    "entries_of",
-    "error_path",
-    "recorded_units",
-    "write_error",
-    "write_inputs",
-]
-
 #: Records of a unit or of a scan that failed: participant, session, anything else.
 _RECORD_NAME = re.compile(
     r"sub-(?P<sub>[A-Za-z0-9+]+)(?:_ses-(?P<ses>[A-Za-z0-9+]+))?_(?:.*_)?(?:inputs|error)\.json$"

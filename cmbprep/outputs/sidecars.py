@@ -12,8 +12,6 @@ from cmbprep.lesions import COLUMNS
 from cmbprep.outputs.names import output_table
 from cmbprep.outputs.stages import BLOCK, StageFiles
 
-__all__ = ["ACQUISITION_KEYS", "closing_sidecar", "image_sidecar", "own_uri"]
-
 #: What of the source's sidecar is repeated in the derivative's: sizes and counts of
 #: microbleeds mean nothing without it.
 ACQUISITION_KEYS = (

@@ -26,17 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cmbprep")
 
-__all__ = [
-    "StageFiles",
-    "StageRecord",
-    "find_records",
-    "fingerprint",
-    "place_and_size",
-    "read_record",
-    "remove_leftovers",
-    "sidecar_path",
-]
-
 #: Key of cmbprep's own block in a sidecar.
 BLOCK = "Cmbprep"
 #: Stage -> ending of the sidecars that close it.

@@ -17,8 +17,6 @@ from typing import NamedTuple
 
 from cmbprep.errors import CmbprepError
 
-__all__ = ["explain", "is_machine_fault", "last_message", "mount_point"]
-
 MEMORY_HINT = (
     "run it again with a lower --nprocs, or give --mem the memory in GB that may be used; "
     "finished scans are kept"

@@ -21,8 +21,6 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-__all__ = ["Lock", "holder", "try_lock", "wait_for_lock"]
-
 logger = logging.getLogger("cmbprep")
 
 #: Errors of file systems that have no locks (some network and cluster file systems).

@@ -11,14 +11,6 @@ from pathlib import Path
 from cmbprep.errors import UsageError
 from cmbprep.running.faults import explain
 
-__all__ = [
-    "check_current_folder",
-    "check_folder",
-    "check_outside",
-    "check_temporary_folder",
-    "resolve",
-]
-
 
 def resolve(path: Path) -> Path:
     """Follow the links of a path.

@@ -13,8 +13,6 @@ from typing import Any
 
 from cmbprep.errors import UsageError, about
 
-__all__ = ["MAX_PROCESSES", "MIN_MEMORY_GB", "PLUGINS", "Plugin", "read_plugin"]
-
 #: More processes than this are a slip of the finger.
 MAX_PROCESSES = 1024
 #: With less memory no node would ever be started.

@@ -22,18 +22,6 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing.process import BaseProcess
 
-__all__ = [
-    "STOPPED",
-    "Stopped",
-    "ending_signals",
-    "kill_children",
-    "process_pool",
-    "raise_if_stopped",
-    "signals_blocked",
-    "start_worker",
-    "tie_to_parent",
-]
-
 #: What the person is told after a signal.
 STOPPED = "stopped; finished scans are complete, run again to go on"
 

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nipype.pipeline import engine as pe
 
-__all__ = ["Progress"]
-
 logger = logging.getLogger("cmbprep")
 
 

@@ -12,8 +12,6 @@ from cmbprep.workflows.image import add_correction, add_figures, add_registratio
 from cmbprep.workflows.names import anatomy_name, zones_name
 from cmbprep.workflows.shared import Shared
 
-__all__ = ["add_anatomy_wf", "add_person_zones"]
-
 
 def add_anatomy_wf(subject: Graph, plan: AnatomyPlan, shared: Shared) -> Results:
     """Correct a T1w image's bias, find the brain, and register it to the reference template.

@@ -23,8 +23,6 @@ from cmbprep.workflows.names import subject_wf_name, work_scope
 from cmbprep.workflows.scan import add_lesions_wf, add_preproc_wf
 from cmbprep.workflows.shared import Shared, add_atlas, add_bridge
 
-__all__ = ["add_subject_wf", "init_cmbprep_wf"]
-
 
 def init_cmbprep_wf(
     plans: Sequence[SubjectPlan],

@@ -11,8 +11,6 @@ from cmbprep.workflows.names import SHARED, anatomy_name, scan_name, subject_wf_
 if TYPE_CHECKING:
     from cmbprep.engine import Crash
 
-__all__ = ["crashed_scans", "lost_by_anatomy"]
-
 
 def lost_by_anatomy(plan: ScanPlan, crash: Crash) -> bool:
     """Return whether a scan was lost by its T1w image, or by what other programs made of it.

@@ -23,8 +23,6 @@ from cmbprep.interfaces.outputs import SaveStage
 from cmbprep.outputs.names import output_table
 from cmbprep.plan import StagePlan
 
-__all__ = ["Graph", "Output", "Results", "Step"]
-
 
 @dataclass(frozen=True, eq=False)
 class Output:

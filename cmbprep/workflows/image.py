@@ -12,8 +12,6 @@ from cmbprep.outputs.names import Names
 from cmbprep.workflows.graph import Graph, Output, Step
 from cmbprep.workflows.shared import Shared
 
-__all__ = ["add_correction", "add_figures", "add_registration"]
-
 
 def add_registration(graph: Graph, read: Step, shared: Shared) -> Step:
     """Add the registration of an image to the reference template."""

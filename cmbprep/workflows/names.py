@@ -12,17 +12,6 @@ from cmbprep.bids.model import Anatomy, Scan
 from cmbprep.config import Settings
 from cmbprep.plan import SubjectPlan
 
-__all__ = [
-    "SHARED",
-    "anatomy_name",
-    "scan_name",
-    "shared_folders",
-    "shared_name",
-    "subject_wf_name",
-    "work_scope",
-    "zones_name",
-]
-
 #: Nodes that all participants share: the one that draws the template's atlas with another
 #: border, and the one that registers templates. Each run appends its own name.
 ATLAS, BRIDGE = SHARED = ("draw_atlas", "bridge")

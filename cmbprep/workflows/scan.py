@@ -16,8 +16,6 @@ from cmbprep.workflows.image import add_correction, add_figures, add_registratio
 from cmbprep.workflows.names import scan_name
 from cmbprep.workflows.shared import Shared
 
-__all__ = ["add_lesions_wf", "add_preproc_wf"]
-
 
 def add_preproc_wf(subject: Graph, plan: ScanPlan, anatomy: Results, shared: Shared) -> Results:
     """Correct a scan's bias, find the brain, and register it.

@@ -22,8 +22,6 @@ from cmbprep.plan import Method
 from cmbprep.workflows.graph import Graph, Output, Results
 from cmbprep.workflows.names import ATLAS, BRIDGE, shared_name
 
-__all__ = ["Shared", "add_atlas", "add_bridge", "bridge_files"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Shared:
