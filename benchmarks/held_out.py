@@ -31,6 +31,7 @@ import numpy as np
 from detection import open_detector
 from numpy.typing import NDArray
 from recipe import figure, markdown, mimic_table
+from tables import save_tables
 
 #: First word of the seeds of people. Those of the test are used for nothing but figures that
 #: are reported; those of development are looked at while the detector is changed.
@@ -48,7 +49,6 @@ MIN_DIAMETER_MM = 2
 CALLED = ("paramagnetic", "diamagnetic", "unknown")
 #: A listed lesion is at a thing if its centre is this near to its surface, or inside, mm.
 NEAR_MM = 1.0
-TABLE = Path(__file__).resolve().parents[1] / "docs" / "validation" / "held-out-table.md"
 #: Figure -> head of its column.
 SHOWN = {
     "sensitivity": "sensitivity",
@@ -92,13 +92,13 @@ def main() -> int:
     table = commands.add_parser("table")
     table.add_argument("folder", type=Path)
     table.add_argument("names", nargs="+", help="folders of results, the first in detail")
-    table.add_argument("--write-docs", action="store_true", help=f"write {TABLE.name}")
+    table.add_argument("--write-docs", action="store_true", help="write the tables of the docs")
     arguments = parser.parse_args()
     if arguments.command == "table":
         text = make_table(arguments.folder, arguments.names)
         print(text, end="")
         if arguments.write_docs:
-            TABLE.write_text(text, encoding="utf-8")
+            save_tables(text, "held-out")
         return 0
     if arguments.command == "simulate":
         seeds = SEEDS[arguments.use][: arguments.heads]

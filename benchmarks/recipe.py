@@ -49,6 +49,7 @@ from typing import Any
 import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
+from tables import save_tables
 
 from cmbprep.config import available_cpus
 from cmbprep.detectors.base import DetectorInput
@@ -68,7 +69,6 @@ SEED = 9300
 PARTICIPANTS = 12
 MIN_DIAMETER_MM = 2
 MATCH_MM = 5
-TABLE = Path(__file__).resolve().parents[1] / "docs" / "validation" / "recipe-table.md"
 
 PROGRAMS = {"cmbprep": "cmbprep", "cmbprep-tools": "cmbprep.lab.cli"}
 SOME_FAILED = 1
@@ -115,7 +115,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--nprocs", type=int, default=available_cpus(), metavar="N")
     parser.add_argument("--detector", help="as of cmbprep (default: cmbprep's own)")
-    parser.add_argument("--write-docs", action="store_true", help=f"write {TABLE.name}")
+    parser.add_argument("--write-docs", action="store_true", help="write the tables of the docs")
     parser.set_defaults(run=run_run)
 
 
@@ -135,8 +135,8 @@ def run_run(arguments: argparse.Namespace) -> int:
     if status == SOME_FAILED:
         print("Some scans failed; nothing was written into the documentation.", file=sys.stderr)
     elif arguments.write_docs:
-        TABLE.write_text(text, encoding="utf-8")
-        print(f"Written: {TABLE}")
+        for path in save_tables(text, "recipe"):
+            print(f"Written: {path}")
     return status
 
 

@@ -1,4 +1,4 @@
-"""What is to be done: which stages of which scans are computed, and which are there.
+"""Stages of each scan to compute, and stages to reuse.
 
 The plan is made before any workflow: it hashes the input, asks the output dataset what
 it already holds, and says for each stage whether and why it will run. Nothing here

@@ -25,13 +25,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
 ]
-# The table is included by validation/recipe.md and is no page.
-exclude_patterns = [
-    "_build",
-    "validation/recipe-table.md",
-    "validation/held-out-table.md",
-    "validation/anatomy-*.md",
-]
+exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]

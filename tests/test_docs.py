@@ -113,20 +113,18 @@ def test_every_key_of_a_network_is_explained() -> None:
             assert default.strip() in (f"`{text}`", f"`{text.removesuffix('.0')}`"), key
 
 
-def test_architecture_names_every_module() -> None:
-    page = _read("docs/architecture.md")
-    table = page[page.index("\n## Modules") : page.index("\n## Parallel runs")]
-    named = set(re.findall(r"`(\w+)`", table))
-    package = REPOSITORY / "cmbprep"
-    modules = {
-        path.stem
-        for path in package.iterdir()
-        if not path.name.startswith(("_", "."))
-        and (path.suffix == ".py" or (path.is_dir() and any(path.rglob("*.py"))))
-    }
-    assert sorted(modules - named) == []
-    in_rows = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
-    assert sorted(in_rows - modules) == []
+def test_architecture_lists_every_part_with_its_purpose() -> None:
+    import sys
+
+    sys.path.append(str(REPOSITORY / "docs/_ext"))
+    from from_source import packages
+
+    from tests.test_layers import LAYERS
+
+    assert "```{packages}" in _read("docs/architecture.md")
+    found = dict(packages())
+    assert tuple(found) == LAYERS
+    assert [name for name, purpose in found.items() if not 20 < len(purpose) < 100] == []
 
 
 def test_architecture_gives_a_reason_for_every_dependency() -> None:

@@ -22,8 +22,6 @@ from pathlib import Path
 for _name in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
     os.environ.setdefault(_name, "1")
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "validation"
-
 
 def main() -> int:
     """Run a sub-command."""
@@ -54,7 +52,10 @@ def main() -> int:
     print(table)
     print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
     if arguments.write_docs:
-        (DOCS / f"anatomy-{arguments.command}.md").write_text(table, encoding="utf-8")
+        sys.path.append(str(Path(__file__).resolve().parents[1]))
+        from tables import save_tables
+
+        save_tables(table, f"anatomy-{arguments.command}")
     return 0
 
 

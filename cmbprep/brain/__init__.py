@@ -1,1 +1,1 @@
-"""Bias field, brain mask and image quality: pure functions on arrays and affines."""
+"""Bias field, brain mask (network, refinement, selection), image quality."""

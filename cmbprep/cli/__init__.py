@@ -1,1 +1,1 @@
-"""The command line: the standard library only, so that ``--help`` answers at once."""
+"""The command line: the parser, and ``main(argv)``, which returns the exit status."""

@@ -1,1 +1,1 @@
-"""Text files that people and programs write: JSON and tab-separated tables."""
+"""Text files: JSON (``json_text``, ``text``) and tab-separated tables (``tsv``)."""

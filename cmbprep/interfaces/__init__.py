@@ -1,1 +1,1 @@
-"""Thin nipype interfaces: files in, a pure function on arrays, files out."""
+"""Thin nipype interfaces around pure functions, declared by ``compute`` (``base``)."""

@@ -1,1 +1,4 @@
-"""What makes and measures the program; nothing outside of this package imports it."""
+"""``cmbprep-tools``: ``simulate``, ``evaluate``, ``train``, ``demo``, and the atlas.
+
+Nothing outside of this package imports it. ``training`` is the only user of PyTorch.
+"""

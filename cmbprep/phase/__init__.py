@@ -1,1 +1,1 @@
-"""Phase: unwrapping, local field, sign of the susceptibility, SWI; pure functions on arrays."""
+"""Phase: unwrapping, local field, sign of the susceptibility, SWI."""

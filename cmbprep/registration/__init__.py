@@ -1,1 +1,1 @@
-"""Registration: pose search, fit, scan to T1w image, judgement; pure functions on images."""
+"""Registration: pose search, fit, scan to T1w image, judgement."""

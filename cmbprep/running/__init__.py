@@ -1,1 +1,1 @@
-"""What a run needs around its work: processes, locks, places, faults of the machine."""
+"""Processes that end with the program, locks, places, plugin files, faults of the machine."""

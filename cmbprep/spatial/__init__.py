@@ -1,1 +1,1 @@
-"""Grids, transforms and the door to ANTs."""
+"""Grids, transforms, propagation of labels, access to ANTs (``ants``, ``ants_process``)."""

@@ -1,1 +1,1 @@
-"""Rating scales: regions, zones, where a lesion lies, patterns and burden classes."""
+"""Rating schemes: regions, zones, position of a lesion, patterns and burden classes."""

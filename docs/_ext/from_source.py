@@ -2,14 +2,17 @@
 
 ``{command-options} MODULE:FUNCTION [COMMAND]`` lists the options of the argparse parser that the
 function gives, or of one of its sub-commands; ``{data-dictionary} MODULE:NAME`` lists the columns
-of a table from their BIDS dictionary, or from a function that gives one.
+of a table from their BIDS dictionary, or from a function that gives one; ``{packages}`` lists the
+parts of the package in their order, each with the first line of its docstring.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -35,6 +38,22 @@ def scan_table() -> dict[str, Any]:
 def lesion_table() -> dict[str, Any]:
     """Return the dictionary of the table of lesions: the columns that it has for any dataset."""
     return group_lesions(()).dictionary
+
+
+def packages() -> Iterator[tuple[str, str]]:
+    """Yield name and purpose of each part of the package, from the bottom up."""
+    repository = Path(__file__).resolve().parents[2]
+    tree = ast.parse((repository / "tests/test_layers.py").read_text("utf-8"))
+    (layers,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "LAYERS"
+    )
+    for name in layers:
+        folder = repository / "cmbprep" / name
+        path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+        docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        yield name, docstring.partition("\n")[0].replace("``", "")
 
 
 def description_list(entries: Iterator[tuple[str, str]]) -> nodes.definition_list:
@@ -111,8 +130,17 @@ class DataDictionary(SphinxDirective):
         return text
 
 
+class Packages(SphinxDirective):
+    """The parts of the package."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return one list."""
+        return [description_list(packages())]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register both directives."""
+    """Register the directives."""
     app.add_directive("command-options", CommandOptions)
     app.add_directive("data-dictionary", DataDictionary)
+    app.add_directive("packages", Packages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
