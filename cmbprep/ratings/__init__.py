@@ -1,0 +1,1 @@
+"""What readers decided about the lesions of a scan, and what follows from it."""

@@ -1,0 +1,232 @@
+"""Lesions of a reader: segmented and placed by the same functions as those of the detector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cmbprep.detectors.segmentation import (
+    Region,
+    ball_diameter,
+    measure_region,
+    segment_lesions,
+    void_volume,
+)
+from cmbprep.ratings.automatic import Automatic
+from cmbprep.ratings.outline import Outline, encode_runs
+from cmbprep.ratings.replay import Item
+from cmbprep.spatial.transforms import map_points, read_transform
+from cmbprep.zones.assign import assign_zones
+
+__all__ = ["Segmenter", "template_coordinates"]
+
+#: Rough radius of a lesion that a reader points at, mm.
+SEED_RADIUS_MM = 1.5
+
+
+class Segmenter:
+    """Segments lesions on one scan; its images are read when they are first needed.
+
+    Parameters
+    ----------
+    automatic
+        The scan's automatic result.
+    """
+
+    def __init__(self, automatic: Automatic) -> None:
+        self._automatic = automatic
+
+    @cached_property
+    def image(self) -> NDArray[np.float32]:
+        """The scan after bias correction, (X, Y, Z)."""
+        return np.asarray(self._open("preproc").dataobj, dtype=np.float32)
+
+    @cached_property
+    def affine(self) -> NDArray[np.float64]:
+        """Voxel to RAS+ mm, (4, 4)."""
+        return np.asarray(self._open("preproc").affine, dtype=np.float64)
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the scan."""
+        i, j, k = self._open("preproc").shape[:3]
+        return int(i), int(j), int(k)
+
+    @cached_property
+    def brain(self) -> NDArray[np.bool_]:
+        """Brain mask, (X, Y, Z)."""
+        path = self._automatic.preproc.files.path("brain_mask")
+        return np.asanyarray(nib.Nifti1Image.from_filename(path).dataobj) > 0
+
+    @cached_property
+    def labels(self) -> NDArray[np.integer]:
+        """Automatic lesions by their index, (X, Y, Z)."""
+        return self._labels("dseg")
+
+    @cached_property
+    def atlas(self) -> NDArray[np.integer]:
+        """Regions of the scheme, (X, Y, Z)."""
+        return self._labels("atlas")
+
+    def _open(self, key: str) -> nib.Nifti1Image:
+        return nib.Nifti1Image.from_filename(self._automatic.preproc.files.path(key))
+
+    def _labels(self, key: str) -> NDArray[np.integer]:
+        path = self._automatic.detection.files.path(key)
+        values = np.asanyarray(nib.Nifti1Image.from_filename(path).dataobj)
+        return values if np.issubdtype(values.dtype, np.integer) else values.astype(np.int16)
+
+    def contains(self, centre_ras: ArrayLike) -> bool:
+        """Return whether a position (mm, RAS+) lies on the scan."""
+        voxel = np.round(self._voxel(centre_ras))
+        return bool((voxel >= 0).all() and (voxel < self.shape).all())
+
+    def at_point(self, centre_ras: Sequence[float], radius_mm: float = SEED_RADIUS_MM) -> Outline:
+        """Segment the lesion at a position.
+
+        Parameters
+        ----------
+        centre_ras
+            mm, RAS+; on the scan.
+        radius_mm
+            Rough radius of the lesion.
+
+        Returns
+        -------
+        Outline
+            Where nothing is darker than its surroundings, a ball of one voxel around the position.
+        """
+        seed = self._voxel(centre_ras)
+        found = segment_lesions(self.image, self.brain, self.affine, seed[None], [radius_mm])
+        if found:
+            return self._outline(found[0], segmented=True)
+        return self._ball(centre_ras, np.round(seed).astype(int))
+
+    def of_voxels(self, voxels: NDArray[np.int_]) -> Outline:
+        """Measure and place a lesion whose voxels are known, shape (m, 3)."""
+        region = measure_region(self.image, self.brain, self.affine, voxels)
+        return self._outline(region, segmented=region.contrast > 0)
+
+    def divide(self, voxels: NDArray[np.int_], centres: Sequence[Sequence[float]]) -> list[Outline]:
+        """Divide the voxels of a lesion among positions (mm, RAS+): each goes to the nearest.
+
+        A position that no voxel is nearest to gets a ball of one voxel.
+        """
+        points = voxels @ self.affine[:3, :3].T + self.affine[:3, 3]
+        distance = np.linalg.norm(points[:, None] - np.asarray(centres, float)[None], axis=2)
+        nearest = np.argmin(distance, axis=1)
+        return [
+            self.of_voxels(voxels[nearest == number])
+            if (nearest == number).any()
+            else self._ball(centre, np.round(self._voxel(centre)).astype(int))
+            for number, centre in enumerate(centres)
+        ]
+
+    def voxels_of(self, item: Item) -> NDArray[np.int_]:
+        """Return the voxels of an item, shape (m, 3); none for a candidate without an outline."""
+        if item.outline is not None:
+            return item.outline.voxels(self.shape)
+        if item.kind == "listed":
+            return np.argwhere(self.labels == int(item.key[1:]))
+        return np.empty((0, 3), int)
+
+    def _voxel(self, centre_ras: ArrayLike) -> NDArray[np.float64]:
+        inverse = np.linalg.inv(self.affine)
+        return np.asarray(inverse[:3, :3] @ np.asarray(centre_ras, float) + inverse[:3, 3])
+
+    def _ball(self, centre_ras: Sequence[float], voxel: NDArray[np.int_]) -> Outline:
+        spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
+        steps = np.indices((3, 3, 3)).reshape(3, -1).T - 1
+        near = np.linalg.norm(steps * spacing, axis=1) <= 1.01 * spacing.min()
+        voxels = voxel + steps[near]
+        voxels = voxels[((voxels >= 0) & (voxels < self.shape)).all(axis=1)]
+        volume = len(voxels) * float(np.prod(spacing))
+        x, y, z = (float(value) for value in centre_ras)
+        region = Region(
+            seed=0,
+            voxels=voxels,
+            centre_ras=(x, y, z),
+            volume_mm3=volume,
+            diameter_mm=ball_diameter(volume),
+            contrast=0.0,
+        )
+        return self._outline(region, segmented=False)
+
+    def _outline(self, region: Region, *, segmented: bool) -> Outline:
+        volume = region.volume_mm3
+        if region.contrast > 0:
+            volume = void_volume(volume, float(np.linalg.norm(self.affine[:3, :3], axis=0).max()))
+        return Outline(
+            centre_ras=_rounded(region.centre_ras),
+            runs=encode_runs(region.voxels, self.shape),
+            volume_mm3=round(volume, 2),
+            diameter_mm=round(ball_diameter(volume), 2),
+            contrast=round(region.contrast, 3),
+            segmented=segmented,
+            **self._place(region.voxels),
+            **self._template(region.centre_ras),
+        )
+
+    def _template(self, centre_ras: Sequence[float]) -> dict[str, Any]:
+        found = template_coordinates(self._automatic, [centre_ras])
+        return dict(zip(("x_mni", "y_mni", "z_mni"), found[0], strict=True)) if found else {}
+
+    def _place(self, voxels: NDArray[np.int_]) -> dict[str, Any]:
+        """Return the columns of the lesion table that describe where a lesion lies."""
+        labels = np.zeros(self.shape, np.uint8)
+        labels[tuple(voxels.T)] = 1
+        quality = self._automatic.detection.block.get("Quality", {})
+        tolerance = quality.get("zone_tolerance_mm")
+        (place,) = assign_zones(
+            labels, self.affine, self.atlas, self._automatic.scheme, tolerance_mm=tolerance
+        )
+        columns = place.columns()
+        if quality.get("zone_verdict", "ok") != "ok" or not self.atlas.any():
+            columns["boundary"] = True
+        for name, decimals in (("region_fraction", 3), ("boundary_distance_mm", 2)):
+            if columns[name] is not None:
+                columns[name] = round(float(columns[name]), decimals)
+        return columns
+
+
+def _rounded(point: Iterable[float]) -> tuple[float, float, float]:
+    x, y, z = (round(float(value), 2) for value in point)
+    return x, y, z
+
+
+def template_coordinates(
+    automatic: Automatic, points: Sequence[Sequence[float]]
+) -> list[tuple[float, float, float]] | None:
+    """Take positions of a scan (mm, RAS+) to the reference template.
+
+    Returns
+    -------
+    list or None
+        One position a point; None where the scan could not be registered, or a transform is
+        not there.
+    """
+    if not points:
+        return []
+    preproc = automatic.preproc
+    quality = preproc.block.get("Quality", {})
+    target = preproc.files.names.target
+    route = quality.get("route", "t1w" if target == "T1w" else "template")
+    if route == "none":
+        return None
+    if route == "t1w" or target != "T1w":
+        chain = [preproc.files.path("from_target")]
+        if target == "T1w":
+            if automatic.anatomy is None:
+                return None
+            chain.append(automatic.anatomy.files.path("from_reference"))
+    else:
+        chain = [preproc.files.path("from_direct")]
+    if not all(path.is_file() for path in chain):
+        return None
+    placed = map_points(np.asarray(points, float), [read_transform(path) for path in chain])
+    return [_rounded(point) for point in placed]

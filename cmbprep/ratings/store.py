@@ -1,0 +1,251 @@
+"""Logs of reviews: one append-only file for each scan, reader and round.
+
+A line is one act, written by one call and flushed to the disk before the reader gets an answer. A
+writer that is killed leaves at most a last line that is not whole; it is passed over by readers
+and cut off by the next writer.
+
+Each reader and round has files of its own, so that readers never share a file. A log has one
+writer at a time: :func:`cmbprep.running.locks.try_lock` uses locks of the kernel, which network
+file systems hand on to the other machines. Where a file system has none, the length of the file
+shows before each act whether another writer was there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from cmbprep.errors import CmbprepError, UsageError
+from cmbprep.ratings.acts import Act, format_act, parse_act
+from cmbprep.running.locks import Lock, holder, try_lock
+
+__all__ = [
+    "ChangedElsewhereError",
+    "OpenElsewhereError",
+    "Reader",
+    "ReviewLog",
+    "find_logs",
+    "log_path",
+    "read_log",
+]
+
+logger = logging.getLogger("cmbprep")
+
+#: Largest log that is read: a review of 300 candidates takes less than a megabyte.
+MAX_LOG_BYTES = 256 * 2**20
+_DESC = re.compile(r"reviewed([1-9][0-9]*)([a-z][a-z0-9]*)")
+_NAME = re.compile(r"(?P<src>sub-[^/]+)_desc-(?P<label>reviewed[a-z0-9]+)_acts\.jsonl")
+
+
+class OpenElsewhereError(CmbprepError):
+    """Another process writes this reader's log of the scan."""
+
+
+class ChangedElsewhereError(CmbprepError):
+    """Another process has written to the log since it was read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """Who reads, and in which round.
+
+    Attributes
+    ----------
+    name
+        As the reader writes it.
+    round
+        Counts from 1; a reader who reads the same scans again begins another round.
+    """
+
+    name: str
+    round: int = 1
+
+    def __post_init__(self) -> None:
+        if not re.match(r"[a-z]", self.short):
+            raise UsageError(
+                f"the reader's name {self.name!r} does not begin with a Latin letter",
+                hint="give a name that begins with one of the letters A to Z",
+            )
+        if len(self.short) > 60:
+            raise UsageError("the name of the reader is longer than 60 letters", hint="shorten it")
+        if not 1 <= self.round <= 999:
+            raise UsageError(f"there is no round {self.round}", hint="rounds count from 1")
+
+    @property
+    def short(self) -> str:
+        """Name in lower-case letters and digits, as file names have it."""
+        plain = unicodedata.normalize("NFKD", self.name).encode("ascii", "ignore").decode()
+        return re.sub(r"[^a-z0-9]", "", plain.lower())
+
+    @property
+    def label(self) -> str:
+        """Value of the entity ``desc`` of the reader's files.
+
+        Examples
+        --------
+        >>> Reader(name="Anna B.").label
+        'reviewed1annab'
+        """
+        return f"reviewed{self.round}{self.short}"
+
+
+def log_path(folder: Path, src: str, reader: Reader) -> Path:
+    """Return the path of a log.
+
+    Parameters
+    ----------
+    folder
+        Of the scan's results.
+    src
+        What the names of the scan's outputs start with.
+    reader
+        Reader and round.
+    """
+    return folder / f"{src}_desc-{reader.label}_acts.jsonl"
+
+
+def find_logs(folder: Path, src: str) -> dict[Reader, Path]:
+    """Find the logs of a scan, by reader and round, in the order of their names.
+
+    The name of the reader is that of the first act.
+    """
+    found = {}
+    for path in sorted(folder.glob(f"{src}_desc-reviewed*_acts.jsonl")):
+        name = _NAME.fullmatch(path.name)
+        label = _DESC.fullmatch(name["label"]) if name and name["src"] == src else None
+        if label is None:
+            continue
+        acts = read_log(path)
+        if acts:
+            found[Reader(name=acts[0].reader, round=int(label[1]))] = path
+    return found
+
+
+def read_log(path: Path) -> list[Act]:
+    """Read the acts of a log; empty where there is none.
+
+    A line that is not an act is passed over with a warning, but for a last line without a line
+    break: its writer was killed.
+
+    Raises
+    ------
+    CmbprepError
+        If the file cannot be read.
+    """
+    return _parse(_read(path), path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.is_file() and path.stat().st_size > MAX_LOG_BYTES:
+            raise CmbprepError("the log is larger than any review", path=path)
+        return path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        raise CmbprepError(f"the log cannot be read ({error.strerror})", path=path) from error
+
+
+def _parse(content: bytes, path: Path) -> list[Act]:
+    acts = []
+    *lines, _torn = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            acts.append(parse_act(line.decode("utf-8")))
+        except (ValueError, RecursionError) as error:
+            logger.warning("%s: line %d is not used: %s", path.name, number, error)
+    return acts
+
+
+class ReviewLog:
+    """The log of one scan, reader and round, open for writing.
+
+    Parameters
+    ----------
+    path
+        The log; made with the first act.
+    locks
+        Folder of the lock files.
+
+    Raises
+    ------
+    OpenElsewhereError
+        If another process has the log open for writing.
+    """
+
+    def __init__(self, path: Path, locks: Path) -> None:
+        self.path = path
+        label = path.name.removesuffix(".jsonl")
+        lock = try_lock(locks, [label])
+        if lock is None:
+            raise OpenElsewhereError(
+                f"this scan is open elsewhere under the same name and round, by "
+                f"{holder(locks, [label])}",
+                hint="close it there, or read under another name or round",
+            )
+        self._lock: Lock = lock
+        self.acts: list[Act] = []
+        self._size = 0
+        try:
+            self._load()
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self) -> None:
+        content = _read(self.path)
+        self.acts = _parse(content, self.path)
+        self._size = content.rfind(b"\n") + 1
+        if len(content) > self._size:
+            os.truncate(self.path, self._size)
+
+    def append(self, act: Act) -> None:
+        """Write an act; it is on the disk when this returns.
+
+        Raises
+        ------
+        ChangedElsewhereError
+            If the file has changed since it was read; it is read again, and nothing is written.
+        OSError
+            If the act could not be written; the log is then as it was before.
+        """
+        line = format_act(act).encode("utf-8") + b"\n"
+        new = not self.path.exists()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        descriptor = os.open(self.path, flags, 0o666)
+        try:
+            if os.fstat(descriptor).st_size != self._size:
+                self._load()
+                raise ChangedElsewhereError(
+                    "this scan was changed elsewhere under the same name and round",
+                    hint="look at the scan again and repeat the last step",
+                )
+            try:
+                written = os.write(descriptor, line)
+                if written != len(line):
+                    raise OSError(f"only {written} of {len(line)} bytes could be written")
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, self._size)
+                raise
+        finally:
+            os.close(descriptor)
+        if new:
+            _flush_folder(self.path.parent)
+        self._size += len(line)
+        self.acts.append(act)
+
+    def close(self) -> None:
+        """Free the log for other processes."""
+        self._lock.release()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Bring the name of a new file to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""``cmbprep-tools review``: a person reads the machine's lesions in a browser."""

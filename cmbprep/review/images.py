@@ -1,0 +1,370 @@
+"""Voxels for the page: images on the scan's own grid, as 16 bit numbers.
+
+The axes are stored in the order nearest to right, front, up (RAS+); they are swapped and flipped,
+never interpolated. Images of other grids, such as the T1w image or an earlier visit, are resampled
+onto the scan's grid through the transforms that the run has stored.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import nibabel as nib
+import numpy as np
+from nibabel import orientations
+from numpy.typing import NDArray
+
+from cmbprep.bids.images import read_phase, read_scan_image, require_phase_grid
+from cmbprep.phase.swi import high_pass_phase, slice_axis
+from cmbprep.ratings.automatic import Automatic
+from cmbprep.ratings.outline import encode_runs
+from cmbprep.spatial.grids import Grid
+from cmbprep.spatial.orientation import AxisOrder, nearest_axis_order
+from cmbprep.spatial.transforms import apply_transforms, read_transform
+
+__all__ = ["ImageCache", "Packed", "PageGrid", "PageImage", "list_images", "pack", "pack_labels"]
+
+#: Part of the voxels of the brain that the first window leaves out at its dark and bright end.
+WINDOW_QUANTILES = (0.005, 0.995)
+#: Largest stored number.
+TOP = 65535
+#: Voxels of phase that are filtered at a time.
+_CHUNK = 2_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class PageGrid:
+    """A scan's grid with its axes in RAS+ order.
+
+    Attributes
+    ----------
+    shape
+        Of the reordered image.
+    affine
+        Its voxels to RAS+ mm, (4, 4).
+    order
+        From the scan's own order.
+    own_shape
+        Of the scan in its own order.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    order: AxisOrder
+    own_shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, image: nib.Nifti1Image) -> PageGrid:
+        """Return the grid of an image."""
+        order = nearest_axis_order(image.affine)
+        own = tuple(int(n) for n in image.shape[:3])
+        # A view of one number: only its shape is wanted.
+        i, j, k = order.apply(np.broadcast_to(np.uint8(0), own)).shape
+        return cls((i, j, k), order.affine(image.affine, own), order, own)
+
+    @property
+    def spacing(self) -> list[float]:
+        """Voxel size along each axis, mm."""
+        return [round(float(n), 5) for n in np.linalg.norm(self.affine[:3, :3], axis=0)]
+
+    def voxel(self, centre_ras: Sequence[float]) -> list[float]:
+        """Take a position (mm, RAS+) to voxel coordinates of the page."""
+        inverse = np.linalg.inv(self.affine)
+        point = inverse[:3, :3] @ np.asarray(centre_ras, float) + inverse[:3, 3]
+        return [round(float(n), 2) for n in point]
+
+    def runs(self, voxels: NDArray[np.integer]) -> list[list[int]]:
+        """Return voxels of the scan's own order as runs of the page's order, x fastest.
+
+        Parameters
+        ----------
+        voxels
+            (m, 3) voxel coordinates in the scan's own order of axes.
+
+        Returns
+        -------
+        list of [start, length]
+        """
+        if not len(voxels):
+            return []
+        forward = np.linalg.inv(orientations.inv_ornt_aff(self.order.forth, self.own_shape))
+        moved = np.rint(voxels @ forward[:3, :3].T + forward[:3, 3]).astype(int)
+        pairs = encode_runs(moved[:, ::-1], self.shape[::-1])
+        return [list(pair) for pair in zip(pairs[::2], pairs[1::2], strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """An image as it is sent: a header of JSON, and voxels with x fastest."""
+
+    header: dict[str, Any]
+    voxels: bytes
+
+    @property
+    def head(self) -> bytes:
+        """Length of the header (4 bytes, little-endian), and the header."""
+        text = json.dumps(self.header).encode("utf-8")
+        return struct.pack("<I", len(text)) + text
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.voxels)
+
+
+def _header(grid: PageGrid) -> dict[str, Any]:
+    return {
+        "shape": list(grid.shape),
+        "spacing": grid.spacing,
+        "affine": np.round(grid.affine, 6).tolist(),
+        "dtype": "uint16",
+    }
+
+
+def pack(
+    values: NDArray[Any], grid: PageGrid, brain: NDArray[np.bool_] | None, unit: str = ""
+) -> Packed:
+    """Store an image as 16 bit numbers.
+
+    Parameters
+    ----------
+    values
+        (X, Y, Z) in the scan's own order of axes.
+    grid
+        Of the scan.
+    brain
+        Voxels that the first window is made for; all if None or empty.
+    unit
+        Of the values.
+    """
+    finite = np.isfinite(values)
+    low = float(values.min(where=finite, initial=np.inf))
+    high = float(values.max(where=finite, initial=-np.inf))
+    if not low < high:
+        low, high = (low, low + 1) if np.isfinite(low) else (0.0, 1.0)
+    whole = np.issubdtype(values.dtype, np.integer) and high - low <= TOP
+    scale = 1.0 if whole else (high - low) / TOP
+    stored = np.empty(grid.shape, np.uint16, order="F")
+    ordered = grid.order.apply(values)
+    # Slice by slice: no copy of the whole image in double precision.
+    for k in range(grid.shape[2]):
+        part = np.nan_to_num(ordered[:, :, k], nan=low, posinf=high, neginf=low)
+        stored[:, :, k] = np.rint((part.astype(np.float64) - low) / scale).clip(0, TOP)
+    seen = finite & (brain if brain is not None and brain.any() else values != 0)
+    window = _window(values[seen], low, high)
+    header = _header(grid)
+    header |= {
+        "window": np.rint((window - low) / scale).clip(0, TOP).astype(int).tolist(),
+        "scale": scale,
+        "offset": low,
+        "unit": unit,
+    }
+    return Packed(header, stored.tobytes(order="F"))
+
+
+def _window(values: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
+    """Return the darkest and the brightest value that a first window shows."""
+    # Every so many voxels give the same quantiles within what can be seen.
+    step = max(1, values.size // 500_000)
+    found = np.quantile(values[::step], WINDOW_QUANTILES) if values.size else np.array([low, high])
+    return found if found[0] < found[1] else np.array([low, high])
+
+
+def pack_labels(labels: NDArray[np.integer], grid: PageGrid, keys: dict[int, str]) -> Packed:
+    """Store labels of lesions; the header names the key of each."""
+    stored = np.asfortranarray(grid.order.apply(labels), dtype=np.uint16)
+    header = _header(grid)
+    header |= {"window": [0, 1], "scale": 1.0, "offset": 0.0, "unit": ""}
+    header["labels"] = {str(label): key for label, key in keys.items()}
+    return Packed(header, stored.tobytes(order="F"))
+
+
+# --- Which images there are ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class PageImage:
+    """An image that the page can show beside the scan.
+
+    Attributes
+    ----------
+    id, title, kind
+        As the page names it.
+    read
+        Reads its voxels on the scan's grid, in the scan's own order of axes.
+    unit
+        Of the values.
+    """
+
+    id: str
+    title: str
+    kind: str
+    read: Callable[[], NDArray[Any]]
+    unit: str = ""
+
+    def describe(self) -> dict[str, str]:
+        """Return what the page lists."""
+        return {"id": self.id, "title": self.title, "kind": self.kind}
+
+
+def list_images(
+    automatic: Automatic, others: Sequence[Automatic] = (), raw: Path | None = None
+) -> list[PageImage]:
+    """List the images of a scan, the one for detection first.
+
+    Parameters
+    ----------
+    automatic
+        The scan.
+    others
+        Scans of other visits of the participant.
+    raw
+        The raw dataset, where it can be reached.
+    """
+    preproc = automatic.preproc.files.path("preproc")
+    found = [PageImage("preproc", "Scan, bias corrected", "preproc", partial(read_voxels, preproc))]
+    found += _raw_images(automatic, raw, preproc)
+    if path := automatic.detection.paths.get("swi"):
+        found.append(PageImage("swi", "SWI, computed", "swi", partial(read_voxels, path)))
+    if automatic.anatomy is not None and automatic.preproc.files.names.target == "T1w":
+        read = partial(
+            resampled,
+            automatic.anatomy.files.path("preproc"),
+            preproc,
+            [automatic.preproc.files.path("from_target")],
+        )
+        found.append(PageImage("t1w", "T1w", "t1w", read))
+    for other in others:
+        chain = chain_between(automatic, other)
+        if chain is not None:
+            path = other.preproc.files.path("preproc")
+            read = partial(resampled, path, preproc, chain)
+            session = other.preproc.files.names.session or other.name
+            found.append(PageImage(f"earlier-{session}", f"Visit {session}", "earlier", read))
+    return found
+
+
+def _raw_images(automatic: Automatic, raw: Path | None, like: Path) -> list[PageImage]:
+    """List the raw echoes and phases of a scan that are on its grid."""
+    sources = dict.fromkeys(
+        uri.removeprefix("bids:raw:")
+        for record in (automatic.preproc, automatic.detection)
+        for uri in record.metadata.get("Sources", ())
+        if uri.startswith("bids:raw:")
+    )
+    paths = [raw / source for source in sources if ".." not in source] if raw else []
+    paths = [path for path in paths if path.is_file()]
+    phases = [path for path in paths if "phase" in path.name.lower()]
+    echoes = [path for path in paths if path not in phases]
+    kind = "echo" if len(echoes) > 1 else "magnitude"
+    found = []
+    for number, path in enumerate(echoes, start=1):
+        title = f"Echo {number}" if kind == "echo" else "Scan as acquired"
+        read = partial(_read_raw, path, like, "magnitude")
+        found.append(PageImage(f"magnitude-{number}", title, kind, read))
+    for number, path in enumerate(phases, start=1):
+        title = f"Phase, echo {number}" if len(phases) > 1 else "Phase"
+        read = partial(_read_raw, path, like, "phase")
+        found.append(PageImage(f"phase-{number}", title, "phase", read, "rad"))
+        read = partial(_high_pass, path, like)
+        title = f"Filtered {title[0].lower()}{title[1:]}"
+        found.append(PageImage(f"localfield-{number}", title, "localfield", read, "rad"))
+    return found
+
+
+def read_voxels(path: Path) -> NDArray[Any]:
+    """Read the voxels of an image of the output dataset, in their own data type."""
+    return np.asanyarray(nib.Nifti1Image.from_filename(path).dataobj)
+
+
+def _read_raw(path: Path, like: Path, role: Literal["magnitude", "phase"]) -> NDArray[Any]:
+    # A phase without Units is scaled by its own range.
+    checked = read_phase(path) if role == "phase" else read_scan_image(path, role=role)
+    require_phase_grid(checked.image, path, nib.Nifti1Image.from_filename(like))
+    return np.asarray(checked.image.dataobj, dtype=np.float32)
+
+
+def _high_pass(path: Path, like: Path) -> NDArray[np.float32]:
+    """Return the phase without its smooth part."""
+    phase = _read_raw(path, like, "phase")
+    across = slice_axis(np.linalg.norm(nib.Nifti1Image.from_filename(like).affine[:3, :3], axis=0))
+    filtered = np.empty_like(phase)
+    step = max(1, _CHUNK // (phase.size // phase.shape[across]))
+    # Some slices at a time: the filter works in the plane, and complex images are large.
+    for start in range(0, phase.shape[across], step):
+        part = [slice(None)] * 3
+        part[across] = slice(start, start + step)
+        signal = np.exp(1j * phase[tuple(part)]).astype(np.complex64)
+        filtered[tuple(part)] = high_pass_phase(signal, across=across)
+    return filtered
+
+
+def resampled(moving: Path, like: Path, chain: Sequence[Path]) -> NDArray[np.float32]:
+    """Resample an image onto a scan's grid.
+
+    Parameters
+    ----------
+    moving, like
+        The image, and one on the scan's grid.
+    chain
+        Files of the maps of points from the scan to the image.
+    """
+    reference = nib.Nifti1Image.from_filename(like)
+    i, j, k = reference.shape[:3]
+    grid = Grid((i, j, k), reference.affine)
+    maps = [read_transform(path) for path in chain]
+    image = apply_transforms(nib.Nifti1Image.from_filename(moving), grid, maps)
+    return np.asarray(image.dataobj)
+
+
+def chain_between(scan: Automatic, other: Automatic) -> list[Path] | None:
+    """Return the maps of points from one visit's scan to another's; None if they are not there."""
+    target = scan.preproc.files.names.target
+    if target != other.preproc.files.names.target:
+        return None
+    chain = [scan.preproc.files.path("from_target"), other.preproc.files.path("to_target")]
+    if target == "T1w":
+        one, two = scan.anatomy, other.anatomy
+        if one is None or two is None:
+            return None
+        if one.files.sidecar != two.files.sidecar:
+            chain[1:1] = [one.files.path("from_reference"), two.files.path("to_reference")]
+    return chain if all(path.is_file() for path in chain) else None
+
+
+class ImageCache:
+    """Packed images, as many as fit into the given number of bytes; thread-safe.
+
+    Parameters
+    ----------
+    limit
+        Bytes.
+    """
+
+    def __init__(self, limit: int = 192 * 2**20) -> None:
+        self._limit = limit
+        self._images: OrderedDict[tuple[str, str], Packed] = OrderedDict()
+        # One image at a time: reading one takes several times its size.
+        self._lock = Lock()
+
+    def get(self, key: tuple[str, str], make: Callable[[], Packed]) -> Packed:
+        """Return an image, made anew if it is not there."""
+        with self._lock:
+            if key not in self._images:
+                self._make_room(self._limit // 2)
+                self._images[key] = make()
+                self._make_room(self._limit)
+            self._images.move_to_end(key)
+            return self._images[key]
+
+    def _make_room(self, limit: int) -> None:
+        while len(self._images) > 1 and sum(i.size for i in self._images.values()) > limit:
+            self._images.popitem(last=False)

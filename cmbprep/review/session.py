@@ -1,0 +1,273 @@
+"""One reader's session: what the page asks for and does, without the web."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from cmbprep import __version__
+from cmbprep.errors import UsageError
+from cmbprep.ratings.acts import Act, parse_payload
+from cmbprep.ratings.completing import complete
+from cmbprep.ratings.replay import RefusedActError, check, number_new, replay
+from cmbprep.ratings.segmenting import Segmenter
+from cmbprep.ratings.store import OpenElsewhereError, Reader, ReviewLog, log_path, read_log
+from cmbprep.review.images import (
+    ImageCache,
+    Packed,
+    PageGrid,
+    PageImage,
+    list_images,
+    pack,
+    pack_labels,
+    read_voxels,
+)
+from cmbprep.review.scans import ReviewScan
+from cmbprep.review.views import act_view, scan_view, state_view
+from cmbprep.review.worklist import row
+
+__all__ = ["OlderResultError", "ReviewSession"]
+
+#: Scans whose logs are kept open at a time: as many as a reader has in tabs beside each other.
+OPEN_SCANS = 4
+
+
+class OlderResultError(RefusedActError):
+    """The review was made on lesions that are no longer there."""
+
+
+class ReviewSession:
+    """What one reader does in one round; safe for requests on several threads.
+
+    Parameters
+    ----------
+    root
+        The output dataset.
+    reader
+        Who reads.
+    scans
+        What is to be read, by name.
+    all_scans
+        Every scan of the dataset: other visits are shown beside a scan.
+    blinded
+        Hide what the detector has rated.
+    raw
+        The raw dataset; None where it is not there.
+    dataset
+        Name of the dataset.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        reader: Reader,
+        scans: Mapping[str, ReviewScan],
+        *,
+        all_scans: Mapping[str, ReviewScan] | None = None,
+        blinded: bool = False,
+        raw: Path | None = None,
+        dataset: str = "",
+    ) -> None:
+        self.root, self.reader, self.scans = root, reader, scans
+        self.all_scans = scans if all_scans is None else all_scans
+        self.blinded, self.raw, self.dataset = blinded, raw, dataset
+        self._lock = RLock()
+        self._logs: OrderedDict[str, ReviewLog] = OrderedDict()
+        self._segmenter: tuple[str, Segmenter] | None = None
+        self._images = ImageCache()
+        self._grids: dict[str, PageGrid] = {}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the page shows of the session."""
+        return {
+            "reader": self.reader.name,
+            "round": self.reader.round,
+            "blinded": self.blinded,
+            "dataset": self.dataset,
+            "version": __version__,
+            "keys": None,
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the work list."""
+        return [row(scan, self._acts(scan), blinded=self.blinded) for scan in self.scans.values()]
+
+    def next_unread(self, after: str | None) -> str | None:
+        """Return the next scan that is not read to the end, in the order of the list."""
+        names = list(self.scans)
+        start = names.index(after) + 1 if after is not None and after in self.scans else 0
+        for name in (*names[start:], *names[:start]):
+            if name == after:
+                continue
+            scan = self.scans[name]
+            if not replay(self._acts(scan), scan.automatic.by_key).finished:
+                return name
+        return None
+
+    def scan(self, name: str) -> dict[str, Any]:
+        """Return all that the page needs to read a scan, its voxels left out."""
+        scan = self.scans[name]
+        with self._lock:
+            locked = None
+            try:
+                acts = self._log(scan).acts
+            except OpenElsewhereError as error:
+                acts, locked = self._acts(scan), error.message
+            grid = self._grid(scan)
+            view = scan_view(
+                scan.automatic,
+                replay(acts, scan.automatic.by_key),
+                grid,
+                images=[image.describe() for image in self._list_images(scan)],
+                blinded=self.blinded,
+            )
+            return {**view, "id": name, "locked": locked, "stale": self._is_stale(scan, acts)}
+
+    def image(self, name: str, image: str) -> Packed:
+        """Return an image of a scan.
+
+        Raises
+        ------
+        KeyError
+            If the scan has no such image.
+        """
+        scan = self.scans[name]
+        wanted = {item.id: item for item in self._list_images(scan)}[image]
+
+        def make() -> Packed:
+            mask = scan.automatic.preproc.files.path("brain_mask")
+            return pack(wanted.read(), self._grid(scan), read_voxels(mask) > 0, wanted.unit)
+
+        return self._images.get((name, image), make)
+
+    def labels(self, name: str) -> Packed:
+        """Return the automatic lesions of a scan as labels."""
+        scan = self.scans[name]
+
+        def make() -> Packed:
+            image = nib.Nifti1Image.from_filename(scan.automatic.detection.files.path("dseg"))
+            keys = {lesion.index: key for key, lesion in scan.automatic.by_key.items()}
+            return pack_labels(np.asanyarray(image.dataobj), self._grid(scan), keys)
+
+        return self._images.get((name, ""), make)
+
+    def act(self, name: str, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what the reader asks for, and store it.
+
+        Parameters
+        ----------
+        name
+            Of the scan.
+        content
+            The JSON of the act; with an ``id``, a repeated request acts once.
+
+        Returns
+        -------
+        dict
+            ``state`` and ``act``.
+
+        Raises
+        ------
+        ValueError
+            If the act is not well formed, or does not fit (:class:`RefusedActError`).
+        OpenElsewhereError, ChangedElsewhereError
+            If the same reader reads the scan elsewhere.
+        """
+        scan = self.scans[name]
+        payload = parse_payload(content, also=("id",))
+        with self._lock:
+            log = self._log(scan)
+            known = {act.id: act for act in log.acts}
+            chosen = content.get("id")
+            act = known.get(chosen) if isinstance(chosen, str) else None
+            if act is None:
+                if log.acts and log.acts[-1].based_on.digest != scan.automatic.based_on.digest:
+                    raise OlderResultError(
+                        "this review is of an older result, whose lesions are no longer there; "
+                        "start another round with --round"
+                    )
+                state = replay(log.acts, scan.automatic.by_key)
+                payload = number_new(log.acts, payload)
+                check(state, payload, scan.automatic.scope)
+                outlines = complete(scan.automatic, state, payload, lambda: self._segment(scan))
+                extra = {"id": chosen} if isinstance(chosen, str) else {}
+                act = Act(
+                    payload=payload,
+                    outlines=outlines,
+                    reader=self.reader.name,
+                    round=self.reader.round,
+                    scan=scan.automatic.src,
+                    based_on=scan.automatic.based_on,
+                    **extra,
+                )
+                log.append(act)
+            state = replay(log.acts, scan.automatic.by_key)
+            grid = self._grid(scan)
+            return {"state": state_view(scan.automatic, state, grid), "act": act_view(act)}
+
+    def close(self) -> None:
+        """Free the logs for other processes."""
+        with self._lock:
+            while self._logs:
+                self._logs.popitem()[1].close()
+
+    # -- files of a scan --------------------------------------------------------------------
+
+    def _path(self, scan: ReviewScan) -> Path:
+        return log_path(scan.automatic.folder, scan.automatic.src, self.reader)
+
+    def _acts(self, scan: ReviewScan) -> list[Act]:
+        with self._lock:
+            log = self._logs.get(scan.id)
+            return log.acts if log is not None else read_log(self._path(scan))
+
+    def _log(self, scan: ReviewScan) -> ReviewLog:
+        """Return the log of a scan, open for writing."""
+        log = self._logs.get(scan.id)
+        if log is None:
+            log = ReviewLog(self._path(scan), self.root / "logs" / "review")
+            if log.acts and log.acts[0].reader != self.reader.name:
+                log.close()
+                raise UsageError(
+                    f"the reader {log.acts[0].reader!r} has the same file names as "
+                    f"{self.reader.name!r}",
+                    hint="use the same spelling, or another name",
+                )
+            self._logs[scan.id] = log
+            while len(self._logs) > OPEN_SCANS:
+                self._logs.popitem(last=False)[1].close()
+        self._logs.move_to_end(scan.id)
+        return log
+
+    def _segment(self, scan: ReviewScan) -> Segmenter:
+        """Return the images for segmentation; those of one scan are kept."""
+        if self._segmenter is None or self._segmenter[0] != scan.id:
+            self._segmenter = (scan.id, Segmenter(scan.automatic))
+        return self._segmenter[1]
+
+    def _grid(self, scan: ReviewScan) -> PageGrid:
+        if scan.id not in self._grids:
+            path = scan.automatic.preproc.files.path("preproc")
+            self._grids[scan.id] = PageGrid.of(nib.Nifti1Image.from_filename(path))
+        return self._grids[scan.id]
+
+    def _list_images(self, scan: ReviewScan) -> list[PageImage]:
+        subject = scan.automatic.preproc.files.names.subject
+        others = [
+            other.automatic
+            for other in self.all_scans.values()
+            if other.automatic.preproc.files.names.subject == subject
+            and other.automatic.preproc.files.names.session
+            != scan.automatic.preproc.files.names.session
+        ]
+        return list_images(scan.automatic, others, self.raw)
+
+    @staticmethod
+    def _is_stale(scan: ReviewScan, acts: Sequence[Act]) -> bool:
+        return bool(acts) and acts[-1].based_on != scan.automatic.based_on
