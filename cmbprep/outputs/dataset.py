@@ -28,6 +28,7 @@ IGNORED = (
     "group_*",
     "space-*",
     "tpl-*",
+    "*_acts.jsonl",
     ".work/",
 )
 
@@ -51,10 +52,15 @@ def prepare_dataset(
         Folders of other programs' results that are used.
     """
     root.mkdir(parents=True, exist_ok=True)
-    write_text(root / ".bidsignore", "\n".join(IGNORED) + "\n")
+    write_ignored(root)
     write_json(root / "dataset_description.json", _description(root, raw, derivatives))
     write_text(root / f"atlas-{scheme.name}_dseg.tsv", format_regions(scheme))
     write_json(root / f"atlas-{scheme.name}_dseg.json", _atlas_dictionary(scheme))
+
+
+def write_ignored(root: Path) -> None:
+    """Write the list of files that validators pass over."""
+    write_text(root / ".bidsignore", "\n".join(IGNORED) + "\n")
 
 
 def same_raw_dataset(root: Path, raw: Path) -> bool:

@@ -97,6 +97,7 @@ def _serve(
     everything: dict[str, ReviewScan],
     chosen: dict[str, ReviewScan],
 ) -> int:
+    from cmbprep.outputs.dataset import write_ignored
     from cmbprep.review.scans import dataset_name, raw_dataset
     from cmbprep.review.server import Server
     from cmbprep.review.session import ReviewSession
@@ -124,6 +125,8 @@ def _serve(
         import webbrowser
 
         webbrowser.open(server.address)
+    write_ignored(root)
+    session.catch_up()
     try:
         server.run(session)
     finally:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -12,10 +15,11 @@ import nibabel as nib
 import numpy as np
 
 from cmbprep import __version__
-from cmbprep.errors import UsageError
-from cmbprep.ratings.acts import Act, parse_payload
+from cmbprep.errors import CmbprepError, UsageError
+from cmbprep.ratings.acts import Act, Finish, parse_payload
 from cmbprep.ratings.completing import complete
 from cmbprep.ratings.replay import RefusedActError, check, number_new, replay
+from cmbprep.ratings.reviewed import is_current, write_reviewed
 from cmbprep.ratings.segmenting import Segmenter
 from cmbprep.ratings.store import OpenElsewhereError, Reader, ReviewLog, log_path, read_log
 from cmbprep.review.images import (
@@ -33,6 +37,8 @@ from cmbprep.review.views import act_view, scan_view, state_view
 from cmbprep.review.worklist import row
 
 __all__ = ["OlderResultError", "ReviewSession"]
+
+logger = logging.getLogger("cmbprep")
 
 #: Scans whose logs are kept open at a time: as many as a reader has in tabs beside each other.
 OPEN_SCANS = 4
@@ -82,6 +88,15 @@ class ReviewSession:
         self._segmenter: tuple[str, Segmenter] | None = None
         self._images = ImageCache()
         self._grids: dict[str, PageGrid] = {}
+        self._worker = ThreadPoolExecutor(1, "reviewed")
+
+    def catch_up(self) -> None:
+        """Write the files of reviews that a killed server has left behind their logs."""
+        for scan in self.scans.values():
+            acts = self._acts(scan)
+            if acts and not is_current(scan.automatic, self.reader, acts):
+                with self._lock, suppress(OpenElsewhereError, UsageError):
+                    self._write(scan, self._log(scan).acts)
 
     def describe(self) -> dict[str, Any]:
         """Return what the page shows of the session."""
@@ -206,16 +221,20 @@ class ReviewSession:
                     based_on=scan.automatic.based_on,
                     **extra,
                 )
+                before = replay(log.acts, scan.automatic.by_key).finished
                 log.append(act)
+                if before or isinstance(payload, Finish):
+                    self._write(scan, log.acts)
             state = replay(log.acts, scan.automatic.by_key)
             grid = self._grid(scan)
             return {"state": state_view(scan.automatic, state, grid), "act": act_view(act)}
 
     def close(self) -> None:
-        """Free the logs for other processes."""
+        """Write what is still to be written, and free the logs for other processes."""
         with self._lock:
             while self._logs:
-                self._logs.popitem()[1].close()
+                self._let_go(*self._logs.popitem())
+        self._worker.shutdown()
 
     # -- files of a scan --------------------------------------------------------------------
 
@@ -241,9 +260,20 @@ class ReviewSession:
                 )
             self._logs[scan.id] = log
             while len(self._logs) > OPEN_SCANS:
-                self._logs.popitem(last=False)[1].close()
+                self._let_go(*self._logs.popitem(last=False))
         self._logs.move_to_end(scan.id)
         return log
+
+    def _let_go(self, name: str, log: ReviewLog) -> None:
+        """Close a log once the files of the review hold all of it."""
+        scan = self.scans[name]
+        if log.acts and not is_current(scan.automatic, self.reader, log.acts):
+            self._write(scan, log.acts)
+        self._worker.submit(log.close)
+
+    def _write(self, scan: ReviewScan, acts: Sequence[Act]) -> None:
+        """Write the files of a review, after those that wait; the log keeps what fails here."""
+        self._worker.submit(_write_files, scan, self.reader, tuple(acts))
 
     def _segment(self, scan: ReviewScan) -> Segmenter:
         """Return the images for segmentation; those of one scan are kept."""
@@ -271,3 +301,14 @@ class ReviewSession:
     @staticmethod
     def _is_stale(scan: ReviewScan, acts: Sequence[Act]) -> bool:
         return bool(acts) and acts[-1].based_on != scan.automatic.based_on
+
+
+def _write_files(scan: ReviewScan, reader: Reader, acts: Sequence[Act]) -> None:
+    try:
+        write_reviewed(scan.automatic, reader, acts)
+    except (OSError, ValueError, CmbprepError) as error:
+        logger.warning(
+            "%s: the files of the review could not be written (%s); its log holds every act",
+            scan.id,
+            error,
+        )
