@@ -25,6 +25,7 @@ from cmbprep.files.json_text import MAX_DEPTH, count_levels, json_safe, parse_js
 from cmbprep.ratings.outline import Outline
 
 __all__ = [
+    "ENVELOPE",
     "PAYLOADS",
     "REASONS",
     "SCAN_QUALITIES",
@@ -383,12 +384,13 @@ def parse_payload(content: Mapping[str, Any], *, also: Sequence[str] = ()) -> Pa
     return cls(**{key: content[key] for key in names if key in content})
 
 
-_ENVELOPE = ("id", "time", "reader", "round", "software", "scan")
+#: Keys of the JSON of an act besides what was done.
+ENVELOPE = ("id", "time", "reader", "round", "software", "scan")
 
 
 def format_act(act: Act) -> str:
     """Return the JSON of an act, one line without a line break at the end."""
-    content: dict[str, Any] = {name: getattr(act, name) for name in _ENVELOPE}
+    content: dict[str, Any] = {name: getattr(act, name) for name in ENVELOPE}
     content["based_on"] = asdict(act.based_on)
     content["type"] = act.payload.type
     content.update(asdict(act.payload))
@@ -409,7 +411,7 @@ def parse_act(text: str) -> Act:
     content, _ = parse_json(text, [])
     if not isinstance(content, dict) or count_levels(content) > MAX_DEPTH:
         raise ValueError("the line is not a JSON object")
-    also = (*_ENVELOPE, "based_on", "outlines")
+    also = (*ENVELOPE, "based_on", "outlines")
     payload = parse_payload(content, also=also)
     based_on, outlines = content.get("based_on"), content.get("outlines", {})
     if not isinstance(based_on, dict) or not isinstance(outlines, dict):
@@ -419,7 +421,7 @@ def parse_act(text: str) -> Act:
             payload=payload,
             based_on=BasedOn(**based_on),
             outlines={key: Outline.from_json(value) for key, value in outlines.items()},
-            **{name: content[name] for name in _ENVELOPE},
+            **{name: content[name] for name in ENVELOPE},
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"the act is not whole ({error})") from error

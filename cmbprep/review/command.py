@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmbprep.errors import UsageError
+from cmbprep.errors import CmbprepError, UsageError
 
 if TYPE_CHECKING:
-    from cmbprep.ratings.store import Reader
-    from cmbprep.review.scans import ReviewScan
+    from collections.abc import Sequence
+
+    from cmbprep.review.session import ReviewSession
 
 __all__ = ["add_arguments", "run"]
 
@@ -60,13 +62,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--no-browser", action="store_true", help="print the address and open no browser"
     )
+    how.add_argument(
+        "--static",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="write one file a scan that needs no server, and end (default: OUTPUT_DIR/review)",
+    )
+    how.add_argument(
+        "--import",
+        dest="files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="take in files that static pages have saved, and end",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
+    from cmbprep.outputs.dataset import write_ignored
     from cmbprep.ratings.store import Reader
     from cmbprep.reports.usable import find_output
-    from cmbprep.review.scans import find_scans
+    from cmbprep.review.scans import dataset_name, find_scans, raw_dataset
+    from cmbprep.review.session import ReviewSession
     from cmbprep.review.worklist import choose
 
     root = arguments.output_dir
@@ -76,6 +95,10 @@ def run(arguments: argparse.Namespace) -> int:
             path=root,
             hint="give the OUTPUT_DIR of a run of the participant level",
         )
+    if not os.access(root, os.W_OK):
+        raise UsageError("this folder cannot be written to", path=root)
+    if arguments.files:
+        return _import(arguments.files, root)
     reader = Reader(name=arguments.reader or getpass.getuser(), round=arguments.round)
     everything = find_scans(root)
     chosen = choose(
@@ -87,21 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if not chosen:
         raise UsageError("there is no scan with a complete result", path=root)
-    return _serve(arguments, root, reader, everything, chosen)
-
-
-def _serve(
-    arguments: argparse.Namespace,
-    root: Path,
-    reader: Reader,
-    everything: dict[str, ReviewScan],
-    chosen: dict[str, ReviewScan],
-) -> int:
-    from cmbprep.outputs.dataset import write_ignored
-    from cmbprep.review.scans import dataset_name, raw_dataset
-    from cmbprep.review.server import Server
-    from cmbprep.review.session import ReviewSession
-
+    write_ignored(root)
     session = ReviewSession(
         root,
         reader,
@@ -111,6 +120,48 @@ def _serve(
         raw=raw_dataset(root),
         dataset=dataset_name(root),
     )
+    if arguments.static is not None:
+        return _write_static(session, Path(arguments.static or root / "review"))
+    return _serve(session, arguments)
+
+
+def _import(files: Sequence[Path], root: Path) -> int:
+    """Take in exported files; return 1 if one was refused."""
+    from cmbprep.outputs.dataset import write_ignored
+    from cmbprep.review.importing import import_file
+    from cmbprep.review.scans import find_scans
+
+    scans = find_scans(root)
+    write_ignored(root)
+    status = 0
+    for path in files:
+        try:
+            found = import_file(path, root, scans)
+        except CmbprepError as error:
+            sys.stderr.write(f"cmbprep-tools: {error}\n")
+            status = 1
+            continue
+        state = "read to the end" if found.finished else "not read to the end"
+        sys.stdout.write(
+            f"{found.scan}: {found.new} acts of {found.reader.name}, round {found.reader.round}, "
+            f"taken in, {found.known} known; {state}\n"
+        )
+    return status
+
+
+def _write_static(session: ReviewSession, folder: Path) -> int:
+    from cmbprep.review.static import write_static
+
+    for name in session.scans:
+        sys.stdout.write(f"{write_static(session, name, folder)}\n")
+        sys.stdout.flush()
+    session.close()
+    return 0
+
+
+def _serve(session: ReviewSession, arguments: argparse.Namespace) -> int:
+    from cmbprep.review.server import Server
+
     try:
         server = Server.bind(arguments.port)
     except OSError as error:
@@ -118,14 +169,15 @@ def _serve(
             f"the port {arguments.port} cannot be used ({error.strerror})",
             hint="give another --port, or none",
         ) from error
-    sys.stdout.write(f"Review of {len(chosen)} scans by {reader.name}, round {reader.round}\n")
+    reader = session.reader
+    count = len(session.scans)
+    sys.stdout.write(f"Scans: {count}; reader: {reader.name}, round {reader.round}\n")
     sys.stdout.write(f"Open {server.address}\nPress Ctrl+C to end.\n")
     sys.stdout.flush()
     if not arguments.no_browser:
         import webbrowser
 
         webbrowser.open(server.address)
-    write_ignored(root)
     session.catch_up()
     try:
         server.run(session)

@@ -18,6 +18,7 @@ from cmbprep import __version__
 from cmbprep.errors import CmbprepError, UsageError
 from cmbprep.ratings.acts import Act, Finish, parse_payload
 from cmbprep.ratings.completing import complete
+from cmbprep.ratings.consensus import disagree, find_reviews
 from cmbprep.ratings.replay import RefusedActError, check, number_new, replay
 from cmbprep.ratings.reviewed import is_current, write_reviewed
 from cmbprep.ratings.segmenting import Segmenter
@@ -111,7 +112,11 @@ class ReviewSession:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the work list."""
-        return [row(scan, self._acts(scan), blinded=self.blinded) for scan in self.scans.values()]
+        return [self._row(scan) for scan in self.scans.values()]
+
+    def _row(self, scan: ReviewScan) -> dict[str, Any]:
+        other = None if self.blinded else disagree(find_reviews(scan.automatic))
+        return row(scan, self._acts(scan), blinded=self.blinded, disagreement=other)
 
     def next_unread(self, after: str | None) -> str | None:
         """Return the next scan that is not read to the end, in the order of the list."""
@@ -134,15 +139,26 @@ class ReviewSession:
                 acts = self._log(scan).acts
             except OpenElsewhereError as error:
                 acts, locked = self._acts(scan), error.message
-            grid = self._grid(scan)
-            view = scan_view(
-                scan.automatic,
-                replay(acts, scan.automatic.by_key),
-                grid,
-                images=[image.describe() for image in self._list_images(scan)],
-                blinded=self.blinded,
-            )
-            return {**view, "id": name, "locked": locked, "stale": self._is_stale(scan, acts)}
+            stale = bool(acts) and acts[-1].based_on != scan.automatic.based_on
+            return {**self._view(scan, acts), "locked": locked, "stale": stale}
+
+    def scan_without_acts(self, name: str) -> dict[str, Any]:
+        """Return the same of a scan that nobody has read yet."""
+        return {**self._view(self.scans[name], ()), "locked": None, "stale": False}
+
+    def row_without_acts(self, name: str) -> dict[str, Any]:
+        """Return the row of a scan that nobody has read yet."""
+        return row(self.scans[name], (), blinded=self.blinded)
+
+    def _view(self, scan: ReviewScan, acts: Sequence[Act]) -> dict[str, Any]:
+        view = scan_view(
+            scan.automatic,
+            replay(acts, scan.automatic.by_key),
+            self._grid(scan),
+            images=[image.describe() for image in self._list_images(scan)],
+            blinded=self.blinded,
+        )
+        return {**view, "id": scan.id}
 
     def image(self, name: str, image: str) -> Packed:
         """Return an image of a scan.
@@ -297,10 +313,6 @@ class ReviewSession:
             != scan.automatic.preproc.files.names.session
         ]
         return list_images(scan.automatic, others, self.raw)
-
-    @staticmethod
-    def _is_stale(scan: ReviewScan, acts: Sequence[Act]) -> bool:
-        return bool(acts) and acts[-1].based_on != scan.automatic.based_on
 
 
 def _write_files(scan: ReviewScan, reader: Reader, acts: Sequence[Act]) -> None:

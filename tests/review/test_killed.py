@@ -1,0 +1,83 @@
+"""Servers that are killed at any moment: nothing that was answered is lost or half-written."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import threading
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from cmbprep.ratings.reviewed import ReviewedFiles, is_current
+from cmbprep.ratings.store import Reader, log_path, read_log
+from tests.ratings.madeup import automatic, make_dataset
+from tests.review.serving import Running, serving, start
+
+SCAN = "sub-01_T2starw"
+ANNA = Reader(name="Anna B.")
+
+
+def test_a_killed_server_loses_at_most_the_last_act(tmp_path: Path):
+    root = make_dataset(tmp_path / "out")
+    scan = automatic(root)
+    path = log_path(scan.folder, scan.src, ANNA)
+    rng = random.Random(7)
+    stored = 0
+    for _ in range(6):
+        server = start(root)
+        answered: list[str] = []
+        reader = threading.Thread(target=read_on, args=(server, answered, stored))
+        reader.start()
+        time.sleep(rng.uniform(0.05, 1.0))
+        server.process.kill()
+        reader.join()
+        server.stop()
+        ids = [act.id for act in read_log(path)]
+        assert ids[stored : stored + len(answered)] == answered
+        assert len(ids) - stored - len(answered) in (0, 1)
+        stored = len(ids)
+        check_files(root)
+    assert stored > 20
+    # The next server brings the files up to the log.
+    with serving(root):
+        pass
+    assert is_current(scan, ANNA, read_log(path))
+    check_files(root)
+
+
+def read_on(server: Running, answered: list[str], number: int) -> None:
+    """Judge, finish and take back, as fast as the server answers."""
+    step = number
+    while True:
+        step += 1
+        lesion = f"L{step % 3 + 1}"
+        content = (
+            {"type": "finish"}
+            if step % 4 == 0 and number + len(answered) > 6
+            else {"type": "verdict", "lesion": lesion, "verdict": "definite"}
+        )
+        name = f"{number}-{step}"
+        try:
+            status, answer = server.act(SCAN, id=name, **content)
+        except (OSError, http.client.HTTPException, json.JSONDecodeError):
+            return
+        if status == 200:
+            assert answer["act"]["id"] == name
+            answered.append(name)
+
+
+def check_files(root: Path) -> None:
+    """Every file that has its final name is whole."""
+    files = ReviewedFiles(automatic(root), ANNA)
+    for image in (files.dseg, files.mask):
+        if image.exists():
+            assert np.asarray(nib.load(image).dataobj).shape == (40, 48, 24)
+    for path in root.glob("sub-*/anat/*.json"):
+        json.loads(path.read_text())
+    if files.table.exists():
+        lines = files.table.read_text().splitlines()
+        assert len({line.count("\t") for line in lines}) == 1
