@@ -39,6 +39,8 @@ class TooLargeError(Exception):
 class Guard:
     """Middleware that checks host, origin, token and size of every request.
 
+    A body that turns out to be too large raises :class:`TooLargeError` in what reads it.
+
     Parameters
     ----------
     app
@@ -84,10 +86,7 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", ()), *own]}
             await send(message)
 
-        try:
-            await self._app(scope, limited, with_headers)
-        except TooLargeError:
-            await _answer(send, 413, b"too large")
+        await self._app(scope, limited, with_headers)
 
     def _allowed(self, scope: Scope) -> bool:
         hosts, origins = _all(scope, b"host"), _all(scope, b"origin")

@@ -242,13 +242,13 @@ def list_images(
             [automatic.preproc.files.path("from_target")],
         )
         found.append(PageImage("t1w", "T1w", "t1w", read))
-    for other in others:
+    for number, other in enumerate(others, start=1):
         chain = chain_between(automatic, other)
         if chain is not None:
             path = other.preproc.files.path("preproc")
             read = partial(resampled, path, preproc, chain)
             session = other.preproc.files.names.session or other.name
-            found.append(PageImage(f"earlier-{session}", f"Visit {session}", "earlier", read))
+            found.append(PageImage(f"earlier-{number}", f"Visit {session}", "earlier", read))
     return found
 
 

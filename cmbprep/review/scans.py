@@ -53,7 +53,8 @@ def find_scans(root: Path) -> dict[str, ReviewScan]:
             lesions=scan.scan.lesions,
         )
         found[scan.scan.name] = ReviewScan(result=scan.scan, automatic=automatic)
-    return dict(sorted(found.items()))
+    # By participant, then session: sub-02_ses-a before sub-020.
+    return dict(sorted(found.items(), key=lambda item: item[0].split("_")))
 
 
 def dataset_name(root: Path) -> str:

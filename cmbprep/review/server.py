@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cmbprep.errors import CmbprepError
 from cmbprep.ratings.replay import OpenLesionsError, RefusedActError
 from cmbprep.ratings.store import ChangedElsewhereError, OpenElsewhereError
-from cmbprep.review.access import Guard
+from cmbprep.review.access import Guard, TooLargeError
 from cmbprep.review.images import Packed
 from cmbprep.review.session import ReviewSession
 
@@ -86,7 +86,14 @@ def make_app(session: ReviewSession, *, port: int, token: str) -> ASGIApp:
         Route("/api/scans/{scan}/images/{image}", api.image),
         Route("/api/scans/{scan}/acts", api.act, methods=["POST"]),
     ]
-    return Guard(Starlette(routes=routes), port=port, token=token)
+    app = Starlette(routes=routes, exception_handlers={TooLargeError: _too_large})
+    return Guard(app, port=port, token=token)
+
+
+def _too_large(_request: Request, _error: Exception) -> Response:
+    # What is left of the body is not read.
+    headers = {"connection": "close"}
+    return Response("too large", 413, headers=headers, media_type="text/plain")
 
 
 class _Pages:
@@ -199,6 +206,8 @@ class Server:
         try:
             own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             own.bind(("127.0.0.1", port))
+            # The browser may ask before the server runs: it then waits.
+            own.listen()
         except OSError:
             own.close()
             raise

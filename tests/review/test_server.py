@@ -47,7 +47,7 @@ def test_session_and_work_list(server: Running):
 
 def test_a_scan_with_its_images_in_ras_order(server: Running):
     scan = server.get(f"/api/scans/{SCAN}")
-    assert scan["shape"] == [40, 24, 48] and scan["spacing"] == [1.0, 1.0, 2.0]
+    assert scan["shape"] == [40, 24, 48] and scan["spacing"] == [1.0, 2.0, 1.0]
     kinds = [item["kind"] for item in scan["items"]]
     assert kinds == ["listed"] * 3 + ["candidate"] * 2
     status, body, _ = server.ask(f"/api/scans/{SCAN}/images/preproc")

@@ -1,0 +1,70 @@
+"""Which scans are read, and in which state they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from cmbprep.errors import UsageError
+from cmbprep.lab.cli import main
+from cmbprep.ratings.store import Reader
+from cmbprep.review.scans import find_scans
+from cmbprep.review.session import ReviewSession
+from cmbprep.review.worklist import choose
+from tests.ratings.madeup import make_dataset
+
+NAMES = ("sub-01_T2starw", "sub-02_ses-a_T2starw", "sub-02_ses-b_T2starw", "sub-020_T2starw")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("list") / "out", NAMES)
+
+
+def test_scans_are_chosen_by_name_list_and_sample(root, tmp_path):
+    scans = find_scans(root)
+    assert list(scans) == list(NAMES)
+    assert list(choose(scans, names=["sub-02"])) == list(NAMES[1:3])
+    assert list(choose(scans, names=["sub-02_ses-b", "sub-01_T2starw"])) == [NAMES[2], NAMES[0]]
+    listed = tmp_path / "list.txt"
+    listed.write_text("# of the second reader\nsub-020\n\n sub-01 \n")
+    assert list(choose(scans, list_file=listed)) == [NAMES[3], NAMES[0]]
+    drawn = [list(choose(scans, sample=2, seed=seed)) for seed in (1, 1, 2, 3, 4)]
+    assert drawn[0] == drawn[1] and len({tuple(one) for one in drawn}) > 1
+
+
+@pytest.mark.parametrize("wrong", [{"names": ["sub-0"]}, {"sample": 5}, {"sample": 0}])
+def test_what_is_not_there_is_an_error(root, wrong):
+    with pytest.raises(UsageError):
+        choose(find_scans(root), **wrong)
+
+
+def test_other_visits_are_shown_beside_a_scan(root):
+    scans = find_scans(root)
+    session = ReviewSession(root, Reader(name="Anna"), scans)
+    images = {item["id"]: item for item in session.scan(NAMES[1])["images"]}
+    assert images["earlier-1"]["kind"] == "earlier"
+    here, other = (session.image(NAMES[1], name) for name in ("preproc", "earlier-1"))
+    assert here.header["shape"] == other.header["shape"]
+    assert session.next_unread(NAMES[3]) == NAMES[0]
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--reader", "1"], "Latin letter"),
+        (["--reader", "Anna", "--round", "0"], "round"),
+        (["--reader", "Anna", "--scan", "sub-77"], "no scan"),
+        (["--reader", "Anna", "--list", "/none"], "cannot be read"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_written(root, options, text, capsys):
+    before = sorted(root.rglob("*"))
+    assert main(["review", str(root), "--no-browser", *options]) == 2
+    assert text in capsys.readouterr().err
+    assert sorted(root.rglob("*")) == before
+
+
+def test_a_folder_that_is_no_output_is_refused(tmp_path, capsys):
+    assert main(["review", str(tmp_path), "--no-browser"]) == 2
+    assert "not an output folder" in capsys.readouterr().err
