@@ -70,12 +70,20 @@ def _require_inside(segmenter: Segmenter, centre: Sequence[float]) -> None:
 
 
 def _require_free(segmenter: Segmenter, state: State, outline: Outline) -> None:
-    voxels = {tuple(voxel) for voxel in outline.voxels(segmenter.shape)}
+    voxels = outline.voxels(segmenter.shape)
+    labels = segmenter.labels[tuple(voxels.T)]
+    own = {tuple(voxel) for voxel in voxels}
     for item in state.items.values():
-        if item.deleted_by is None:
-            shared = voxels.intersection(map(tuple, segmenter.voxels_of(item)))
-            if len(shared) > SAME_FRACTION * len(voxels):
-                raise RefusedActError(f"the lesion {item.key} is at this place already")
+        if item.deleted_by is not None:
+            continue
+        if item.outline is not None:
+            shared = len(own.intersection(map(tuple, item.outline.voxels(segmenter.shape))))
+        elif item.kind == "listed":
+            shared = int(np.count_nonzero(labels == int(item.key[1:])))
+        else:
+            continue
+        if shared > SAME_FRACTION * len(voxels):
+            raise RefusedActError(f"the lesion {item.key} is at this place already")
 
 
 def _candidate(automatic: Automatic, key: str, segmenter: Segmenter) -> Outline:

@@ -20,6 +20,7 @@ from cmbprep.detectors.segmentation import (
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.outline import Outline, encode_runs
 from cmbprep.ratings.replay import Item
+from cmbprep.spatial.grids import bounding_box
 from cmbprep.spatial.transforms import map_points, read_transform
 from cmbprep.zones.assign import assign_zones
 
@@ -72,6 +73,19 @@ class Segmenter:
     def atlas(self) -> NDArray[np.integer]:
         """Regions of the scheme, (X, Y, Z)."""
         return self._labels("atlas")
+
+    @cached_property
+    def _placed(self) -> bool:
+        """Whether the scan has an atlas."""
+        return bool(self.atlas.any())
+
+    @cached_property
+    def _atlas_box(self) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+        """First voxel of the atlas, and the first beyond it, along each axis."""
+        if not self._placed:
+            return np.array(self.shape), np.zeros(3, int)
+        box = bounding_box(self.atlas > 0)
+        return np.array([s.start for s in box]), np.array([s.stop for s in box])
 
     def _open(self, key: str) -> nib.Nifti1Image:
         return nib.Nifti1Image.from_filename(self._automatic.preproc.files.path(key))
@@ -178,15 +192,19 @@ class Segmenter:
 
     def _place(self, voxels: NDArray[np.int_]) -> dict[str, Any]:
         """Return the columns of the lesion table that describe where a lesion lies."""
-        labels = np.zeros(self.shape, np.uint8)
-        labels[tuple(voxels.T)] = 1
+        # Beyond the box of the atlas and the lesion there is no zone: it changes no answer.
+        low, high = self._atlas_box
+        low, high = np.minimum(low, voxels.min(axis=0)), np.maximum(high, voxels.max(axis=0) + 1)
+        atlas = self.atlas[tuple(map(slice, low, high))]
+        labels = np.zeros(atlas.shape, np.uint8)
+        labels[tuple((voxels - low).T)] = 1
         quality = self._automatic.detection.block.get("Quality", {})
         tolerance = quality.get("zone_tolerance_mm")
         (place,) = assign_zones(
-            labels, self.affine, self.atlas, self._automatic.scheme, tolerance_mm=tolerance
+            labels, self.affine, atlas, self._automatic.scheme, tolerance_mm=tolerance
         )
         columns = place.columns()
-        if quality.get("zone_verdict", "ok") != "ok" or not self.atlas.any():
+        if quality.get("zone_verdict", "ok") != "ok" or not self._placed:
             columns["boundary"] = True
         for name, decimals in (("region_fraction", 3), ("boundary_distance_mm", 2)):
             if columns[name] is not None:

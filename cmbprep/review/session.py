@@ -12,7 +12,6 @@ from threading import RLock
 from typing import Any
 
 import nibabel as nib
-import numpy as np
 
 from cmbprep import __version__
 from cmbprep.errors import CmbprepError, UsageError
@@ -182,9 +181,9 @@ class ReviewSession:
         scan = self.scans[name]
 
         def make() -> Packed:
-            image = nib.Nifti1Image.from_filename(scan.automatic.detection.files.path("dseg"))
+            labels = read_voxels(scan.automatic.detection.files.path("dseg"))
             keys = {lesion.index: key for key, lesion in scan.automatic.by_key.items()}
-            return pack_labels(np.asanyarray(image.dataobj), self._grid(scan), keys)
+            return pack_labels(labels, self._grid(scan), keys)
 
         return self._images.get((name, ""), make)
 
