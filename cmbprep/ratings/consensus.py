@@ -19,7 +19,7 @@ from cmbprep.ratings.acts import Act
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.replay import State, replay
 from cmbprep.ratings.reviewed import ReviewedLesion, reviewed_lesions, reviewed_rows
-from cmbprep.ratings.store import Reader, find_logs, read_log
+from cmbprep.ratings.store import Reader, find_logs
 
 __all__ = [
     "MATCH_MM",
@@ -120,10 +120,10 @@ def find_reviews(automatic: Automatic) -> list[Review]:
         Review(
             automatic=automatic,
             reader=reader,
-            acts=(acts := read_log(path)),
+            acts=acts,
             state=replay(acts, automatic.by_key),
         )
-        for reader, path in find_logs(automatic.folder, automatic.src).items()
+        for reader, acts in find_logs(automatic.folder, automatic.src).items()
     ]
 
 

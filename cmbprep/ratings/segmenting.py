@@ -20,6 +20,7 @@ from cmbprep.detectors.segmentation import (
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.outline import Outline, encode_runs
 from cmbprep.ratings.replay import Item
+from cmbprep.ratings.voxels import read_voxels
 from cmbprep.spatial.grids import bounding_box
 from cmbprep.spatial.transforms import map_points, read_transform
 from cmbprep.zones.assign import assign_zones
@@ -45,7 +46,8 @@ class Segmenter:
     @cached_property
     def image(self) -> NDArray[np.float32]:
         """The scan after bias correction, (X, Y, Z)."""
-        return np.asarray(self._open("preproc").dataobj, dtype=np.float32)
+        path = self._automatic.preproc.files.path("preproc")
+        return np.asarray(read_voxels(path), dtype=np.float32)
 
     @cached_property
     def affine(self) -> NDArray[np.float64]:
@@ -62,7 +64,7 @@ class Segmenter:
     def brain(self) -> NDArray[np.bool_]:
         """Brain mask, (X, Y, Z)."""
         path = self._automatic.preproc.files.path("brain_mask")
-        return np.asanyarray(nib.Nifti1Image.from_filename(path).dataobj) > 0
+        return read_voxels(path) > 0
 
     @cached_property
     def labels(self) -> NDArray[np.integer]:
@@ -92,7 +94,7 @@ class Segmenter:
 
     def _labels(self, key: str) -> NDArray[np.integer]:
         path = self._automatic.detection.files.path(key)
-        values = np.asanyarray(nib.Nifti1Image.from_filename(path).dataobj)
+        values = read_voxels(path)
         return values if np.issubdtype(values.dtype, np.integer) else values.astype(np.int16)
 
     def contains(self, centre_ras: ArrayLike) -> bool:

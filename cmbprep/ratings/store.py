@@ -108,8 +108,8 @@ def log_path(folder: Path, src: str, reader: Reader) -> Path:
     return folder / f"{src}_desc-{reader.label}_acts.jsonl"
 
 
-def find_logs(folder: Path, src: str) -> dict[Reader, Path]:
-    """Find the logs of a scan, by reader and round, in the order of their names.
+def find_logs(folder: Path, src: str) -> dict[Reader, list[Act]]:
+    """Read all logs of a scan, by reader and round, in the order of their names.
 
     The name of the reader is that of the first act.
     """
@@ -121,7 +121,7 @@ def find_logs(folder: Path, src: str) -> dict[Reader, Path]:
             continue
         acts = read_log(path)
         if acts:
-            found[Reader(name=acts[0].reader, round=int(label[1]))] = path
+            found[Reader(name=acts[0].reader, round=int(label[1]))] = acts
     return found
 
 

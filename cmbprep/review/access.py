@@ -1,8 +1,8 @@
 """Who may ask the server: only the page that it has given out, from this machine.
 
 Any program and any web page on the machine can send requests to 127.0.0.1. A page of another
-site is told by its ``Origin``, one that has a name of its own point to 127.0.0.1 (DNS rebinding)
-by its ``Host``, and everything else by the token, which only the reader's browser was given.
+site has another ``Origin``. A page whose own name points to 127.0.0.1 (DNS rebinding) has another
+``Host``. Everything else lacks the token, which only the reader's browser was given.
 """
 
 from __future__ import annotations

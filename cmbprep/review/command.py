@@ -55,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--seed", type=int, default=0, metavar="S", help="seed of the sample (default: 0)"
     )
+    what.add_argument(
+        "--disagreements",
+        action="store_true",
+        help="only scans on which the readers disagree, with what each of them decided",
+    )
     how = parser.add_argument_group("how")
     how.add_argument(
         "--port", type=int, default=0, metavar="P", help="port on 127.0.0.1 (default: a free one)"
@@ -67,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="DIR",
-        help="write one file a scan that needs no server, and end (default: OUTPUT_DIR/review)",
+        help="write one file per scan that needs no server, and end (default: OUTPUT_DIR/review)",
     )
     how.add_argument(
         "--import",
@@ -107,9 +112,11 @@ def run(arguments: argparse.Namespace) -> int:
         list_file=arguments.list,
         sample=arguments.sample,
         seed=arguments.seed,
+        disagreements=arguments.disagreements,
     )
     if not chosen:
-        raise UsageError("there is no scan with a complete result", path=root)
+        what = "on which readers disagree" if arguments.disagreements else "with a complete result"
+        raise UsageError(f"there is no scan {what}", path=root)
     write_ignored(root)
     session = ReviewSession(
         root,
@@ -117,6 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
         chosen,
         all_scans=everything,
         blinded=arguments.blinded,
+        settling=arguments.disagreements,
         raw=raw_dataset(root),
         dataset=dataset_name(root),
     )
@@ -146,6 +154,8 @@ def _import(files: Sequence[Path], root: Path) -> int:
             f"{found.scan}: {found.new} acts of {found.reader.name}, round {found.reader.round}, "
             f"taken in, {found.known} known; {state}\n"
         )
+        for text in found.skipped:
+            sys.stderr.write(f"cmbprep-tools: {path.name}: left out: {text}\n")
     return status
 
 

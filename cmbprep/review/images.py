@@ -7,7 +7,6 @@ onto the scan's grid through the transforms that the run has stored.
 
 from __future__ import annotations
 
-import gzip
 import json
 import struct
 from collections import OrderedDict
@@ -27,6 +26,7 @@ from cmbprep.bids.images import read_phase, read_scan_image, require_phase_grid
 from cmbprep.phase.swi import high_pass_phase, slice_axis
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.outline import encode_runs
+from cmbprep.ratings.voxels import read_voxels
 from cmbprep.spatial.grids import Grid
 from cmbprep.spatial.orientation import AxisOrder, nearest_axis_order
 from cmbprep.spatial.transforms import apply_transforms, read_transform
@@ -153,7 +153,7 @@ def pack(
     ordered = grid.order.apply(values)
     # Slice by slice: no copy of the whole image. Single precision holds more than 16 bits.
     for k in range(grid.shape[2]):
-        part = ordered[:, :, k].astype(np.float64 if whole else np.float32)
+        part: NDArray[np.floating] = ordered[:, :, k].astype(np.float64 if whole else np.float32)
         part -= low
         part *= 1 / scale
         np.rint(part, out=part)
@@ -293,22 +293,6 @@ def _raw_images(automatic: Automatic, raw: Path | None, like: Path) -> list[Page
         title = f"Filtered {title[0].lower()}{title[1:]}"
         found.append(PageImage(f"localfield-{number}", title, "localfield", read, "rad"))
     return found
-
-
-def read_voxels(path: Path) -> NDArray[Any]:
-    """Read the voxels of an image of the output dataset, in their own data type."""
-    content = path.read_bytes()
-    if path.name.endswith(".gz"):
-        # At once: a stream takes twice the time.
-        content = gzip.decompress(content)
-    image = nib.Nifti1Image.from_bytes(content)
-    header = image.header
-    slope, inter = header.get_slope_inter()
-    if slope not in (None, 1) or inter not in (None, 0):
-        return np.asanyarray(image.dataobj)
-    kind, start = header.get_data_dtype(), int(header["vox_offset"])
-    count = int(np.prod(image.shape))
-    return np.frombuffer(content, kind, count, start).reshape(image.shape, order="F")
 
 
 def _read_raw(path: Path, like: Path, role: Literal["magnitude", "phase"]) -> NDArray[Any]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from cmbprep.errors import CmbprepError, UsageError
 from cmbprep.files.text import read_object
-from cmbprep.ratings.acts import ENVELOPE, Act, BasedOn, parse_payload
+from cmbprep.ratings.acts import ENVELOPE, Act, BasedOn, Payload, Redo, Undo, parse_payload
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.completing import complete
-from cmbprep.ratings.replay import check, number_new, replay
+from cmbprep.ratings.replay import RefusedActError, check, number_new, replay
 from cmbprep.ratings.reviewed import write_reviewed
 from cmbprep.ratings.segmenting import Segmenter
 from cmbprep.ratings.store import Reader, ReviewLog, log_path
@@ -36,6 +36,8 @@ class Imported:
         Number of acts that were taken in, and that were there already.
     finished
         Whether the whole scan was read.
+    skipped
+        Acts that do not fit, and why.
     """
 
     scan: str
@@ -43,13 +45,14 @@ class Imported:
     new: int
     known: int
     finished: bool
+    skipped: tuple[str, ...] = ()
 
 
 def import_file(path: Path, root: Path, scans: Mapping[str, ReviewScan]) -> Imported:
     """Take in the file that a static page has exported.
 
-    Lesions that the reader added, moved, merged or split are segmented now. Nothing is taken in
-    unless every act fits; a file that was taken in before changes nothing.
+    Lesions that the reader added, moved, merged or split are segmented now. Acts that do not fit
+    are left out; a file that was taken in before changes nothing.
 
     Parameters
     ----------
@@ -87,16 +90,29 @@ def import_file(path: Path, root: Path, scans: Mapping[str, ReviewScan]) -> Impo
         raise CmbprepError("this was read on an older result", path=path, hint=_REREAD)
     log = ReviewLog(log_path(automatic.folder, automatic.src, reader), root / "logs" / "review")
     try:
-        known = _common(log.acts, entries, path)
-        new = _completed(automatic, reader, based_on, log.acts, entries[known:], path)
-        for act in new:
+        known = len(log.acts)
+        following = _continued(log.acts, entries, path)
+        intake = _Intake(automatic, reader, based_on, log.acts)
+        for number, entry in enumerate(entries, start=1):
+            try:
+                intake.take(entry, number, new=number > following)
+            except (KeyError, TypeError, ValueError) as error:
+                raise CmbprepError(f"act {number} is damaged: {error}", path=path) from error
+        for act in intake.acts[known:]:
             log.append(act)
-        if new:
+        if len(log.acts) > known:
             write_reviewed(automatic, reader, log.acts)
         state = replay(log.acts, automatic.by_key)
     finally:
         log.close()
-    return Imported(scan=scan.id, reader=reader, new=len(new), known=known, finished=state.finished)
+    return Imported(
+        scan=scan.id,
+        reader=reader,
+        new=len(log.acts) - known,
+        known=known,
+        finished=state.finished,
+        skipped=tuple(intake.skipped),
+    )
 
 
 def _reader(content: Mapping[str, Any]) -> Reader:
@@ -117,59 +133,97 @@ def _entries(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     return entries
 
 
-def _common(acts: Sequence[Act], entries: Sequence[Mapping[str, Any]], path: Path) -> int:
-    """Return how many acts the log and the file begin with in common.
+def _continued(acts: Sequence[Act], entries: Sequence[Mapping[str, Any]], path: Path) -> int:
+    """Return the position in the file from which on its acts are new.
 
     Raises
     ------
     CmbprepError
-        If the log goes on otherwise: acts on one state must not be applied to another.
+        If the log holds other acts: acts on one state must not be applied to another.
     """
-    for number, (act, entry) in enumerate(zip(acts, entries, strict=False)):
-        if act.id != entry["id"]:
-            raise _elsewhere(path, number)
-    if len(acts) > len(entries):
-        raise _elsewhere(path, len(entries))
-    return len(acts)
+    places = {entry["id"]: place for place, entry in enumerate(entries)}
+    following = 0
+    for number, act in enumerate(acts, start=1):
+        place = places.get(act.id, -1)
+        if place < following:
+            raise CmbprepError(
+                f"this reader's log of the scan holds other acts from number {number} on",
+                path=path,
+                hint="the scan was also read elsewhere; import the file into another round",
+            )
+        following = place + 1
+    return following
 
 
-def _elsewhere(path: Path, number: int) -> CmbprepError:
-    return CmbprepError(
-        f"this reader's log of the scan holds other acts from number {number + 1} on",
-        path=path,
-        hint="the scan was also read elsewhere; import the file into another round",
-    )
+class _Intake:
+    """Takes the acts of a file in, one after the other.
 
+    A static page cannot segment, so an act may turn out not to fit. It is left out, and so are
+    the acts that need it and an undo that took it back.
 
-def _completed(
-    automatic: Automatic,
-    reader: Reader,
-    based_on: BasedOn,
-    acts: Sequence[Act],
-    entries: Sequence[Mapping[str, Any]],
-    path: Path,
-) -> list[Act]:
-    """Check acts one after the other, and segment what they make."""
-    segmenter = Segmenter(automatic)
-    found = list(acts)
-    for number, entry in enumerate(entries, start=len(acts) + 1):
-        state = replay(found, automatic.by_key)
-        try:
-            also = (*ENVELOPE, "based_on", "outlines")
-            payload = number_new(found, parse_payload(entry, also=also))
-            check(state, payload, automatic.scope)
-            act = Act(
+    Parameters
+    ----------
+    automatic, reader, based_on
+        The scan, who read it, and on which result.
+    acts
+        What the log holds.
+    """
+
+    def __init__(
+        self, automatic: Automatic, reader: Reader, based_on: BasedOn, acts: Sequence[Act]
+    ) -> None:
+        self._automatic, self._reader, self._based_on = automatic, reader, based_on
+        self._segmenter = Segmenter(automatic)
+        self._known = {act.id for act in acts}
+        self.acts = list(acts)
+        self.skipped: list[str] = []
+        # Of the file's acts that hold, and of those taken back: whether they are in the log.
+        self._done: list[bool] = []
+        self._undone: list[bool] = []
+
+    def take(self, entry: Mapping[str, Any], number: int, *, new: bool) -> None:
+        """Take an act in, unless it is known, was left out before, or does not fit.
+
+        Raises
+        ------
+        ValueError
+            If it is not an act.
+        """
+        payload = parse_payload(entry, also=(*ENVELOPE, "based_on", "outlines"))
+        here, there = self._done, self._undone
+        if isinstance(payload, Redo):
+            here, there = there, here
+        if isinstance(payload, Undo | Redo):
+            held = bool(here) and here.pop()
+            there.append(held)
+            if held and new:
+                self._add(payload, entry)
+            return
+        taken = entry["id"] in self._known
+        if new:
+            try:
+                self._add(payload, entry)
+                taken = True
+            except RefusedActError as error:
+                self.skipped.append(f"act {number}, {payload.type}: {error}")
+        self._done.append(taken)
+        self._undone.clear()
+
+    def _add(self, payload: Payload, entry: Mapping[str, Any]) -> None:
+        automatic = self._automatic
+        state = replay(self.acts, automatic.by_key)
+        payload = number_new(self.acts, payload)
+        check(state, payload, automatic.scope)
+        self.acts.append(
+            Act(
                 payload=payload,
-                outlines=complete(automatic, state, payload, lambda: segmenter),
-                reader=reader.name,
-                round=reader.round,
+                outlines=complete(automatic, state, payload, lambda: self._segmenter),
+                reader=self._reader.name,
+                round=self._reader.round,
                 scan=automatic.src,
-                based_on=based_on,
+                based_on=self._based_on,
                 id=entry["id"],
                 time=entry["time"],
                 software=str(entry.get("software", "")),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CmbprepError(f"act {number} cannot be taken in: {error}", path=path) from error
-        found.append(act)
-    return found[len(acts) :]
+        )

@@ -17,11 +17,12 @@ from cmbprep import __version__
 from cmbprep.errors import CmbprepError, UsageError
 from cmbprep.ratings.acts import Act, Finish, parse_payload
 from cmbprep.ratings.completing import complete
-from cmbprep.ratings.consensus import disagree, find_reviews
+from cmbprep.ratings.consensus import choose_reviews, disagree, find_reviews
 from cmbprep.ratings.replay import RefusedActError, check, number_new, replay
 from cmbprep.ratings.reviewed import is_current, write_reviewed
 from cmbprep.ratings.segmenting import Segmenter
 from cmbprep.ratings.store import OpenElsewhereError, Reader, ReviewLog, log_path, read_log
+from cmbprep.ratings.voxels import read_voxels
 from cmbprep.review.images import (
     ImageCache,
     Packed,
@@ -30,10 +31,9 @@ from cmbprep.review.images import (
     list_images,
     pack,
     pack_labels,
-    read_voxels,
 )
 from cmbprep.review.scans import ReviewScan
-from cmbprep.review.views import act_view, scan_view, state_view
+from cmbprep.review.views import act_view, others_view, scan_view, state_view
 from cmbprep.review.worklist import row
 
 __all__ = ["OlderResultError", "ReviewSession"]
@@ -63,6 +63,8 @@ class ReviewSession:
         Every scan of the dataset: other visits are shown beside a scan.
     blinded
         Hide what the detector has rated.
+    settling
+        Show what the other readers decided.
     raw
         The raw dataset; None where it is not there.
     dataset
@@ -77,10 +79,12 @@ class ReviewSession:
         *,
         all_scans: Mapping[str, ReviewScan] | None = None,
         blinded: bool = False,
+        settling: bool = False,
         raw: Path | None = None,
         dataset: str = "",
     ) -> None:
         self.root, self.reader, self.scans = root, reader, scans
+        self.settling = settling
         self.all_scans = scans if all_scans is None else all_scans
         self.blinded, self.raw, self.dataset = blinded, raw, dataset
         self._lock = RLock()
@@ -139,11 +143,18 @@ class ReviewSession:
             except OpenElsewhereError as error:
                 acts, locked = self._acts(scan), error.message
             stale = bool(acts) and acts[-1].based_on != scan.automatic.based_on
-            return {**self._view(scan, acts), "locked": locked, "stale": stale}
+            view = {**self._view(scan, acts), "locked": locked, "stale": stale}
+        others = None
+        if self.settling:
+            reviews = choose_reviews(find_reviews(scan.automatic))
+            reviews = [item for item in reviews if item.reader != self.reader]
+            others = others_view(reviews, self._grid(scan))
+        return {**view, "others": others}
 
     def scan_without_acts(self, name: str) -> dict[str, Any]:
         """Return the same of a scan that nobody has read yet."""
-        return {**self._view(self.scans[name], ()), "locked": None, "stale": False}
+        view = self._view(self.scans[name], ())
+        return {**view, "locked": None, "stale": False, "others": None}
 
     def row_without_acts(self, name: str) -> dict[str, Any]:
         """Return the row of a scan that nobody has read yet."""
@@ -242,7 +253,8 @@ class ReviewSession:
                     self._write(scan, log.acts)
             state = replay(log.acts, scan.automatic.by_key)
             grid = self._grid(scan)
-            return {"state": state_view(scan.automatic, state, grid), "act": act_view(act)}
+            view = state_view(scan.automatic, state, grid, blinded=self.blinded)
+            return {"state": view, "act": act_view(act)}
 
     def close(self) -> None:
         """Write what is still to be written, and free the logs for other processes."""

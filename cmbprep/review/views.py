@@ -9,12 +9,14 @@ from typing import Any
 from cmbprep.lesions import Lesion
 from cmbprep.ratings.acts import Act, format_act
 from cmbprep.ratings.automatic import Automatic
+from cmbprep.ratings.consensus import Review
 from cmbprep.ratings.lesion_view import as_lesion
 from cmbprep.ratings.outline import Outline
 from cmbprep.ratings.replay import Item, State
+from cmbprep.ratings.reviewed import reviewed_rows
 from cmbprep.review.images import PageGrid
 
-__all__ = ["act_view", "scan_view", "state_view"]
+__all__ = ["act_view", "others_view", "scan_view", "state_view"]
 
 
 def scan_view(
@@ -40,9 +42,10 @@ def scan_view(
     blinded
         Leave out what the detector has rated.
     """
+    listed = _listed_order(automatic, blinded=blinded)
     items = [
         _item_view(Item(key=key, verdict=None), lesion, grid, blinded=blinded)
-        for key, lesion in automatic.by_key.items()
+        for key, lesion in listed.items()
     ]
     for key in automatic.candidates:
         item = Item(key=key, verdict=None)
@@ -65,7 +68,7 @@ def scan_view(
             "name": scheme.name,
             "regions": [{"name": name, "zone": zone} for name, zone in regions.items()],
         },
-        "state": state_view(automatic, state, grid),
+        "state": state_view(automatic, state, grid, blinded=blinded),
         "acts": state.acts,
     }
 
@@ -94,11 +97,24 @@ def _geometry(lesion: Lesion, grid: PageGrid) -> dict[str, Any]:
     }
 
 
-def state_view(automatic: Automatic, state: State, grid: PageGrid) -> dict[str, Any]:
+def _listed_order(automatic: Automatic, *, blinded: bool) -> dict[str, Lesion]:
+    """Return the automatic lesions as they are read: the most probable first, or from below."""
+    lesions = automatic.by_key
+    if not blinded:
+        return lesions
+    # The order by probability would show what is hidden.
+    return dict(sorted(lesions.items(), key=lambda item: (item[1].z, item[1].y, item[1].x)))
+
+
+def state_view(
+    automatic: Automatic, state: State, grid: PageGrid, *, blinded: bool
+) -> dict[str, Any]:
     """Return what holds, as the page reads it."""
+    listed = [key for key in _listed_order(automatic, blinded=blinded) if key in state.items]
+    others = sorted((key for key in state.items if key[0] != "L"), key=_after_listed)
     return {
         "items": {key: _state_item(automatic, item, grid) for key, item in state.items.items()},
-        "order": sorted(state.items, key=_reading_order),
+        "order": [*listed, *others],
         "finished": state.finished,
         "undo_depth": state.undo_depth,
         "redo_depth": state.redo_depth,
@@ -112,8 +128,8 @@ def state_view(automatic: Automatic, state: State, grid: PageGrid) -> dict[str, 
     }
 
 
-def _reading_order(key: str) -> tuple[int, int]:
-    return "LNC".index(key[0]), int(key[1:])
+def _after_listed(key: str) -> tuple[int, int]:
+    return "NC".index(key[0]), int(key[1:])
 
 
 def _state_item(automatic: Automatic, item: Item, grid: PageGrid) -> dict[str, Any]:
@@ -141,6 +157,27 @@ def _outline_view(outline: Outline, grid: PageGrid) -> dict[str, Any]:
         "segmented": outline.segmented,
         "runs": grid.runs(outline.voxels(grid.own_shape)),
     }
+
+
+def others_view(reviews: Sequence[Review], grid: PageGrid) -> list[dict[str, Any]]:
+    """Return what other readers decided, for a session that settles disagreements."""
+    return [
+        {
+            "reader": review.reader.name,
+            "round": review.reader.round,
+            "verdicts": {key: item.verdict for key, item in review.state.items.items()},
+            "added": [
+                {
+                    "key": row.item.key,
+                    "verdict": row.item.verdict,
+                    "centre_ijk": grid.voxel(row.lesion.centre),
+                }
+                for row in reviewed_rows(review.automatic, review.state)
+                if row.item.kind == "added"
+            ],
+        }
+        for review in reviews
+    ]
 
 
 def act_view(act: Act) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The work list: one row a scan, and which scans are read."""
+"""The work list: one row per scan, and which scans are read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from cmbprep.errors import UsageError
 from cmbprep.ratings.acts import Act
+from cmbprep.ratings.consensus import disagree, find_reviews
 from cmbprep.ratings.replay import replay
 from cmbprep.review.scans import ReviewScan
 
@@ -79,6 +80,7 @@ def choose(
     list_file: Path | None = None,
     sample: int | None = None,
     seed: int = 0,
+    disagreements: bool = False,
 ) -> dict[str, ReviewScan]:
     """Choose the scans of a session.
 
@@ -94,6 +96,8 @@ def choose(
         Number of scans drawn at random from these.
     seed
         Of the random numbers.
+    disagreements
+        Keep only scans on which readers disagree.
 
     Raises
     ------
@@ -112,6 +116,10 @@ def choose(
                     hint="give names as sub-01, sub-01_ses-a or sub-01_T2starw",
                 )
             chosen |= found
+    if disagreements:
+        chosen = {
+            name: scan for name, scan in chosen.items() if disagree(find_reviews(scan.automatic))
+        }
     if sample is not None:
         if not 1 <= sample <= len(chosen):
             raise UsageError(

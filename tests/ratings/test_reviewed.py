@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from cmbprep.errors import UsageError
+from cmbprep.lab.evaluate.files import find_scans as evaluated_scans
 from cmbprep.lesions import read_lesions
 from cmbprep.outputs.stages import find_records
 from cmbprep.ratings.acts import Act, parse_payload
@@ -281,6 +282,9 @@ def test_nothing_that_reads_automatic_results_takes_reviews_for_them(dataset):
     ]
     assert after.complete["sub-01"].scan.lesions == before.complete["sub-01"].scan.lesions
     assert scan.detection.damage() is None
+    (evaluated,) = evaluated_scans(dataset)
+    assert evaluated.roles["dseg"] == scan.detection.files.path("dseg")
+    assert evaluated.roles["mask"] == scan.detection.files.path("mask")
 
 
 def test_the_reviewed_files_are_valid_bids(dataset):

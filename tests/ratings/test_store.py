@@ -69,7 +69,7 @@ def test_acts_are_appended_and_found_again(tmp_path):
     again.append(act(3))
     assert read_log(path) == again.acts and len(again.acts) == 4
     again.close()
-    assert find_logs(tmp_path, "sub-1") == {READER: path}
+    assert find_logs(tmp_path, "sub-1") == {READER: again.acts}
     assert list((tmp_path / "locks").iterdir()) == []
 
 
@@ -78,9 +78,8 @@ def test_scans_with_the_same_beginning_do_not_share_logs(tmp_path):
         log = ReviewLog(log_path(tmp_path, src, READER), tmp_path / "locks")
         log.append(act())
         log.close()
-    assert [path.name for path in find_logs(tmp_path, "sub-1").values()] == [
-        "sub-1_desc-reviewed1annab_acts.jsonl"
-    ]
+    (acts,) = find_logs(tmp_path, "sub-1").values()
+    assert len(acts) == 1
 
 
 def test_a_torn_last_line_is_passed_over_and_cut_off(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 
 from cmbprep.errors import CmbprepError
 from cmbprep.lab.cli import main
+from cmbprep.ratings.replay import replay
 from cmbprep.ratings.store import Reader, log_path, read_log
 from cmbprep.review import server
 from cmbprep.review.importing import FORMAT, import_file
@@ -161,13 +162,34 @@ def test_other_files_are_refused(tmp_path, changes, text):
     assert list(root.rglob("*_acts.jsonl")) == []
 
 
-def test_nothing_is_taken_in_of_a_file_with_an_act_that_does_not_fit(tmp_path, capsys):
+def test_nothing_is_taken_in_of_a_file_with_a_damaged_act(tmp_path, capsys):
     root = make_dataset(tmp_path / "out")
-    wrong = {"type": "verdict", "lesion": "L9", "verdict": "definite"}
+    wrong = {"type": "verdict", "lesion": "L1", "verdict": "sure"}
     path = save(tmp_path / "file.json", exported(root, *READ[:2], wrong))
     assert main(["review", str(root), "--import", str(path)]) == 1
-    assert "act 3 cannot be taken in: there is no lesion L9" in capsys.readouterr().err
+    assert "act 3 is damaged" in capsys.readouterr().err
     assert list(root.rglob("*_acts.jsonl")) == []
+
+
+def test_acts_that_do_not_fit_are_left_out_with_what_needs_them(tmp_path, capsys):
+    """A page without a server cannot know that a lesion lies where a reader has clicked."""
+    root = make_dataset(tmp_path / "out")
+    i, j, k = SPOTS["L1"]
+    again = {"type": "add", "centre_ras": list(ras((i + 2, j, k))), "lesion": "N1"}
+    needs = {"type": "verdict", "lesion": "N1", "verdict": "possible"}
+    undo, redo = {"type": "undo"}, {"type": "redo"}
+    parts = [READ[0], again, needs, undo, undo, undo, redo, redo, READ[1], READ[2], READ[4]]
+    path = save(tmp_path / "file.json", exported(root, *parts))
+    assert main(["review", str(root), "--import", str(path), str(path)]) == 0
+    printed = capsys.readouterr()
+    assert "act 2, add: the lesion L1 is at this place already" in printed.err
+    assert "act 3, verdict: there is no lesion N1" in printed.err
+    assert "read to the end" in printed.out and "0 acts of Anna" in printed.out
+    automatic = find_scans(root)[SCAN].automatic
+    acts = read_log(log_path(automatic.folder, automatic.src, Reader(name="Anna")))
+    kinds = [act.payload.type for act in acts]
+    assert kinds == ["verdict", "undo", "redo", "verdict", "verdict", "finish"]
+    assert replay(acts, automatic.by_key).items["L1"].verdict == "definite"
 
 
 def test_a_file_that_continues_something_else_is_refused(tmp_path):

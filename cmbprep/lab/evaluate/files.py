@@ -299,8 +299,10 @@ def _walk(folder: Path) -> list[Path]:
 
 def _bids_role(path: Path, folder: Path) -> str | None:
     entities, suffix, extension = parse_name(path.relative_to(folder))
-    # A copy in another space has other coordinates than the scan.
-    return None if "space" in entities else _role(entities, suffix, extension)
+    # A copy in another space has other coordinates than the scan; a reader's result is not the
+    # detector's.
+    other = "space" in entities or entities.get("desc", "").startswith("reviewed")
+    return None if other else _role(entities, suffix, extension)
 
 
 def _any_role(path: Path) -> str:
