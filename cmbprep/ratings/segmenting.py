@@ -97,6 +97,11 @@ class Segmenter:
         values = read_voxels(path)
         return values if np.issubdtype(values.dtype, np.integer) else values.astype(np.int16)
 
+    def load(self) -> None:
+        """Read the images now."""
+        for array in (self.image, self.brain, self.labels, self.atlas):
+            assert array.shape == self.shape
+
     def contains(self, centre_ras: ArrayLike) -> bool:
         """Return whether a position (mm, RAS+) lies on the scan."""
         voxel = np.round(self._voxel(centre_ras))

@@ -42,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="hide probabilities, ratings and counts of the detector",
     )
+    _add_choice(parser)
+    _add_manner(parser)
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is read")
     what.add_argument(
         "--scan",
@@ -60,6 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only scans on which the readers disagree, with what each of them decided",
     )
+
+
+def _add_manner(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     how.add_argument(
         "--port", type=int, default=0, metavar="P", help="port on 127.0.0.1 (default: a free one)"

@@ -31,12 +31,23 @@ from cmbprep.spatial.grids import Grid
 from cmbprep.spatial.orientation import AxisOrder, nearest_axis_order
 from cmbprep.spatial.transforms import apply_transforms, read_transform
 
-__all__ = ["ImageCache", "Packed", "PageGrid", "PageImage", "list_images", "pack", "pack_labels"]
+__all__ = [
+    "PREPROC",
+    "ImageCache",
+    "Packed",
+    "PageGrid",
+    "PageImage",
+    "list_images",
+    "pack",
+    "pack_labels",
+]
 
 #: Part of the voxels of the brain that the first window leaves out at its dark and bright end.
 WINDOW_QUANTILES = (0.005, 0.995)
 #: Largest stored number.
 TOP = 65535
+#: Id of the image for detection.
+PREPROC = "preproc"
 #: Voxels of phase that are filtered at a time.
 _CHUNK = 2_000_000
 
@@ -245,7 +256,7 @@ def list_images(
         The raw dataset, where it can be reached.
     """
     preproc = automatic.preproc.files.path("preproc")
-    found = [PageImage("preproc", "Scan, bias corrected", "preproc", partial(read_voxels, preproc))]
+    found = [PageImage(PREPROC, "Scan, bias corrected", "preproc", partial(read_voxels, preproc))]
     found += _raw_images(automatic, raw, preproc)
     if path := automatic.detection.paths.get("swi"):
         found.append(PageImage("swi", "SWI, computed", "swi", partial(read_voxels, path)))

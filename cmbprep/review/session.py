@@ -24,6 +24,7 @@ from cmbprep.ratings.segmenting import Segmenter
 from cmbprep.ratings.store import OpenElsewhereError, Reader, ReviewLog, log_path, read_log
 from cmbprep.ratings.voxels import read_voxels
 from cmbprep.review.images import (
+    PREPROC,
     ImageCache,
     Packed,
     PageGrid,
@@ -89,6 +90,7 @@ class ReviewSession:
         self.blinded, self.raw, self.dataset = blinded, raw, dataset
         self._lock = RLock()
         self._logs: OrderedDict[str, ReviewLog] = OrderedDict()
+        self._segmenting = RLock()
         self._segmenter: tuple[str, Segmenter] | None = None
         self._images = ImageCache()
         self._grids: dict[str, PageGrid] = {}
@@ -185,7 +187,11 @@ class ReviewSession:
             mask = scan.automatic.preproc.files.path("brain_mask")
             return pack(wanted.read(), self._grid(scan), read_voxels(mask) > 0, wanted.unit)
 
-        return self._images.get((name, image), make)
+        found = self._images.get((name, image), make)
+        if image == PREPROC:
+            # A lesion may be added next: what its segmentation needs is read meanwhile.
+            self._worker.submit(self._warm_up, scan)
+        return found
 
     def labels(self, name: str) -> Packed:
         """Return the automatic lesions of a scan as labels."""
@@ -304,9 +310,14 @@ class ReviewSession:
 
     def _segment(self, scan: ReviewScan) -> Segmenter:
         """Return the images for segmentation; those of one scan are kept."""
-        if self._segmenter is None or self._segmenter[0] != scan.id:
-            self._segmenter = (scan.id, Segmenter(scan.automatic))
-        return self._segmenter[1]
+        with self._segmenting:
+            if self._segmenter is None or self._segmenter[0] != scan.id:
+                self._segmenter = (scan.id, Segmenter(scan.automatic))
+            return self._segmenter[1]
+
+    def _warm_up(self, scan: ReviewScan) -> None:
+        with self._segmenting, suppress(OSError, EOFError, ValueError):
+            self._segment(scan).load()
 
     def _grid(self, scan: ReviewScan) -> PageGrid:
         if scan.id not in self._grids:
