@@ -22,11 +22,13 @@ from cmbprep.files.tsv import MISSING
 from cmbprep.lesions import COLUMNS, Lesion, format_lesions
 from cmbprep.outputs.files import read_json, write_image, write_json, write_text
 from cmbprep.outputs.sidecars import ACQUISITION_KEYS, own_uri
+from cmbprep.outputs.stages import sidecar_path
 from cmbprep.ratings.acts import Act
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.lesion_view import as_lesion
 from cmbprep.ratings.replay import Item, State, replay
 from cmbprep.ratings.store import Reader, log_path
+from cmbprep.ratings.template import template_mask
 
 __all__ = [
     "BLOCK",
@@ -148,6 +150,12 @@ class ReviewedFiles:
         return self._path("label-CMB", "mask.json")
 
     @property
+    def template_mask(self) -> Path:
+        """The same in the template's space, where the scan is registered to it."""
+        template = self.automatic.preproc.files.names.template
+        return self._path(f"space-{template}_label-CMB", "mask.nii.gz")
+
+    @property
     def log(self) -> Path:
         """Log of the acts."""
         return log_path(self.automatic.folder, self.automatic.src, self.reader)
@@ -250,14 +258,16 @@ def write_reviewed(automatic: Automatic, reader: Reader, acts: Sequence[Act]) ->
         own_uri(automatic.preproc.files, "preproc"),
         own_uri(automatic.detection.files, "dseg"),
     ]
-    write_json(
-        files.mask_sidecar,
-        {
-            "Description": f"Cerebral microbleeds, definite and possible, read by {reader.name}",
-            "Type": "Lesion",
-            "Sources": sources,
-        },
-    )
+    about = {
+        "Description": f"Cerebral microbleeds, definite and possible, read by {reader.name}",
+        "Type": "Lesion",
+        "Sources": sources,
+    }
+    write_json(files.mask_sidecar, about)
+    placed = template_mask(automatic, np.where(np.isin(labels, bleeds), labels, 0))
+    if placed is not None:
+        write_image(files.template_mask, placed)
+        write_json(sidecar_path(files.template_mask), about)
     write_json(files.sidecar, _sidecar(automatic, reader, acts, state, sources))
     return files.sidecar
 

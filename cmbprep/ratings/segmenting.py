@@ -20,12 +20,12 @@ from cmbprep.detectors.segmentation import (
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.outline import Outline, encode_runs
 from cmbprep.ratings.replay import Item
+from cmbprep.ratings.template import template_coordinates
 from cmbprep.ratings.voxels import read_voxels
 from cmbprep.spatial.grids import bounding_box
-from cmbprep.spatial.transforms import map_points, read_transform
 from cmbprep.zones.assign import assign_zones
 
-__all__ = ["Segmenter", "template_coordinates"]
+__all__ = ["Segmenter"]
 
 #: Rough radius of a lesion that a reader points at, mm.
 SEED_RADIUS_MM = 1.5
@@ -222,36 +222,3 @@ class Segmenter:
 def _rounded(point: Iterable[float]) -> tuple[float, float, float]:
     x, y, z = (round(float(value), 2) for value in point)
     return x, y, z
-
-
-def template_coordinates(
-    automatic: Automatic, points: Sequence[Sequence[float]]
-) -> list[tuple[float, float, float]] | None:
-    """Take positions of a scan (mm, RAS+) to the reference template.
-
-    Returns
-    -------
-    list or None
-        One position a point; None where the scan could not be registered, or a transform is
-        not there.
-    """
-    if not points:
-        return []
-    preproc = automatic.preproc
-    quality = preproc.block.get("Quality", {})
-    target = preproc.files.names.target
-    route = quality.get("route", "t1w" if target == "T1w" else "template")
-    if route == "none":
-        return None
-    if route == "t1w" or target != "T1w":
-        chain = [preproc.files.path("from_target")]
-        if target == "T1w":
-            if automatic.anatomy is None:
-                return None
-            chain.append(automatic.anatomy.files.path("from_reference"))
-    else:
-        chain = [preproc.files.path("from_direct")]
-    if not all(path.is_file() for path in chain):
-        return None
-    placed = map_points(np.asarray(points, float), [read_transform(path) for path in chain])
-    return [_rounded(point) for point in placed]

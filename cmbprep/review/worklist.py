@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,9 +125,17 @@ def choose(
                 f"a sample of {sample} cannot be drawn from {len(chosen)} scans",
                 hint="give a number from 1 to the number of scans",
             )
-        drawn = set(random.Random(seed).sample(sorted(chosen), sample))
+        drawn = set(sorted(chosen, key=lambda name: (_hash(f"{seed}:{name}"), name))[:sample])
         chosen = {name: scan for name, scan in chosen.items() if name in drawn}
     return chosen
+
+
+def _hash(text: str) -> int:
+    """Hash a text (FNV-1a, 32 bit), as the page does: both draw the same sample."""
+    value = 0x811C9DC5
+    for byte in text.encode("utf-8"):
+        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return value
 
 
 def _read_list(path: Path) -> list[str]:

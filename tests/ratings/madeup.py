@@ -108,9 +108,11 @@ def add_scan(root: Path, name: str, *, listed: int = 3, fingerprint: str = "f1")
     image.header.set_xyzt_units("mm", "sec")
     write_image(preproc.path("preproc"), image)
     save(preproc.path("brain_mask"), brain().astype(np.uint8))
-    field = np.broadcast_to(np.float32(SHIFT), (4, 4, 4, 3))
-    for key in ("to_target", "from_target"):
-        write_transform(DisplacementMap(field, np.diag([20.0, 20, 20, 1])), preproc.path(key))
+    # A file holds the map of points from the space named after to-.
+    for key, sign in (("from_target", 1), ("to_target", -1)):
+        field = np.broadcast_to(np.float32(SHIFT) * np.float32(sign), (4, 4, 4, 3))
+        moved = DisplacementMap(field, np.diag([20.0, 20, 20, 1]))
+        write_transform(moved, preproc.path(key))
     close(preproc, name, fingerprint, {"route": "template"})
     write_lesions(lesions, listed)
     rows = rows_of(listed)

@@ -160,6 +160,17 @@ def test_the_reviewed_files_hold_what_the_reader_decided(dataset):
     assert block["Acts"] == len(READ) and block["BasedOn"]["fingerprint"] == "f1"
 
 
+def test_the_mask_in_the_template_holds_what_the_reader_decided(dataset):
+    """The made-up scan is moved by a few millimetres; the template's grid is its own."""
+    scan = automatic(dataset)
+    write_reviewed(scan, ANNA, acts_of(scan, *READ))
+    image = nib.load(ReviewedFiles(scan, ANNA).template_mask)
+    mask = np.asarray(image.dataobj)
+    for index, voxel in enumerate((*SPOTS.values(), MISSED), start=1):
+        there = np.linalg.inv(image.affine) @ [*np.add(ras(voxel), SHIFT), 1]
+        assert mask[tuple(np.rint(there[:3]).astype(int))] == (index in (1, 3, 4, 6)), index
+
+
 def test_merged_split_and_moved_lesions_in_the_labels(dataset):
     scan = automatic(dataset)
     one, two = SPOTS["L1"], SPOTS["L3"]

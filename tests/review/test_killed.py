@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from cmbprep.ratings.consensus import reviewed_scan
 from cmbprep.ratings.reviewed import ReviewedFiles, is_current
 from cmbprep.ratings.store import Reader, log_path, read_log
 from tests.ratings.madeup import automatic, make_dataset
@@ -72,7 +73,11 @@ def read_on(server: Running, answered: list[str], number: int) -> None:
 
 def check_files(root: Path) -> None:
     """Every file that has its final name is whole."""
-    files = ReviewedFiles(automatic(root), ANNA)
+    for reader in (ANNA, Reader(name="Anna"), Reader(name="Ben")):
+        check_files_of(root, ReviewedFiles(automatic(root), reader))
+
+
+def check_files_of(root: Path, files: ReviewedFiles) -> None:
     for image in (files.dseg, files.mask):
         if image.exists():
             assert np.asarray(nib.load(image).dataobj).shape == (40, 48, 24)
@@ -81,3 +86,35 @@ def check_files(root: Path) -> None:
     if files.table.exists():
         lines = files.table.read_text().splitlines()
         assert len({line.count("\t") for line in lines}) == 1
+
+
+def test_two_readers_at_once(tmp_path: Path):
+    root = make_dataset(tmp_path / "out")
+    names = ("Anna", "Ben")
+    answered: dict[str, list[str]] = {name: [] for name in names}
+
+    def hammer(server: Running, name: str) -> None:
+        for step in range(60):
+            lesion = f"L{step % 3 + 1}"
+            verdict = "definite" if name == "Anna" else "possible"
+            content = {"type": "verdict", "lesion": lesion, "verdict": verdict}
+            status, answer = server.act(SCAN, **content)
+            assert status == 200
+            answered[name].append(answer["act"]["id"])
+        assert server.act(SCAN, type="finish")[0] == 200
+
+    with serving(root, reader="Anna") as one, serving(root, reader="Ben") as two:
+        threads = [
+            threading.Thread(target=hammer, args=pair) for pair in ((one, "Anna"), (two, "Ben"))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    scan = automatic(root)
+    for name, rating in (("Anna", "definite"), ("Ben", "possible")):
+        acts = read_log(log_path(scan.folder, scan.src, Reader(name=name)))
+        assert [act.id for act in acts[:-1]] == answered[name] and len(acts) == 61
+        lesions = reviewed_scan(scan, reader=name).lesions
+        assert [lesion.rating for lesion in lesions] == [rating] * 3
+    check_files(root)
