@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from cmbprep import __version__
 from cmbprep.files.json_text import MAX_DEPTH, count_levels, json_safe, parse_json
@@ -268,23 +268,7 @@ Payload = (
     Verdict | Add | Move | Merge | Split | Zone | Comment | ScanNote | Finish | Reopen | Undo | Redo
 )
 #: ``type`` in the JSON of an act -> its class.
-PAYLOADS: Mapping[str, type[Payload]] = {
-    kind.type: kind
-    for kind in (
-        Verdict,
-        Add,
-        Move,
-        Merge,
-        Split,
-        Zone,
-        Comment,
-        ScanNote,
-        Finish,
-        Reopen,
-        Undo,
-        Redo,
-    )
-}
+PAYLOADS: Mapping[str, type[Payload]] = {kind.type: kind for kind in get_args(Payload)}
 
 
 def _keys(value: object, *, new: bool = False) -> tuple[str, ...]:

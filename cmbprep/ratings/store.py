@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -243,9 +244,10 @@ class ReviewLog:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Bring the name of a new file to the disk."""
+    """Bring the name of a new file to the disk, where the file system can do so for a folder."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with suppress(OSError):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import RLock
@@ -94,6 +94,7 @@ class ReviewSession:
         self._segmenter: tuple[str, Segmenter] | None = None
         self._images = ImageCache()
         self._grids: dict[str, PageGrid] = {}
+        self._closing: dict[str, Future[None]] = {}
         self._worker = ThreadPoolExecutor(1, "reviewed")
 
     def catch_up(self) -> None:
@@ -283,6 +284,8 @@ class ReviewSession:
         """Return the log of a scan, open for writing."""
         log = self._logs.get(scan.id)
         if log is None:
+            if (closing := self._closing.pop(scan.id, None)) is not None:
+                closing.result()
             log = ReviewLog(self._path(scan), self.root / "logs" / "review")
             if log.acts and log.acts[0].reader != self.reader.name:
                 log.close()
@@ -302,7 +305,7 @@ class ReviewSession:
         scan = self.scans[name]
         if log.acts and not is_current(scan.automatic, self.reader, log.acts):
             self._write(scan, log.acts)
-        self._worker.submit(log.close)
+        self._closing[name] = self._worker.submit(log.close)
 
     def _write(self, scan: ReviewScan, acts: Sequence[Act]) -> None:
         """Write the files of a review, after those that wait; the log keeps what fails here."""

@@ -49,6 +49,20 @@ def test_other_visits_are_shown_beside_a_scan(root):
     session.close()
 
 
+def test_a_reader_who_comes_back_to_a_scan_finds_it_open(tmp_path):
+    """Only the last scans are kept open; those before are written and freed meanwhile."""
+    names = [f"sub-{number:02d}_T2starw" for number in range(6)]
+    root = make_dataset(tmp_path / "out", names)
+    session = ReviewSession(root, Reader(name="Anna"), find_scans(root))
+    act = {"type": "verdict", "lesion": "L1", "verdict": "definite"}
+    for name in (*names, *names):
+        session.act(name, act)
+        assert session.scan(name)["locked"] is None
+    session.close()
+    assert len(list(root.rglob("*_mask.json"))) == 6 * (2 + 1 + 2)
+    assert not list((root / "logs" / "review").iterdir())
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
