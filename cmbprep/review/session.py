@@ -90,6 +90,7 @@ class ReviewSession:
         self.blinded, self.raw, self.dataset = blinded, raw, dataset
         self._lock = RLock()
         self._logs: OrderedDict[str, ReviewLog] = OrderedDict()
+        self._reading: str | None = None
         self._segmenting = RLock()
         self._segmenter: tuple[str, Segmenter] | None = None
         self._images = ImageCache()
@@ -98,12 +99,16 @@ class ReviewSession:
         self._worker = ThreadPoolExecutor(1, "reviewed")
 
     def catch_up(self) -> None:
-        """Write the files of reviews that a killed server has left behind their logs."""
+        """Get ready: write the files that a killed server has left behind its logs.
+
+        The first image that will be asked for is read meanwhile.
+        """
         for scan in self.scans.values():
             acts = self._acts(scan)
             if acts and not is_current(scan.automatic, self.reader, acts):
                 with self._lock, suppress(OpenElsewhereError, UsageError):
                     self._write(scan, self._log(scan).acts)
+        self._worker.submit(self._prefetch, self.next_unread(None))
 
     def describe(self) -> dict[str, Any]:
         """Return what the page shows of the session."""
@@ -181,6 +186,13 @@ class ReviewSession:
         KeyError
             If the scan has no such image.
         """
+        found = self._packed(name, image)
+        if image == PREPROC:
+            # A lesion may be added next: what its segmentation needs is read meanwhile.
+            self._worker.submit(self._warm_up, self.scans[name])
+        return found
+
+    def _packed(self, name: str, image: str) -> Packed:
         scan = self.scans[name]
         wanted = {item.id: item for item in self._list_images(scan)}[image]
 
@@ -188,11 +200,7 @@ class ReviewSession:
             mask = scan.automatic.preproc.files.path("brain_mask")
             return pack(wanted.read(), self._grid(scan), read_voxels(mask) > 0, wanted.unit)
 
-        found = self._images.get((name, image), make)
-        if image == PREPROC:
-            # A lesion may be added next: what its segmentation needs is read meanwhile.
-            self._worker.submit(self._warm_up, scan)
-        return found
+        return self._images.get((name, image), make)
 
     def labels(self, name: str) -> Packed:
         """Return the automatic lesions of a scan as labels."""
@@ -256,6 +264,9 @@ class ReviewSession:
                 )
                 before = replay(log.acts, scan.automatic.by_key).finished
                 log.append(act)
+                if name != self._reading:
+                    self._reading = name
+                    self._worker.submit(self._prefetch, self.next_unread(name))
                 if before or isinstance(payload, Finish):
                     self._write(scan, log.acts)
             state = replay(log.acts, scan.automatic.by_key)
@@ -317,6 +328,14 @@ class ReviewSession:
             if self._segmenter is None or self._segmenter[0] != scan.id:
                 self._segmenter = (scan.id, Segmenter(scan.automatic))
             return self._segmenter[1]
+
+    # What the worker does must not wait for the session's lock, which may wait for the worker.
+
+    def _prefetch(self, following: str | None) -> None:
+        """Read the image of the scan that is likely to be read next."""
+        if following is not None:
+            with suppress(OSError, EOFError, ValueError, CmbprepError):
+                self._packed(following, PREPROC)
 
     def _warm_up(self, scan: ReviewScan) -> None:
         with self._segmenting, suppress(OSError, EOFError, ValueError):
