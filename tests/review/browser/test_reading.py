@@ -1,0 +1,289 @@
+"""A reader works through a scan by keyboard; the acts that arrive are checked one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.review.browser.fake import Fake, FakeScan, serve
+from tests.review.browser.reader import (
+    current,
+    cursor,
+    open_scan,
+    press,
+    screen_place,
+    state,
+    until,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+NEW = Callable[..., "Page"]
+
+
+@pytest.fixture
+def scan() -> FakeScan:
+    return FakeScan()
+
+
+@pytest.fixture
+def fake(scan: FakeScan) -> Iterator[Fake]:
+    with serve(scan) as running:
+        yield running
+
+
+def acts(scan: FakeScan, *names: str) -> list[tuple[Any, ...]]:
+    """Acts so far: the type, and some fields."""
+    return [(act["type"], *(act.get(name) for name in names)) for act in scan.acts]
+
+
+def test_verdicts_go_from_lesion_to_lesion(new_page: NEW, fake: Fake, scan: FakeScan) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    assert current(page) == "L1"
+    assert cursor(page) == [20, 30, 8]
+    press(page, "d", "p", "1")
+    assert acts(scan, "lesion", "verdict", "reason") == [
+        ("verdict", "L1", "definite", None),
+        ("verdict", "L2", "possible", None),
+        ("verdict", "L3", "rejected", "vein"),
+    ]
+    assert page.inner_text(".summary") == "3 of 3 decided: 1 definite, 1 possible, 1 rejected"
+    assert "last one" in page.inner_text("#announcer")
+    assert "✓ saved" in page.inner_text(".saving")
+    pressed = page.locator(".reasons [aria-pressed=true]").all_inner_texts()
+    assert pressed == ["Vein 1"]
+
+
+@pytest.mark.parametrize(
+    ("key", "verdict", "reason"),
+    [
+        ("r", "rejected", None),
+        ("2", "rejected", "calcification"),
+        ("3", "rejected", "sulcus"),
+        ("4", "rejected", "artefact"),
+        ("5", "rejected", "other"),
+        ("u", "undecided", None),
+        ("l", "later", None),
+    ],
+)
+def test_each_verdict_has_a_key(
+    new_page: NEW, fake: Fake, scan: FakeScan, key: str, verdict: str, reason: str | None
+) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    press(page, key)
+    assert acts(scan, "verdict", "reason") == [("verdict", verdict, reason)]
+
+
+def test_the_same_by_buttons(new_page: NEW, fake: Fake, scan: FakeScan) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    page.click("button[data-action=calcification]")
+    page.click("button[data-action=previous]")
+    assert current(page) == "L1"
+    page.click(".item >> text=L3")
+    page.click("button[data-action=definite]")
+    until(page, "cmb.app.waiting === 0")
+    assert acts(scan, "lesion", "reason") == [
+        ("verdict", "L1", "calcification"),
+        ("verdict", "L3", None),
+    ]
+
+
+def test_candidates_below_the_threshold_on_demand(new_page: NEW, fake: Fake) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    assert page.locator(".item").count() == 3
+    press(page, "k")
+    assert page.locator(".item b").all_inner_texts() == ["L1", "L2", "L3", "C1", "C2"]
+    page.click(".item >> text=C1")
+    press(page, "d", "k")
+    # A candidate with a verdict stays in the list.
+    assert page.locator(".item b").all_inner_texts() == ["L1", "L2", "L3", "C1"]
+
+
+def test_add_at_the_crosshair_and_by_click(new_page: NEW, fake: Fake, scan: FakeScan) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    press(page, "Shift+ArrowLeft", "a")
+    assert scan.acts[0]["centre_ras"] == pytest.approx(scan.to_world((21, 30, 8)))
+    assert "lesion" in scan.acts[0] and current(page) == "N1"
+    press(page, "y")
+    page.mouse.click(*screen_place(page, "axial", [44, 60, 8]))
+    until(page, "cmb.app.reading.currentKey === 'N2'")
+    assert scan.acts[1]["centre_ras"] == pytest.approx(scan.to_world((44, 60, 8)))
+    press(page, "Escape", "Shift+A")
+    assert acts(scan, "verdict")[-1] == ("add", "possible")
+    assert page.locator(".item").count() == 6
+    # A click outside the tool only moves the crosshair.
+    page.mouse.click(*screen_place(page, "axial", [30, 30, 8]))
+    assert len(scan.acts) == 3
+
+
+def test_an_added_lesion_is_outlined_from_its_runs(new_page: NEW, fake: Fake) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    press(page, "a")
+    edges = page.evaluate(
+        "cmb.app.reading.display.view.marks.find((m) => m.key === 'N1').region.edges(2, 8).length"
+    )
+    # A disc of 21 voxels within 2 mm, each 0.8 mm wide, has 20 outer edges.
+    assert edges == 20
+
+
+def test_move_merge_split_zone_comment(new_page: NEW, fake: Fake, scan: FakeScan) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    press(page, "Shift+ArrowUp", "m")
+    assert scan.acts[-1]["type"] == "move" and scan.acts[-1]["lesion"] == "L1"
+    assert scan.acts[-1]["centre_ras"] == pytest.approx(scan.to_world((20, 31, 8)))
+    press(page, "t", "n", "g")
+    assert scan.acts[-1]["lesions"] == ["L1", "L2"] and current(page) == "N1"
+    assert page.locator(".item b").all_inner_texts() == ["L3", "N1"]
+    press(page, "x", "x", "ArrowUp", "x", "Enter")
+    assert scan.acts[-1]["type"] == "split" and scan.acts[-1]["lesion"] == "N1"
+    assert len(scan.acts[-1]["centres"]) == 2
+    assert current(page) == "N2"
+    press(page, "z")
+    page.wait_for_selector("#zones[open]")
+    page.keyboard.type("thal")
+    press(page, "Enter")
+    until(page, "cmb.app.waiting === 0 && !document.querySelector('dialog[open]')")
+    assert acts(scan, "lesion", "region")[-1] == ("zone", "N2", "thalamus")
+    assert "thalamus" in page.inner_text(".current h2")
+    press(page, "c")
+    page.keyboard.type("<b>next to a vein</b>")
+    press(page, "Enter")
+    until(page, "cmb.app.reading.state.items.N2.comment !== ''")
+    assert scan.acts[-1]["text"] == "<b>next to a vein</b>"
+    # Keys work again after the text.
+    press(page, "d")
+    assert scan.acts[-1]["type"] == "verdict"
+
+
+def test_split_needs_two_parts_and_can_be_left(new_page: NEW, fake: Fake, scan: FakeScan) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    press(page, "x", "x", "Enter")
+    assert "two parts" in page.inner_text("#notice")
+    press(page, "Escape")
+    assert scan.acts == [] and page.is_hidden("#notice") and page.is_hidden(".mode")
+
+
+def test_undo_and_redo_show_what_they_change(new_page: NEW, fake: Fake, scan: FakeScan) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    assert page.is_disabled("button[data-action=undo]")
+    press(page, "d", "d", "d", "Control+z", "Control+z")
+    assert current(page) == "L2"
+    assert state(page)["items"]["L2"]["verdict"] == "undecided"
+    assert "Undone: L2" in page.inner_text("#announcer")
+    press(page, "Control+y")
+    assert state(page)["items"]["L2"]["verdict"] == "definite"
+    press(page, "a", "Control+z")
+    assert current(page) in ("L1", "L2", "L3")
+    assert [act["type"] for act in scan.acts][-2:] == ["add", "undo"]
+
+
+def test_finish_is_refused_while_lesions_are_open(
+    new_page: NEW, fake: Fake, scan: FakeScan
+) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    press(page, "d", "l", "d", "Shift+F")
+    assert page.inner_text("#notice") == "Not every listed lesion is decided: L2"
+    assert current(page) == "L2"
+    press(page, "d", "Shift+F")
+    assert state(page)["finished"] and page.is_hidden("#notice")
+    assert "Whole scan read" in page.inner_text(".scan-state")
+    press(page, "Shift+O")
+    assert not state(page)["finished"] and scan.acts[-1]["type"] == "reopen"
+
+
+def test_notes_on_the_scan(new_page: NEW, fake: Fake, scan: FakeScan) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    page.click(".whole summary")
+    page.select_option(".whole select >> nth=0", "yes")
+    page.select_option(".whole select >> nth=1", "usable")
+    page.check("text=Infarct")
+    press(page, "Shift+C")
+    page.keyboard.type("motion")
+    page.keyboard.press("Escape")
+    until(page, "cmb.app.waiting === 0")
+    last = {name: scan.acts[-1][name] for name in ("siderosis", "quality", "findings", "note")}
+    assert last == {
+        "siderosis": True,
+        "quality": "usable",
+        "findings": ["infarct"],
+        "note": "motion",
+    }
+
+
+def test_reload_shows_the_same_state(new_page: NEW, fake: Fake) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    press(page, "d", "2")
+    page.reload()
+    page.wait_for_selector("body[data-ready=scan1]")
+    assert current(page) == "L3"
+    assert page.inner_text(".summary") == "2 of 3 decided: 1 definite, 0 possible, 1 rejected"
+
+
+def test_acts_wait_while_no_server_answers(new_page: NEW, fake: Fake, scan: FakeScan) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    fake.failing = True
+    page.keyboard.press("d")
+    page.keyboard.press("p")
+    page.wait_for_selector(".saving.failed")
+    assert "not saved (2)" in page.inner_text(".saving")
+    fake.failing = False
+    until(page, "cmb.app.waiting === 0")
+    assert acts(scan, "lesion", "verdict") == [
+        ("verdict", "L1", "definite"),
+        ("verdict", "L2", "possible"),
+    ]
+
+
+def test_open_elsewhere_is_read_only(new_page: NEW, scan: FakeScan) -> None:
+    scan.locked = "This scan is open elsewhere (host a, since 10:00)"
+    with serve(scan) as fake:
+        page = new_page()
+        open_scan(page, fake)
+        assert page.inner_text("#notice") == scan.locked
+        press(page, "d")
+        assert scan.acts == [] and page.inner_text("#notice") == scan.locked
+
+
+def test_blinded_hides_what_the_machine_thinks(new_page: NEW, scan: FakeScan) -> None:
+    with serve(scan, blinded=True) as fake:
+        page = new_page()
+        page.goto(fake.url)
+        page.wait_for_selector(".worklist tbody tr")
+        heads = page.locator(".worklist thead th").all_inner_texts()
+        assert not {"Definite", "Possible", "Candidates"} & {head.strip() for head in heads}
+        assert "positive scans" not in page.inner_text(".filters")
+        open_scan(page, fake)
+        page.reload()
+        page.wait_for_selector("body[data-ready=scan1]")
+        assert "Probability" not in page.inner_text(".facts")
+        assert "Rating" not in page.inner_text(".facts")
+        assert "blinded" in page.inner_text(".reader")
+
+
+def test_labels_with_markup_are_text(new_page: NEW, scan: FakeScan) -> None:
+    scan.name = "sub-01<img src=x onerror=document.title='x'>_T2starw"
+    with serve(scan, reader="<script>1</script>") as fake:
+        page = new_page()
+        page.goto(fake.url)
+        page.wait_for_selector(".worklist tbody tr")
+        assert page.inner_text(".worklist tbody th") == scan.name
+        open_scan(page, fake)
+        assert page.inner_text("#top .place") == scan.name
+        assert "<script>1</script>" in page.inner_text("#top .reader")
+        assert page.locator("img").count() == 0

@@ -1,0 +1,109 @@
+"""The page as one file, opened from disk: no server, acts kept by the browser, exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.review.browser.fake import FakeScan, static_page
+from tests.review.browser.reader import current, press, state
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+NEW = Callable[..., "Page"]
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> str:
+    path = tmp_path / "sub-01.html"
+    scan = FakeScan(name="sub-01_</script><b>_T2starw")
+    path.write_text(static_page(scan), "utf-8")
+    return path.as_uri()
+
+
+def open_file(page: Page, address: str) -> None:
+    page.goto(address)
+    page.wait_for_selector("body[data-ready=scan1]")
+
+
+def test_acts_are_kept_and_exported(new_page: NEW, address: str) -> None:
+    page = new_page()
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    open_file(page, address)
+    press(page, "d", "1", "Shift+ArrowUp", "a", "Control+z", "Control+y")
+    assert "5 changes not exported" in page.inner_text(".saving")
+    page.reload()
+    page.wait_for_selector("body[data-ready=scan1]")
+    items = state(page)["items"]
+    assert [items[key]["verdict"] for key in ("L1", "L2", "L3", "N1")] == [
+        "definite",
+        "rejected",
+        "undecided",
+        "definite",
+    ]
+    with page.expect_download() as waiting:
+        page.click("#export")
+    content = json.loads(Path(waiting.value.path()).read_text("utf-8"))
+    assert waiting.value.suggested_filename.endswith("_desc-reviewed1annab_acts.json")
+    types = [act["type"] for act in content["acts"]]
+    assert types == ["verdict", "verdict", "add", "undo", "redo"]
+    assert content["scan"] == "sub-01_</script><b>_T2starw"
+    first = content["acts"][0]
+    assert {"id", "time", "reader", "round", "software", "scan", "based_on"} <= set(first)
+    assert content["acts"][2]["lesion"] == "N1"
+    assert "✓ exported" in page.inner_text(".saving")
+    # Nothing but the file itself was asked for.
+    assert {url for url in requests if not url.startswith(("data:", "blob:"))} == {address}
+
+
+def test_finish_undo_and_outlines_without_a_server(new_page: NEW, address: str) -> None:
+    page = new_page()
+    open_file(page, address)
+    press(page, "Shift+F")
+    assert "L1, L2, L3" in page.inner_text("#notice")
+    press(page, "d", "d", "d", "Shift+F")
+    assert state(page)["finished"]
+    press(page, "Control+z")
+    assert not state(page)["finished"]
+    marks = "cmb.app.reading.display.view.marks.filter((mark) => mark.region).length"
+    assert page.evaluate(marks) == 3
+    press(page, "a")
+    assert current(page) == "N1"
+    assert "none: a point only" in page.inner_text(".facts")
+
+
+def test_two_files_do_not_share_acts(new_page: NEW, address: str, tmp_path: Path) -> None:
+    page = new_page()
+    open_file(page, address)
+    press(page, "d")
+    other = tmp_path / "sub-02.html"
+    other.write_text(static_page(FakeScan(name="sub-02_T2starw")), "utf-8")
+    open_file(page, other.as_uri())
+    assert state(page)["items"]["L1"]["verdict"] == "undecided"
+
+
+def test_the_replay_of_the_page_is_that_of_the_package(new_page: NEW, address: str) -> None:
+    """The same acts lead to the same state in JavaScript and in Python."""
+    page = new_page()
+    open_file(page, address)
+    press(page, "d", "2", "l", "k", "n", "p")
+    press(page, "a", "ArrowUp", "Shift+A", "m", "t", "b", "g", "Control+z", "Control+y")
+    press(page, "x", "x", "ArrowUp", "x", "Enter", "d")
+    acts = page.evaluate("cmb.app.backend.acts")
+    mine = state(page)
+    replay = pytest.importorskip("cmbprep.ratings.replay", reason="no replay in Python yet")
+    from cmbprep.ratings.acts import parse_act
+
+    theirs = replay.replay([parse_act(json.dumps(act)) for act in acts], ["L1", "L2", "L3"])
+    for key, item in theirs.items.items():
+        for name in ("verdict", "reason", "deleted_by", "comment"):
+            assert getattr(item, name) == mine["items"][key][name], (key, name)
+    assert set(theirs.items) == set(mine["items"])
+    assert theirs.finished == mine["finished"]
+    assert (theirs.undo_depth, theirs.redo_depth) == (mine["undo_depth"], mine["redo_depth"])
