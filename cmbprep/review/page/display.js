@@ -17,6 +17,7 @@
       this.windows = new Map();
       this.regions = new Map();
       this.drawn = new Map();
+      this.seen = new Set();
       this.build(root);
       this.view.addEventListener("change", () => this.refresh());
     }
@@ -29,7 +30,8 @@
       this.stage = h("div", { class: "stage" }, this.main.box, this.other.box);
       this.where = h("p", { class: "where" });
       this.side = h("p", { class: "side" });
-      root.replaceChildren(this.toolbar(), this.stage, h("div", { class: "under" }, this.where, this.side));
+      this.seenText = h("p", { class: "seen" });
+      root.replaceChildren(this.toolbar(), this.stage, h("div", { class: "under" }, this.where, this.seenText, this.side));
       this.refresh();
     }
 
@@ -82,6 +84,9 @@
       }
       const image = this.scan.images.find((one) => one.id === id);
       row.title.textContent = `${image.title} (loading)`;
+      // No image under the title of another one.
+      row.id = "";
+      row.viewer.clear();
       row.box.hidden = false;
       this.stage.classList.toggle("two", !this.other.box.hidden);
       try {
@@ -163,7 +168,18 @@
       if (this.side) this.side.textContent = this.sides();
       for (const row of [this.main, this.other]) row?.planes.setAttribute("data-enlarged", this.enlarged || "");
       this.stage?.classList.toggle("picking", Boolean(view.tool));
+      this.noteSeen();
       remember(view);
+    }
+
+    /* Remember the axial slices that were on the screen. */
+    noteSeen() {
+      const volume = this.main?.viewer.volume;
+      if (!volume || (this.enlarged && this.enlarged !== "axial")) return;
+      this.seen.add(this.view.cursor[2]);
+      if (this.seenText) {
+        this.seenText.textContent = `${this.seen.size} of ${this.scan.shape[2]} axial slices seen`;
+      }
     }
 
     position() {

@@ -68,6 +68,12 @@
     theme: ["Display", "Dark or light page", "Shift+t"],
     help: ["Display", "Keys", "?"],
   };
+  // Actions that go on while a key is held; all others happen once per press.
+  const REPEATED = new Set([
+    "next", "previous", "sliceUp", "sliceDown", "slicesUp", "slicesDown", "crossLeft", "crossRight",
+    "crossUp", "crossDown", "panLeft", "panRight", "panUp", "panDown", "zoomIn", "zoomOut", "darker",
+    "brighter", "lessContrast", "moreContrast",
+  ]);
   const STORED = "cmbprep-review-keys";
   const NAMES = {
     ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", PageUp: "Page↑", PageDown: "Page↓",
@@ -122,7 +128,8 @@
 
     find(event) {
       const key = keyOf(event);
-      return key && Object.keys(ACTIONS).find((action) => this.of(action) === key);
+      const action = key && Object.keys(ACTIONS).find((one) => this.of(one) === key);
+      return event.repeat && !REPEATED.has(action) ? null : action;
     }
 
     /* Give an action another key. Returns the action that has the key already, else null. */

@@ -66,6 +66,7 @@
     }
 
     async showList() {
+      this.opening = null;
       this.show("worklist", "");
       document.title = "Review of microbleeds";
       this.notice("");
@@ -79,8 +80,11 @@
 
     async showScan(id) {
       if (this.reading) return;
+      this.opening = id;
       try {
         const scan = await this.backend.scan(id);
+        // The reader may have gone elsewhere while the answer was on its way.
+        if (this.opening !== id || this.reading) return;
         this.show("reading", scan.name);
         document.title = `${scan.name}: review of microbleeds`;
         this.notice(scan.locked || "");

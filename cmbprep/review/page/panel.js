@@ -23,7 +23,7 @@
         h("div", { class: "row" }, h("h2", {}, "Lesions"), this.bar), this.summary,
         h("div", { class: "item-box" }, this.list),
         h("div", { class: "buttons" }, cmb.actionButton("previous", "Previous"), cmb.actionButton("next", "Next"),
-          cmb.actionButton("nextOpen", "Undecided"), this.toggle("candidates", "Below threshold")));
+          cmb.actionButton("nextOpen", "Undecided"), this.toggle("candidates", "Candidates")));
     }
 
     toggle(action, text) {
@@ -133,7 +133,7 @@
       if (!row || this.scrolled === key) return;
       this.scrolled = key;
       const box = this.list.parentElement;
-      const [top, bottom] = [row.offsetTop - box.offsetTop, row.offsetTop - box.offsetTop + row.offsetHeight];
+      const [top, bottom] = [row.offsetTop, row.offsetTop + row.offsetHeight];
       if (top < box.scrollTop) box.scrollTop = top;
       if (bottom > box.scrollTop + box.clientHeight) box.scrollTop = bottom - box.clientHeight;
     }

@@ -36,6 +36,9 @@
 
     /* Load the first image, then the outlines. */
     async start() {
+      if (this.scan.stale && !this.readOnly) {
+        this.app.notice("This review was begun on an older result of the program. Its lesions are the same.");
+      }
       const first = this.items().find(cmb.isOpen) || this.items()[0];
       this.select(first?.key ?? null);
       await this.display.show(this.display.main, this.scan.images[0].id);
@@ -48,6 +51,7 @@
     }
 
     close() {
+      this.closed = true;
       this.display.close();
       this.root.replaceChildren();
     }
@@ -102,6 +106,7 @@
     take({ state, act: saved }, act) {
       const before = this.state;
       this.state = state;
+      if (this.closed) return;
       this.app.notice("");
       this.app.onSaved(state);
       if (act.type === "undo" || act.type === "redo") this.showChange(before, state, act.type);
@@ -133,7 +138,8 @@
     }
 
     refused(error, act) {
-      this.app.notice(error.message);
+      this.app.notice(`Not done (${act.type}): ${error.message}`);
+      if (this.closed) return;
       const open = error.body?.open?.[0];
       if (act.type === "finish" && open) this.select(open);
       else this.update();

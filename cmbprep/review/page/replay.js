@@ -40,7 +40,7 @@
     const { done, undone } = holding(acts);
     const state = {
       items: {}, order: [], finished: false, undo_depth: done.length, redo_depth: undone.length,
-      scan: { siderosis: null, quality: null, findings: [], note: "", comment: "" },
+      scan: { siderosis: null, quality: null, findings: [], note: "" }, comment: "",
     };
     const listed = items.filter((item) => item.kind === "listed");
     for (const item of listed) state.items[item.key] = fresh();
@@ -105,7 +105,7 @@
       }
       case "comment":
         if (act.lesion) touch(act.lesion).comment = act.text;
-        else state.scan.comment = act.text;
+        else state.comment = act.text;
         break;
       case "scan":
         Object.assign(state.scan, {

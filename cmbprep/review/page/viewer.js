@@ -38,6 +38,12 @@
       this.setWindow(window);
     }
 
+    /* Show nothing, for instance while another volume is loaded. */
+    clear() {
+      this.volume = null;
+      this.schedule();
+    }
+
     setWindow([low, high]) {
       this.window = [Math.round(low), Math.round(Math.max(low + 1, high))];
       this.grey = cmb.greyTable(this.window);
@@ -63,8 +69,10 @@
     }
 
     draw() {
-      if (!this.volume) return;
-      for (const pane of this.panes) pane.draw();
+      for (const pane of this.panes) {
+        if (this.volume) pane.draw();
+        else pane.blank();
+      }
     }
   }
 
@@ -109,7 +117,8 @@
         this.plane, view.convention, view.spacing, width, height, scale, view.centre);
     }
 
-    draw() {
+    /* Fit the canvas to its box and paint it black. */
+    blank() {
       const ratio = window.devicePixelRatio || 1;
       const width = Math.max(1, Math.round(this.box.clientWidth * ratio));
       const height = Math.max(1, Math.round(this.box.clientHeight * ratio));
@@ -119,6 +128,11 @@
       context.setTransform(1, 0, 0, 1, 0, 0);
       context.fillStyle = "#000";
       context.fillRect(0, 0, width, height);
+      return { context, ratio };
+    }
+
+    draw() {
+      const { context, ratio } = this.blank();
       const [first, count] = this.range();
       const frame = this.frame();
       this.colour(first, count);
@@ -162,16 +176,19 @@
           ? outline(mark.region.edges(this.axis, first, count), frame)
           : this.ring(mark, frame, first, count, ratio);
         if (!path) continue;
+        // A thin line on small voxels, so that it does not cover the lesion.
+        const voxel = Math.min(Math.abs(frame.scaleX), Math.abs(frame.scaleY));
+        const width = Math.min((mark.current ? 2.5 : 1.5) * ratio, Math.max(ratio, voxel / 2.5));
         // A dark line below keeps the outline visible on bright voxels.
         context.setLineDash([]);
         context.lineCap = "round";
         context.strokeStyle = "rgba(0, 0, 0, 0.6)";
-        context.lineWidth = (mark.current ? 4.5 : 3) * ratio;
+        context.lineWidth = width + 1.5 * ratio;
         context.stroke(path);
         context.setLineDash(mark.dashed ? [4 * ratio, 3 * ratio] : []);
         context.lineCap = "butt";
         context.strokeStyle = mark.colour;
-        context.lineWidth = (mark.current ? 2.5 : 1.5) * ratio;
+        context.lineWidth = width;
         context.stroke(path);
         context.setLineDash([]);
         if (mark.label) this.drawLabel(context, frame, mark, ratio);
@@ -229,13 +246,16 @@
       this.write(context, letters.bottom, width / 2, height - edge, "#ffd866", ratio);
       context.textAlign = "left";
       const position = `${view.cursor[this.axis] + 1}/${view.shape[this.axis]}`;
-      const slab = view.slabOn ? ` min ${(count * view.spacing[this.axis]).toFixed(1)} mm` : "";
       const active = view.active === this.plane ? "▸ " : "";
       // A narrow plane has room for the first letters only, beside the letter in the middle.
-      const texts = [this.title, this.title.slice(0, 3)].map((title) => `${active}${title} ${position}${slab}`);
+      const texts = [this.title, this.title.slice(0, 3)].map((title) => `${active}${title} ${position}`);
       const room = width / 2 - 16 * ratio;
       const text = context.measureText(texts[0]).width < room ? texts[0] : texts[1];
       this.write(context, text, 6 * ratio, edge, "#fff", ratio);
+      if (view.slabOn) {
+        const thickness = `minimum of ${(count * view.spacing[this.axis]).toFixed(1)} mm`;
+        this.write(context, thickness, 6 * ratio, edge + 18 * ratio, "#fff", ratio);
+      }
       this.drawScaleBar(context, frame, ratio);
     }
 
@@ -314,7 +334,7 @@
     }
 
     drag(event) {
-      if (!this.held) return;
+      if (!this.held || !this.viewer.volume) return;
       const [dx, dy] = [event.clientX - this.held.x, event.clientY - this.held.y];
       Object.assign(this.held, { x: event.clientX, y: event.clientY });
       if (this.held.action === "cursor") this.view.goTo(this.voxelAt(event));

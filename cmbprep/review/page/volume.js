@@ -76,15 +76,17 @@
       const [dx, dy, dz] = [this.step[across], this.step[up], this.step[axis]];
       const values = new this.data.constructor(width * height);
       const data = this.data;
-      for (let y = 0, at = 0; y < height; y++) {
-        let from = y * dy + first * dz;
-        for (let x = 0; x < width; x++, at++, from += dx) values[at] = data[from];
-      }
-      for (let slice = first + 1; slice < first + count; slice++) {
+      // Neighbours in memory are read one after the other: slices lie side by side along x only.
+      const [inner, outer] = axis === 0 ? [count, 1] : [1, count];
+      for (let slice = first; slice < first + outer; slice++) {
         for (let y = 0, at = 0; y < height; y++) {
           let from = y * dy + slice * dz;
           for (let x = 0; x < width; x++, at++, from += dx) {
-            if (data[from] < values[at]) values[at] = data[from];
+            let lowest = slice === first ? data[from] : values[at];
+            for (let next = from; next < from + inner; next++) {
+              if (data[next] < lowest) lowest = data[next];
+            }
+            values[at] = lowest;
           }
         }
       }

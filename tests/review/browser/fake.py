@@ -56,6 +56,7 @@ class FakeScan:
     candidates: tuple[tuple[int, int, int], ...] = ((36, 24, 10), (25, 45, 12))
     acts: list[dict[str, Any]] = field(default_factory=list)
     locked: str | None = None
+    packed: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.affine = np.diag([*self.spacing, 1.0])
@@ -151,20 +152,28 @@ class FakeScan:
         }
 
     def image(self, name: str) -> bytes:
-        data = self.voxels if name == "mag" else 2000 - self.voxels
-        return binary(
-            data,
-            spacing=self.spacing,
-            affine=self.affine.tolist(),
-            window=[0, 1900],
-            scale=1.0,
-            offset=0.0,
-            unit="",
-        )
+        """Return an image in the binary form; each is packed once."""
+        if name not in self.packed:
+            data = self.voxels if name == "mag" else 2000 - self.voxels
+            self.packed[name] = binary(
+                data,
+                spacing=self.spacing,
+                affine=self.affine.tolist(),
+                window=[0, 1900],
+                scale=1.0,
+                offset=0.0,
+                unit="",
+            )
+        return self.packed[name]
 
     def label_image(self) -> bytes:
-        keys = {str(n): f"L{n}" for n in range(1, len(self.centres) + 1)}
-        return binary(self.labels, spacing=self.spacing, affine=self.affine.tolist(), labels=keys)
+        if "labels" not in self.packed:
+            keys = {str(n): f"L{n}" for n in range(1, len(self.centres) + 1)}
+            affine = self.affine.tolist()
+            self.packed["labels"] = binary(
+                self.labels, spacing=self.spacing, affine=affine, labels=keys
+            )
+        return self.packed["labels"]
 
     def row(self, blinded: bool = False) -> dict[str, Any]:
         state = self.state()
@@ -226,7 +235,8 @@ class FakeScan:
             "finished": bool(done) and done[-1]["type"] == "finish",
             "undo_depth": len(done),
             "redo_depth": len(undone),
-            "scan": {"siderosis": None, "quality": None, "findings": [], "note": "", "comment": ""},
+            "scan": {"siderosis": None, "quality": None, "findings": [], "note": ""},
+            "comment": "",
         }
 
         def touch(key: str, **fields: Any) -> dict[str, Any]:

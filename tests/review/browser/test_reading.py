@@ -189,13 +189,33 @@ def test_undo_and_redo_show_what_they_change(new_page: NEW, fake: Fake, scan: Fa
     assert [act["type"] for act in scan.acts][-2:] == ["add", "undo"]
 
 
+def test_a_key_held_down_judges_one_lesion(new_page: NEW, fake: Fake, scan: FakeScan) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    for _ in range(3):
+        page.keyboard.down("d")
+    page.keyboard.up("d")
+    press(page, "n")
+    assert acts(scan, "lesion") == [("verdict", "L1")]
+    for _ in range(3):
+        page.keyboard.down("ArrowUp")
+    assert cursor(page)[2] == scan.centres[2][2] + 3
+
+
+def test_axial_slices_seen_are_counted(new_page: NEW, fake: Fake) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    press(page, "ArrowUp", "ArrowUp", "ArrowDown")
+    assert page.inner_text(".seen") == "3 of 24 axial slices seen"
+
+
 def test_finish_is_refused_while_lesions_are_open(
     new_page: NEW, fake: Fake, scan: FakeScan
 ) -> None:
     page = new_page()
     open_scan(page, fake)
     press(page, "d", "l", "d", "Shift+F")
-    assert page.inner_text("#notice") == "Not every listed lesion is decided: L2"
+    assert page.inner_text("#notice").endswith("Not every listed lesion is decided: L2")
     assert current(page) == "L2"
     press(page, "d", "Shift+F")
     assert state(page)["finished"] and page.is_hidden("#notice")
