@@ -129,6 +129,9 @@
 
   /* Decode a block of the page: base64 of gzip of the bytes that the server would send. */
   async function embedded(id) {
+    if (!window.DecompressionStream) {
+      throw new cmb.BackendError("This browser is too old to unpack the images: use one from 2023 or later", 0);
+    }
     const block = document.getElementById(id);
     if (!block) throw new cmb.BackendError(`The page does not hold ${id}`, 404);
     const text = atob(block.textContent.trim());

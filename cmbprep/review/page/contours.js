@@ -25,6 +25,11 @@
       return new Region(indices, shape);
     }
 
+    /* Whether a voxel belongs to the lesion. */
+    has(ijk) {
+      return this.indices.includes(ijk[0] + this.shape[0] * (ijk[1] + this.shape[1] * ijk[2]));
+    }
+
     /* Cells of a plane that the lesion covers in `count` slices from `first` on, as "u,v". */
     cells(axis, first, count) {
       const cells = new Map();

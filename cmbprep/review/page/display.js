@@ -168,6 +168,7 @@
       if (this.side) this.side.textContent = this.sides();
       for (const row of [this.main, this.other]) row?.planes.setAttribute("data-enlarged", this.enlarged || "");
       this.stage?.classList.toggle("picking", Boolean(view.tool));
+      this.stage?.classList.toggle("enlarged", Boolean(this.enlarged));
       this.noteSeen();
       remember(view);
     }

@@ -64,12 +64,13 @@
       this.state = h("p", { class: "scan-state" });
       this.finish = cmb.actionButton("finish", "Whole scan read, nothing to add", { class: "primary" });
       this.reopen = cmb.actionButton("reopen", "Reopen");
+      const next = this.reading.backend.isStatic ? null : cmb.actionButton("nextUnread", "Next scan");
       return h("section", { class: "whole", "aria-label": "Whole scan" },
         h("details", {}, h("summary", {}, "Siderosis, image quality, other findings, note"),
           h("div", { class: "row" }, this.siderosis, this.quality),
           h("div", { class: "checks", role: "group", "aria-label": "Other findings" }, ...this.findings.map(([, label]) => label)),
           h("label", { class: "field wide" }, h("span", {}, "Note on the scan ", h("kbd", { "data-key": "note" })), this.note)),
-        this.state, h("div", { class: "buttons" }, this.finish, this.reopen, cmb.actionButton("nextUnread", "Next scan")));
+        this.state, h("div", { class: "buttons" }, this.finish, this.reopen, next));
     }
 
     saveComment() {
@@ -172,7 +173,7 @@
         ["Susceptibility", SUSCEPTIBILITY[item.susceptibility] || item.susceptibility],
         ["Probability", hidden ? null : number(item.probability, 2)],
         ["Rating", hidden ? null : item.rating],
-        ["Outline", item.segmented === false ? "none: a point only" : null],
+        ["Outline", item.segmented === false ? this.reading.backend.isStatic ? "follows on import" : "none: a point only" : null],
       ];
       return facts.filter(([, value]) => value !== null && value !== undefined && value !== "")
         .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value))));

@@ -2,6 +2,11 @@
 /* Reading one scan: its images and lesions, and what the reader does with them. */
 (function (cmb) {
   const { h } = cmb;
+  /* What is said of a lesion without an outline; true where no server can segment. */
+  const POINT = {
+    true: "It is outlined when the exported file is imported.",
+    false: "Nothing could be outlined there: it is kept as a point.",
+  };
   const VERDICT_ACTIONS = { definite: "definite", possible: "possible", undecided: "undecided", later: "later" };
 
   class Reading {
@@ -121,7 +126,7 @@
       this.marked.clear();
       this.currentKey = keys[0];
       const item = this.current();
-      const point = item?.segmented === false ? " Nothing could be outlined there: it is kept as a point." : "";
+      const point = item?.segmented === false ? ` ${POINT[this.backend.isStatic]}` : "";
       cmb.announce(`${{ add: "Added", merge: "Merged into", split: "Split into" }[type]} ${keys.join(", ")}.${point}`);
       this.update();
     }
@@ -169,8 +174,11 @@
         .map((value) => Math.round(value * 1000) / 1000);
     }
 
-    add(verdict, ijk) {
-      this.act({ type: "add", centre_ras: this.world(ijk), verdict });
+    add(verdict, ijk = this.display.view.cursor) {
+      const there = this.backend.isStatic && this.items().find((item) => this.display.regionOf(item)?.has(ijk));
+      // A server segments at once and refuses by itself; a static page can look at the outlines.
+      if (there) this.app.notice(`${there.key} is at this place already.`);
+      else this.act({ type: "add", centre_ras: this.world(ijk), verdict });
     }
 
     /* A click in a plane while adding or splitting. */

@@ -36,7 +36,7 @@ def test_acts_are_kept_and_exported(new_page: NEW, address: str) -> None:
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     open_file(page, address)
-    press(page, "d", "1", "Shift+ArrowUp", "a", "Control+z", "Control+y")
+    press(page, "d", "1", *["Shift+ArrowUp"] * 6, "a", "Control+z", "Control+y")
     assert "5 changes not exported" in page.inner_text(".saving")
     page.reload()
     page.wait_for_selector("body[data-ready=scan1]")
@@ -74,8 +74,10 @@ def test_finish_undo_and_outlines_without_a_server(new_page: NEW, address: str) 
     marks = "cmb.app.reading.display.view.marks.filter((mark) => mark.region).length"
     assert page.evaluate(marks) == 3
     press(page, "a")
+    assert "is at this place already" in page.inner_text("#notice")
+    press(page, *["Shift+ArrowUp"] * 6, "a")
     assert current(page) == "N1"
-    assert "none: a point only" in page.inner_text(".facts")
+    assert "follows on import" in page.inner_text(".facts")
 
 
 def test_two_files_do_not_share_acts(new_page: NEW, address: str, tmp_path: Path) -> None:
@@ -93,7 +95,19 @@ def test_the_replay_of_the_page_is_that_of_the_package(new_page: NEW, address: s
     page = new_page()
     open_file(page, address)
     press(page, "d", "2", "l", "k", "n", "p")
-    press(page, "a", "ArrowUp", "Shift+A", "m", "t", "b", "g", "Control+z", "Control+y")
+    press(
+        page,
+        *["Shift+ArrowUp"] * 6,
+        "a",
+        "ArrowUp",
+        "Shift+A",
+        "m",
+        "t",
+        "b",
+        "g",
+        "Control+z",
+        "Control+y",
+    )
     press(page, "x", "x", "ArrowUp", "x", "Enter", "d")
     acts = page.evaluate("cmb.app.backend.acts")
     mine = state(page)
