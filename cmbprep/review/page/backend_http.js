@@ -65,10 +65,20 @@
         throw new BackendError("The review program does not answer. Is it still running?", 0);
       }
       if (answer.ok) return answer;
+      if (answer.status === 403) {
+        throw new BackendError(
+          "The review program was started anew: open the address that it prints.",
+          403,
+        );
+      }
       const body = await answer.json().catch(() => ({}));
-      throw new BackendError(body.error || `The server answered ${answer.status}`, answer.status, body);
+      throw new BackendError(
+        body.error || `The server answered ${answer.status}`,
+        answer.status,
+        body,
+      );
     }
   }
 
   Object.assign(cmb, { BackendError, HttpBackend });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

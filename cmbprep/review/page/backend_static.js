@@ -65,11 +65,21 @@
     complete(act) {
       const { session, scan, based_on } = this.data;
       const next = cmb.nextNew(this.acts);
-      const made = act.type === "split" ? { lesions: act.centres.map((_, part) => `N${next + part}`) }
-        : act.type === "add" || act.type === "merge" ? { lesion: `N${next}` } : {};
+      const made =
+        act.type === "split"
+          ? { lesions: act.centres.map((_, part) => `N${next + part}`) }
+          : act.type === "add" || act.type === "merge"
+            ? { lesion: `N${next}` }
+            : {};
       return {
-        time: new Date().toISOString(), reader: session.reader, round: session.round,
-        software: session.version, scan: scan.name, based_on, ...act, ...made,
+        time: new Date().toISOString(),
+        reader: session.reader,
+        round: session.round,
+        software: session.version,
+        scan: scan.name,
+        based_on,
+        ...act,
+        ...made,
       };
     }
 
@@ -81,7 +91,12 @@
     exportText() {
       const { session, scan, based_on } = this.data;
       const content = {
-        format: "cmbprep-review-acts", version: 1, session, scan: scan.name, based_on, acts: this.acts,
+        format: "cmbprep-review-acts",
+        version: 1,
+        session,
+        scan: scan.name,
+        based_on,
+        acts: this.acts,
       };
       return JSON.stringify(content, null, 1);
     }
@@ -94,7 +109,9 @@
       this.exported = this.acts.length;
       try {
         this.storage.setItem(`${this.key}|exported`, String(this.exported));
-      } catch { /* the acts themselves are in the exported file */ }
+      } catch {
+        /* the acts themselves are in the exported file */
+      }
     }
 
     stored() {
@@ -130,7 +147,10 @@
   /* Decode a block of the page: base64 of gzip of the bytes that the server would send. */
   async function embedded(id) {
     if (!window.DecompressionStream) {
-      throw new cmb.BackendError("This browser is too old to unpack the images: use one from 2023 or later", 0);
+      throw new cmb.BackendError(
+        "This browser is too old to unpack the images: use one from 2023 or later",
+        0,
+      );
     }
     const block = document.getElementById(id);
     if (!block) throw new cmb.BackendError(`The page does not hold ${id}`, 404);
@@ -153,10 +173,11 @@
     const determinant = a[0] * cofactors[0][0] + a[1] * cofactors[1][0] + a[2] * cofactors[2][0];
     return (ras) => {
       const from = [ras[0] - a[3], ras[1] - b[3], ras[2] - c[3]];
-      return cofactors.map((row) => Math.round(
-        (row[0] * from[0] + row[1] * from[1] + row[2] * from[2]) / determinant));
+      return cofactors.map((row) =>
+        Math.round((row[0] * from[0] + row[1] * from[1] + row[2] * from[2]) / determinant),
+      );
     };
   }
 
   Object.assign(cmb, { StaticBackend, toVoxel });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

@@ -84,4 +84,4 @@
   }
 
   Object.assign(cmb, { Region, regionsOf });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

@@ -19,11 +19,21 @@
     }
   }
 
+  function row(text, what) {
+    return h("tr", {}, h("th", { scope: "row" }, text), h("td", {}, what));
+  }
+
+  function table(title, rows) {
+    return h("table", {}, h("caption", {}, title), h("tbody", {}, ...rows));
+  }
+
   class HelpDialog {
     constructor(dialog, keys) {
       Object.assign(this, { dialog, keys, waiting: null });
       dialog.addEventListener("keydown", (event) => this.take(event), true);
-      dialog.addEventListener("close", () => { this.waiting = null; });
+      dialog.addEventListener("close", () => {
+        this.waiting = null;
+      });
     }
 
     open() {
@@ -32,21 +42,48 @@
     }
 
     build() {
-      const { keys } = this;
       const groups = {};
-      for (const [action, [group, text]] of Object.entries(cmb.ACTIONS)) (groups[group] ||= []).push([action, text]);
+      for (const [action, [group]] of Object.entries(cmb.ACTIONS)) {
+        (groups[group] ||= []).push(this.line(action));
+      }
+      const mouse = MOUSE.map(([what, text]) => row(text, what));
       this.message = h("p", { role: "status", class: "message" });
-      const table = (title, rows) => h("table", {}, h("caption", {}, title), h("tbody", {}, ...rows));
-      const line = ([action, text]) => h("tr", {}, h("th", { scope: "row" }, text), h("td", {},
-        h("button", { type: "button", "data-rebind": action, "aria-label": `${text}: ${keys.hint(action)}. Change the key`,
-          on: { click: () => this.wait(action) } }, h("kbd", {}, keys.hint(action)))));
+      const explanation =
+        "Click a key to change it, then press the new one. Changes are kept in this browser.";
       this.dialog.replaceChildren(
-        h("div", { class: "row" }, h("h2", { id: "help-title" }, "Keys"),
-          h("button", { type: "button", class: "primary", autofocus: true, on: { click: () => this.dialog.close() } }, "Close"),
-          h("button", { type: "button", on: { click: () => { keys.reset(); this.build(); } } }, "Original keys")),
-        h("p", {}, "Click a key to change it, then press the new one. Changes are kept in this browser."), this.message,
-        h("div", { class: "key-groups" }, ...Object.entries(groups).map(([title, rows]) => table(title, rows.map(line))),
-          table("Mouse", MOUSE.map(([what, text]) => h("tr", {}, h("th", { scope: "row" }, text), h("td", {}, what))))));
+        this.heading(),
+        h("p", {}, explanation),
+        this.message,
+        h(
+          "div",
+          { class: "key-groups" },
+          ...Object.entries({ ...groups, Mouse: mouse }).map(([title, rows]) => table(title, rows)),
+        ),
+      );
+    }
+
+    heading() {
+      const close = cmb.button("Close", () => this.dialog.close(), {
+        class: "primary",
+        autofocus: true,
+      });
+      const reset = cmb.button("Original keys", () => {
+        this.keys.reset();
+        this.build();
+      });
+      return h("div", { class: "row" }, h("h2", { id: "help-title" }, "Keys"), close, reset);
+    }
+
+    /* What an action does, and its key as a button that changes it. */
+    line(action) {
+      const [, text] = cmb.ACTIONS[action];
+      const hint = this.keys.hint(action);
+      const label = `${text}: ${hint}. Change the key`;
+      const attributes = { "data-rebind": action, "aria-label": label };
+      return row(
+        text,
+        cmb.button(h("kbd", {}, hint), () => this.wait(action), attributes),
+      );
     }
 
     wait(action) {
@@ -66,7 +103,8 @@
       if (key === "Tab") message = "Tab moves between the parts of the page and cannot be used.";
       else if (key !== "Escape") {
         const other = this.keys.change(action, key);
-        message = other ? `${cmb.printed(key)} is the key of “${cmb.ACTIONS[other][1]}” already. Nothing was changed.`
+        message = other
+          ? `${cmb.printed(key)} is the key of “${cmb.ACTIONS[other][1]}” already. Nothing was changed.`
           : `${cmb.printed(key)}: ${cmb.ACTIONS[action][1]}`;
       }
       this.build();
@@ -83,22 +121,56 @@
     /* Ask for a region; `take(name)` is called with the choice. */
     open(scheme, item, take) {
       const zones = [...new Set(scheme.regions.map((region) => region.zone))];
-      const options = zones.map((zone) => h("optgroup", { label: zone },
-        ...scheme.regions.filter((region) => region.zone === zone).map((region) => h("option", { value: region.name }, region.name))));
-      const list = h("select", { size: Math.min(16, scheme.regions.length + zones.length), id: "zone-choice",
-        "aria-label": "Region", on: { dblclick: () => done() } }, ...options);
+      const options = zones.map((zone) =>
+        h(
+          "optgroup",
+          { label: zone },
+          ...scheme.regions
+            .filter((region) => region.zone === zone)
+            .map((region) => h("option", { value: region.name }, region.name)),
+        ),
+      );
+      const list = h(
+        "select",
+        {
+          size: Math.min(16, scheme.regions.length + zones.length),
+          id: "zone-choice",
+          "aria-label": "Region",
+          on: { dblclick: () => done() },
+        },
+        ...options,
+      );
       list.value = item.region || "";
       if (list.selectedIndex < 0) list.selectedIndex = 0;
       const done = () => {
         this.dialog.close();
         if (list.value) take(list.value);
       };
-      const form = h("form", { on: { submit: (event) => { event.preventDefault(); done(); } } },
-        h("h2", { id: "zones-title" }, `Region of ${item.key}`), h("p", { class: "quiet" }, `Scheme: ${scheme.name}`), list,
-        h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, "Take this region"),
-          h("button", { type: "button", on: { click: () => this.dialog.close() } }, "Cancel")));
+      const form = h(
+        "form",
+        {
+          on: {
+            submit: (event) => {
+              event.preventDefault();
+              done();
+            },
+          },
+        },
+        h("h2", { id: "zones-title" }, `Region of ${item.key}`),
+        h("p", { class: "quiet" }, `Scheme: ${scheme.name}`),
+        list,
+        h(
+          "div",
+          { class: "buttons" },
+          h("button", { type: "submit", class: "primary" }, "Take this region"),
+          h("button", { type: "button", on: { click: () => this.dialog.close() } }, "Cancel"),
+        ),
+      );
       list.addEventListener("keydown", (event) => {
-        if (event.key === "Enter") { event.preventDefault(); done(); }
+        if (event.key === "Enter") {
+          event.preventDefault();
+          done();
+        }
       });
       this.dialog.replaceChildren(form);
       this.dialog.showModal();
@@ -107,4 +179,4 @@
   }
 
   Object.assign(cmb, { showKeys, HelpDialog, ZoneDialog });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

@@ -25,13 +25,19 @@
     build(root) {
       const images = this.scan.images.map((image) => [image.id, image.title]);
       this.main = this.row("Image", images, (id) => this.show(this.main, id));
-      this.other = this.row("Beside it", [["", "nothing"], ...images], (id) => this.show(this.other, id));
+      this.other = this.row("Beside it", [["", "nothing"], ...images], (id) =>
+        this.show(this.other, id),
+      );
       this.other.box.hidden = true;
       this.stage = h("div", { class: "stage" }, this.main.box, this.other.box);
       this.where = h("p", { class: "where" });
       this.side = h("p", { class: "side" });
       this.seenText = h("p", { class: "seen" });
-      root.replaceChildren(this.toolbar(), this.stage, h("div", { class: "under" }, this.where, this.seenText, this.side));
+      root.replaceChildren(
+        this.toolbar(),
+        this.stage,
+        h("div", { class: "under" }, this.where, this.seenText, this.side),
+      );
       this.refresh();
     }
 
@@ -42,7 +48,15 @@
       const box = h("section", { class: "image-row", "aria-label": label }, title, planes);
       const viewer = new cmb.Viewer(planes, this.view);
       viewer.onPick = this.onPick;
-      const row = { field, choice: field.querySelector("select"), box, title, planes, viewer, id: "" };
+      const row = {
+        field,
+        choice: field.querySelector("select"),
+        box,
+        title,
+        planes,
+        viewer,
+        id: "",
+      };
       viewer.onWindow = (window) => {
         if (row.id) this.windows.set(row.id, window);
         this.refresh();
@@ -56,15 +70,30 @@
         (this.toggles ||= {})[action] = button;
         return button;
       };
-      this.thickness = cmb.select("Slab", cmb.SLAB_STEPS.map((mm) => [String(mm), `${mm} mm`]),
-        String(this.view.slabMm), (mm) => this.view.set({ slabMm: Number(mm), slabOn: true }));
+      this.thickness = cmb.select(
+        "Slab",
+        cmb.SLAB_STEPS.map((mm) => [String(mm), `${mm} mm`]),
+        String(this.view.slabMm),
+        (mm) => this.view.set({ slabMm: Number(mm), slabOn: true }),
+      );
       this.slabBox = this.thickness.querySelector("select");
-      return h("div", { class: "toolbar", role: "toolbar", "aria-label": "Display" },
-        this.main.field, cmb.actionButton("image", "Next"), this.other.field, cmb.actionButton("beside", "Next"),
-        this.thickness, toggle("slab", "Minimum slab"), toggle("outlines", "Outlines"),
-        toggle("crosshair", "Crosshair"), toggle("smooth", "Interpolate"), toggle("enlarge", "Enlarge"),
-        cmb.actionButton("fit", "Fit"), cmb.actionButton("resetWindow", "Window"),
-        cmb.actionButton("convention", "Left ⇄ right"));
+      return h(
+        "div",
+        { class: "toolbar", role: "toolbar", "aria-label": "Display" },
+        this.main.field,
+        cmb.actionButton("image", "Next"),
+        this.other.field,
+        cmb.actionButton("beside", "Next"),
+        this.thickness,
+        toggle("slab", "Minimum slab"),
+        toggle("outlines", "Outlines"),
+        toggle("crosshair", "Crosshair"),
+        toggle("smooth", "Interpolate"),
+        toggle("enlarge", "Enlarge"),
+        cmb.actionButton("fit", "Fit"),
+        cmb.actionButton("resetWindow", "Window"),
+        cmb.actionButton("convention", "Left ⇄ right"),
+      );
     }
 
     close() {
@@ -158,15 +187,21 @@
 
     refresh() {
       const { view } = this;
-      const pressed = { slab: view.slabOn, outlines: view.showOutlines, crosshair: view.showCrosshair,
-        smooth: view.smooth, enlarge: Boolean(this.enlarged) };
+      const pressed = {
+        slab: view.slabOn,
+        outlines: view.showOutlines,
+        crosshair: view.showCrosshair,
+        smooth: view.smooth,
+        enlarge: Boolean(this.enlarged),
+      };
       for (const [action, on] of Object.entries(pressed)) {
         this.toggles?.[action].setAttribute("aria-pressed", String(on));
       }
       if (this.slabBox) this.slabBox.value = String(view.slabMm);
       if (this.where) this.where.textContent = this.position();
       if (this.side) this.side.textContent = this.sides();
-      for (const row of [this.main, this.other]) row?.planes.setAttribute("data-enlarged", this.enlarged || "");
+      for (const row of [this.main, this.other])
+        row?.planes.setAttribute("data-enlarged", this.enlarged || "");
       this.stage?.classList.toggle("picking", Boolean(view.tool));
       this.stage?.classList.toggle("enlarged", Boolean(this.enlarged));
       this.noteSeen();
@@ -187,16 +222,25 @@
       const volume = this.main.viewer.volume;
       if (!volume) return "Loading the image …";
       const ijk = this.view.cursor;
-      const mm = volume.toWorld(ijk).map((value) => value.toFixed(1)).join(", ");
-      const values = [this.main, this.other].filter((row) => row.id && row.viewer.volume)
+      const mm = volume
+        .toWorld(ijk)
+        .map((value) => value.toFixed(1))
+        .join(", ");
+      const values = [this.main, this.other]
+        .filter((row) => row.id && row.viewer.volume)
         .map((row) => `${format(row.viewer.volume.value(ijk))} ${row.viewer.volume.unit}`.trim());
-      const [low, high] = this.main.viewer.window.map((value) => format(value * volume.scale + volume.offset));
+      const [low, high] = this.main.viewer.window.map((value) =>
+        format(value * volume.scale + volume.offset),
+      );
       return `x, y, z: ${mm} mm · voxel ${ijk.join(", ")} · value ${values.join(" | ")} · window ${low} to ${high}`;
     }
 
     sides() {
       const angle = new cmb.Volume({ ...this.scan, window: [0, 1] }, []).obliquity();
-      const oblique = angle > 5 ? ` The slices are oblique by ${Math.round(angle)}°: letters name the nearest direction.` : "";
+      const oblique =
+        angle > 5
+          ? ` The slices are oblique by ${Math.round(angle)}°: letters name the nearest direction.`
+          : "";
       return `${cmb.CONVENTIONS[this.view.convention]}.${oblique}`;
     }
 
@@ -213,11 +257,20 @@
     }
 
     nextImage() {
-      this.show(this.main, this.after(this.scan.images.map((image) => image.id), this.main.wanted));
+      this.show(
+        this.main,
+        this.after(
+          this.scan.images.map((image) => image.id),
+          this.main.wanted,
+        ),
+      );
     }
 
     nextBeside() {
-      const ids = ["", ...this.scan.images.map((image) => image.id).filter((id) => id !== this.main.wanted)];
+      const ids = [
+        "",
+        ...this.scan.images.map((image) => image.id).filter((id) => id !== this.main.wanted),
+      ];
       this.show(this.other, this.after(ids, this.other.wanted || ""));
     }
 
@@ -241,7 +294,9 @@
     moveCross(right, up) {
       const cursor = [...this.view.cursor];
       const plane = cmb.PLANES[this.view.active];
-      cursor[plane.across] += cmb.isMirrored(this.view.active, this.view.convention) ? -right : right;
+      cursor[plane.across] += cmb.isMirrored(this.view.active, this.view.convention)
+        ? -right
+        : right;
       cursor[plane.up] += up;
       this.view.goTo(cursor);
     }
@@ -260,34 +315,56 @@
       const { view } = this;
       const turn = (name) => () => view.set({ [name]: !view[name] });
       return {
-        sliceUp: () => this.step(1), sliceDown: () => this.step(-1),
-        slicesUp: () => this.step(5), slicesDown: () => this.step(-5),
-        plane: () => this.nextPlane(), enlarge: () => this.toggleEnlarged(),
-        crossLeft: () => this.moveCross(-1, 0), crossRight: () => this.moveCross(1, 0),
-        crossUp: () => this.moveCross(0, 1), crossDown: () => this.moveCross(0, -1),
-        panLeft: () => this.pan(-1, 0), panRight: () => this.pan(1, 0),
-        panUp: () => this.pan(0, 1), panDown: () => this.pan(0, -1),
-        zoomIn: () => view.zoomBy(1.4), zoomOut: () => view.zoomBy(1 / 1.4), fit: () => view.fit(),
-        darker: () => this.window(0.05, 0), brighter: () => this.window(-0.05, 0),
-        lessContrast: () => this.window(0, 0.15), moreContrast: () => this.window(0, -0.13),
+        sliceUp: () => this.step(1),
+        sliceDown: () => this.step(-1),
+        slicesUp: () => this.step(5),
+        slicesDown: () => this.step(-5),
+        plane: () => this.nextPlane(),
+        enlarge: () => this.toggleEnlarged(),
+        crossLeft: () => this.moveCross(-1, 0),
+        crossRight: () => this.moveCross(1, 0),
+        crossUp: () => this.moveCross(0, 1),
+        crossDown: () => this.moveCross(0, -1),
+        panLeft: () => this.pan(-1, 0),
+        panRight: () => this.pan(1, 0),
+        panUp: () => this.pan(0, 1),
+        panDown: () => this.pan(0, -1),
+        zoomIn: () => view.zoomBy(1.4),
+        zoomOut: () => view.zoomBy(1 / 1.4),
+        fit: () => view.fit(),
+        darker: () => this.window(0.05, 0),
+        brighter: () => this.window(-0.05, 0),
+        lessContrast: () => this.window(0, 0.15),
+        moreContrast: () => this.window(0, -0.13),
         resetWindow: () => this.resetWindow(),
-        slab: turn("slabOn"), thinner: () => view.changeSlab(-1), thicker: () => view.changeSlab(1),
-        image: () => this.nextImage(), beside: () => this.nextBeside(),
-        outlines: turn("showOutlines"), crosshair: turn("showCrosshair"), smooth: turn("smooth"),
-        convention: () => view.set({
-          convention: view.convention === "radiological" ? "neurological" : "radiological" }),
+        slab: turn("slabOn"),
+        thinner: () => view.changeSlab(-1),
+        thicker: () => view.changeSlab(1),
+        image: () => this.nextImage(),
+        beside: () => this.nextBeside(),
+        outlines: turn("showOutlines"),
+        crosshair: turn("showCrosshair"),
+        smooth: turn("smooth"),
+        convention: () =>
+          view.set({
+            convention: view.convention === "radiological" ? "neurological" : "radiological",
+          }),
       };
     }
   }
 
   function format(value) {
-    return Math.abs(value) >= 100 || Number.isInteger(value) ? String(Math.round(value)) : value.toPrecision(3);
+    return Math.abs(value) >= 100 || Number.isInteger(value)
+      ? String(Math.round(value))
+      : value.toPrecision(3);
   }
 
   function stored() {
     try {
       const kept = JSON.parse(localStorage.getItem(STORED) || "{}");
-      return Object.fromEntries(REMEMBERED.filter((name) => name in kept).map((name) => [name, kept[name]]));
+      return Object.fromEntries(
+        REMEMBERED.filter((name) => name in kept).map((name) => [name, kept[name]]),
+      );
     } catch {
       return {};
     }
@@ -300,14 +377,21 @@
     written = text;
     try {
       localStorage.setItem(STORED, text);
-    } catch { /* the choice holds until the page is closed */ }
+    } catch {
+      /* the choice holds until the page is closed */
+    }
   }
 
   /* Button of an action, with its key. */
   function actionButton(action, text, attributes = {}) {
-    return h("button", { type: "button", "data-action": action, title: cmb.ACTIONS[action][1], ...attributes },
-      text, " ", h("kbd", { "data-key": action }));
+    return h(
+      "button",
+      { type: "button", "data-action": action, title: cmb.ACTIONS[action][1], ...attributes },
+      text,
+      " ",
+      h("kbd", { "data-key": action }),
+    );
   }
 
   Object.assign(cmb, { Display, actionButton });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

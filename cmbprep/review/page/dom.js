@@ -16,6 +16,10 @@
     return element;
   }
 
+  function button(text, click, attributes = {}) {
+    return h("button", { type: "button", on: { click }, ...attributes }, text);
+  }
+
   /* A labelled selection box; options are [value, text]. */
   function select(label, options, value, change, attributes = {}) {
     const chosen = () => {
@@ -23,8 +27,11 @@
       // After a choice by mouse the keys belong to the page again.
       if (!box.matches(":focus-visible")) box.blur();
     };
-    const box = h("select", { ...attributes, on: { change: chosen } },
-      ...options.map(([key, text]) => h("option", { value: key }, text)));
+    const box = h(
+      "select",
+      { ...attributes, on: { change: chosen } },
+      ...options.map(([key, text]) => h("option", { value: key }, text)),
+    );
     box.value = value;
     return h("label", { class: "field" }, h("span", {}, label), box);
   }
@@ -38,9 +45,11 @@
 
   /* Whether keys typed at an element belong to it. */
   function takesKeys(element) {
-    return element instanceof HTMLElement &&
+    return (
+      element instanceof HTMLElement &&
       (element.matches("textarea, select, input:not([type=checkbox]):not([type=radio])") ||
-        element.isContentEditable);
+        element.isContentEditable)
+    );
   }
 
   const announcer = () => document.getElementById("announcer");
@@ -59,5 +68,5 @@
     return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
   }
 
-  Object.assign(cmb, { h, select, check, takesKeys, announce, newId });
-})(window.cmb = window.cmb || {});
+  Object.assign(cmb, { h, button, select, check, takesKeys, announce, newId });
+})((window.cmb = window.cmb || {}));

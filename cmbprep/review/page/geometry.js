@@ -7,7 +7,11 @@
     coronal: { axis: 1, across: 0, up: 2, title: "Coronal" },
     sagittal: { axis: 0, across: 1, up: 2, title: "Sagittal" },
   };
-  const LETTERS = [["L", "R"], ["P", "A"], ["I", "S"]];
+  const LETTERS = [
+    ["L", "R"],
+    ["P", "A"],
+    ["I", "S"],
+  ];
   const CONVENTIONS = {
     radiological: "Radiological: the patient's right is on the left of the screen",
     neurological: "Neurological: the patient's right is on the right of the screen",
@@ -59,9 +63,8 @@
   /* Pixels per millimetre at which the whole plane fits a canvas. */
   function fitScale(plane, shape, spacing, width, height) {
     const { across, up } = PLANES[plane];
-    return Math.min(
-      width / (shape[across] * spacing[across]), height / (shape[up] * spacing[up]));
+    return Math.min(width / (shape[across] * spacing[across]), height / (shape[up] * spacing[up]));
   }
 
   Object.assign(cmb, { PLANES, CONVENTIONS, isMirrored, edgeLetters, Frame, fitScale });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

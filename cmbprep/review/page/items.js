@@ -9,12 +9,20 @@
     later: { sign: "…", text: "later", colour: "#ff8fb1" },
   };
   const REASONS = {
-    vein: "vein", calcification: "calcification", sulcus: "sulcus or flow void",
-    artefact: "artefact", other: "other",
+    vein: "vein",
+    calcification: "calcification",
+    sulcus: "sulcus or flow void",
+    artefact: "artefact",
+    other: "other",
   };
   const FINDINGS = {
-    haemorrhage: "Intracerebral haemorrhage", infarct: "Infarct", cavernoma: "Cavernoma",
-    malformation: "Vascular malformation", tumour: "Tumour", surgery: "After surgery", other: "Other finding",
+    haemorrhage: "Intracerebral haemorrhage",
+    infarct: "Infarct",
+    cavernoma: "Cavernoma",
+    malformation: "Vascular malformation",
+    tumour: "Tumour",
+    surgery: "After surgery",
+    other: "Other finding",
   };
 
   /* One lesion: the fields of the automatic result under those of the reader. */
@@ -29,7 +37,7 @@
   /* Lesions in reading order: listed, added, then candidates where they are shown. */
   function readingOrder(scan, state, showCandidates) {
     const original = new Map(scan.items.map((item) => [item.key, item]));
-    const kind = (key) => key.startsWith("N") ? "added" : "candidate";
+    const kind = (key) => (key.startsWith("N") ? "added" : "candidate");
     const keys = [...state.order];
     if (showCandidates) {
       const taken = new Set(keys);
@@ -60,7 +68,8 @@
   function changedKeys(before, after) {
     const keys = new Set([...Object.keys(before.items), ...Object.keys(after.items)]);
     return [...keys].filter(
-      (key) => JSON.stringify(before.items[key]) !== JSON.stringify(after.items[key]));
+      (key) => JSON.stringify(before.items[key]) !== JSON.stringify(after.items[key]),
+    );
   }
 
   /* What the list and the screen reader say of a lesion. */
@@ -70,6 +79,14 @@
   }
 
   Object.assign(cmb, {
-    VERDICTS, REASONS, FINDINGS, readingOrder, neighbour, nextOpen, isOpen, changedKeys, verdictText,
+    VERDICTS,
+    REASONS,
+    FINDINGS,
+    readingOrder,
+    neighbour,
+    nextOpen,
+    isOpen,
+    changedKeys,
+    verdictText,
   });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

@@ -70,13 +70,35 @@
   };
   // Actions that go on while a key is held; all others happen once per press.
   const REPEATED = new Set([
-    "next", "previous", "sliceUp", "sliceDown", "slicesUp", "slicesDown", "crossLeft", "crossRight",
-    "crossUp", "crossDown", "panLeft", "panRight", "panUp", "panDown", "zoomIn", "zoomOut", "darker",
-    "brighter", "lessContrast", "moreContrast",
+    "next",
+    "previous",
+    "sliceUp",
+    "sliceDown",
+    "slicesUp",
+    "slicesDown",
+    "crossLeft",
+    "crossRight",
+    "crossUp",
+    "crossDown",
+    "panLeft",
+    "panRight",
+    "panUp",
+    "panDown",
+    "zoomIn",
+    "zoomOut",
+    "darker",
+    "brighter",
+    "lessContrast",
+    "moreContrast",
   ]);
   const STORED = "cmbprep-review-keys";
   const NAMES = {
-    ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", PageUp: "Page↑", PageDown: "Page↓",
+    ArrowUp: "↑",
+    ArrowDown: "↓",
+    ArrowLeft: "←",
+    ArrowRight: "→",
+    PageUp: "Page↑",
+    PageDown: "Page↓",
   };
   const MODIFIERS = ["Control", "Shift", "Alt", "Meta", "AltGraph", "Dead", "CapsLock"];
 
@@ -86,16 +108,27 @@
     const isLetter = /^\p{L}$/u.test(event.key);
     const isSign = event.key.length === 1 && !isLetter && event.key !== " ";
     const key = event.key === " " ? "Space" : isLetter ? event.key.toLowerCase() : event.key;
-    const control = (event.ctrlKey || event.metaKey) && !event.getModifierState?.("AltGraph");
-    const alt = event.altKey && !event.getModifierState?.("AltGraph");
-    // Shift is part of a sign such as "?", and of nothing else.
-    return `${control ? "Ctrl+" : ""}${alt ? "Alt+" : ""}${event.shiftKey && !isSign ? "Shift+" : ""}${key}`;
+    // AltGr makes signs, and sends Ctrl and Alt along.
+    const plain = Boolean(event.getModifierState?.("AltGraph"));
+    const modifiers = {
+      "Ctrl+": (event.ctrlKey || event.metaKey) && !plain,
+      "Alt+": event.altKey && !plain,
+      // Shift is part of a sign such as "?".
+      "Shift+": event.shiftKey && !isSign,
+    };
+    return (
+      Object.keys(modifiers)
+        .filter((name) => modifiers[name])
+        .join("") + key
+    );
   }
 
   /* Key as it is printed on a button. */
   function printed(key) {
     const parts = key === "+" || key.endsWith("++") ? [key] : key.split("+");
-    return parts.map((part) => NAMES[part] || (part.length === 1 ? part.toUpperCase() : part)).join("+");
+    return parts
+      .map((part) => NAMES[part] || (part.length === 1 ? part.toUpperCase() : part))
+      .join("+");
   }
 
   class Keys extends EventTarget {
@@ -103,7 +136,8 @@
       super();
       this.storage = storage;
       this.defaults = Object.fromEntries(
-        Object.entries(ACTIONS).map(([action, [, , key]]) => [action, given?.[action] || key]));
+        Object.entries(ACTIONS).map(([action, [, , key]]) => [action, given?.[action] || key]),
+      );
       this.load();
     }
 
@@ -111,7 +145,9 @@
       let stored = {};
       try {
         stored = JSON.parse(this.storage.getItem(STORED) || "{}");
-      } catch { /* without storage the defaults hold */ }
+      } catch {
+        /* without storage the defaults hold */
+      }
       this.changed = {};
       for (const [action, key] of Object.entries(stored)) {
         if (action in ACTIONS && typeof key === "string") this.changed[action] = key;
@@ -149,10 +185,12 @@
     save() {
       try {
         this.storage.setItem(STORED, JSON.stringify(this.changed));
-      } catch { /* the change holds until the page is closed */ }
+      } catch {
+        /* the change holds until the page is closed */
+      }
       this.dispatchEvent(new Event("change"));
     }
   }
 
   Object.assign(cmb, { ACTIONS, Keys, keyOf, printed });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

@@ -33,15 +33,39 @@
 
     buildTop() {
       const { session, backend } = this;
-      const reader = [session.reader, `round ${session.round}`, session.blinded ? "blinded" : null].filter(Boolean).join(" · ");
+      const reader = [session.reader, `round ${session.round}`, session.blinded ? "blinded" : null]
+        .filter(Boolean)
+        .join(" · ");
       this.place = h("span", { class: "place" });
       this.saving = h("span", { class: "saving", role: "status" });
-      this.exporting = backend.isStatic ? h("button", { type: "button", class: "primary", id: "export",
-        on: { click: () => this.exportActs() } }, "Export the review") : null;
+      this.exporting = backend.isStatic
+        ? h(
+            "button",
+            {
+              type: "button",
+              class: "primary",
+              id: "export",
+              on: { click: () => this.exportActs() },
+            },
+            "Export the review",
+          )
+        : null;
       byId("top").replaceChildren(
-        backend.isStatic ? h("strong", {}, "Review") : h("a", { href: "#", class: "home" }, "Work list ", h("kbd", { "data-key": "worklist" })),
-        this.place, h("span", { class: "reader" }, reader), this.saving, this.exporting ?? "",
-        cmb.actionButton("theme", "Theme"), cmb.actionButton("help", "Keys"));
+        backend.isStatic
+          ? h("strong", {}, "Review")
+          : h(
+              "a",
+              { href: "#", class: "home" },
+              "Work list ",
+              h("kbd", { "data-key": "worklist" }),
+            ),
+        this.place,
+        h("span", { class: "reader" }, reader),
+        this.saving,
+        this.exporting ?? "",
+        cmb.actionButton("theme", "Theme"),
+        cmb.actionButton("help", "Keys"),
+      );
     }
 
     async loadList() {
@@ -113,8 +137,11 @@
     showSaving(waiting, error) {
       this.waiting = waiting;
       this.saving.classList.toggle("failed", Boolean(error));
-      this.saving.textContent = error ? `⚠ not saved (${waiting}): ${error.message} Trying again …`
-        : waiting ? "saving …" : this.savedText();
+      this.saving.textContent = error
+        ? `⚠ not saved (${waiting}): ${error.message} Trying again …`
+        : waiting
+          ? "saving …"
+          : this.savedText();
     }
 
     savedText() {
@@ -136,13 +163,17 @@
 
     exportActs() {
       const { backend } = this;
-      const address = URL.createObjectURL(new Blob([backend.exportText()], { type: "application/json" }));
+      const address = URL.createObjectURL(
+        new Blob([backend.exportText()], { type: "application/json" }),
+      );
       h("a", { href: address, download: backend.data.export_name }).click();
       setTimeout(() => URL.revokeObjectURL(address), 10000);
       backend.markExported();
       this.saving.textContent = this.savedText();
       this.exporting.classList.remove("urgent");
-      cmb.announce(`Exported to ${backend.data.export_name}. Send this file back to those who run the review.`);
+      cmb.announce(
+        `Exported to ${backend.data.export_name}. Send this file back to those who run the review.`,
+      );
     }
 
     async nextUnread() {
@@ -157,7 +188,9 @@
       const own = {
         help: () => this.help.open(),
         theme: () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"),
-        worklist: () => { if (!this.backend.isStatic) location.hash = ""; },
+        worklist: () => {
+          if (!this.backend.isStatic) location.hash = "";
+        },
         nextUnread: () => this.nextUnread(),
       };
       const act = own[action] || this.reading?.actions[action];
@@ -200,7 +233,9 @@
     document.documentElement.dataset.theme = theme;
     try {
       localStorage.setItem(THEME, theme);
-    } catch { /* the theme holds until the page is closed */ }
+    } catch {
+      /* the theme holds until the page is closed */
+    }
   }
 
   function chooseBackend() {
@@ -211,4 +246,4 @@
 
   cmb.app = new App(chooseBackend());
   cmb.app.start().catch((error) => cmb.app.notice(error.message));
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

@@ -27,8 +27,8 @@
           this.waiting.shift();
           this.onDone(answer, act);
         } catch (error) {
-          if (error.status === 0 || error.status >= 500) {
-            // The id of the act keeps a second sending from acting twice.
+          if ([0, 403].includes(error.status) || error.status >= 500) {
+            // Not the act is at fault. Its id keeps a second sending from acting twice.
             this.onStatus(this.waiting.length, error);
             await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
           } else {
@@ -43,4 +43,4 @@
   }
 
   Object.assign(cmb, { ActQueue });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

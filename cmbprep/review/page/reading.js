@@ -7,7 +7,12 @@
     true: "It is outlined when the exported file is imported.",
     false: "Nothing could be outlined there: it is kept as a point.",
   };
-  const VERDICT_ACTIONS = { definite: "definite", possible: "possible", undecided: "undecided", later: "later" };
+  const VERDICT_ACTIONS = {
+    definite: "definite",
+    possible: "possible",
+    undecided: "undecided",
+    later: "later",
+  };
 
   class Reading {
     /* `app` has the backend, the session, the dialogs and the places of messages. */
@@ -31,7 +36,11 @@
     build() {
       const display = h("div", { class: "display" });
       const panel = h("aside", { class: "panel", "aria-label": "Review" });
-      this.root.replaceChildren(h("h1", { class: "hidden" }, `Reading ${this.scan.name}`), display, panel);
+      this.root.replaceChildren(
+        h("h1", { class: "hidden" }, `Reading ${this.scan.name}`),
+        display,
+        panel,
+      );
       this.display = new cmb.Display(display, this.scan, {
         loadImage: (image) => this.backend.image(this.scan.id, image),
         onPick: (ijk) => this.pick(ijk),
@@ -42,7 +51,9 @@
     /* Load the first image, then the outlines. */
     async start() {
       if (this.scan.stale && !this.readOnly) {
-        this.app.notice("This review was begun on an older result of the program. Its lesions are the same.");
+        this.app.notice(
+          "This review was begun on an older result of the program. Its lesions are the same.",
+        );
       }
       const first = this.items().find(cmb.isOpen) || this.items()[0];
       this.select(first?.key ?? null);
@@ -80,10 +91,14 @@
       const items = this.items();
       this.display.setItems(items, this.currentKey);
       this.panel.update(items, this.currentKey, this.state, {
-        marked: this.marked, readOnly: this.readOnly, mode: this.modeText(),
+        marked: this.marked,
+        readOnly: this.readOnly,
+        mode: this.modeText(),
         toggles: {
-          candidates: this.showCandidates, addByClick: this.display.view.tool === "add",
-          mark: this.marked.has(this.currentKey), split: Boolean(this.split),
+          candidates: this.showCandidates,
+          addByClick: this.display.view.tool === "add",
+          mark: this.marked.has(this.currentKey),
+          split: Boolean(this.split),
         },
       });
       this.app.onUpdate();
@@ -91,8 +106,10 @@
 
     modeText() {
       if (this.split) {
-        return `Splitting ${this.split.lesion}: ${this.split.points.length} parts set. Click the middle of each part, ` +
-          `or set the crosshair there and press ${this.app.keys.hint("split")}. Enter ends, Esc cancels.`;
+        return (
+          `Splitting ${this.split.lesion}: ${this.split.points.length} parts set. Click the middle of each part, ` +
+          `or set the crosshair there and press ${this.app.keys.hint("split")}. Enter ends, Esc cancels.`
+        );
       }
       if (this.display.view.tool === "add") return "A click adds a definite lesion. Esc ends.";
       if (this.marked.size) return `Marked for merging: ${[...this.marked].join(", ")}`;
@@ -118,7 +135,10 @@
       else if (["add", "merge"].includes(act.type)) this.showMade([saved.lesion], act.type);
       else if (act.type === "split") this.showMade(saved.lesions, act.type);
       else this.update();
-      if (act.type === "finish") cmb.announce("The whole scan is read.");
+      if (act.type === "finish")
+        cmb.announce(
+          `The whole scan is read. ${this.app.keys.hint("nextUnread")} opens the next one.`,
+        );
       if (act.type === "move") cmb.announce(`${act.lesion} was moved.`);
     }
 
@@ -127,7 +147,9 @@
       this.currentKey = keys[0];
       const item = this.current();
       const point = item?.segmented === false ? ` ${POINT[this.backend.isStatic]}` : "";
-      cmb.announce(`${{ add: "Added", merge: "Merged into", split: "Split into" }[type]} ${keys.join(", ")}.${point}`);
+      cmb.announce(
+        `${{ add: "Added", merge: "Merged into", split: "Split into" }[type]} ${keys.join(", ")}.${point}`,
+      );
       this.update();
     }
 
@@ -136,7 +158,9 @@
       const items = this.items();
       const changed = cmb.changedKeys(before, after);
       const there = changed.find((key) => items.some((item) => item.key === key));
-      cmb.announce(`${type === "undo" ? "Undone" : "Done again"}${changed.length ? `: ${changed.join(", ")}` : ""}.`);
+      cmb.announce(
+        `${type === "undo" ? "Undone" : "Done again"}${changed.length ? `: ${changed.join(", ")}` : ""}.`,
+      );
       if (there) this.select(there);
       else if (!this.current()) this.select(items[0]?.key ?? null);
       else this.update();
@@ -161,21 +185,27 @@
       const next = cmb.neighbour(items, item.key, 1);
       const word = cmb.verdictText({ verdict, reason });
       if (next === item.key) {
-        cmb.announce(`${item.key} ${word}. This was the last one: look through the whole scan, add what is missing, then finish.`);
+        cmb.announce(
+          `${item.key} ${word}. This was the last one: look through the whole scan, add what is missing, then finish.`,
+        );
         this.update();
       } else {
         this.select(next);
-        cmb.announce(`${item.key} ${word}. Now ${next}, ${items.findIndex((one) => one.key === next) + 1} of ${items.length}.`);
+        cmb.announce(
+          `${item.key} ${word}. Now ${next}, ${items.findIndex((one) => one.key === next) + 1} of ${items.length}.`,
+        );
       }
     }
 
     world(ijk = this.display.view.cursor) {
-      return new cmb.Volume({ ...this.scan, window: [0, 1] }, []).toWorld(ijk)
+      return new cmb.Volume({ ...this.scan, window: [0, 1] }, [])
+        .toWorld(ijk)
         .map((value) => Math.round(value * 1000) / 1000);
     }
 
     add(verdict, ijk = this.display.view.cursor) {
-      const there = this.backend.isStatic && this.items().find((item) => this.display.regionOf(item)?.has(ijk));
+      const there =
+        this.backend.isStatic && this.items().find((item) => this.display.regionOf(item)?.has(ijk));
       // A server segments at once and refuses by itself; a static page can look at the outlines.
       if (there) this.app.notice(`${there.key} is at this place already.`);
       else this.act({ type: "add", centre_ras: this.world(ijk), verdict });
@@ -222,8 +252,11 @@
     }
 
     merge() {
-      const keys = this.items().map((item) => item.key).filter((key) => this.marked.has(key) || key === this.currentKey);
-      if (keys.length < 2) this.app.notice(`Mark two lesions or more first (${this.app.keys.hint("mark")}).`);
+      const keys = this.items()
+        .map((item) => item.key)
+        .filter((key) => this.marked.has(key) || key === this.currentKey);
+      if (keys.length < 2)
+        this.app.notice(`Mark two lesions or more first (${this.app.keys.hint("mark")}).`);
       else this.act({ type: "merge", lesions: keys });
     }
 
@@ -235,13 +268,19 @@
     chooseZone() {
       const item = this.current();
       if (!item) return;
-      this.app.zones.open(this.scan.scheme, item, (region) => this.act({ type: "zone", lesion: item.key, region }));
+      this.app.zones.open(this.scan.scheme, item, (region) =>
+        this.act({ type: "zone", lesion: item.key, region }),
+      );
     }
 
     toggleCandidates() {
       this.showCandidates = !this.showCandidates;
       const number = this.scan.items.filter((item) => item.kind === "candidate").length;
-      cmb.announce(this.showCandidates ? `${number} candidates below the threshold are shown at the end.` : "Candidates are hidden.");
+      cmb.announce(
+        this.showCandidates
+          ? `${number} candidates below the threshold are shown at the end.`
+          : "Candidates are hidden.",
+      );
       if (this.current()) this.update();
       else this.select(this.items()[0]?.key ?? null);
     }
@@ -265,7 +304,7 @@
         previous: () => this.go(cmb.neighbour(this.items(), this.currentKey, -1)),
         nextOpen: () => this.go(cmb.nextOpen(this.items(), this.currentKey)),
         candidates: () => this.toggleCandidates(),
-        centre: () => this.split ? this.endSplit() : this.select(this.currentKey),
+        centre: () => (this.split ? this.endSplit() : this.select(this.currentKey)),
         reject: () => this.judge("rejected"),
         add: () => this.add("definite"),
         addPossible: () => this.add("possible"),
@@ -289,8 +328,10 @@
         finish: () => this.act({ type: "finish" }),
         reopen: () => this.state.finished && this.act({ type: "reopen" }),
       };
-      for (const [action, verdict] of Object.entries(VERDICT_ACTIONS)) actions[action] = () => this.judge(verdict);
-      for (const reason of Object.keys(cmb.REASONS)) actions[reason] = () => this.judge("rejected", reason);
+      for (const [action, verdict] of Object.entries(VERDICT_ACTIONS))
+        actions[action] = () => this.judge(verdict);
+      for (const reason of Object.keys(cmb.REASONS))
+        actions[reason] = () => this.judge("rejected", reason);
       return actions;
     }
 
@@ -304,4 +345,4 @@
   }
 
   Object.assign(cmb, { Reading });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

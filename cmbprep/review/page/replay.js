@@ -23,95 +23,135 @@
 
   /* Number of the next lesion that the reader makes; undone ones keep theirs. */
   function nextNew(acts) {
-    const made = acts.flatMap((act) => act.type === "split" ? act.lesions
-      : act.type === "add" || act.type === "merge" ? [act.lesion] : []);
+    const made = acts.flatMap((act) =>
+      act.type === "split"
+        ? act.lesions
+        : act.type === "add" || act.type === "merge"
+          ? [act.lesion]
+          : [],
+    );
     return made.length + 1;
   }
 
   function fresh(fields = {}) {
     return {
-      verdict: "undecided", reason: null, region: null, zone: null, comment: "",
-      centre_ijk: null, deleted_by: null, ...fields,
+      verdict: "undecided",
+      reason: null,
+      region: null,
+      zone: null,
+      comment: "",
+      centre_ijk: null,
+      deleted_by: null,
+      ...fields,
     };
   }
 
   /* State of a scan after the acts of a reader. `toVoxel` turns mm into voxels. */
   function replay(acts, items, scheme, toVoxel) {
     const { done, undone } = holding(acts);
-    const state = {
-      items: {}, order: [], finished: false, undo_depth: done.length, redo_depth: undone.length,
-      scan: { siderosis: null, quality: null, findings: [], note: "" }, comment: "",
-    };
-    const listed = items.filter((item) => item.kind === "listed");
-    for (const item of listed) state.items[item.key] = fresh();
-    state.order = listed.map((item) => item.key);
-    const original = new Map(items.map((item) => [item.key, item]));
-    for (const act of done) apply(act, state, original, scheme, toVoxel);
-    return state;
+    const reviewed = new ReviewState(items, scheme, toVoxel);
+    for (const act of done) reviewed.apply(act);
+    const { state } = reviewed;
+    return { ...state, undo_depth: done.length, redo_depth: undone.length };
   }
 
-  function apply(act, state, original, scheme, toVoxel) {
-    const touch = (key) => {
-      if (!state.items[key]) {
-        // A candidate without a verdict does not keep the scan from being finished.
-        state.items[key] = fresh({ verdict: null });
-        state.order.push(key);
+  class ReviewState {
+    constructor(items, scheme, toVoxel) {
+      this.original = new Map(items.map((item) => [item.key, item]));
+      this.scheme = scheme;
+      this.toVoxel = toVoxel;
+      this.state = {
+        items: {},
+        order: [],
+        finished: false,
+        scan: { siderosis: null, quality: null, findings: [], note: "" },
+        comment: "",
+      };
+      for (const item of items) {
+        if (item.kind === "listed") this.make(item.key, {});
       }
-      return state.items[key];
-    };
-    const place = (ras) => ({ centre_ras: ras, centre_ijk: toVoxel(ras), segmented: false, runs: [] });
-    const regionOf = (key) => state.items[key].region ?? original.get(key)?.region ?? null;
-    const zoneOf = (key) => state.items[key].zone ?? original.get(key)?.zone ?? null;
-    const centreOf = (key) => state.items[key].centre_ras ?? original.get(key)?.centre_ras;
-    const make = (key, fields) => {
-      state.items[key] = fresh(fields);
-      state.order.push(key);
-    };
-    state.finished = act.type === "finish";
-    switch (act.type) {
-      case "verdict":
-        Object.assign(touch(act.lesion), { verdict: act.verdict, reason: act.reason ?? null });
-        break;
-      case "add":
-        make(act.lesion, { verdict: act.verdict, ...place(act.centre_ras) });
-        break;
-      case "move":
-        Object.assign(touch(act.lesion), place(act.centre_ras));
-        break;
-      case "merge": {
-        const parts = act.lesions.map(touch);
-        const verdict = SURENESS.find((one) => parts.some((part) => part.verdict === one));
-        const centre = [0, 1, 2].map((axis) => act.lesions.reduce(
-          (sum, key) => sum + centreOf(key)[axis] / act.lesions.length, 0));
-        make(act.lesion, {
-          verdict, region: regionOf(act.lesions[0]), zone: zoneOf(act.lesions[0]), ...place(centre),
-        });
-        for (const part of parts) part.deleted_by = act.lesion;
-        break;
-      }
-      case "split": {
-        const whole = touch(act.lesion);
-        act.lesions.forEach((key, part) => make(key, {
-          verdict: whole.verdict, reason: whole.reason, region: regionOf(act.lesion),
-          zone: zoneOf(act.lesion), ...place(act.centres[part]),
-        }));
-        whole.deleted_by = act.lesions[0];
-        break;
-      }
-      case "zone": {
-        const region = scheme.regions.find((one) => one.name === act.region);
-        Object.assign(touch(act.lesion), { region: act.region, zone: region?.zone ?? null });
-        break;
-      }
-      case "comment":
-        if (act.lesion) touch(act.lesion).comment = act.text;
-        else state.comment = act.text;
-        break;
-      case "scan":
-        Object.assign(state.scan, {
-          siderosis: act.siderosis, quality: act.quality, findings: act.findings, note: act.note,
-        });
-        break;
+    }
+
+    make(key, fields) {
+      this.state.items[key] = fresh(fields);
+      this.state.order.push(key);
+      return this.state.items[key];
+    }
+
+    /* A candidate is taken up by the first act on it; only a verdict keeps the scan open. */
+    touch(key) {
+      return this.state.items[key] || this.make(key, { verdict: null });
+    }
+
+    place(ras) {
+      return { centre_ras: ras, centre_ijk: this.toVoxel(ras), segmented: false, runs: [] };
+    }
+
+    /* What holds of a lesion: the reader's value, else that of the automatic result. */
+    value(key, name) {
+      return this.state.items[key][name] ?? this.original.get(key)?.[name] ?? null;
+    }
+
+    regionOf(key) {
+      return { region: this.value(key, "region"), zone: this.value(key, "zone") };
+    }
+
+    /* An act of the type `scan` calls the method `scan`, and so on. */
+    apply(act) {
+      this.state.finished = false;
+      this[act.type](act);
+    }
+
+    finish() {
+      this.state.finished = true;
+    }
+
+    reopen() {}
+
+    verdict({ lesion, verdict, reason }) {
+      Object.assign(this.touch(lesion), { verdict, reason: reason ?? null });
+    }
+
+    add({ lesion, verdict, centre_ras: centre }) {
+      this.make(lesion, { verdict, ...this.place(centre) });
+    }
+
+    move({ lesion, centre_ras: centre }) {
+      Object.assign(this.touch(lesion), this.place(centre));
+    }
+
+    merge({ lesion, lesions }) {
+      const parts = lesions.map((key) => this.touch(key));
+      const verdict = SURENESS.find((one) => parts.some((part) => part.verdict === one)) ?? null;
+      const centres = lesions.map((key) => this.value(key, "centre_ras"));
+      const centre = [0, 1, 2].map(
+        (axis) => centres.reduce((sum, one) => sum + one[axis], 0) / centres.length,
+      );
+      this.make(lesion, { verdict, ...this.regionOf(lesions[0]), ...this.place(centre) });
+      for (const part of parts) part.deleted_by = lesion;
+    }
+
+    split({ lesion, lesions, centres }) {
+      const whole = this.touch(lesion);
+      lesions.forEach((key, part) => {
+        const { verdict, reason } = whole;
+        this.make(key, { verdict, reason, ...this.regionOf(lesion), ...this.place(centres[part]) });
+      });
+      whole.deleted_by = lesions[0];
+    }
+
+    zone({ lesion, region }) {
+      const zone = this.scheme.regions.find((one) => one.name === region)?.zone ?? null;
+      Object.assign(this.touch(lesion), { region, zone });
+    }
+
+    comment({ lesion, text }) {
+      if (lesion) this.touch(lesion).comment = text;
+      else this.state.comment = text;
+    }
+
+    scan({ siderosis, quality, findings, note }) {
+      this.state.scan = { siderosis, quality, findings, note };
     }
   }
 
@@ -124,4 +164,4 @@
   }
 
   Object.assign(cmb, { replay, nextNew, openKeys });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

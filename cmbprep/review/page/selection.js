@@ -2,7 +2,14 @@
 /* Which scans of the work list are shown, and in which order. No DOM. */
 (function (cmb) {
   const NO_FILTER = {
-    search: "", status: "", only: "", sample: 0, seed: 1, list: null, sort: "name", descending: false,
+    search: "",
+    status: "",
+    only: "",
+    sample: 0,
+    seed: 1,
+    list: null,
+    sort: "name",
+    descending: false,
   };
   const SORTED_BY = {
     name: (row) => row.name,
@@ -42,12 +49,23 @@
 
   /* Names of a list: one per line, the first word of each; text after "#" is a remark. */
   function parseList(text) {
-    const words = text.split(/\r?\n/).map((line) => line.replace(/#.*/, "").trim().split(/[\s,;]+/)[0]);
+    const words = text.split(/\r?\n/).map(
+      (line) =>
+        line
+          .replace(/#.*/, "")
+          .trim()
+          .split(/[\s,;]+/)[0],
+    );
     return new Set(words.filter(Boolean));
   }
 
   function isListed(row, list) {
-    const names = [row.id, row.name, row.participant, [row.participant, row.session].filter(Boolean).join("_")];
+    const names = [
+      row.id,
+      row.name,
+      row.participant,
+      [row.participant, row.session].filter(Boolean).join("_"),
+    ];
     return names.some((name) => name && list.has(name));
   }
 
@@ -58,13 +76,24 @@
     if (ONLY[filter.only]) kept = kept.filter(ONLY[filter.only]);
     if (filter.sample > 0) {
       // The sample is drawn before the reader's progress is looked at, so that it stays the same.
-      const names = sample(kept.map((row) => row.name), filter.sample, filter.seed);
+      const names = sample(
+        kept.map((row) => row.name),
+        filter.sample,
+        filter.seed,
+      );
       kept = kept.filter((row) => names.has(row.name));
     }
     if (filter.status) kept = kept.filter((row) => row.status === filter.status);
     kept = kept.filter((row) => {
-      const text = [row.name, row.participant, row.session, row.protocol?.sequence, ...(row.flags || [])]
-        .join(" ").toLowerCase();
+      const text = [
+        row.name,
+        row.participant,
+        row.session,
+        row.protocol?.sequence,
+        ...(row.flags || []),
+      ]
+        .join(" ")
+        .toLowerCase();
       return words.every((word) => text.includes(word));
     });
     return sortRows(kept, filter.sort, filter.descending);
@@ -80,8 +109,10 @@
       const order = typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b;
       return descending ? -order : order;
     };
-    return [...rows].sort((one, other) =>
-      compare(one, other) || one.name.localeCompare(other.name, "en", { numeric: true }));
+    return [...rows].sort(
+      (one, other) =>
+        compare(one, other) || one.name.localeCompare(other.name, "en", { numeric: true }),
+    );
   }
 
   /* Id of the first scan after `id` that is not done; the search begins again at the top. */
@@ -92,4 +123,4 @@
   }
 
   Object.assign(cmb, { NO_FILTER, sample, parseList, selectRows, sortRows, nextUnread });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

@@ -38,7 +38,8 @@
 
     clamp(ijk) {
       return ijk.map((value, axis) =>
-        Math.min(this.shape[axis] - 1, Math.max(0, Math.round(value))));
+        Math.min(this.shape[axis] - 1, Math.max(0, Math.round(value))),
+      );
     }
 
     /* Move the crosshair; a zoomed view follows where `recentre` is set. */
@@ -75,4 +76,4 @@
   }
 
   Object.assign(cmb, { View, SLAB_STEPS });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

@@ -1,5 +1,6 @@
 "use strict";
-/* Planes of one volume on 2D canvases, without WebGL. Needs volume.js, geometry.js and view.js only.
+/* Planes of one volume on 2D canvases, without WebGL. Needs volume.js, geometry.js and view.js;
+   outlines of lesions need contours.js too.
 
    const view = new cmb.View();
    const viewer = new cmb.Viewer(element, view, ["axial"]);
@@ -114,7 +115,14 @@
       const [width, height] = [this.canvas.width, this.canvas.height];
       const scale = cmb.fitScale(this.plane, view.shape, view.spacing, width, height) * view.zoom;
       return new cmb.Frame(
-        this.plane, view.convention, view.spacing, width, height, scale, view.centre);
+        this.plane,
+        view.convention,
+        view.spacing,
+        width,
+        height,
+        scale,
+        view.centre,
+      );
     }
 
     /* Fit the canvas to its box and paint it black. */
@@ -157,7 +165,8 @@
       const context = this.slice.getContext("2d");
       const image = context.createImageData(width, height);
       const pixels = new Uint32Array(image.data.buffer);
-      for (let at = 0; at < pixels.length; at++) pixels[at] = 0xff000000 | (grey[values[at]] * 0x10101);
+      for (let at = 0; at < pixels.length; at++)
+        pixels[at] = 0xff000000 | (grey[values[at]] * 0x10101);
       context.putImageData(image, 0, 0);
     }
 
@@ -203,7 +212,7 @@
       const to = first + count - 1 + radius / spacing[this.axis];
       if (mark.ijk[this.axis] < from || mark.ijk[this.axis] > to) return null;
       const [x, y] = frame.toScreen(mark.ijk[this.across], mark.ijk[this.up]);
-      const size = Math.max(6 * ratio, 1.6 * radius * Math.abs(frame.scaleY) / spacing[this.up]);
+      const size = Math.max(6 * ratio, (1.6 * radius * Math.abs(frame.scaleY)) / spacing[this.up]);
       const path = new Path2D();
       path.arc(x, y, size, 0, 2 * Math.PI);
       return path;
@@ -211,7 +220,7 @@
 
     drawLabel(context, frame, mark, ratio) {
       const [x, y] = frame.toScreen(mark.ijk[this.across], mark.ijk[this.up]);
-      const far = (mark.radiusMm || 2) * Math.abs(frame.scaleY) / this.view.spacing[this.up];
+      const far = ((mark.radiusMm || 2) * Math.abs(frame.scaleY)) / this.view.spacing[this.up];
       context.textAlign = "left";
       this.write(context, mark.label, x + far + 5 * ratio, y - far - 5 * ratio, mark.colour, ratio);
     }
@@ -220,16 +229,28 @@
     drawCrosshair(context, frame, ratio) {
       const { cursor } = this.view;
       const [x, y] = frame.toScreen(cursor[this.across], cursor[this.up]);
-      const gap = Math.max(12 * ratio, 4 * Math.abs(frame.scaleY) / this.view.spacing[this.up]);
+      const gap = Math.max(12 * ratio, (4 * Math.abs(frame.scaleY)) / this.view.spacing[this.up]);
       const [width, height] = [frame.width, frame.height];
       context.strokeStyle = "rgba(120, 200, 255, 0.75)";
       context.lineWidth = ratio;
       context.beginPath();
-      for (const [from, to] of [[0, x - gap], [x + gap, width]]) {
-        if (to > from) { context.moveTo(from, y); context.lineTo(to, y); }
+      for (const [from, to] of [
+        [0, x - gap],
+        [x + gap, width],
+      ]) {
+        if (to > from) {
+          context.moveTo(from, y);
+          context.lineTo(to, y);
+        }
       }
-      for (const [from, to] of [[0, y - gap], [y + gap, height]]) {
-        if (to > from) { context.moveTo(x, from); context.lineTo(x, to); }
+      for (const [from, to] of [
+        [0, y - gap],
+        [y + gap, height],
+      ]) {
+        if (to > from) {
+          context.moveTo(x, from);
+          context.lineTo(x, to);
+        }
       }
       context.stroke();
     }
@@ -248,7 +269,9 @@
       const position = `${view.cursor[this.axis] + 1}/${view.shape[this.axis]}`;
       const active = view.active === this.plane ? "▸ " : "";
       // A narrow plane has room for the first letters only, beside the letter in the middle.
-      const texts = [this.title, this.title.slice(0, 3)].map((title) => `${active}${title} ${position}`);
+      const texts = [this.title, this.title.slice(0, 3)].map(
+        (title) => `${active}${title} ${position}`,
+      );
       const room = width / 2 - 16 * ratio;
       const text = context.measureText(texts[0]).width < room ? texts[0] : texts[1];
       this.write(context, text, 6 * ratio, edge, "#fff", ratio);
@@ -261,7 +284,7 @@
 
     /* A bar of 10 mm, to judge the size of a lesion. */
     drawScaleBar(context, frame, ratio) {
-      const length = 10 * Math.abs(frame.scaleY) / this.view.spacing[this.up];
+      const length = (10 * Math.abs(frame.scaleY)) / this.view.spacing[this.up];
       const [x, y] = [8 * ratio, frame.height - 8 * ratio];
       if (length > frame.width / 2 || frame.width < 150 * ratio) return;
       context.fillStyle = "#000";
@@ -287,7 +310,8 @@
       const { view } = this;
       const letters = cmb.edgeLetters(this.plane, view.convention);
       const slab = view.slabOn ? `, lowest of ${count} slices` : "";
-      const text = `${this.title} plane, slice ${view.cursor[this.axis] + 1} of ` +
+      const text =
+        `${this.title} plane, slice ${view.cursor[this.axis] + 1} of ` +
         `${view.shape[this.axis]}${slab}; left edge ${letters.left}, right edge ${letters.right}`;
       if (text !== this.text) this.canvas.setAttribute("aria-label", text);
       this.text = text;
@@ -299,7 +323,9 @@
       const box = this.canvas.getBoundingClientRect();
       const ratio = this.canvas.width / box.width;
       const [u, v] = this.frame().toVoxel(
-        (event.clientX - box.left) * ratio, (event.clientY - box.top) * ratio);
+        (event.clientX - box.left) * ratio,
+        (event.clientY - box.top) * ratio,
+      );
       const ijk = [...this.view.cursor];
       ijk[this.across] = Math.round(u);
       ijk[this.up] = Math.round(v);
@@ -312,8 +338,12 @@
       canvas.addEventListener("contextmenu", (event) => event.preventDefault());
       canvas.addEventListener("pointerdown", (event) => this.press(event));
       canvas.addEventListener("pointermove", (event) => this.drag(event));
-      canvas.addEventListener("pointerup", () => { this.held = null; });
-      canvas.addEventListener("pointercancel", () => { this.held = null; });
+      canvas.addEventListener("pointerup", () => {
+        this.held = null;
+      });
+      canvas.addEventListener("pointercancel", () => {
+        this.held = null;
+      });
       canvas.addEventListener("wheel", (event) => this.turn(event), { passive: false });
     }
 
@@ -327,8 +357,12 @@
         return;
       }
       this.canvas.setPointerCapture(event.pointerId);
-      const action = event.button === 2 || event.ctrlKey ? "window"
-        : event.button === 1 || event.shiftKey ? "pan" : "cursor";
+      const action =
+        event.button === 2 || event.ctrlKey
+          ? "window"
+          : event.button === 1 || event.shiftKey
+            ? "pan"
+            : "cursor";
       this.held = { action, x: event.clientX, y: event.clientY };
       if (action === "cursor") this.view.goTo(ijk);
     }
@@ -347,8 +381,8 @@
       const frame = this.frame();
       const ratio = window.devicePixelRatio || 1;
       const centre = [...this.view.centre];
-      centre[this.across] -= dx * ratio / frame.scaleX;
-      centre[this.up] -= dy * ratio / frame.scaleY;
+      centre[this.across] -= (dx * ratio) / frame.scaleX;
+      centre[this.up] -= (dy * ratio) / frame.scaleY;
       this.view.set({ centre });
     }
 
@@ -382,4 +416,4 @@
   }
 
   Object.assign(cmb, { Viewer });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

@@ -2,7 +2,12 @@
 /* Voxels of one image: reading the binary answer, values, planes and projections.
    Works alone; no DOM. */
 (function (cmb) {
-  const BYTES = { uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array, float32: Float32Array };
+  const BYTES = {
+    uint8: Uint8Array,
+    int16: Int16Array,
+    uint16: Uint16Array,
+    float32: Float32Array,
+  };
 
   /* Split a binary answer: length of the header (4 bytes, little-endian), JSON header, voxels. */
   function parseVolume(buffer) {
@@ -52,12 +57,14 @@
     /* Nearest voxel inside the volume. */
     clamp(ijk) {
       return ijk.map((value, axis) =>
-        Math.min(this.shape[axis] - 1, Math.max(0, Math.round(value))));
+        Math.min(this.shape[axis] - 1, Math.max(0, Math.round(value))),
+      );
     }
 
     toWorld(ijk) {
-      return this.affine.slice(0, 3).map((row) =>
-        row[0] * ijk[0] + row[1] * ijk[1] + row[2] * ijk[2] + row[3]);
+      return this.affine
+        .slice(0, 3)
+        .map((row) => row[0] * ijk[0] + row[1] * ijk[1] + row[2] * ijk[2] + row[3]);
     }
 
     /* First slice and number of slices of a slab of `mm` thickness around a slice. */
@@ -97,7 +104,7 @@
     obliquity() {
       const angles = [0, 1, 2].map((axis) => {
         const cosine = Math.abs(this.affine[axis][axis]) / spacingOf(this.affine)[axis];
-        return Math.acos(Math.min(1, cosine)) * 180 / Math.PI;
+        return (Math.acos(Math.min(1, cosine)) * 180) / Math.PI;
       });
       return Math.max(...angles);
     }
@@ -125,4 +132,4 @@
   }
 
   Object.assign(cmb, { parseVolume, Volume, greyTable });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));

@@ -58,7 +58,9 @@
       const list = this.filter.list && [...this.filter.list];
       try {
         sessionStorage.setItem(STORED, JSON.stringify({ ...this.filter, list }));
-      } catch { /* the filter holds until the page is closed */ }
+      } catch {
+        /* the filter holds until the page is closed */
+      }
       this.refresh();
     }
 
@@ -73,23 +75,46 @@
     setRows(rows, blinded) {
       this.rows = rows;
       this.blinded = blinded;
-      this.columns = Object.keys(COLUMNS).filter((column) => column === "name" ||
-        rows.some((row) => ![null, undefined].includes(COLUMNS[column][1](row))));
+      this.columns = Object.keys(COLUMNS).filter(
+        (column) =>
+          column === "name" ||
+          rows.some((row) => ![null, undefined].includes(COLUMNS[column][1](row))),
+      );
       this.build();
     }
 
     build() {
       this.progress = h("div", { class: "progress" });
       this.body = h("tbody");
-      this.heads = this.columns.map((column) => h("th", { scope: "col", class: COLUMNS[column][2] },
-        h("button", { type: "button", on: { click: () => this.sortBy(column) } }, COLUMNS[column][0])));
+      this.heads = this.columns.map((column) =>
+        h(
+          "th",
+          { scope: "col", class: COLUMNS[column][2] },
+          h(
+            "button",
+            { type: "button", on: { click: () => this.sortBy(column) } },
+            COLUMNS[column][0],
+          ),
+        ),
+      );
       this.count = h("p", { class: "quiet", role: "status" });
       this.root.replaceChildren(
-        h("h1", {}, "Work list"), this.progress, this.filters(), this.count,
-        h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Scans" },
-          h("table", { class: "worklist" },
+        h("h1", {}, "Work list"),
+        this.progress,
+        this.filters(),
+        this.count,
+        h(
+          "div",
+          { class: "scroll", tabindex: "0", role: "region", "aria-label": "Scans" },
+          h(
+            "table",
+            { class: "worklist" },
             h("caption", { class: "hidden" }, "Scans to read"),
-            h("thead", {}, h("tr", {}, ...this.heads)), this.body)));
+            h("thead", {}, h("tr", {}, ...this.heads)),
+            this.body,
+          ),
+        ),
+      );
       this.refresh();
     }
 
@@ -97,31 +122,76 @@
       const { filter } = this;
       const change = (name) => (value) => this.setFilter({ [name]: value });
       this.search = h("input", {
-        type: "search", placeholder: "participant, session, flag …", value: filter.search,
+        type: "search",
+        placeholder: "participant, session, flag …",
+        value: filter.search,
         on: { input: () => this.setFilter({ search: this.search.value }) },
       });
       const number = (label, name, least) => {
-        const box = h("input", { type: "number", min: least, step: 1, value: filter[name] || "",
-          on: { input: () => this.setFilter({ [name]: Math.max(least, Number(box.value) || least) }) } });
+        const box = h("input", {
+          type: "number",
+          min: least,
+          step: 1,
+          value: filter[name] || "",
+          on: {
+            input: () => this.setFilter({ [name]: Math.max(least, Number(box.value) || least) }),
+          },
+        });
         return h("label", { class: "field short" }, h("span", {}, label), box);
       };
-      const only = [["", "all scans"], ...(this.blinded ? [] :
-        [["positive", "positive scans"], ["doubtful", "doubtful scans"]]),
-      ["disagreement", "readers disagree"], ["flagged", "scans to check"]];
-      return h("form", { class: "filters", "aria-label": "Filters", on: { submit: (event) => event.preventDefault() } },
+      const only = [
+        ["", "all scans"],
+        ...(this.blinded
+          ? []
+          : [
+              ["positive", "positive scans"],
+              ["doubtful", "doubtful scans"],
+            ]),
+        ["disagreement", "readers disagree"],
+        ["flagged", "scans to check"],
+      ];
+      return h(
+        "form",
+        {
+          class: "filters",
+          "aria-label": "Filters",
+          on: { submit: (event) => event.preventDefault() },
+        },
         h("label", { class: "field" }, h("span", {}, "Search (/)"), this.search),
-        cmb.select("Status", [["", "any status"], ["unread", "unread"], ["partly", "partly read"], ["done", "done"]],
-          filter.status, change("status")),
+        cmb.select(
+          "Status",
+          [
+            ["", "any status"],
+            ["unread", "unread"],
+            ["partly", "partly read"],
+            ["done", "done"],
+          ],
+          filter.status,
+          change("status"),
+        ),
         cmb.select("Show", only, filter.only, change("only")),
-        number("Random sample", "sample", 0), number("Seed", "seed", 1), this.listField(),
+        number("Random sample", "sample", 0),
+        number("Seed", "seed", 1),
+        this.listField(),
         h("button", { type: "button", on: { click: () => this.clear() } }, "Clear filters"),
-        h("button", { type: "button", class: "primary", on: { click: () => this.openNext() } }, "Next unread ",
-          h("kbd", { "data-key": "nextUnread" })));
+        h(
+          "button",
+          { type: "button", class: "primary", on: { click: () => this.openNext() } },
+          "Next unread ",
+          h("kbd", { "data-key": "nextUnread" }),
+        ),
+      );
     }
 
     listField() {
-      const file = h("input", { type: "file", accept: ".txt,.tsv,.csv,text/plain",
-        on: { change: async () => file.files[0] && this.setFilter({ list: cmb.parseList(await file.files[0].text()) }) } });
+      const file = h("input", {
+        type: "file",
+        accept: ".txt,.tsv,.csv,text/plain",
+        on: {
+          change: async () =>
+            file.files[0] && this.setFilter({ list: cmb.parseList(await file.files[0].text()) }),
+        },
+      });
       return h("label", { class: "field" }, h("span", {}, "Scans of a list (one per line)"), file);
     }
 
@@ -146,7 +216,10 @@
       const rows = this.shown();
       this.heads.forEach((head, at) => {
         const sorted = this.columns[at] === this.filter.sort;
-        head.setAttribute("aria-sort", sorted ? this.filter.descending ? "descending" : "ascending" : "none");
+        head.setAttribute(
+          "aria-sort",
+          sorted ? (this.filter.descending ? "descending" : "ascending") : "none",
+        );
       });
       this.body.replaceChildren(...rows.map((row) => this.row(row)));
       const list = this.filter.list ? `; list of ${this.filter.list.size} names` : "";
@@ -157,24 +230,38 @@
     row(row) {
       const cells = this.columns.slice(1).map((column) => {
         const [, text, kind] = COLUMNS[column];
-        return h("td", { class: `${kind} column-${column}` }, text(row) === null || text(row) === undefined ? "" : String(text(row)));
+        return h(
+          "td",
+          { class: `${kind} column-${column}` },
+          text(row) === null || text(row) === undefined ? "" : String(text(row)),
+        );
       });
       const link = h("a", { href: `#scan=${encodeURIComponent(row.id)}` }, row.name);
-      return h("tr", { class: `status-${row.status}`, "data-id": row.id }, h("th", { scope: "row" }, link), ...cells);
+      return h(
+        "tr",
+        { class: `status-${row.status}`, "data-id": row.id },
+        h("th", { scope: "row" }, link),
+        ...cells,
+      );
     }
 
     showProgress() {
       const done = this.rows.filter((row) => row.status === "done").length;
       const partly = this.rows.filter((row) => row.status === "partly").length;
       const text = `${done} of ${this.rows.length} scans done, ${partly} partly read`;
-      const bar = h("progress", { max: Math.max(1, this.rows.length), value: done, "aria-label": text });
+      const bar = h("progress", {
+        max: Math.max(1, this.rows.length),
+        value: done,
+        "aria-label": text,
+      });
       this.progress.replaceChildren(bar, h("span", {}, text));
     }
 
     /* Keys of the list: "/" to search, arrows between scans. Returns whether a key was taken. */
     key(event) {
       if (event.key === "/") this.search.focus();
-      else if (event.key === "ArrowDown" || event.key === "ArrowUp") this.moveFocus(event.key === "ArrowDown" ? 1 : -1);
+      else if (event.key === "ArrowDown" || event.key === "ArrowUp")
+        this.moveFocus(event.key === "ArrowDown" ? 1 : -1);
       else return false;
       return true;
     }
@@ -187,4 +274,4 @@
   }
 
   Object.assign(cmb, { WorkList, remarks });
-})(window.cmb = window.cmb || {});
+})((window.cmb = window.cmb || {}));
