@@ -9,36 +9,47 @@
       Object.assign(this, { backend, scan, onDone, onRefused, onStatus });
       this.waiting = [];
       this.running = false;
+      this.trouble = null;
     }
 
     push(act) {
       this.waiting.push({ id: cmb.newId(), ...act });
+      this.onStatus(this.waiting.length, this.trouble);
       this.send();
     }
 
     async send() {
       if (this.running) return;
       this.running = true;
-      while (this.waiting.length) {
-        const act = this.waiting[0];
-        this.onStatus(this.waiting.length, null);
-        try {
-          const answer = await this.backend.act(this.scan, act);
-          this.waiting.shift();
-          this.onDone(answer, act);
-        } catch (error) {
-          if ([0, 403].includes(error.status) || error.status >= 500) {
-            // Not the act is at fault. Its id keeps a second sending from acting twice.
-            this.onStatus(this.waiting.length, error);
-            await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-          } else {
-            this.waiting.shift();
-            this.onRefused(error, act);
-          }
-        }
+      try {
+        while (this.waiting.length) await this.sendFirst();
+      } finally {
+        this.running = false;
       }
-      this.running = false;
       this.onStatus(0, null);
+    }
+
+    async sendFirst() {
+      const act = this.waiting[0];
+      this.onStatus(this.waiting.length, this.trouble);
+      let answer = null;
+      let refusal = null;
+      try {
+        answer = await this.backend.act(this.scan, act);
+      } catch (error) {
+        if ([0, 403].includes(error.status) || error.status >= 500) {
+          // Not the act is at fault. Its id keeps a second sending from acting twice.
+          this.trouble = error;
+          this.onStatus(this.waiting.length, error);
+          await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+          return;
+        }
+        refusal = error;
+      }
+      this.trouble = null;
+      this.waiting.shift();
+      if (refusal) this.onRefused(refusal, act);
+      else this.onDone(answer, act);
     }
   }
 

@@ -19,6 +19,8 @@
       this.window = [0, 1];
       this.onPick = null;
       this.onWindow = null;
+      // On a long page the wheel scrolls the page until a plane is clicked.
+      this.wheelNeedsFocus = false;
       this.panes = planes.map((plane) => new Pane(this, plane));
       container.append(...this.panes.map((pane) => pane.box));
       this.redraw = () => this.schedule();
@@ -388,6 +390,7 @@
 
     turn(event) {
       if (!this.viewer.volume) return;
+      if (this.viewer.wheelNeedsFocus && document.activeElement !== this.canvas) return;
       event.preventDefault();
       if (event.ctrlKey) {
         this.view.zoomBy(event.deltaY < 0 ? 1.2 : 1 / 1.2, this.voxelAt(event));

@@ -139,17 +139,6 @@
         });
         return h("label", { class: "field short" }, h("span", {}, label), box);
       };
-      const only = [
-        ["", "all scans"],
-        ...(this.blinded
-          ? []
-          : [
-              ["positive", "positive scans"],
-              ["doubtful", "doubtful scans"],
-            ]),
-        ["disagreement", "readers disagree"],
-        ["flagged", "scans to check"],
-      ];
       return h(
         "form",
         {
@@ -169,7 +158,7 @@
           filter.status,
           change("status"),
         ),
-        cmb.select("Show", only, filter.only, change("only")),
+        cmb.select("Show", this.choices(), filter.only, change("only")),
         number("Random sample", "sample", 0),
         number("Seed", "seed", 1),
         this.listField(),
@@ -181,6 +170,18 @@
           h("kbd", { "data-key": "nextUnread" }),
         ),
       );
+    }
+
+    /* What can be shown alone; the counts of the machine are not for a blinded reader. */
+    choices() {
+      const choices = [["", "all scans"]];
+      if (!this.blinded)
+        choices.push(["positive", "positive scans"], ["doubtful", "doubtful scans"]);
+      if (this.rows.some((row) => typeof row.disagreement === "boolean")) {
+        choices.push(["disagreement", "readers disagree"]);
+      }
+      choices.push(["flagged", "scans to check"]);
+      return choices;
     }
 
     listField() {

@@ -316,11 +316,12 @@ class Fake:
     scans: dict[str, FakeScan]
     session: dict[str, Any]
     failing: bool = False
+    token: str = TOKEN
     delay_s: float = 0.0
 
     @property
     def url(self) -> str:
-        return f"{self.address}/?token={TOKEN}"
+        return f"{self.address}/?token={self.token}"
 
 
 def session(**changes: Any) -> dict[str, Any]:
@@ -355,16 +356,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         if parts.path == "/" or parts.path.startswith("/page/"):
-            if parse_qs(parts.query).get("token") != [TOKEN]:
+            if parse_qs(parts.query).get("token") != [self.fake.token]:
                 self.json({"error": "refused"}, 403)
             elif parts.path == "/":
-                text = (PAGE / "index.html").read_text("utf-8").replace("@TOKEN@", TOKEN)
+                text = (PAGE / "index.html").read_text("utf-8").replace("@TOKEN@", self.fake.token)
                 self.send(text.encode(), "text/html; charset=utf-8")
             else:
                 name = parts.path.removeprefix("/page/")
                 kind = "text/css" if name.endswith(".css") else "text/javascript"
                 self.send((PAGE / name).read_bytes(), kind)
-        elif self.headers.get("X-Review-Token") != TOKEN:
+        elif self.headers.get("X-Review-Token") != self.fake.token:
             self.json({"error": "refused"}, 403)
         else:
             self.api([unquote(part) for part in parts.path.split("/")[2:]])
@@ -390,6 +391,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fake.failing:
             self.close_connection = True
             self.connection.close()
+            return
+        if self.headers.get("X-Review-Token") != self.fake.token:
+            self.json({"error": "refused"}, 403)
             return
         scan = self.fake.scans[unquote(self.path.split("/")[3])]
         act, state = json.loads(body), scan.state()

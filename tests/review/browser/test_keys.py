@@ -66,6 +66,22 @@ def test_a_key_in_use_is_refused(new_page: NEW, fake: Fake) -> None:
     assert page.inner_text("button[data-action=definite] kbd") == "D"
 
 
+def test_names_of_keys(new_page: NEW, fake: Fake) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    names = page.evaluate(
+        """() => [
+            {key: "D", shiftKey: true}, {key: "d"}, {key: "?", shiftKey: true}, {key: " "},
+            {key: "z", metaKey: true}, {key: "Shift", shiftKey: true},
+            {key: "ArrowUp", ctrlKey: true, shiftKey: true},
+        ].map((one) => cmb.keyOf(new KeyboardEvent("keydown", one)))"""
+    )
+    assert names == ["Shift+d", "d", "?", "Space", "Ctrl+z", None, "Ctrl+Shift+ArrowUp"]
+    # AltGr makes a sign and sends Ctrl and Alt along.
+    sign = {"key": "@", "ctrlKey": True, "altKey": True, "modifierAltGraph": True}
+    assert page.evaluate("(one) => cmb.keyOf(new KeyboardEvent('keydown', one))", sign) == "@"
+
+
 def test_keys_typed_into_a_text_are_text(new_page: NEW, fake: Fake) -> None:
     page = new_page()
     open_scan(page, fake)

@@ -261,13 +261,36 @@ def test_acts_wait_while_no_server_answers(new_page: NEW, fake: Fake, scan: Fake
     page.keyboard.press("d")
     page.keyboard.press("p")
     page.wait_for_selector(".saving.failed")
-    assert "not saved (2)" in page.inner_text(".saving")
+    until(page, "document.querySelector('.saving').textContent.includes('not saved (2)')")
     fake.failing = False
     until(page, "cmb.app.waiting === 0")
     assert acts(scan, "lesion", "verdict") == [
         ("verdict", "L1", "definite"),
         ("verdict", "L2", "possible"),
     ]
+
+
+def test_a_new_start_of_the_server_is_named(new_page: NEW, fake: Fake, scan: FakeScan) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    token, fake.token = fake.token, "another"
+    page.keyboard.press("d")
+    page.wait_for_selector(".saving.failed")
+    assert "started anew" in page.inner_text(".saving")
+    # The act is not lost.
+    fake.token = token
+    until(page, "cmb.app.waiting === 0")
+    assert acts(scan, "verdict") == [("verdict", "definite")]
+
+
+def test_an_image_on_another_grid_is_refused(new_page: NEW, fake: Fake, scan: FakeScan) -> None:
+    scan.packed["phase"] = FakeScan(shape=(8, 8, 8), centres=(), candidates=()).image("mag")
+    page = new_page()
+    open_scan(page, fake)
+    press(page, "v")
+    title = page.locator(".image-title >> nth=1")
+    until(page, "document.querySelectorAll('.image-title')[1].textContent.includes('grid')")
+    assert "another grid" in title.inner_text()
 
 
 def test_open_elsewhere_is_read_only(new_page: NEW, scan: FakeScan) -> None:
