@@ -6,7 +6,7 @@
     status: "",
     only: "",
     sample: 0,
-    seed: 1,
+    seed: 0,
     list: null,
     sort: "name",
     descending: false,

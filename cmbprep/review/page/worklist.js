@@ -127,16 +127,11 @@
         value: filter.search,
         on: { input: () => this.setFilter({ search: this.search.value }) },
       });
-      const number = (label, name, least) => {
-        const box = h("input", {
-          type: "number",
-          min: least,
-          step: 1,
-          value: filter[name] || "",
-          on: {
-            input: () => this.setFilter({ [name]: Math.max(least, Number(box.value) || least) }),
-          },
-        });
+      const number = (label, name, shown) => {
+        const box = h("input", { type: "number", min: 0, step: 1, value: shown });
+        box.addEventListener("input", () =>
+          this.setFilter({ [name]: Math.max(0, Number(box.value)) }),
+        );
         return h("label", { class: "field short" }, h("span", {}, label), box);
       };
       return h(
@@ -159,8 +154,8 @@
           change("status"),
         ),
         cmb.select("Show", this.choices(), filter.only, change("only")),
-        number("Random sample", "sample", 0),
-        number("Seed", "seed", 1),
+        number("Random sample", "sample", filter.sample || ""),
+        number("Seed", "seed", filter.seed),
         this.listField(),
         h("button", { type: "button", on: { click: () => this.clear() } }, "Clear filters"),
         h(

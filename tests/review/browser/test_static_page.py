@@ -13,7 +13,7 @@ from tests.review.browser.fake import FakeScan, static_page
 from tests.review.browser.reader import current, press, state
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Dialog, Page
 
 NEW = Callable[..., "Page"]
 
@@ -78,6 +78,39 @@ def test_finish_undo_and_outlines_without_a_server(new_page: NEW, address: str) 
     press(page, *["Shift+ArrowUp"] * 6, "a")
     assert current(page) == "N1"
     assert "follows on import" in page.inner_text(".facts")
+
+
+def test_leaving_with_changes_asks_first(new_page: NEW, address: str) -> None:
+    page = new_page()
+    open_file(page, address)
+    asked: list[str] = []
+
+    def answer(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    page.on("dialog", answer)
+    press(page, "d")
+    page.reload()
+    page.wait_for_selector("body[data-ready=scan1]")
+    assert asked == ["beforeunload"]
+    with page.expect_download():
+        page.click("#export")
+    page.reload()
+    page.wait_for_selector("body[data-ready=scan1]")
+    assert asked == ["beforeunload"]
+
+
+def test_a_browser_that_stores_nothing_is_no_loss(new_page: NEW, address: str) -> None:
+    page = new_page()
+    page.add_init_script("Storage.prototype.setItem = () => { throw new Error('full'); }")
+    open_file(page, address)
+    press(page, "d", "p")
+    assert "stores nothing" in page.inner_text(".saving")
+    with page.expect_download() as waiting:
+        page.click("#export")
+    content = json.loads(Path(waiting.value.path()).read_text("utf-8"))
+    assert [act["verdict"] for act in content["acts"]] == ["definite", "possible"]
 
 
 def test_two_files_do_not_share_acts(new_page: NEW, address: str, tmp_path: Path) -> None:
