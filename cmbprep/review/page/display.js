@@ -169,8 +169,12 @@
         current: item.key === current,
         label: item.key === current ? `${item.key} ${cmb.VERDICTS[item.verdict].sign}` : "",
       }));
+      for (const item of cmb.addedByOthers(this.scan.others)) {
+        const { name, centre_ijk: ijk } = item;
+        marks.push({ key: name, ijk, radiusMm: 2, colour: "#f0f0f0", dashed: true, label: name });
+      }
       // The current lesion is drawn last, over its neighbours.
-      marks.sort((one, other) => one.current - other.current);
+      marks.sort((one, other) => Boolean(one.current) - Boolean(other.current));
       this.view.set({ marks });
     }
 

@@ -78,7 +78,28 @@
     return VERDICTS[item.verdict].text + reason;
   }
 
+  /* Name of another reader, with the round where it is not the first. */
+  function readerName({ reader, round }) {
+    return round > 1 ? `${reader}, round ${round}` : reader;
+  }
+
+  /* What other readers think of a lesion: [name, verdict]; only in sessions on disagreements. */
+  function opinions(others, key) {
+    return (others || [])
+      .filter((other) => other.verdicts[key])
+      .map((other) => [readerName(other), VERDICTS[other.verdicts[key]].text]);
+  }
+
+  /* Lesions that other readers have added. */
+  function addedByOthers(others) {
+    return (others || []).flatMap((other) =>
+      other.added.map((item) => ({ ...item, name: `${readerName(other)}: ${item.key}` })),
+    );
+  }
+
   Object.assign(cmb, {
+    opinions,
+    addedByOthers,
     VERDICTS,
     REASONS,
     FINDINGS,

@@ -107,7 +107,7 @@
     if (MODIFIERS.includes(event.key)) return null;
     const isLetter = /^\p{L}$/u.test(event.key);
     const isSign = event.key.length === 1 && !isLetter && event.key !== " ";
-    const key = event.key === " " ? "Space" : isLetter ? event.key.toLowerCase() : event.key;
+    const key = event.key === " " ? "Space" : isLetter ? letter(event) : event.key;
     // AltGr makes signs, and sends Ctrl and Alt along.
     const plain = Boolean(event.getModifierState?.("AltGraph"));
     const modifiers = {
@@ -121,6 +121,13 @@
         .filter((name) => modifiers[name])
         .join("") + key
     );
+  }
+
+  /* Latin letter of a key; on a keyboard of another script, the letter at its place. */
+  function letter(event) {
+    const placed = /^Key([A-Z])$/.exec(event.code);
+    const isLatin = /^\p{Script=Latin}$/u.test(event.key);
+    return (isLatin || !placed ? event.key : placed[1]).toLowerCase();
   }
 
   /* Key as it is printed on a button. */

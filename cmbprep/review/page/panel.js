@@ -56,6 +56,7 @@
         { class: "current", "aria-label": "Current lesion" },
         this.title,
         this.facts,
+        this.othersAdded(),
         h(
           "div",
           { class: "buttons verdicts", role: "group", "aria-label": "Verdict" },
@@ -96,6 +97,23 @@
           this.toggle("redo", "Redo"),
         ),
         this.mode,
+      );
+    }
+
+    /* Places of lesions that other readers have added; null where there are none. */
+    othersAdded() {
+      const added = cmb.addedByOthers(this.reading.scan.others);
+      if (!added.length) return null;
+      const buttons = added.map((item) =>
+        cmb.button(`${item.name} ${cmb.VERDICTS[item.verdict].sign}`, () =>
+          this.reading.display.view.goTo(item.centre_ijk, true),
+        ),
+      );
+      return h(
+        "div",
+        { class: "buttons others", role: "group", "aria-label": "Added by other readers" },
+        h("span", { class: "quiet" }, "Added by others:"),
+        ...buttons,
       );
     }
 
@@ -293,6 +311,7 @@
       const hidden = this.session.blinded;
       const facts = [
         ["Verdict", cmb.verdictText(item)],
+        ...cmb.opinions(this.reading.scan.others, item.key),
         ["Diameter", number(item.diameter_mm, 1, " mm")],
         ["Volume", number(item.volume_mm3, 1, " mm³")],
         ["Zone", item.zone],

@@ -56,6 +56,7 @@ class FakeScan:
     candidates: tuple[tuple[int, int, int], ...] = ((36, 24, 10), (25, 45, 12))
     acts: list[dict[str, Any]] = field(default_factory=list)
     locked: str | None = None
+    others: list[dict[str, Any]] | None = None
     packed: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -149,6 +150,8 @@ class FakeScan:
             "state": self.state(),
             "acts": len(self.acts),
             "locked": self.locked,
+            "stale": False,
+            "others": self.others,
         }
 
     def image(self, name: str) -> bytes:

@@ -319,6 +319,24 @@ def test_blinded_hides_what_the_machine_thinks(new_page: NEW, scan: FakeScan) ->
         assert "blinded" in page.inner_text(".reader")
 
 
+def test_verdicts_of_other_readers_where_readers_disagree(new_page: NEW, scan: FakeScan) -> None:
+    added = {"key": "N1", "verdict": "possible", "centre_ijk": [30, 40, 12]}
+    scan.others = [
+        {"reader": "Bob", "round": 1, "verdicts": {"L1": "rejected"}, "added": [added]},
+        {"reader": "Bob", "round": 2, "verdicts": {"L1": "definite"}, "added": []},
+    ]
+    with serve(scan) as fake:
+        page = new_page()
+        open_scan(page, fake)
+        facts = page.inner_text(".facts").split("\n")
+        assert facts[facts.index("Bob") + 1] == "rejected"
+        assert facts[facts.index("Bob, round 2") + 1] == "definite"
+        page.click("text=Bob: N1 ?")
+        assert cursor(page) == [30, 40, 12]
+        press(page, "n")
+        assert "Bob" not in page.inner_text(".facts")
+
+
 def test_labels_with_markup_are_text(new_page: NEW, scan: FakeScan) -> None:
     scan.name = "sub-01<img src=x onerror=document.title='x'>_T2starw"
     with serve(scan, reader="<script>1</script>") as fake:
