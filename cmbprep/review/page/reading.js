@@ -185,16 +185,23 @@
       const next = cmb.neighbour(items, item.key, 1);
       const word = cmb.verdictText({ verdict, reason });
       if (next === item.key) {
-        cmb.announce(
-          `${item.key} ${word}. This was the last one: look through the whole scan, add what is missing, then finish.`,
-        );
+        cmb.announce(`${item.key} ${word}. ${this.endText(items)}`);
         this.update();
       } else {
         this.select(next);
-        cmb.announce(
-          `${item.key} ${word}. Now ${next}, ${items.findIndex((one) => one.key === next) + 1} of ${items.length}.`,
-        );
+        const place = items.findIndex((one) => one.key === next) + 1;
+        cmb.announce(`${item.key} ${word}. Now ${next}, ${place} of ${items.length}.`);
       }
+    }
+
+    /* What to do at the end of the list. */
+    endText(items) {
+      const sent = new Set(this.queue.waiting.map((act) => act.lesion));
+      const left = items.filter((item) => cmb.isOpen(item) && !sent.has(item.key)).length;
+      if (left) {
+        return `End of the list; ${left} undecided: ${this.app.keys.hint("nextOpen")} goes to the next.`;
+      }
+      return "All are decided: look through the whole scan, add what is missing, then finish.";
     }
 
     world(ijk = this.display.view.cursor) {

@@ -6,7 +6,9 @@
    const viewer = new cmb.Viewer(element, view, ["axial"]);
    viewer.setVolume(cmb.parseVolume(buffer));
 
-   Viewers that share a view are linked. */
+   Viewers that share a view are linked. Lesions are drawn from view.marks, a list of
+   {ijk, region, radiusMm, colour, label, dashed, current}: `region` (contours.js) is outlined,
+   without one a ring of the radius is drawn; the other fields may be left out. */
 (function (cmb) {
   const FONT = "600 13px system-ui, sans-serif";
   const WHEEL_STEP = 50;

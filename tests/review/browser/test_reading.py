@@ -52,7 +52,7 @@ def test_verdicts_go_from_lesion_to_lesion(new_page: NEW, fake: Fake, scan: Fake
         ("verdict", "L3", "rejected", "vein"),
     ]
     assert page.inner_text(".summary") == "3 of 3 decided: 1 definite, 1 possible, 1 rejected"
-    assert "last one" in page.inner_text("#announcer")
+    assert "All are decided" in page.inner_text("#announcer")
     assert "✓ saved" in page.inner_text(".saving")
     pressed = page.locator(".reasons [aria-pressed=true]").all_inner_texts()
     assert pressed == ["Vein 1"]
