@@ -115,7 +115,7 @@
         this.reading = new cmb.Reading(byId("reading"), this, scan);
         cmb.showKeys(this.keys);
         await this.reading.start();
-        document.body.dataset.ready = id;
+        if (this.reading?.scan.id === id) document.body.dataset.ready = id;
       } catch (error) {
         this.notice(error.message);
       }

@@ -61,9 +61,10 @@
       try {
         this.display.setRegions(cmb.regionsOf(await this.backend.labels(this.scan.id)));
       } catch (error) {
+        if (this.closed) return;
         this.app.notice(`Outlines cannot be shown: ${error.message}`);
       }
-      this.update();
+      if (!this.closed) this.update();
     }
 
     close() {
@@ -121,6 +122,7 @@
         this.app.notice(this.scan.locked);
         return;
       }
+      this.made = this.currentKey;
       this.queue.push(act);
     }
 
@@ -142,10 +144,14 @@
       if (act.type === "move") cmb.announce(`${act.lesion} was moved.`);
     }
 
+    /* Go to what was made, unless the reader has gone on while it was segmented: a key must
+       never judge another lesion than the one that was on the screen. */
     showMade(keys, type) {
       this.marked.clear();
-      this.currentKey = keys[0];
-      const item = this.current();
+      const stayed = this.currentKey === this.made && !this.queue.waiting.length;
+      const item = this.items().find((one) => one.key === keys[0]);
+      if (stayed) this.currentKey = keys[0];
+      else if (!this.current()) this.currentKey = this.items()[0]?.key ?? null;
       const point = item?.segmented === false ? ` ${POINT[this.backend.isStatic]}` : "";
       cmb.announce(
         `${{ add: "Added", merge: "Merged into", split: "Split into" }[type]} ${keys.join(", ")}.${point}`,
@@ -161,7 +167,7 @@
       cmb.announce(
         `${type === "undo" ? "Undone" : "Done again"}${changed.length ? `: ${changed.join(", ")}` : ""}.`,
       );
-      if (there) this.select(there);
+      if (there && !this.queue.waiting.length) this.select(there);
       else if (!this.current()) this.select(items[0]?.key ?? null);
       else this.update();
     }

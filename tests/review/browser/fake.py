@@ -11,6 +11,7 @@ import gzip
 import json
 import re
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -407,6 +408,8 @@ class _Handler(BaseHTTPRequestHandler):
             text = f"Not every listed lesion is decided: {', '.join(left)}"
             self.json({"error": text, "open": left}, 422)
         else:
+            if act["type"] == "add":
+                time.sleep(self.fake.delay_s)
             saved = scan.act(act)
             self.json({"state": scan.state(), "act": saved})
 

@@ -124,6 +124,23 @@ def test_add_at_the_crosshair_and_by_click(new_page: NEW, fake: Fake, scan: Fake
     assert len(scan.acts) == 3
 
 
+def test_a_lesion_that_comes_late_takes_no_verdict(
+    new_page: NEW, fake: Fake, scan: FakeScan
+) -> None:
+    fake.delay_s = 0.5
+    page = new_page()
+    open_scan(page, fake)
+    press(page, "a")
+    assert current(page) == "N1"
+    page.click(".item >> text=L1")
+    page.keyboard.press("a")
+    press(page, "n")
+    # The reader has gone on to the next lesion while the new one was segmented.
+    assert current(page) == "L2"
+    press(page, "d")
+    assert acts(scan, "lesion")[-1] == ("verdict", "L2")
+
+
 def test_an_added_lesion_is_outlined_from_its_runs(new_page: NEW, fake: Fake) -> None:
     page = new_page()
     open_scan(page, fake)
