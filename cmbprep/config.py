@@ -22,8 +22,6 @@ from cmbprep.running.places import (
 )
 from cmbprep.running.plugin_file import MAX_PROCESSES, MIN_MEMORY_GB
 
-__all__ = ["DEFAULT_TEMPLATE", "SCHEMES", "Settings", "available_cpus"]
-
 DEFAULT_TEMPLATE = "MNI152NLin2009cAsym"
 SCHEMES = ("mars", "bombs")
 LEVELS = ("participant", "group")

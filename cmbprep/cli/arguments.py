@@ -12,8 +12,6 @@ from typing import NoReturn
 
 from cmbprep.errors import UsageError
 
-__all__ = ["ArgumentParser", "read_labels"]
-
 _ORDER = "BIDS_DIR OUTPUT_DIR participant"
 
 #: Options of other BIDS Apps -> what does the same here.

@@ -18,8 +18,6 @@ from cmbprep.running.faults import explain
 from cmbprep.running.places import check_current_folder
 from cmbprep.running.processes import STOPPED, Stopped, ending_signals, kill_children
 
-__all__ = ["private_caches", "run_guarded"]
-
 #: Exit status if the reader of the output has gone (``| head``), as a shell reports it.
 BROKEN_PIPE = 141
 

@@ -15,8 +15,6 @@ from cmbprep.config import Settings
 if TYPE_CHECKING:
     from cmbprep.group import GroupResult
 
-__all__ = ["main"]
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status.

@@ -13,9 +13,6 @@ from cmbprep.bids.derivatives import parse_folders
 from cmbprep.cli.arguments import ArgumentParser, read_labels
 from cmbprep.config import LEVELS, SCHEMES, Settings, available_cpus
 
-__all__ = ["build_parser", "options_without_effect", "parse_settings"]
-
-
 #: Title of a group -> setting -> how its option is written, and what it does.
 _OPTIONS: Mapping[str, Mapping[str, str]] = {
     "what to process": {

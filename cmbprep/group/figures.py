@@ -31,8 +31,6 @@ from cmbprep.reports.figures.sections import (
     thin,
 )
 
-__all__ = ["COUNT_CLASSES", "classify_counts", "count_figure", "frequency_figure"]
-
 #: Classes of the histograms: label and smallest count; the classes are ordered.
 COUNT_CLASSES = (
     ("0", 0),

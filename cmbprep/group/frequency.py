@@ -35,8 +35,6 @@ from cmbprep.spatial.grids import same_grid
 if TYPE_CHECKING:
     import nibabel as nib
 
-__all__ = ["FrequencyMap", "write_frequency_maps"]
-
 #: Masks with more voxels have a damaged header: a template of 0.25 mm has 5e8.
 MAX_VOXELS = 2**29
 #: Masks unpacked at the same time.

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from cmbprep.group.rows import Row
     from cmbprep.group.tables import Table
 
-__all__ = ["render_group_page"]
-
 logger = logging.getLogger("cmbprep")
 
 #: Histograms drawn; smaller protocols are in the table alone.

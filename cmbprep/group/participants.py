@@ -10,8 +10,6 @@ from pathlib import Path
 from cmbprep.errors import CmbprepError
 from cmbprep.files.text import Table, read_table
 
-__all__ = ["Participants", "missing_participants", "read_participants"]
-
 MISSING = "n/a"
 KEY = "participant_id"
 

@@ -16,15 +16,6 @@ import numpy as np
 from cmbprep.group.rows import Row
 from cmbprep.group.tables import STAGES, Table
 
-__all__ = [
-    "Outlier",
-    "Protocol",
-    "ProtocolGroup",
-    "find_outliers",
-    "group_by_protocol",
-    "wilson_interval",
-]
-
 #: Fewest scans of a protocol among which outliers are looked for.
 MIN_SCANS = 8
 #: Robust z from which a figure of merit counts as an outlier (Iglewicz and Hoaglin 1993).

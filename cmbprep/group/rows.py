@@ -11,8 +11,6 @@ from cmbprep.outputs.stages import StageRecord
 from cmbprep.reports.results import Refused, ScanResult, SubjectResult, parse_entities
 from cmbprep.reports.tally import Tally
 
-__all__ = ["Row", "make_rows"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Row:

@@ -15,8 +15,6 @@ from cmbprep.group.tables import lesion_table, scan_table
 from cmbprep.outputs.files import write_json, write_text
 from cmbprep.reports.results import collect_results
 
-__all__ = ["GroupResult", "run_group"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class GroupResult:

@@ -24,8 +24,6 @@ from cmbprep.reports.figures.sections import as_float
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
-__all__ = ["frequency_viewer", "glass_brain"]
-
 #: Voxel size of the map to move through, mm: finer ones make the page larger than it may be.
 VIEWER_SPACING = 2.0
 #: Width of the glass brain, inches, and its resolution, pixels per inch.

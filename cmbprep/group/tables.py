@@ -25,8 +25,6 @@ from cmbprep.reports.tally import SCALES, Tally, is_mimic
 from cmbprep.reports.text import flatten, quality_title
 from cmbprep.zones.schemes import SCHEMES
 
-__all__ = ["STAGES", "Table", "lesion_table", "scan_table"]
-
 #: Entities that always have a column; the others have one where a scan has them.
 USUAL_ENTITIES = ("acq", "rec", "run")
 #: Keys of the sidecars that have a column of the same name.

@@ -16,8 +16,6 @@ from cmbprep.participant.runner import Run, explain_error, input_warnings, name_
 from cmbprep.participant.withdrawal import missing_units
 from cmbprep.plan import ScanPlan, plan_subject
 
-__all__ = ["show_lines", "show_plan"]
-
 logger = logging.getLogger("cmbprep")
 
 

@@ -22,8 +22,6 @@ from cmbprep.plan import Method
 from cmbprep.templates import PACKAGED_ID, load_template
 from cmbprep.zones.schemes import get_scheme
 
-__all__ = ["run_participant_level"]
-
 logger = logging.getLogger("cmbprep")
 
 

@@ -25,17 +25,6 @@ from cmbprep.running.plugin_file import Plugin, read_plugin
 if TYPE_CHECKING:
     from cmbprep.engine import Crash
 
-__all__ = [
-    "Run",
-    "choose_plugin",
-    "explain_error",
-    "input_warnings",
-    "name_in_dataset",
-    "remove_lock_folder",
-    "shorten",
-    "write_report",
-]
-
 logger = logging.getLogger("cmbprep")
 
 #: Participants whose workflows are built and run together. It bounds the size of the

@@ -11,8 +11,6 @@ from cmbprep.errors import CmbprepError
 from cmbprep.outputs.records import recorded_units, write_inputs
 from cmbprep.participant.runner import Run, write_report
 
-__all__ = ["affects_results", "missing_units", "withdraw_missing"]
-
 logger = logging.getLogger("cmbprep")
 
 

@@ -24,32 +24,6 @@ from cmbprep import __version__
 from cmbprep.files.json_text import MAX_DEPTH, count_levels, json_safe, parse_json
 from cmbprep.ratings.outline import Outline
 
-__all__ = [
-    "ENVELOPE",
-    "PAYLOADS",
-    "REASONS",
-    "SCAN_QUALITIES",
-    "VERDICTS",
-    "Act",
-    "Add",
-    "BasedOn",
-    "Comment",
-    "Finish",
-    "Merge",
-    "Move",
-    "Payload",
-    "Redo",
-    "Reopen",
-    "ScanNote",
-    "Split",
-    "Undo",
-    "Verdict",
-    "Zone",
-    "format_act",
-    "parse_act",
-    "parse_payload",
-]
-
 VERDICTS = ("definite", "possible", "rejected", "undecided", "later")
 #: Why a lesion is rejected; ``sulcus`` stands for every sulcal or other flow void.
 REASONS = ("vein", "calcification", "sulcus", "artefact", "other")

@@ -18,8 +18,6 @@ from cmbprep.ratings.acts import BasedOn
 from cmbprep.ratings.replay import Scope
 from cmbprep.zones.schemes import Scheme, get_scheme
 
-__all__ = ["Automatic", "Candidate", "find_anatomy"]
-
 #: Diameter in mm of a candidate whose table does not tell its size.
 CANDIDATE_MM = 3.0
 

@@ -13,8 +13,6 @@ from cmbprep.ratings.outline import Outline
 from cmbprep.ratings.replay import Item, RefusedActError, State
 from cmbprep.ratings.segmenting import Segmenter
 
-__all__ = ["complete"]
-
 #: A new lesion of which more lies in another one is that one.
 SAME_FRACTION = 0.5
 

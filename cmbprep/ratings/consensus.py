@@ -21,19 +21,6 @@ from cmbprep.ratings.replay import State, replay
 from cmbprep.ratings.reviewed import ReviewedLesion, reviewed_lesions, reviewed_rows
 from cmbprep.ratings.store import Reader, find_logs
 
-__all__ = [
-    "MATCH_MM",
-    "RULES",
-    "Match",
-    "Review",
-    "ReviewedScan",
-    "choose_reviews",
-    "disagree",
-    "find_reviews",
-    "match_lesions",
-    "reviewed_scan",
-]
-
 #: Centres of one lesion, as two readers have marked it, lie within this distance, mm.
 MATCH_MM = 5.0
 #: Which lesions count where there are several readers.

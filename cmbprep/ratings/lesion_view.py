@@ -11,8 +11,6 @@ from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.outline import Outline
 from cmbprep.ratings.replay import POSITIVE, Item
 
-__all__ = ["as_lesion"]
-
 _OF_OUTLINE = tuple(
     item.name
     for item in fields(Outline)

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Outline", "decode_runs", "encode_runs"]
-
 #: Most runs of one lesion: some hundred times what a lesion of 12 mm has.
 MAX_RUNS = 200_000
 

@@ -28,18 +28,6 @@ from cmbprep.ratings.acts import (
 )
 from cmbprep.ratings.outline import Outline
 
-__all__ = [
-    "Item",
-    "OpenLesionsError",
-    "RefusedActError",
-    "Scope",
-    "State",
-    "check",
-    "number_new",
-    "replay",
-    "standing_acts",
-]
-
 #: Verdicts that make an item a lesion of the reviewed result.
 POSITIVE = ("definite", "possible")
 #: From the strongest verdict to the weakest: a merged lesion has the strongest of its parts.

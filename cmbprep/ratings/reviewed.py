@@ -30,19 +30,6 @@ from cmbprep.ratings.replay import Item, State, replay
 from cmbprep.ratings.store import Reader, log_path
 from cmbprep.ratings.template import template_mask
 
-__all__ = [
-    "BLOCK",
-    "REVIEW_COLUMNS",
-    "ReviewedFiles",
-    "ReviewedLesion",
-    "format_table",
-    "is_current",
-    "paint_labels",
-    "reviewed_lesions",
-    "reviewed_rows",
-    "write_reviewed",
-]
-
 #: Key of a review's own block in a sidecar.
 BLOCK = "CmbprepReview"
 #: Columns of the table of a review besides those of the lesion table.

@@ -25,8 +25,6 @@ from cmbprep.ratings.voxels import read_voxels
 from cmbprep.spatial.grids import bounding_box
 from cmbprep.zones.assign import assign_zones
 
-__all__ = ["Segmenter"]
-
 #: Rough radius of a lesion that a reader points at, mm.
 SEED_RADIUS_MM = 1.5
 
@@ -173,7 +171,6 @@ class Segmenter:
             voxels=voxels,
             centre_ras=(x, y, z),
             volume_mm3=volume,
-            diameter_mm=ball_diameter(volume),
             contrast=0.0,
         )
         return self._outline(region, segmented=False)

@@ -24,16 +24,6 @@ from cmbprep.errors import CmbprepError, UsageError
 from cmbprep.ratings.acts import Act, format_act, parse_act
 from cmbprep.running.locks import Lock, holder, try_lock
 
-__all__ = [
-    "ChangedElsewhereError",
-    "OpenElsewhereError",
-    "Reader",
-    "ReviewLog",
-    "find_logs",
-    "log_path",
-    "read_log",
-]
-
 logger = logging.getLogger("cmbprep")
 
 #: Largest log that is read: a review of 300 candidates takes less than a megabyte.

@@ -14,8 +14,6 @@ from cmbprep.spatial.grids import Grid
 from cmbprep.spatial.propagate import carry_lesions
 from cmbprep.spatial.transforms import map_points, read_transform
 
-__all__ = ["template_coordinates", "template_mask"]
-
 
 def template_coordinates(
     automatic: Automatic, points: Sequence[Sequence[float]]

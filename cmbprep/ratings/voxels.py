@@ -10,8 +10,6 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["read_voxels"]
-
 
 def read_voxels(path: Path) -> NDArray[Any]:
     """Read the voxels of an image of the output dataset, in their own data type."""

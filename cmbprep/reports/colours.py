@@ -8,15 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = [
-    "CONTOURS",
-    "FIELD_STOPS",
-    "HEAT_STOPS",
-    "LESION_OUTLINE",
-    "OTHER_LESION_OUTLINE",
-    "ZONE_COLOURS",
-]
-
 #: Contours on grey pictures: first, second, third.
 CONTOURS = ("#ffb000", "#2fd6c8", "#ff6eb4")
 

@@ -20,8 +20,6 @@ from cmbprep.zones.burden import BURDEN_SCALES
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["write_subject_report"]
-
 
 @dataclass(frozen=True)
 class Figure:

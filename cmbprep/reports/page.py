@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
 
-__all__ = ["embed_figure", "link_to", "render_page"]
-
 #: Largest figure that is placed in a page, bytes; those that are drawn are far smaller.
 MAX_FIGURE = 32 * 2**20
 

@@ -27,16 +27,6 @@ from cmbprep.outputs.names import output_stem
 from cmbprep.outputs.records import entries_of
 from cmbprep.outputs.stages import StageRecord, find_records, read_record
 
-__all__ = [
-    "STATUSES",
-    "Refused",
-    "ScanResult",
-    "SubjectResult",
-    "collect_results",
-    "lesion_number",
-    "read_voxel_size",
-]
-
 logger = logging.getLogger("cmbprep")
 
 #: Status of a scan, or of a file that was refused -> what it means.

@@ -19,8 +19,6 @@ from functools import cached_property
 from cmbprep.lesions import ZONES, Lesion
 from cmbprep.zones.burden import BURDEN_SCALES, Pattern, has_cerebellar, pattern
 
-__all__ = ["SCALES", "UNKNOWN_ZONE", "Tally", "is_mimic", "volume_of"]
-
 #: Burden scales that one scan is enough for; the others count new lesions.
 SCALES = ("count", "prevention", "thrombolysis", "caa")
 UNKNOWN_ZONE = "zone unknown"

@@ -11,19 +11,6 @@ from typing import Any, NamedTuple
 
 from cmbprep.outputs.stages import StageRecord
 
-__all__ = [
-    "MethodsText",
-    "flatten",
-    "format_value",
-    "load_spec",
-    "methods_text",
-    "plain",
-    "quality_title",
-    "quantity",
-    "region_title",
-    "sentence",
-]
-
 
 def plain(name: str) -> str:
     """Make an identifier readable: ``basal_ganglia`` -> ``basal ganglia``."""

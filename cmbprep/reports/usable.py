@@ -15,8 +15,6 @@ from cmbprep.outputs.names import MARKS, output_stem
 from cmbprep.outputs.stages import StageRecord
 from cmbprep.reports.results import ScanResult, collect_results, parse_entities
 
-__all__ = ["CompleteScan", "UsableResults", "find_output", "is_output", "usable_results"]
-
 _DESCRIPTION = "dataset_description.json"
 #: Folders between a file of a session and the top of its dataset, with one to spare.
 _LEVELS = 5

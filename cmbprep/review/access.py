@@ -13,8 +13,6 @@ from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["BODY_LIMIT", "HEADERS", "Guard", "TooLargeError"]
-
 #: Largest body of a request, bytes.
 BODY_LIMIT = 2**20
 #: Headers of every answer.

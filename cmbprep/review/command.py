@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from cmbprep.review.session import ReviewSession
 
-__all__ = ["add_arguments", "run"]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to a parser."""

@@ -31,17 +31,6 @@ from cmbprep.spatial.grids import Grid
 from cmbprep.spatial.orientation import AxisOrder, nearest_axis_order
 from cmbprep.spatial.transforms import apply_transforms, read_transform
 
-__all__ = [
-    "PREPROC",
-    "ImageCache",
-    "Packed",
-    "PageGrid",
-    "PageImage",
-    "list_images",
-    "pack",
-    "pack_labels",
-]
-
 #: Part of the voxels of the brain that the first window leaves out at its dark and bright end.
 WINDOW_QUANTILES = (0.005, 0.995)
 #: Largest stored number.

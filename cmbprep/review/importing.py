@@ -18,8 +18,6 @@ from cmbprep.ratings.segmenting import Segmenter
 from cmbprep.ratings.store import Reader, ReviewLog, log_path
 from cmbprep.review.scans import ReviewScan
 
-__all__ = ["FORMAT", "Imported", "import_file"]
-
 FORMAT = "cmbprep-review-acts"
 _REREAD = "write the static pages again with --static, and read the scan there"
 

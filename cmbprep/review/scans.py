@@ -14,8 +14,6 @@ from cmbprep.ratings.automatic import Automatic, find_anatomy
 from cmbprep.reports.results import ScanResult
 from cmbprep.reports.usable import usable_results
 
-__all__ = ["ReviewScan", "dataset_name", "find_scans", "raw_dataset"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ReviewScan:

@@ -27,8 +27,6 @@ from cmbprep.review.access import Guard, TooLargeError
 from cmbprep.review.images import Packed
 from cmbprep.review.session import ReviewSession
 
-__all__ = ["Server", "make_app", "page_files"]
-
 logger = logging.getLogger("cmbprep")
 
 #: Kind of a page file by its ending; no other file is given out.

@@ -37,8 +37,6 @@ from cmbprep.review.scans import ReviewScan
 from cmbprep.review.views import act_view, others_view, scan_view, state_view
 from cmbprep.review.worklist import row
 
-__all__ = ["OlderResultError", "ReviewSession"]
-
 logger = logging.getLogger("cmbprep")
 
 #: Scans whose logs are kept open at a time: as many as a reader has in tabs beside each other.

@@ -21,8 +21,6 @@ from cmbprep.review.images import Packed
 from cmbprep.review.server import page_files
 from cmbprep.review.session import ReviewSession
 
-__all__ = ["write_static"]
-
 logger = logging.getLogger("cmbprep")
 
 #: Content security policy of the file: nothing but what it holds.

@@ -16,8 +16,6 @@ from cmbprep.ratings.replay import Item, State
 from cmbprep.ratings.reviewed import reviewed_rows
 from cmbprep.review.images import PageGrid
 
-__all__ = ["act_view", "others_view", "scan_view", "state_view"]
-
 
 def scan_view(
     automatic: Automatic,

@@ -12,8 +12,6 @@ from cmbprep.ratings.consensus import disagree, find_reviews
 from cmbprep.ratings.replay import replay
 from cmbprep.review.scans import ReviewScan
 
-__all__ = ["choose", "row"]
-
 
 def row(
     scan: ReviewScan, acts: Sequence[Act], *, blinded: bool, disagreement: bool | None = None

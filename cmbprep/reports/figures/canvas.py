@@ -30,23 +30,6 @@ from cmbprep.reports.figures.sections import (
     grey_levels,
 )
 
-__all__ = [
-    "FONT",
-    "GAP",
-    "SIDES",
-    "WIDTH",
-    "Canvas",
-    "Painter",
-    "Sheet",
-    "check_figure",
-    "draw_grey",
-    "mark_sides",
-    "new_sheet",
-    "number",
-    "shorten",
-]
-
-
 NAMESPACE = "http://www.w3.org/2000/svg"
 #: The elements that figures are made of, and those that hold text only.
 ELEMENTS = frozenset(

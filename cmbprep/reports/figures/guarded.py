@@ -12,8 +12,6 @@ from typing import TypeVar
 from cmbprep.errors import CmbprepError
 from cmbprep.reports.figures.canvas import shorten
 
-__all__ = ["draw_all", "explain", "once"]
-
 logger = logging.getLogger("cmbprep")
 
 #: Characters of a reason: it stands in a list.

@@ -26,8 +26,6 @@ from cmbprep.reports.figures.sections import (
     spread,
 )
 
-__all__ = ["bias_figure", "mask_figure", "registration_figure", "zones_figure"]
-
 #: Voxel size at which the head is outlined for the picture of the field, mm.
 HEAD_SPACING = 4.0
 #: Largest range of the field's colours, octaves: no coil's field is wider.

@@ -29,8 +29,6 @@ from cmbprep.reports.figures.sections import (
 )
 from cmbprep.reports.text import region_title
 
-__all__ = ["describe_lesion", "lesion_figure", "overview_figure"]
-
 #: Height of the projections at most, in pixels of the drawing.
 TALLEST = 900.0
 #: Pixels of the drawing for one millimetre in the projections, at most.

@@ -17,30 +17,6 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "PLANES",
-    "Box",
-    "Crop",
-    "Frame",
-    "Picture",
-    "Plane",
-    "Tile",
-    "Volume",
-    "as_float",
-    "colour_map",
-    "contour_path",
-    "encode_picture",
-    "evenly",
-    "fit",
-    "foreground_window",
-    "grey_levels",
-    "outline_path",
-    "percentile",
-    "spread",
-    "thin",
-]
-
-
 #: Left, top, width and height in a drawing.
 Box = tuple[float, float, float, float]
 #: ``data:`` URI of a picture, and its columns and rows.
