@@ -35,6 +35,8 @@ autosummary_generate = True
 # torch is for training only and not installed here; importing __main__ would run the program.
 autodoc_mock_imports = ["torch", "cmbprep.__main__"]
 autodoc_member_order = "bysource"
+# A type in a signature that several modules have (Row, Table) is not linked; that is no fault.
+suppress_warnings = ["ref.python"]
 autodoc_typehints = "signature"
 # Docstrings are numpydoc's. Napoleon reads them too, and takes the sections that workflows add.
 napoleon_google_docstring = False

@@ -22,7 +22,7 @@ MIN_SCANS = 8
 OUTLIER_Z = 3.5
 
 
-class Protocol(NamedTuple):
+class ScanProtocol(NamedTuple):
     """How a scan was acquired, as text; ``unknown`` where the sidecars do not say."""
 
     site: str
@@ -53,7 +53,7 @@ class Protocol(NamedTuple):
 class ProtocolGroup:
     """Scans with a result that were acquired alike."""
 
-    protocol: Protocol
+    protocol: ScanProtocol
     rows: tuple[Row, ...]
 
     @property
@@ -118,7 +118,7 @@ def group_by_protocol(rows: Sequence[Row], table: Table) -> list[ProtocolGroup]:
     Echo times are compared by the millisecond, slices by the tenth of a millimetre.
     Where the sidecar gives no slice thickness, the coarsest voxel size stands for it.
     """
-    groups: dict[Protocol, list[Row]] = {}
+    groups: dict[ScanProtocol, list[Row]] = {}
     for row, values in zip(rows, table.values, strict=True):
         if row.tally is not None:
             groups.setdefault(_protocol(values), []).append(row)
@@ -126,7 +126,7 @@ def group_by_protocol(rows: Sequence[Row], table: Table) -> list[ProtocolGroup]:
     return sorted(found, key=lambda item: (-len(item.rows), item.protocol.title))
 
 
-def _protocol(values: Mapping[str, Any]) -> Protocol:
+def _protocol(values: Mapping[str, Any]) -> ScanProtocol:
     names = ("Manufacturer", "ManufacturersModelName")
     scanner = " ".join(str(values[name]) for name in names if values[name])
     field, echo_time = values["MagneticFieldStrength"], values["EchoTime"]
@@ -138,7 +138,7 @@ def _protocol(values: Mapping[str, Any]) -> Protocol:
     thickness = values["SliceThickness"]
     if not _is_number(thickness):
         thickness = max((size for size in sizes if _is_number(size)), default=None)
-    return Protocol(
+    return ScanProtocol(
         site=str(values.get("participants_site") or ""),
         scanner=scanner or "unknown",
         field=f"{field:g} T" if _is_number(field) else "field unknown",
@@ -175,7 +175,7 @@ def find_outliers(
     protocol_of = {id(row): item.protocol for item in protocols for row in item.rows}
     stages = tuple(f"{stage}_" for stage in STAGES)
     measures = [name for name in table.dictionary if name.startswith(stages)]
-    groups: dict[tuple[str, Protocol], list[tuple[Row, float]]] = {}
+    groups: dict[tuple[str, ScanProtocol], list[tuple[Row, float]]] = {}
     for row, values in zip(rows, table.values, strict=True):
         for measure in measures:
             if id(row) in protocol_of and _is_number(values.get(measure)):

@@ -21,7 +21,7 @@ from scipy import ndimage
 from cmbprep.brain.bias import clean_intensities, head_mask
 from cmbprep.errors import ScanError
 from cmbprep.registration.contrast import normalise_locally, redraw, tissue_parts
-from cmbprep.registration.pose import Head, Pose, search_pose
+from cmbprep.registration.pose import HeadImage, Pose, search_pose
 from cmbprep.registration.quality import (
     RIM,
     VERDICTS,
@@ -197,15 +197,15 @@ def _is_better(
     return verdicts[0] < verdicts[1] or (verdicts[0] == verdicts[1] and new[1] > old[1] + by)
 
 
-def _coarse_head(image: SpatialImage, mask: SpatialImage | None, spacing: float) -> Head:
+def _coarse_head(image: SpatialImage, mask: SpatialImage | None, spacing: float) -> HeadImage:
     """Bring an image to its working grid, with its brain mask, or one of where it shows a head."""
     data, fine = clean_intensities(image), image_grid(image)
     grid = working_grid(fine.shape, fine.affine, spacing)
     values = resample_to_grid(data, fine.affine, grid)
     if mask is None:
-        return Head(values, head_mask(values, grid.spacing), grid)
+        return HeadImage(values, head_mask(values, grid.spacing), grid)
     brain = resample_to_grid(np.asarray(mask.dataobj) > 0, mask.affine, grid) >= 0.5
-    return Head(values, brain, grid)
+    return HeadImage(values, brain, grid)
 
 
 #: Values of the template in its box, and of the image.
@@ -225,7 +225,7 @@ class _Deformation:
 class _TemplateFit:
     """An image and a template that is fitted to it, both on their working grids."""
 
-    def __init__(self, image: Head, template: Head, process: AntsProcess) -> None:
+    def __init__(self, image: HeadImage, template: HeadImage, process: AntsProcess) -> None:
         self.process, self.image, self.template = process, image, template
         distance = signed_distance(template.mask, template.grid.spacing, LINEAR_RIM)
         self.near = distance <= RIM
@@ -362,7 +362,7 @@ def register_rigid(
 
 
 def _poses(
-    image: Head, reference: Head, *, scaling: bool
+    image: HeadImage, reference: HeadImage, *, scaling: bool
 ) -> Iterator[tuple[Pose, NDArray[np.float32]]]:
     """Candidate poses with the values of the reference they were found for, most likely first.
 
@@ -398,7 +398,7 @@ def _poses(
         )
 
 
-def _shows_scalp(image: Head, reference: Head, to_reference: LinearMap) -> bool:
+def _shows_scalp(image: HeadImage, reference: HeadImage, to_reference: LinearMap) -> bool:
     """Return whether an image is bright where the reference has scalp, above the skull base.
 
     Echo-planar images with fat suppression, and images of brains cut out, are dark there.

@@ -45,7 +45,7 @@ MAX_POINTS = 8000
 MIN_OVERLAP = 0.5
 
 
-class Head(NamedTuple):
+class HeadImage(NamedTuple):
     """An image of a head on its working grid.
 
     Attributes
@@ -133,7 +133,7 @@ def quantise(values: NDArray[np.floating], bins: int) -> NDArray[np.intp]:
     return np.asarray(np.rint(scaled * (bins - 1)), dtype=np.intp)
 
 
-def search_pose(scan: Head, reference: Head, *, scaling: bool = False) -> Pose:
+def search_pose(scan: HeadImage, reference: HeadImage, *, scaling: bool = False) -> Pose:
     """Find the pose of a scan in a reference head, whatever its header says.
 
     Parameters

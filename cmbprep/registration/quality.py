@@ -17,7 +17,7 @@ from scipy import ndimage
 from scipy.optimize import minimize
 
 from cmbprep.registration.pose import (
-    Head,
+    HeadImage,
     Image,
     Matcher,
     normalised_mutual_information,
@@ -247,9 +247,9 @@ MAX_STRETCH = 1.5
 
 
 def judge_template(
-    template: Head,
+    template: HeadImage,
     near: NDArray[np.bool_],
-    image: Head,
+    image: HeadImage,
     warp: DisplacementMap,
     to_image: DisplacementMap,
     linear: LinearMap,
@@ -317,7 +317,7 @@ def _volume_changes(
 
 
 def _agreement_along(
-    template: Head, near: NDArray[np.bool_], image: Head, to_image: DisplacementMap
+    template: HeadImage, near: NDArray[np.bool_], image: HeadImage, to_image: DisplacementMap
 ) -> tuple[float, float, float | None]:
     """Similarity, overlap and similarity deep in the brain, of an image brought to the template.
 
@@ -393,7 +393,7 @@ def _agreement(what: str, similarity: float) -> str:
     return f"{what} and what it is registered to agree little ({similarity:.3f})"
 
 
-def _covered(image: Head, reference: Head, to_image: PointMap) -> float:
+def _covered(image: HeadImage, reference: HeadImage, to_image: PointMap) -> float:
     """Part of the reference's brain within the image's field of view that is foreground there."""
     points = map_points(reference.grid.points()[reference.mask.ravel()], (to_image,))
     inverse = np.linalg.inv(image.grid.affine)
@@ -406,7 +406,7 @@ def _covered(image: Head, reference: Head, to_image: PointMap) -> float:
 
 
 def judge_rigid(
-    scan: Head, reference: Head, variant: NDArray[np.float32], linear: LinearMap
+    scan: HeadImage, reference: HeadImage, variant: NDArray[np.float32], linear: LinearMap
 ) -> RegistrationQuality:
     """Judge a rigid registration of a scan to an image of the same person.
 

@@ -293,7 +293,7 @@ def test_nothing_that_reads_automatic_results_takes_reviews_for_them(dataset):
     ]
     assert after.complete["sub-01"].scan.lesions == before.complete["sub-01"].scan.lesions
     assert scan.detection.damage() is None
-    (evaluated,) = evaluated_scans(dataset)
+    (evaluated,) = evaluated_scans(dataset).scans
     assert evaluated.roles["dseg"] == scan.detection.files.path("dseg")
     assert evaluated.roles["mask"] == scan.detection.files.path("mask")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cmbprep.brain.bias import head_mask
-from cmbprep.registration.pose import Head, search_pose
+from cmbprep.registration.pose import HeadImage, search_pose
 from cmbprep.registration.quality import local_shifts
 from cmbprep.spatial import grids as threads
 from cmbprep.spatial.grids import Grid, map_in_threads
@@ -45,7 +45,7 @@ def test_a_pose_and_local_shifts_are_the_same_on_one_thread(monkeypatch):
     brain = np.asarray(headphantom.brain(shape, affine).dataobj) > 0
     region = np.asarray(headphantom.brain(shape, affine, pose=pose).dataobj) > 0
     grid = Grid(shape, affine)
-    heads = Head(scan, head_mask(scan, np.full(3, 6.0)), grid), Head(reference, brain, grid)
+    heads = HeadImage(scan, head_mask(scan, np.full(3, 6.0)), grid), Head(reference, brain, grid)
     found = []
     for count in (1, 2):
         monkeypatch.setattr(threads, "THREADS", count)
