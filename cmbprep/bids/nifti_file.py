@@ -277,7 +277,7 @@ def _reject_pointers(block: bytes) -> None:
 class _Unpacked(NamedTuple):
     """Content of a gzip file.
 
-    Attributes
+    Parameters
     ----------
     size
         Bytes; from the limit on the rest was not looked at.

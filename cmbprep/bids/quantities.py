@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 class MeasureUnit(NamedTuple):
     """A unit in which a quantity may be written.
 
-    Attributes
+    Parameters
     ----------
     name
         What messages call it.
@@ -36,7 +36,7 @@ class MeasureUnit(NamedTuple):
 class Quantity(NamedTuple):
     """What a number in a sidecar may be.
 
-    Attributes
+    Parameters
     ----------
     unit
         Unit that BIDS asks for.

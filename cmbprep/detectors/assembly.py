@@ -34,7 +34,7 @@ class OperatingPoints(NamedTuple):
 class Outlined:
     """Lesions that were grown from candidates.
 
-    Attributes
+    Parameters
     ----------
     rows
         (n,) index of the candidates that are in the map, the most probable first.

@@ -48,7 +48,7 @@ MIN_OVERLAP = 0.5
 class HeadImage(NamedTuple):
     """An image of a head on its working grid.
 
-    Attributes
+    Parameters
     ----------
     values
         (X, Y, Z).
