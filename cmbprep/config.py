@@ -25,6 +25,8 @@ from cmbprep.running.plugin_file import MAX_PROCESSES, MIN_MEMORY_GB
 DEFAULT_TEMPLATE = "MNI152NLin2009cAsym"
 SCHEMES = ("mars", "bombs")
 LEVELS = ("participant", "group")
+#: Rules by which several readers of a scan are put together.
+CONSENSUS = ("any", "all", "majority", "first")
 
 
 def available_cpus() -> int:
@@ -63,6 +65,9 @@ class Settings:
     offline: bool = False
     detector: str = "learned"
     threshold: float | None = None
+    reader: str | None = None
+    consensus: str | None = None
+    automatic: bool = False
     reports_only: bool = False
     dry_run: bool = False
     verbosity: int = 0
@@ -79,6 +84,7 @@ class Settings:
         for name, known in (("level", LEVELS), ("scheme", SCHEMES)):
             if (value := getattr(self, name)) not in known:
                 raise UsageError(f"the {name} {value!r} is none of {', '.join(known)}")
+        self._check_readers()
         self._check_numbers()
         for path, option in (
             (self.filter_file, "--bids-filter-file"),
@@ -90,6 +96,20 @@ class Settings:
                     "there is no such file", path=path, hint=f"check the path given to {option}"
                 )
         self._check_places()
+
+    def _check_readers(self) -> None:
+        given = {
+            "--reader": self.reader is not None,
+            "--consensus": self.consensus is not None,
+            "--automatic": self.automatic,
+        }
+        chosen = [option for option, is_given in given.items() if is_given]
+        if len(chosen) > 1:
+            raise UsageError(
+                f"{' and '.join(chosen)} exclude each other", hint="give one of these options"
+            )
+        if self.consensus is not None and self.consensus not in CONSENSUS:
+            raise UsageError(f"the rule {self.consensus!r} is none of {', '.join(CONSENSUS)}")
 
     def _check_numbers(self) -> None:
         for name in ("nprocs", "omp_nthreads"):

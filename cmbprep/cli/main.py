@@ -44,20 +44,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_group_level(settings: Settings) -> int:
     from cmbprep.group import run_group
     from cmbprep.outputs.logs import open_terminal
+    from cmbprep.ratings.choice import ReaderChoice
 
     open_terminal(verbosity=settings.verbosity)
     for option in options_without_effect(settings):
         logging.getLogger("cmbprep").warning(
             "%s has no effect at the group level, which joins all results of OUTPUT_DIR", option
         )
+    choice = ReaderChoice.of(settings)
     if settings.dry_run:
-        from cmbprep.reports.results import collect_results
+        from cmbprep.reports.reviewed import collect_reviewed, require_reader
 
-        scans = sum(len(subject.scans) for subject in collect_results(settings.output_dir))
+        subjects = collect_reviewed(settings.output_dir, choice)
+        require_reader(settings.output_dir, subjects, choice)
+        scans = sum(len(subject.scans) for subject in subjects)
         sys.stdout.write(f"write the tables and the page of the group: {scans} scans\n")
         return 0
     table = settings.bids_dir / "participants.tsv"
-    result = run_group(settings.output_dir, participants_tsv=table)
+    result = run_group(settings.output_dir, participants_tsv=table, choice=choice)
     for note in result.notes:
         sys.stderr.write(f"cmbprep: {note}\n")
     lost = result.statuses["failed"] + result.statuses["incomplete"]

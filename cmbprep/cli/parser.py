@@ -11,7 +11,7 @@ from typing import Any
 from cmbprep import __version__
 from cmbprep.bids.derivatives import parse_folders
 from cmbprep.cli.arguments import ArgumentParser, read_labels
-from cmbprep.config import LEVELS, SCHEMES, Settings, available_cpus
+from cmbprep.config import CONSENSUS, LEVELS, SCHEMES, Settings, available_cpus
 
 #: Title of a group -> setting -> how its option is written, and what it does.
 _OPTIONS: Mapping[str, Mapping[str, str]] = {
@@ -41,6 +41,14 @@ _OPTIONS: Mapping[str, Mapping[str, str]] = {
         "threshold": "--threshold P: lowest probability that is listed (default: the detector's "
         "own)",
         "offline": "--offline: never fetch a template from the network",
+    },
+    "whose lesions count in reports and group tables, where scans were read in cmbprep-tools "
+    "review": {
+        "reader": "--reader NAME: those of this reader, who has read scans to the end "
+        "(default: those of the only reader)",
+        "consensus": "--consensus: those that any, all or the majority of the readers call "
+        "microbleeds, or those of the reader who finished first",
+        "automatic": "--automatic: those of the detector, also where scans were read",
     },
     "how to run": {
         "nprocs": "--nprocs N: processes at a time (default: all processors)",
@@ -103,7 +111,8 @@ def _reading(setting: Field[Any]) -> dict[str, Any]:
         return {"action": "store_false" if setting.default else "store_true"}
     if kind.startswith("tuple"):
         return {"nargs": "+", "action": "extend", "default": []}
-    choices = {"choices": SCHEMES} if setting.name == "scheme" else {}
+    known = {"scheme": SCHEMES, "consensus": CONSENSUS}.get(setting.name)
+    choices = {} if known is None else {"choices": known}
     types = {"Path": _path, "int": int, "float": float}
     return {"type": types.get(kind, str), "default": setting.default, **choices}
 

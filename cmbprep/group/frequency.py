@@ -1,4 +1,4 @@
-"""How often each voxel of the template lies in a microbleed.
+"""How often each voxel of the template lies in a microbleed, a reader's where a scan was read.
 
 A participant's session has one vote, shared by its scans: the map is the mean over
 participants' sessions of the mean over the session's scans. Scans without microbleeds vote
@@ -12,6 +12,7 @@ notes name these scans and say why.
 from __future__ import annotations
 
 import gzip
+import logging
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -34,6 +35,8 @@ from cmbprep.spatial.grids import same_grid
 
 if TYPE_CHECKING:
     import nibabel as nib
+
+logger = logging.getLogger("cmbprep")
 
 #: Masks with more voxels have a damaged header: a template of 0.25 mm has 5e8.
 MAX_VOXELS = 2**29
@@ -165,6 +168,8 @@ class _Mask:
     scan: ScanResult
     path: Path
     header: nib.Nifti1Header
+    #: Flat indices of the voxels in microbleeds, first axis fastest; None where the file has them.
+    inside: NDArray[np.intp] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -186,18 +191,39 @@ def _read_headers(scans: Iterable[ScanResult], left_out: _LeftOut) -> list[_Mask
     """Read the headers of the masks; leave out scans without a place in the template."""
     found = []
     for scan in scans:
-        assert scan.detection is not None
-        path = scan.detection.files.path("template_mask")
         if not _is_registered(scan):
             left_out.add("not registered to the template", scan)
-        elif not path.is_file():
+            continue
+        try:
+            mask = _find_mask(scan)
+        except _MaskError as error:
+            left_out.add(_UNREADABLE, scan, str(error))
+            continue
+        if mask is None:
             left_out.add("no mask in template space", scan)
         else:
-            try:
-                found.append(_read_header(scan, path))
-            except _MaskError as error:
-                left_out.add(_UNREADABLE, scan, str(error))
+            found.append(mask)
     return found
+
+
+def _find_mask(scan: ScanResult) -> _Mask | None:
+    """Find the mask of the microbleeds that count; None where there is none."""
+    assert scan.detection is not None
+    path = scan.detection.files.path("template_mask")
+    if scan.reading is not None and scan.reviewed and Tally(scan.lesions).counted:
+        try:
+            found = scan.reading.template_mask()
+        # Whatever a damaged image or log makes the readers raise.
+        except Exception as error:
+            logger.debug("no mask of %s", scan.name, exc_info=True)
+            raise _MaskError(f"the mask of the review fails: {error}") from error
+        if found is None:
+            return None
+        if not isinstance(found, Path):
+            inside = np.flatnonzero(np.asarray(found.dataobj).ravel(order="F"))
+            return _Mask(scan, path, found.header, inside)
+        path = found
+    return _read_header(scan, path) if path.is_file() else None
 
 
 _UNREADABLE = "the mask in template space cannot be read"
@@ -251,6 +277,8 @@ def _read_votes(masks: Sequence[_Mask], left_out: _LeftOut) -> list[_Vote]:
         # Most scans of a cohort have no lesion: their masks are not unpacked.
         if not Tally(mask.scan.lesions).counted:
             return np.zeros(0, dtype=np.intp)
+        if mask.inside is not None:
+            return mask.inside
         try:
             return _read_inside(mask)
         except _MaskError as error:

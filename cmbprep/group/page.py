@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cmbprep.group.figures import count_figure, frequency_figure
 from cmbprep.group.protocols import ProtocolGroup, find_outliers, group_by_protocol
+from cmbprep.group.readers import summarise_reading
 from cmbprep.group.standard_space import frequency_viewer, glass_brain
 from cmbprep.lesions import ZONES, Lesion
 from cmbprep.reports.figures.guarded import draw_all
@@ -72,6 +73,7 @@ def render_group_page(
     return render_page(
         "group.html",
         title="Cerebral microbleeds: group",
+        reading=summarise_reading(rows),
         n_participants=len({row.subject for row in scans}),
         statuses=Counter(row.status for row in rows),
         n_definite=sum(len(tally.definite) for tally in tallies),

@@ -71,10 +71,10 @@ def lesion_table(rows: Sequence[Row]) -> Table:
     """Make the table of all lesions: the scan's entities, then the columns of its lesion table."""
     dictionary, values = _describe_lesions(rows), []
     for row in rows:
-        if row.tally is not None and row.tally.lesions:
+        if lesions := _listed(row):
             known = _scan_values(row, Participants())
             scan = {name: known.get(name) for name in dictionary}
-            values += [{**scan, **_lesion_values(lesion)} for lesion in row.tally.lesions]
+            values += [{**scan, **lesion} for lesion in lesions]
     return Table(dictionary, tuple(values))
 
 
@@ -121,7 +121,8 @@ def _describe_lesions(rows: Sequence[Row]) -> Dictionary:
     """Return the data dictionary of the table of lesions."""
     known = {**_describe_scans(rows, Participants()), **_declared()["lesions"], **COLUMNS}
     names = ["participant_id", "session_id", "scan", *(item["entity"] for item in _entities(rows))]
-    return {name: known[name] for name in (*names, *COLUMNS, "counted", "sequence", *ACQUISITION)}
+    own = ("counted", "source", "verdict", "reject_reason", "added", "change", "reader")
+    return {name: known[name] for name in (*names, *COLUMNS, *own, "sequence", *ACQUISITION)}
 
 
 def _entities(rows: Iterable[Row]) -> Iterator[dict[str, str]]:
@@ -189,13 +190,54 @@ def _scan_values(row: Row, participants: Participants) -> dict[str, Any]:
     if row.scan is not None:
         values |= {**_acquisition(row.scan), **_provenance(row.scan)}
         if row.tally is not None:
-            values |= _counts(row.tally, row.scan.scheme)
+            values |= {**_counts(row.tally, row.scan.scheme), **_review(row.scan)}
     return values
 
 
-def _lesion_values(lesion: Lesion) -> dict[str, Any]:
-    """Return the values of a lesion itself."""
-    return {**{name: getattr(lesion, name) for name in COLUMNS}, "counted": not is_mimic(lesion)}
+def _listed(row: Row) -> list[dict[str, Any]]:
+    """Return the values of the lesions of a scan themselves, those that readers rejected too."""
+    if row.tally is None or row.scan is None:
+        return []
+    if row.scan.reading is None or not row.scan.reviewed:
+        return [_lesion_values(lesion, not is_mimic(lesion)) for lesion in row.tally.lesions]
+    reading = row.scan.reading
+    return [
+        {
+            **_lesion_values(item.lesion, item.counted),
+            "verdict": item.verdict,
+            "reject_reason": item.reason,
+            "added": item.added,
+            "change": item.change,
+        }
+        for item in reading.rows
+    ]
+
+
+def _lesion_values(lesion: Lesion, counted: bool) -> dict[str, Any]:
+    return {**{name: getattr(lesion, name) for name in COLUMNS}, "counted": counted}
+
+
+def _review(scan: ScanResult) -> dict[str, Any]:
+    """Return whose lesions count, and the numbers of the detector beside them."""
+    tally, reading = Tally(scan.automatic_lesions), scan.reading
+    values: dict[str, Any] = {
+        "source": "reviewed" if scan.reviewed else "automatic",
+        "n_readers": 0,
+        "review_status": "unread" if reading is None else reading.status,
+        "n_automatic_total": len(tally.counted),
+        **{f"n_automatic_{rating}": tally.count(rating=rating) for rating in RATINGS},
+        **{f"n_automatic_{zone}": tally.count(zone=zone) for zone in ZONES},
+        "automatic_volume_mm3": round(tally.volume, 2),
+        "automatic_pattern": tally.pattern.value,
+    }
+    if reading is not None and reading.reviewed:
+        values |= {
+            "reader": reading.readers,
+            "n_readers": len(reading.used),
+            "n_rejected": len(reading.rejected),
+            "n_added": len(reading.added),
+        }
+    return values
 
 
 def _counts(tally: Tally, scheme: str | None) -> dict[str, Any]:

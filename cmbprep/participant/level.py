@@ -19,6 +19,8 @@ from cmbprep.participant.dry_run import show_lines, show_plan
 from cmbprep.participant.runner import Run, choose_plugin, remove_lock_folder, write_report
 from cmbprep.participant.withdrawal import affects_results, missing_units, withdraw_missing
 from cmbprep.plan import Method
+from cmbprep.ratings.choice import ReaderChoice
+from cmbprep.reports.reviewed import collect_reviewed, find_readers, require_reader
 from cmbprep.templates import PACKAGED_ID, load_template
 from cmbprep.zones.schemes import get_scheme
 
@@ -36,6 +38,8 @@ def run_participant_level(settings: Settings) -> int:
     if settings.reports_only:
         return _rewrite_reports(settings)
     open_terminal(verbosity=settings.verbosity)
+    # A reader who is not there is refused before anything is written.
+    require_reader(settings.output_dir, (), ReaderChoice.of(settings))
     method = _choose_method(settings)
     units, nothing = _find_units(settings)
     run = Run(settings, method, _surroundings(settings))
@@ -192,6 +196,7 @@ def _rewrite_reports(settings: Settings) -> int:
             hint="run the participant level first, without --reports-only",
         )
     chosen = [s for s in subjects if not settings.participants or s in settings.participants]
+    _require_reader(chosen, settings)
     if settings.dry_run:
         show_lines([f"write sub-{subject}.html" for subject in chosen], settings)
         return 0
@@ -199,3 +204,13 @@ def _rewrite_reports(settings: Settings) -> int:
     written = [write_report(subject, settings) for subject in chosen]
     remove_lock_folder(settings)
     return 0 if all(written) else 1
+
+
+def _require_reader(subjects: Sequence[str], settings: Settings) -> None:
+    """Require that it is chosen whose reviews count in the reports, before one is written."""
+    root, choice = settings.output_dir, ReaderChoice.of(settings)
+    read = [subject for subject in subjects if find_readers(root, subject=subject)]
+    found = [
+        person for subject in read for person in collect_reviewed(root, choice, subject=subject)
+    ]
+    require_reader(root, found, choice)

@@ -373,6 +373,7 @@ def write_report(subject: str, settings: Settings) -> bool:
     Runs on several sessions of a participant write the same report: a lock keeps one that has
     read older results from writing last.
     """
+    from cmbprep.ratings.choice import ReaderChoice
     from cmbprep.reports.individual import write_subject_report
 
     def report(who: str) -> None:
@@ -380,7 +381,8 @@ def write_report(subject: str, settings: Settings) -> bool:
 
     try:
         with wait_for_lock(lock_folder(settings), [f"report-sub-{subject}"], report):
-            path = write_subject_report(settings.output_dir, subject)
+            choice = ReaderChoice.of(settings)
+            path = write_subject_report(settings.output_dir, subject, choice)
     except Exception as error:
         why = explain_error(error, settings)
         logger.error("sub-%s: the report could not be written: %s", subject, why)

@@ -183,7 +183,8 @@ def reviewed_scan(
         first = chosen[0]
         lesions = reviewed_lesions(automatic, first.state)
         return ReviewedScan(lesions=lesions, readers=readers[:1], rule=rule)
-    lesions = _consensus(automatic, chosen, str(rule))
+    agreed = agreed_rows(automatic, chosen, str(rule))
+    lesions = tuple(row.lesion for row in agreed)
     return ReviewedScan(lesions=lesions, readers=readers, rule=rule)
 
 
@@ -238,8 +239,23 @@ def _match_free(matches: list[Match], free: Sequence[tuple[int, ReviewedLesion]]
         ]
 
 
-def _consensus(automatic: Automatic, reviews: Sequence[Review], rule: str) -> tuple[Lesion, ...]:
-    """Return the lesions that a rule keeps; automatic ones have their own index and name."""
+def agreed_rows(automatic: Automatic, reviews: Sequence[Review], rule: str) -> list[ReviewedLesion]:
+    """Return the lesions that a rule keeps, with the voxels of the first reader who has each.
+
+    Parameters
+    ----------
+    automatic
+        The scan.
+    reviews
+        One of each reader.
+    rule
+        ``any``, ``all`` or ``majority``.
+
+    Returns
+    -------
+    list of ReviewedLesion
+        Automatic lesions have their own index and name.
+    """
     following = max((lesion.index for lesion in automatic.lesions), default=0)
     found = []
     for match in match_lesions(reviews):
@@ -252,8 +268,10 @@ def _consensus(automatic: Automatic, reviews: Sequence[Review], rule: str) -> tu
         if own is None:
             following += 1
         index = own or following
-        found.append(replace(lesion, index=index, name=f"CMB-{index:03d}"))
-    return tuple(found)
+        lesion = replace(lesion, index=index, name=f"CMB-{index:03d}")
+        first = match.rows[min(match.rows)]
+        found.append(ReviewedLesion(lesion=lesion, item=first.item, automatic_index=own))
+    return found
 
 
 def _agreed(match: Match, readers: int, rule: str) -> Lesion | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,29 @@ from typing import TYPE_CHECKING, Any
 from cmbprep.lesions import RATINGS, ZONES, Lesion
 from cmbprep.outputs.files import write_text
 from cmbprep.outputs.stages import StageRecord
+from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.reports.figures.lesions import describe_lesion
 from cmbprep.reports.page import embed_figure, link_to, render_page
-from cmbprep.reports.results import ScanResult, SubjectResult, collect_results, lesion_number
+from cmbprep.reports.reading_view import (
+    draw_reading,
+    heading,
+    methods_sentences,
+    reader_notes,
+    review_cells,
+    source_sentence,
+)
+from cmbprep.reports.results import ScanResult, SubjectResult, lesion_number
+from cmbprep.reports.reviewed import collect_reviewed
 from cmbprep.reports.tally import SCALES, Tally, volume_of
 from cmbprep.reports.text import format_value, load_spec, methods_text, quantity, sentence
 from cmbprep.zones.burden import BURDEN_SCALES
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+    from cmbprep.ratings.reading import ScanReading
+
+logger = logging.getLogger("cmbprep")
 
 
 @dataclass(frozen=True)
@@ -32,7 +47,7 @@ class Figure:
     missing: str = ""
 
 
-def write_subject_report(root: Path, subject: str) -> Path:
+def write_subject_report(root: Path, subject: str, choice: ReaderChoice | None = None) -> Path:
     """Write the report of a participant from what the output dataset holds.
 
     Parameters
@@ -41,21 +56,28 @@ def write_subject_report(root: Path, subject: str) -> Path:
         The output dataset.
     subject
         Label of the participant, without ``sub-``.
+    choice
+        Whose reviews count; by default those of the only reader.
 
     Returns
     -------
     Path
         ``sub-<subject>.html`` at the top of the dataset. The same results give the same
-        bytes: there are no dates and no absolute paths in it.
+        bytes: there are no dates in it but those of reviews, and no absolute paths.
     """
     root = Path(root)
-    found = collect_results(root, subject=subject)
+    found = collect_reviewed(root, choice or ReaderChoice(), subject=subject)
     result = found[0] if found else SubjectResult(subject=subject)
+    for scan in result.scans:
+        for text in () if scan.reading is None else scan.reading.warnings:
+            logger.warning("warning: %s: %s", scan.name, text)
     return write_text(root / f"sub-{subject}.html", _render(root, result))
 
 
 def _render(root: Path, result: SubjectResult) -> str:
     records = [*result.anatomies, *(record for scan in result.scans for record in scan.records)]
+    methods = methods_text(records)
+    read = methods_sentences(result.scans)
     return render_page(
         "individual.html",
         title=f"sub-{result.subject}: cerebral microbleeds",
@@ -68,12 +90,13 @@ def _render(root: Path, result: SubjectResult) -> str:
         errors=[scan for scan in result.scans if scan.error is not None],
         refused=result.refused,
         superseded=result.superseded,
-        methods=methods_text(records),
+        methods=methods._replace(sentences=(*methods.sentences, *read)),
+        n_read=sum(scan.reviewed for scan in result.scans),
+        n_results=sum(scan.status == "complete" for scan in result.scans),
         versions=sorted({str(record.block.get("Version", "n/a")) for record in records}),
         schemes=sorted({record.files.names.scheme for record in records}),
         templates=sorted({record.files.names.template for record in records}),
-        lesion_columns=load_spec()["lesion_columns"],
-        levels={"zone": ZONES, "rating": RATINGS},
+        levels={"zone": ZONES, "rating": RATINGS, "verdict": (*RATINGS, "rejected")},
         scales=[(name, BURDEN_SCALES[name]) for name in SCALES],
         position=_position,
     )
@@ -87,10 +110,15 @@ def _scan_view(root: Path, result: ScanResult, anchor: str) -> dict[str, Any]:
     names = {"src": result.src, "suffix": result.suffix}
     shelf = _Shelf.of(folder, result.records)
     overview = None
-    if tally and result.lesions:
-        overview = shelf.figure(spec["overview"], names, anchor)
+    lesions: list[dict[str, Any]] = []
+    columns = spec["lesion_columns"]
+    if tally and result.reviewed and result.reading is not None:
+        overview, lesions = _reading_views(result.reading, anchor)
+        columns = [column for item in columns for column in item.get("reviewed", (item,))]
+    elif tally:
+        overview = shelf.figure(spec["overview"], names, anchor) if result.lesions else None
+        lesions = _lesion_views(shelf, result, anchor)
     figures = shelf.expected(spec["scan_figures"], names, anchor)
-    lesions = _lesion_views(shelf, result, anchor) if tally else []
     shown = (overview, *figures) if overview else figures
     return {
         "anchor": anchor,
@@ -100,9 +128,12 @@ def _scan_view(root: Path, result: ScanResult, anchor: str) -> dict[str, Any]:
         "flags": (*_flags(result, tally), *_missing_figures(shown, lesions)),
         "counts": _counts(tally) if tally else (),
         "overview": overview,
+        "source": source_sentence(result) if tally else "",
+        "notes": reader_notes(result),
         "lesions": lesions,
+        "lesion_columns": columns,
         "figures": figures,
-        "files": _files(root, result.records),
+        "files": (*_files(root, result.records), *_review_files(root, result)),
     }
 
 
@@ -271,6 +302,7 @@ def _lesion_views(shelf: _Shelf, result: ScanResult, anchor: str) -> list[dict[s
             {
                 "anchor": f"{anchor}-lesion-{lesion.index}",
                 "row": lesion,
+                "read": {},
                 "title": describe_lesion(lesion),
                 "details": _lesion_details(lesion),
                 "figure": figure,
@@ -278,6 +310,35 @@ def _lesion_views(shelf: _Shelf, result: ScanResult, anchor: str) -> list[dict[s
             }
         )
     return views
+
+
+def _reading_views(reading: ScanReading, anchor: str) -> tuple[Figure | None, list[dict[str, Any]]]:
+    """Return the overview of the lesions of a review, and what the template shows of each."""
+    drawn, missing = draw_reading(reading)
+    entry = load_spec()["overview"]
+    overview = None
+    if reading.lesions:
+        place, picture = f"{anchor}-{entry['key']}", drawn.get("overview")
+        reason = missing.get("overview", "")
+        overview = Figure(place, entry["title"], entry["caption"], picture, reason)
+    views = []
+    for row in reading.rows:
+        lesion, key = row.lesion, str(row.lesion.index)
+        details = _lesion_details(lesion)
+        if row.row.item.comment:
+            details += f" · comment: {row.row.item.comment}"
+        views.append(
+            {
+                "anchor": f"{anchor}-lesion-{key}",
+                "row": lesion,
+                "read": review_cells(reading, row),
+                "title": heading(row, lesion),
+                "details": details,
+                "figure": drawn.get(key),
+                "missing": missing.get(key, ""),
+            }
+        )
+    return overview, views
 
 
 def _lesion_details(lesion: Lesion) -> str:
@@ -308,3 +369,16 @@ def _files(root: Path, records: Sequence[StageRecord]) -> tuple[tuple[str, str],
         paths.append(record.files.sidecar)
         found.update({path.name: link_to(path, root) for path in paths if path.exists()})
     return tuple(found.items())
+
+
+def _review_files(root: Path, result: ScanResult) -> Iterable[tuple[str, str]]:
+    """Link to the files of the reviews that are used."""
+    from cmbprep.ratings.reviewed import ReviewedFiles
+
+    used = () if result.reading is None else result.reading.used
+    for review in used:
+        files = ReviewedFiles(review.automatic, review.reader)
+        paths = (files.dseg, files.table, files.sidecar, files.mask, files.template_mask, files.log)
+        for path in paths:
+            if path.exists():
+                yield path.name, link_to(path, root)

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cmbprep.bids.nifti_header import BLOCK_SIZE, parse_header
 from cmbprep.errors import CmbprepError
@@ -26,6 +26,9 @@ from cmbprep.outputs.files import read_json
 from cmbprep.outputs.names import output_stem
 from cmbprep.outputs.records import entries_of
 from cmbprep.outputs.stages import StageRecord, find_records, read_record
+
+if TYPE_CHECKING:
+    from cmbprep.ratings.reading import ScanReading
 
 logger = logging.getLogger("cmbprep")
 
@@ -77,7 +80,10 @@ class ScanResult:
     preproc, detection
         The finished stages ``preproc`` and ``lesions``; None where there is none.
     lesions
-        Rows of the lesion table.
+        Rows of the lesion table; the lesions of the readers where a review is applied
+        (:mod:`.reviewed`).
+    reading
+        What readers have made of the scan; None where reviews were not looked for.
     error
         Record of a failure: ``step``, ``message``, ``traceback``; None where there is none.
     problem
@@ -97,6 +103,7 @@ class ScanResult:
     preproc: StageRecord | None = None
     detection: StageRecord | None = None
     lesions: tuple[Lesion, ...] = ()
+    reading: ScanReading | None = None
     error: Mapping[str, str] | None = None
     problem: str | None = None
     withdrawn: str | None = None
@@ -123,6 +130,16 @@ class ScanResult:
         if self.status == "complete":
             return None
         return self.problem or "the run ended before the scan was done"
+
+    @property
+    def automatic_lesions(self) -> tuple[Lesion, ...]:
+        """Lesions of the detector, also where a review is applied."""
+        return self.lesions if self.reading is None else self.reading.automatic.lesions
+
+    @property
+    def reviewed(self) -> bool:
+        """Whether the lesions are those of readers."""
+        return self.reading is not None and self.reading.reviewed
 
     @cached_property
     def entities(self) -> Mapping[str, str]:
@@ -167,10 +184,12 @@ class ScanResult:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """Every warning on the scan, from its input to its lesions, each once."""
+        """Every warning on the scan, from its input to its reviews, each once."""
         found = list(self.warnings)
         for record in self.records:
             found += [str(text) for text in record.block.get("Warnings", ())]
+        if self.reading is not None:
+            found += self.reading.warnings
         return tuple(dict.fromkeys(found))
 
 
