@@ -96,7 +96,7 @@ def _render(root: Path, result: SubjectResult) -> str:
         versions=sorted({str(record.block.get("Version", "n/a")) for record in records}),
         schemes=sorted({record.files.names.scheme for record in records}),
         templates=sorted({record.files.names.template for record in records}),
-        levels={"zone": ZONES, "rating": RATINGS, "verdict": (*RATINGS, "rejected")},
+        levels={"zone": ZONES, "rating": RATINGS},
         scales=[(name, BURDEN_SCALES[name]) for name in SCALES],
         position=_position,
     )

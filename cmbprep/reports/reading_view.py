@@ -36,7 +36,7 @@ _RULES = {
 
 
 def source_sentence(result: ScanResult) -> str:
-    """Say whose numbers are shown for a scan with a result, and what the detector's are."""
+    """Return whose numbers are shown for a scan with a result, and what the detector's are."""
     reading = result.reading
     if reading is None or not reading.reviewed:
         return f"Numbers of the detector. {_unread(reading)}"
@@ -94,8 +94,7 @@ def review_cells(reading: ScanReading, row: ReadLesion) -> dict[str, str]:
     own = reading.automatic.by_key.get(f"L{row.row.automatic_index}")
     automatic = "not listed" if own is None else own.rating or "not rated"
     return {
-        "verdict": row.verdict,
-        "reject_reason": _reason(row.reason),
+        "verdict": f"{row.verdict}: {_reason(row.reason)}" if row.reason else row.verdict,
         "automatic_rating": automatic,
         "change": row.change,
     }
