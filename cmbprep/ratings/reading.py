@@ -142,7 +142,7 @@ class ScanReading:
         """Lesions that count and that the automatic table does not list."""
         return tuple(row for row in self.rows if row.counted and row.added)
 
-    @cached_property
+    @property
     def labels(self) -> NDArray[np.int16]:
         """Labels of all rows by their index, on the scan's grid, (X, Y, Z)."""
         automatic = read_voxels(self.automatic.detection.files.path("dseg"))

@@ -36,15 +36,15 @@ _RULES = {
 
 
 def source_sentence(result: ScanResult) -> str:
-    """Return whose numbers are shown for a scan with a result, and what the detector's are."""
+    """Return who has read a scan with a result, and how many lesions the detector had."""
     reading = result.reading
     if reading is None or not reading.reviewed:
-        return f"Numbers of the detector. {_unread(reading)}"
+        return _unread(reading)
     tally = Tally(reading.automatic.lesions)
     numbers = [tally.count(rating=rating) for rating in ("definite", "possible")]
     definite, possible = ("n/a" if number is None else number for number in numbers)
     names = ", ".join(_who(review) for review in reading.used)
-    text = f"Numbers of {'a reader' if len(reading.used) == 1 else 'readers'}: read by {names}"
+    text = f"Read by {names}"
     if len(reading.used) > 1:
         text += f"; lesions count that {_RULES[str(reading.rule)]}"
     return (
