@@ -56,6 +56,8 @@ def test_defaults_are_what_the_contract_says(bids: Path, tmp_path: Path) -> None
             ([f"--white-matter-border={value}"], "--white-matter-border must be")
             for value in ("0", "-1", "51", "nan", "inf")
         ),
+        (["--reader", "Anna", "--automatic"], "--reader and --automatic exclude each other"),
+        (["--consensus", "all", "--reader", "A"], "--reader and --consensus exclude each other"),
         (["--bids-filter-file", "nowhere.json"], "nowhere.json"),
         (["--plugin-file", "nowhere.yml"], "nowhere.yml"),
         (["--detector", "nowhere.onnx"], "nowhere.onnx: there is no such file.*--detector"),

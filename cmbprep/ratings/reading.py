@@ -174,9 +174,13 @@ def read_scan(automatic: Automatic, choice: ReaderChoice) -> ScanReading:
     warning says so.
     """
     try:
-        reviews = find_reviews(automatic)
-    except CmbprepError as error:
+        return _read_scan(automatic, choice)
+    except (CmbprepError, OSError) as error:
         return ScanReading(automatic=automatic, warnings=(f"no review is used: {error}",))
+
+
+def _read_scan(automatic: Automatic, choice: ReaderChoice) -> ScanReading:
+    reviews = find_reviews(automatic)
     if choice.reader is not None:
         wanted = Reader(name=choice.reader).short
         reviews = [review for review in reviews if review.reader.short == wanted]

@@ -207,6 +207,8 @@ def test_several_readers_need_a_choice_before_anything_is_written(
     assert "there is no review by 'Dora'" in (told := capsys.readouterr().err)
     assert "the readers are anna, ben" in told
     assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*")} == before
+    assert main([*command, "--reader", "1"]) == 2
+    assert "does not begin with a Latin letter" in capsys.readouterr().err
     assert main([*command, "--consensus", "all"]) == 0
 
 
@@ -266,13 +268,15 @@ def test_a_second_round_takes_the_place_of_a_review_of_an_older_result(dataset: 
     assert row["n_warnings"] == "0"
 
 
-def test_a_damaged_log_is_named_and_not_used(dataset: Path) -> None:
+def test_a_log_that_cannot_be_read_is_named_and_not_used(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store(dataset, automatic(dataset), ANNA, *READ)
     (log,) = dataset.rglob("*_acts.jsonl")
-    log.unlink()
-    log.mkdir()
+    monkeypatch.setattr("cmbprep.ratings.store.MAX_LOG_BYTES", 10)
     row = group(dataset)
-    assert values(row, "source", "n_total") == ["automatic", "3"]
+    assert values(row, "source", "n_total", "n_warnings") == ["automatic", "3", "1"]
+    assert "no review is used" in row["warnings"] and log.name in row["warnings"]
 
 
 def test_a_lesion_outside_of_the_scheme_makes_the_review_unusable(dataset: Path) -> None:
