@@ -85,6 +85,8 @@ def _summary(result: GroupResult) -> str:
             parts.append(f"{number if parts else _number(number, 'scan')} {status}")
     if refused := result.statuses["refused"]:
         parts.append(f"{_number(refused, 'file')} refused")
+    if result.n_reviewed:
+        parts.append(f"{_number(result.n_reviewed, 'scan')} with the lesions of readers")
     return ", ".join(parts)
 
 

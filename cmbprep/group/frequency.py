@@ -216,7 +216,8 @@ def _find_mask(scan: ScanResult) -> _Mask | None:
         # Whatever a damaged image or log makes the readers raise.
         except Exception as error:
             logger.debug("no mask of %s", scan.name, exc_info=True)
-            raise _MaskError(f"the mask of the review fails: {error}") from error
+            name = type(error).__name__
+            raise _MaskError(f"that of the review cannot be made, {name}") from error
         if found is None:
             return None
         if not isinstance(found, Path):

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from cmbprep.group.rows import Row
 from cmbprep.ratings.acts import REASONS
 
-__all__ = ["ReaderSummary", "Reading", "summarise_reading"]
-
 
 @dataclass(kw_only=True)
 class ReaderSummary:

@@ -31,6 +31,8 @@ class GroupResult:
         Frequency maps, one a template; empty where none could be made.
     statuses
         Number of rows of the table of scans by status; 0 for one that no row has.
+    n_reviewed
+        Scans with the lesions of readers.
     notes
         What could not be done and why, in sentences.
     """
@@ -40,6 +42,7 @@ class GroupResult:
     page: Path
     maps: tuple[Path, ...]
     statuses: Mapping[str, int]
+    n_reviewed: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -102,6 +105,7 @@ def run_group(
         page=write_text(root / "group.html", page),
         maps=tuple(item.path for item in maps),
         statuses=Counter(row.status for row in rows),
+        n_reviewed=sum(scan.reviewed for scan in used),
         notes=notes,
     )
 

@@ -8,8 +8,6 @@ from cmbprep.config import CONSENSUS, Settings
 from cmbprep.errors import UsageError
 from cmbprep.ratings.store import Reader
 
-__all__ = ["ReaderChoice"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderChoice:

@@ -31,13 +31,6 @@ from cmbprep.ratings.store import Reader
 from cmbprep.ratings.template import template_mask
 from cmbprep.ratings.voxels import read_voxels
 
-__all__ = [
-    "ReadLesion",
-    "ScanReading",
-    "read_scan",
-    "require_choice",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReadLesion:
@@ -176,7 +169,12 @@ def read_scan(automatic: Automatic, choice: ReaderChoice) -> ScanReading:
     try:
         return _read_scan(automatic, choice)
     except (CmbprepError, OSError) as error:
-        return ScanReading(automatic=automatic, warnings=(f"no review is used: {error}",))
+        # Pages and tables hold no folder's name.
+        path = error.path if isinstance(error, CmbprepError) else error.filename
+        reason = error.message if isinstance(error, CmbprepError) else error.strerror
+        file = f"{Path(path).name}: " if path else ""
+        text = f"no review is used: {file}{reason}"
+        return ScanReading(automatic=automatic, warnings=(text,))
 
 
 def _read_scan(automatic: Automatic, choice: ReaderChoice) -> ScanReading:

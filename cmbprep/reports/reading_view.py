@@ -18,15 +18,6 @@ if TYPE_CHECKING:
     from cmbprep.ratings.consensus import Review
     from cmbprep.ratings.reading import ReadLesion, ScanReading
 
-__all__ = [
-    "draw_reading",
-    "heading",
-    "methods_sentences",
-    "reader_notes",
-    "review_cells",
-    "source_sentence",
-]
-
 #: Rule of consensus -> which lesions count, after "lesions that".
 _RULES = {
     "any": "any of them calls a microbleed",

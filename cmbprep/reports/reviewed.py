@@ -12,8 +12,6 @@ from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.ratings.store import Reader
 from cmbprep.reports.results import ScanResult, SubjectResult, collect_results
 
-__all__ = ["collect_reviewed", "find_readers", "require_reader"]
-
 _LOG = re.compile(r"_desc-reviewed[1-9][0-9]*([a-z][a-z0-9]*)_acts\.jsonl$")
 
 

@@ -210,11 +210,13 @@ def test_several_readers_need_a_choice_before_anything_is_written(
     assert main([*command, "--reader", "1"]) == 2
     assert "does not begin with a Latin letter" in capsys.readouterr().err
     assert main([*command, "--consensus", "all"]) == 0
+    told = capsys.readouterr().err
+    assert ("1 scan with the lesions of readers" in told) == (level == ("group",))
 
 
 def test_readers_of_other_scans_need_a_choice_too(tmp_path: Path) -> None:
-    root = make_dataset(tmp_path / "out", ("sub-01_T2starw", "sub-02_T2starw"))
-    store(root, automatic(root), ANNA, *READ)
+    root = make_dataset(tmp_path / "out", ("sub-01_ses-a_T2starw", "sub-02_T2starw"))
+    store(root, automatic(root, "sub-01_ses-a_T2starw"), ANNA, *READ)
     store(root, automatic(root, "sub-02_T2starw"), Reader(name="Ben"), *NOTHING, END)
     with pytest.raises(UsageError, match="several readers"):
         run_group(root, participants_tsv=None)
@@ -277,6 +279,7 @@ def test_a_log_that_cannot_be_read_is_named_and_not_used(
     row = group(dataset)
     assert values(row, "source", "n_total", "n_warnings") == ["automatic", "3", "1"]
     assert "no review is used" in row["warnings"] and log.name in row["warnings"]
+    assert str(dataset) not in row["warnings"]
 
 
 def test_a_lesion_outside_of_the_scheme_makes_the_review_unusable(dataset: Path) -> None:
@@ -362,7 +365,7 @@ def test_a_mask_that_cannot_be_made_costs_the_vote_alone(
     monkeypatch.setattr("cmbprep.ratings.reading.template_mask", fail)
     row = group(dataset)
     assert row["n_total"] == "3"
-    assert "broken" in (dataset / "group.html").read_text()
+    assert "that of the review cannot be made, ValueError" in (dataset / "group.html").read_text()
 
 
 def test_automatic_lesions_stay_what_they_are(dataset: Path) -> None:
