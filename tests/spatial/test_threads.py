@@ -45,7 +45,10 @@ def test_a_pose_and_local_shifts_are_the_same_on_one_thread(monkeypatch):
     brain = np.asarray(headphantom.brain(shape, affine).dataobj) > 0
     region = np.asarray(headphantom.brain(shape, affine, pose=pose).dataobj) > 0
     grid = Grid(shape, affine)
-    heads = HeadImage(scan, head_mask(scan, np.full(3, 6.0)), grid), HeadImage(reference, brain, grid)
+    heads = (
+        HeadImage(scan, head_mask(scan, np.full(3, 6.0)), grid),
+        HeadImage(reference, brain, grid),
+    )
     found = []
     for count in (1, 2):
         monkeypatch.setattr(threads, "THREADS", count)
