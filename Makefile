@@ -1,7 +1,8 @@
 # Two commands do everything from a bare clone:
 #   make demo   install cmbprep and run it on a small simulated dataset
 #   make test   install the development tools and pass every check
-# Both need Python 3.11, make and a package index; nothing else is fetched.
+# Both need Python 3.11, make and a package index; nothing else is fetched. Modules are compiled
+# when they are first imported (--no-compile): most of those that are installed never are.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -39,11 +40,11 @@ $(VENV)/pyvenv.cfg:
 	  exit 1; }
 
 $(VENV)/.installed-run: $(INSTALL_INPUTS) | $(VENV)/pyvenv.cfg
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(INSTALL_INPUTS) | $(VENV)/pyvenv.cfg
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,docs]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[test,docs]'
 	@touch $@ $(VENV)/.installed-run
 
 .PHONY: demo
@@ -54,7 +55,7 @@ demo: $(VENV)/.installed-run  ## simulate a small dataset, run cmbprep on it, sa
 test: $(VENV)/.installed-dev  ## every check: lint, types, documentation, tests
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint docs  # one processor each
 	OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 \
-	  $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-dev  ## ruff and mypy

@@ -44,23 +44,11 @@ def _real_bids_folder() -> Path:
     return Path(given) if given else REPOSITORY.parent / "shared" / "data" / "bids-real"
 
 
-#: Tests that share a fixture of many seconds: one process runs them, so that it is made once.
-TOGETHER = (
-    "tests/integration",
-    "tests/lab/simulate/test_dataset.py",
-    "tests/registration/test_fit.py",
-)
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that ask for the real scans, and those that one process should run."""
+    """Mark every test that asks for the real scans, so that `-m 'not real'` leaves them out."""
     for item in items:
         if "real_bids" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real)
-        for path in TOGETHER:
-            if item.path.is_relative_to(REPOSITORY / path):
-                item.add_marker(pytest.mark.xdist_group(path))
 
 
 @pytest.fixture(scope="session")
