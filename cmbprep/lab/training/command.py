@@ -6,11 +6,15 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cmbprep.errors import UsageError
+from cmbprep.errors import CmbprepError, UsageError
 from cmbprep.lab.training.brain.command import need_torch, run_brain
 from cmbprep.lab.training.log import logger
 from cmbprep.lab.training.mining import FitOptions
+
+if TYPE_CHECKING:
+    from cmbprep.lab.training.ratings import RatedCandidates
 
 #: Name of the file that a fit to ratings writes.
 SITE_FILE = "site.json"
@@ -71,10 +75,11 @@ def run(args: argparse.Namespace) -> int:
 def _run_ratings(args: argparse.Namespace) -> int:
     from cmbprep.detectors.calibration import SiteModel
     from cmbprep.detectors.learned import LearnedDetector
-    from cmbprep.lab.training.site import FOLDS, PENALTY, assess, fit_last_stage, read_ratings
+    from cmbprep.lab.training.ratings import read_ratings
+    from cmbprep.lab.training.site import FOLDS, PENALTY, assess, fit_last_stage, worse
     from cmbprep.outputs.files import write_json
 
-    rated = read_ratings(args.ratings)
+    rated = read_ratings(args.ratings, reader=args.reader, rule=args.consensus)
     detector = LearnedDetector()
     if rated.networks != {detector.sha256}:
         raise UsageError(
@@ -84,11 +89,22 @@ def _run_ratings(args: argparse.Namespace) -> int:
     stage = fit_last_stage(rated, detector.last_stage)
     threshold = float(str(detector.parameters["threshold"]))
     found = assess(rated, detector.last_stage, threshold)
+    sys.stdout.write(_report(rated, found, threshold))
+    sys.stdout.flush()
+    if names := worse(found):
+        raise CmbprepError(
+            "the fit would make the detector worse on people left out of it "
+            f"({' and '.join(name.replace('_', ' ') for name in names)}); nothing was written",
+            hint="go on with the packaged model, and rate more scans",
+        )
     card = {
         "name": "learned, last stage of a site",
         "intended_use": "Research, on scans like those that were rated.",
         "ratings": {
             "scans": rated.scans,
+            "scans_reviewed": rated.reviewed,
+            "reader": args.reader,
+            "consensus": args.consensus,
             "people": rated.people,
             "microbleeds": int(rated.target.sum()),
             "other_candidates": int((~rated.target).sum()),
@@ -100,18 +116,31 @@ def _run_ratings(args: argparse.Namespace) -> int:
     args.dest.mkdir(parents=True, exist_ok=True)
     path = args.dest / SITE_FILE
     write_json(path, SiteModel(detector.sha256, stage, card).to_json())
-    sys.stdout.write(_report(found, threshold))
     sys.stdout.write(f"use it: cmbprep ... --detector {path}\n")
     return 0
 
 
-def _report(found: dict[str, dict[str, float]], threshold: float) -> str:
-    lines = [f"{'people left out of the fit':34}{'before':>9}{'after':>9}"]
+def _report(rated: RatedCandidates, found: dict[str, dict[str, float]], threshold: float) -> str:
+    from cmbprep.lab.training.site import ENOUGH
+
+    bleeds = int(rated.target.sum())
+    lines = [
+        (
+            f"rated: {rated.scans} scans of {rated.people} people ({rated.reviewed} scans in the "
+            f"review), {bleeds} microbleeds with a candidate, {rated.beyond} without"
+        ),
+        f"{'people left out of the fit':34}{'before':>9}{'after':>9}",
+    ]
     for name in found["before"]:
         label = name.replace("_", " ")
-        if name in ("sensitivity", "false_positives_a_scan"):
+        if name in ("sensitivity", "false_positives_a_scan", "f1"):
             label += f" at {threshold:g}"
         lines.append(f"{label:34}{found['before'][name]:9.3f}{found['after'][name]:9.3f}")
+    if bleeds < ENOUGH[0] or rated.people < ENOUGH[1]:
+        lines.append(
+            f"these are few ratings: with fewer than {ENOUGH[0]} microbleeds or {ENOUGH[1]} "
+            "people, the figures are uncertain"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -7,7 +7,7 @@ import pytest
 from cmbprep.detectors.learned import CANDIDATES, LearnedDetector
 from cmbprep.errors import UsageError
 from cmbprep.lab.cli import main
-from cmbprep.lab.training.site import read_ratings
+from cmbprep.lab.training.ratings import read_ratings
 from cmbprep.lesions import format_lesions
 from cmbprep.outputs.files import write_image
 from cmbprep.outputs.names import Names
@@ -87,7 +87,9 @@ def test_verdicts_reach_the_right_candidates(tmp_path):
         ],
     )
     rated = read_ratings([tmp_path])
-    assert rated.target.tolist() == [False, True, False, True, False, False]
+    # The other candidate of lesion 1, and the one beside the added one, are the same again.
+    assert rated.column("x").tolist() == [1, 20, 40, 80]
+    assert rated.target.tolist() == [True, False, True, False]
     assert (rated.scans, rated.people, rated.beyond) == (1, 1, 1)
     assert rated.networks == {"net"}
 

@@ -9,7 +9,8 @@ from cmbprep.detectors.calibration import LastStage, SiteModel, read_site_model
 from cmbprep.detectors.learned import CANDIDATES, LearnedDetector
 from cmbprep.detectors.views import COLUMNS
 from cmbprep.errors import UsageError
-from cmbprep.lab.training.site import RatedCandidates, assess, figures, fit_last_stage
+from cmbprep.lab.training.ratings import RatedCandidates
+from cmbprep.lab.training.site import assess, figures, fit_last_stage
 
 NAMES = tuple(CANDIDATES)
 PACKAGED = LastStage(1.0, 0.0)
