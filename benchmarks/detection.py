@@ -313,12 +313,8 @@ def mistaken(result: ScanResult) -> list[tuple[Mark, float]]:
 
 def _print_curve(name: str, results: Sequence[ScanResult]) -> None:
     """Print the sensitivities with intervals: matched again at every threshold."""
-    from cmbprep.lab.evaluate.statistics import (
-        percentile_interval,
-        pool_steps,
-        sensitivity_at,
-        subject_weights,
-    )
+    from cmbprep.lab.evaluate.curves import pool_steps, sensitivity_at
+    from cmbprep.ratings.statistics import percentile_interval, subject_weights
 
     curve = pool_steps([result.steps for result in results if result.steps is not None])
     lesions = np.array([result.truth_count for result in results], float)

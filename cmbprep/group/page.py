@@ -14,6 +14,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from cmbprep.group.agreement import read
+from cmbprep.group.agreement_tables import Agreement
 from cmbprep.group.figures import count_figure, frequency_figure
 from cmbprep.group.protocols import ProtocolGroup, find_outliers, group_by_protocol
 from cmbprep.group.readers import summarise_reading
@@ -64,6 +66,7 @@ def render_group_page(
     """
     protocols = group_by_protocol(rows, table)
     drawn, missing = _draw(rows, protocols, maps)
+    reading = summarise_reading(rows)
     tallies = [row.tally for row in rows if row.tally is not None]
     # Withdrawn scans and refused files are no part of the dataset.
     scans = [row for row in rows if row.counts_as_scan]
@@ -73,7 +76,8 @@ def render_group_page(
     return render_page(
         "group.html",
         title="Cerebral microbleeds: group",
-        reading=summarise_reading(rows),
+        reading=reading,
+        agreement=_agreement(root) if reading.read else None,
         n_participants=len({row.subject for row in scans}),
         statuses=Counter(row.status for row in rows),
         n_definite=sum(len(tally.definite) for tally in tallies),
@@ -99,6 +103,12 @@ def render_group_page(
         notes=notes,
         measure_title=_measure_title,
     )
+
+
+def _agreement(root: Path) -> Agreement | None:
+    """Return the agreement of the readers; None where no scan was read to the end."""
+    cohort = read(root)
+    return Agreement.compute(cohort) if cohort.read else None
 
 
 def _distinct(values: Iterable[Any]) -> list[str]:

@@ -11,15 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmbprep.lab.evaluate.collect import SCAN_SPLITS
+from cmbprep.lab.evaluate.curves import FROC_LEVELS, sensitivity_at
 from cmbprep.lab.evaluate.matching import Mark, Rule
 from cmbprep.lab.evaluate.metrics import FIGURES, LESION_FIGURES, Figure, Sample, make_sample
 from cmbprep.lab.evaluate.scoring import DUPLICATE, ELSEWHERE, ScanResult
-from cmbprep.lab.evaluate.statistics import (
-    FROC_LEVELS,
-    percentile_interval,
-    sensitivity_at,
-    subject_weights,
-)
+from cmbprep.ratings.statistics import percentile_interval, subject_weights
 
 #: Name of the split, and of its one group, that holds everything.
 WHOLE = "all"

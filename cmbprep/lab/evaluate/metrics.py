@@ -13,23 +13,25 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.lab.evaluate.matching import Mark
-from cmbprep.lab.evaluate.scoring import ScanResult, Steps
-from cmbprep.lab.evaluate.statistics import (
+from cmbprep.lab.evaluate.curves import (
     FROC_LEVELS,
     Pooled,
     average_precision,
+    pool_steps,
+    sensitivity_at,
+)
+from cmbprep.lab.evaluate.matching import Mark
+from cmbprep.lab.evaluate.scoring import ScanResult, Steps
+from cmbprep.lab.shared import read_data
+from cmbprep.ratings.statistics import (
     bland_altman,
     calibration_error,
     cohen_kappa,
     icc_a1,
     kappa_of_tables,
-    pool_steps,
     ratio,
     reliability_bins,
-    sensitivity_at,
 )
-from cmbprep.lab.shared import read_data
 
 # --- From the results of many scans to arrays over scans, which the figures are computed from ----
 

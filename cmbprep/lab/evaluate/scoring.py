@@ -13,14 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.lab.evaluate.matching import (
-    LesionSet,
-    Mark,
-    Rule,
-    assign,
-    centre_distances,
-    intersections,
-)
+from cmbprep.lab.evaluate.matching import LesionSet, Mark, Rule, intersections
+from cmbprep.ratings.matching import assign, centre_distances
 
 #: Origins of false positives that are not kinds of mimic.
 DUPLICATE = "second mark on a lesion"

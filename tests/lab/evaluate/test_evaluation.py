@@ -177,7 +177,7 @@ def test_a_single_subject_has_no_interval(results):
 def test_interval_is_that_of_resampled_subjects(results):
     """The weights give what evaluating copies of the scans gives."""
     from cmbprep.lab.evaluate.metrics import make_sample
-    from cmbprep.lab.evaluate.statistics import subject_weights
+    from cmbprep.ratings.statistics import subject_weights
 
     weights = subject_weights([r.subject for r in results], 25, 3)
     whole = make_sample(results)

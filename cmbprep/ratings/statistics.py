@@ -1,94 +1,25 @@
-"""Curves over the threshold on the predicted probability, pooled over weighted scans."""
+"""Statistics over scans with frequency weights, and their bootstrap over subjects.
+
+Every statistic takes weights of shape (n_draws, n_scans): how often each scan is counted in each
+draw. A row of ones gives the plain statistic; rows of a bootstrap give its distribution. All give
+shape (n_draws,), NaN where the statistic is not defined.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.lab.evaluate.scoring import Steps
-
 FloatArray = NDArray[np.float64]
-
-#: False positives per scan at which the sensitivity is read off: those of the LUNA16 challenge
-#: (Setio et al., Med Image Anal 2017;42:1), whose mean sensitivity is a common summary.
-FROC_LEVELS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """Hits and false positives of every scan at every threshold, shape (n_scans, n_thresholds).
-
-    ``thresholds`` fall and hold every distinct probability of the set.
-    """
-
-    thresholds: FloatArray
-    hits: FloatArray
-    false: FloatArray
 
 
 def ratio(above: FloatArray, below: FloatArray) -> FloatArray:
     """Divide; NaN where there is nothing below the line."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(below > 0, above / below, np.nan)
-
-
-def pool_steps(steps: list[Steps]) -> Pooled:
-    """Bring the step functions of all scans to common thresholds."""
-    parts = [step.thresholds for step in steps if len(step.thresholds)]
-    thresholds = np.unique(np.concatenate(parts))[::-1] if parts else np.empty(0)
-    shape = (len(steps), len(thresholds))
-    hits, false = np.zeros(shape), np.zeros(shape)
-    for row, step in enumerate(steps):
-        # How many of the scan's own (falling) thresholds are at or above each common one.
-        reached = np.searchsorted(-step.thresholds, -thresholds, side="right")
-        hits[row] = np.concatenate([[0], step.hits])[reached]
-        false[row] = np.concatenate([[0], step.false])[reached]
-    return Pooled(thresholds, hits, false)
-
-
-def average_precision(pooled: Pooled, lesions: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return the area under the precision-recall curve as a sum of steps, without interpolation.
-
-    AP = sum over thresholds of (recall gained) x (precision there): what information retrieval
-    calls (non-interpolated) average precision (Manning, Raghavan and Schuetze, Introduction to
-    Information Retrieval, 2008, section 8.4). Predictions of equal probability are one step.
-    Lesions that no threshold finds keep the recall, and so AP, below 1.
-
-    Parameters
-    ----------
-    lesions
-        True lesions of each scan, shape (n_scans,).
-    weights
-        Shape (n_draws, n_scans).
-    """
-    total = weights @ lesions
-    hits, false = weights @ pooled.hits, weights @ pooled.false
-    gained = ratio(np.diff(hits, axis=1, prepend=0), total[:, None])
-    precision = np.nan_to_num(ratio(hits, hits + false))
-    return np.where(total > 0, (gained * precision).sum(axis=1), np.nan)
-
-
-def sensitivity_at(
-    pooled: Pooled, lesions: FloatArray, weights: FloatArray, levels: FloatArray
-) -> FloatArray:
-    """Read the FROC curve: the best sensitivity with at most so many false positives per scan.
-
-    Where the curve ends before a level is reached, its end counts.
-
-    Returns
-    -------
-    array
-        Shape (n_draws, n_levels).
-    """
-    total, scans = weights @ lesions, weights.sum(axis=1)
-    hits, false = weights @ pooled.hits, weights @ pooled.false
-    rate = ratio(false, scans[:, None])
-    best = [np.where(rate <= level + 1e-12, hits, 0).max(axis=1, initial=0) for level in levels]
-    return ratio(np.stack(best, axis=1), total[:, None])
 
 
 def reliability_bins(
@@ -127,11 +58,7 @@ def calibration_error(
     return ratio(gap, n.sum(axis=1))
 
 
-# --- Agreement of two raters, here truth and prediction, over scans with frequency weights -------
-#
-# Every function takes weights of shape (n_draws, n_scans): how often each scan is counted in each
-# draw. A row of ones gives the plain statistic; rows of a bootstrap give its distribution.
-# All give shape (n_draws,), NaN where the statistic is not defined.
+# --- Agreement of two raters over scans ---------------------------------------------------------
 
 
 def icc_a1(ratings: FloatArray, weights: FloatArray) -> FloatArray:
@@ -191,26 +118,61 @@ def bland_altman(
 
 def cohen_kappa(truth: NDArray[Any], predicted: NDArray[Any], weights: FloatArray) -> FloatArray:
     """Return Cohen's kappa of two yes/no ratings, shape (n_scans,) each, 0 or 1."""
-    tables = np.zeros((len(truth), 2, 2))
-    tables[np.arange(len(truth)), truth.astype(int), predicted.astype(int)] = 1
-    return kappa_of_tables(tables, weights)
+    return kappa_of_tables(tabulate(truth.astype(int), predicted.astype(int), 2), weights)
 
 
-def kappa_of_tables(tables: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return Cohen's unweighted kappa of contingency tables that are summed over scans.
+def tabulate(
+    first: Iterable[int | None], second: Iterable[int | None], n_classes: int
+) -> FloatArray:
+    """Return the contingency table of each scan, which holds its one pair of classes.
 
-    Cohen, Educ Psychol Meas 1960;20:37. Not defined where chance agreement is complete.
+    Parameters
+    ----------
+    first, second
+        Number of the class of each scan, from 0; None where it is not known.
+
+    Returns
+    -------
+    array of shape (n_scans, n_classes, n_classes)
+        All zero for a scan of which one of the classes is not known.
+    """
+    pairs = list(zip(first, second, strict=True))
+    tables = np.zeros((len(pairs), n_classes, n_classes))
+    for table, (row, column) in zip(tables, pairs, strict=True):
+        if row is not None and column is not None:
+            table[row, column] = 1
+    return tables
+
+
+def linear_weights(n_classes: int) -> FloatArray:
+    """Return agreement weights of classes in order: 1 for the same class, 0 for the two ends."""
+    step = np.abs(np.subtract.outer(np.arange(n_classes), np.arange(n_classes)))
+    return np.asarray(1 - step / max(n_classes - 1, 1), dtype=float)
+
+
+def kappa_of_tables(
+    tables: FloatArray, weights: FloatArray, credit: FloatArray | None = None
+) -> FloatArray:
+    """Return Cohen's kappa of contingency tables that are summed over scans.
+
+    Cohen, Educ Psychol Meas 1960;20:37; weighted: Cohen, Psychol Bull 1968;70:213. Not defined
+    where chance agreement is complete.
 
     Parameters
     ----------
     tables
         Shape (n_scans, k, k): truth in rows, prediction in columns.
+    credit
+        Shape (k, k): how far two classes agree, 0..1 (:func:`linear_weights`); None for the
+        unweighted kappa, in which only the same class agrees.
     """
+    credit = np.eye(tables.shape[1]) if credit is None else credit
     summed = np.tensordot(weights, tables, axes=(1, 0))
     n = summed.sum(axis=(1, 2))
     with np.errstate(invalid="ignore", divide="ignore"):
-        observed = np.trace(summed, axis1=1, axis2=2) / n
-        expected = (summed.sum(axis=1) * summed.sum(axis=2)).sum(axis=1) / n**2
+        observed = (summed * credit).sum(axis=(1, 2)) / n
+        chance = summed.sum(axis=2)[:, :, None] * summed.sum(axis=1)[:, None, :]
+        expected = (chance * credit).sum(axis=(1, 2)) / n**2
         kappa = (observed - expected) / (1 - expected)
     return np.where((n > 0) & (expected < 1 - 1e-12), kappa, np.nan)
 

@@ -1,4 +1,4 @@
-"""Curves and calibration, counted by hand and beside an independent implementation."""
+"""Curves and medians, counted by hand and beside an independent implementation."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from cmbprep.lab.evaluate.curves import average_precision, pool_steps, sensitivity_at
+from cmbprep.lab.evaluate.metrics import weighted_median
 from cmbprep.lab.evaluate.scoring import Steps
-from cmbprep.lab.evaluate.statistics import (
-    average_precision,
-    calibration_error,
-    pool_steps,
-    reliability_bins,
-    sensitivity_at,
-)
 
 ONE = np.ones((1, 1))
 
@@ -90,18 +85,11 @@ def test_froc_without_lesions_is_not_defined():
     assert np.isnan(sensitivity_at(pool_steps([RANKED]), np.array([0.0]), ONE, np.array([1.0])))
 
 
-def test_reliability_bins():
-    count, chance, correct = reliability_bins(
-        np.array([0.0, 0.1, 0.3, 0.95, 1.0]), np.array([0.0, 1, 0, 1, 1]), 10
-    )
-    np.testing.assert_array_equal(count, [1, 1, 0, 1, 0, 0, 0, 0, 0, 2])
-    np.testing.assert_allclose(chance[-1], 1.95)
-    np.testing.assert_allclose(correct[-1], 2)
-
-
-def test_calibration_error_by_hand():
-    # Four at 0.8 of which two are right; one at 0.3, wrong: 4/5 x 0.3 + 1/5 x 0.3.
-    probability, correct = np.array([0.8] * 4 + [0.3]), np.array([1.0, 1, 0, 0, 0])
-    bins = [part[None, :] for part in reliability_bins(probability, correct, 10)]
-    assert calibration_error(*bins, ONE)[0] == pytest.approx(0.3)
-    assert np.isnan(calibration_error(*bins, 0 * ONE)[0])
+def test_weighted_median_is_that_of_repeated_values():
+    rng = np.random.default_rng(3)
+    values = rng.integers(0, 6, 9).astype(float)
+    weights = rng.integers(0, 4, (50, 9)).astype(float)
+    expected = [np.median(np.repeat(values, row.astype(int))) for row in weights]
+    np.testing.assert_allclose(weighted_median(values, weights), expected)
+    assert np.isnan(weighted_median(np.array([np.nan]), np.ones((1, 1)))[0])
+    assert np.isnan(weighted_median(np.array([1.0]), np.zeros((1, 1)))[0])
