@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbprep.bids.nifti_header import BLOCK_SIZE, parse_header
 from cmbprep.errors import CmbprepError
+from cmbprep.files.tsv import listing
 from cmbprep.lesions import Lesion
 from cmbprep.outputs.files import read_json
 from cmbprep.outputs.names import output_stem
@@ -263,13 +264,13 @@ def collect_results(root: Path, *, subject: str | None = None) -> list[SubjectRe
     for stage in ("anatomy", "preproc", "lesions"):
         for record in find_records(root, stage, subject=subject):
             _draft(drafts, record.files.names.subject).add_record(record)
-    for draft in drafts.values():
-        if draft.unrecorded:
-            logger.warning(
-                "%s: there is no sound record of the last run in logs/; all results that are "
-                "there are used",
-                ", ".join(sorted(draft.unrecorded)),
-            )
+    unrecorded = sorted(name for draft in drafts.values() for name in draft.unrecorded)
+    if unrecorded:
+        logger.warning(
+            "%s: there is no sound record of the last run in logs/; all results that are there "
+            "are used",
+            listing(unrecorded),
+        )
     for path in sorted((root / "logs").glob(f"sub-{label}_*_error.json")):
         _add_error(drafts, path)
     return [drafts[key].freeze() for key in sorted(drafts)]
