@@ -317,7 +317,7 @@
         ["Zone", item.zone],
         ["Contrast", number(item.contrast, 2)],
         ["Susceptibility", item.susceptibility],
-        ["Probability", hidden ? null : number(item.probability, 2)],
+        ["Probability", hidden ? null : number(item.probability, 3)],
         ["Rating", hidden ? null : item.rating],
         [
           "Outline",
