@@ -31,8 +31,8 @@ from scipy import optimize, special
 from cmbprep.detectors.assembly import OperatingPoints, outline_candidates
 from cmbprep.detectors.base import Detection, DetectorInput
 from cmbprep.detectors.candidates import Candidates, find_candidates, relative_intensity
-from cmbprep.detectors.domain import scan_warnings
 from cmbprep.detectors.features import FEATURES, Surroundings, measure
+from cmbprep.detectors.scan_warnings import scan_warnings
 from cmbprep.detectors.susceptibility import marked
 from cmbprep.spatial.grids import bounding_box
 from cmbprep.spatial.noise import noise_level

@@ -32,9 +32,9 @@ from cmbprep.detectors.assembly import OperatingPoints, Outlined, outline_candid
 from cmbprep.detectors.base import CandidateTable, Detection, DetectorInput
 from cmbprep.detectors.calibration import LastStage, Prevalence, one_a_place, read_site_model
 from cmbprep.detectors.classical import CLASSICAL, ClassicalDetector
-from cmbprep.detectors.domain import character, domain_warnings, scan_warnings
 from cmbprep.detectors.features import FEATURES
 from cmbprep.detectors.patches import Patches
+from cmbprep.detectors.scan_warnings import character, domain_warnings, scan_warnings
 from cmbprep.detectors.susceptibility import marked
 from cmbprep.detectors.views import COLUMNS, MEANINGS, ScanViews, view_scan, with_rows
 from cmbprep.errors import UsageError

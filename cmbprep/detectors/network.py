@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from cmbprep.detectors.assembly import OperatingPoints, assemble
 from cmbprep.detectors.base import Detection, DetectorInput
-from cmbprep.detectors.domain import scan_warnings
 from cmbprep.detectors.normalisation import normalise
 from cmbprep.detectors.onnx_model import OnnxModel
+from cmbprep.detectors.scan_warnings import scan_warnings
 from cmbprep.detectors.segmentation import measure_region
 from cmbprep.detectors.tiling import predict_tiled
 from cmbprep.spatial.grids import (

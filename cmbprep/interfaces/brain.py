@@ -10,8 +10,8 @@ import nibabel as nib
 
 from cmbprep.brain.bias import correct_bias
 from cmbprep.brain.mask_selection import MaskChoice, choose_brain_mask
+from cmbprep.brain.metrics import image_quality
 from cmbprep.brain.network import BrainExtraction, extract_brain, load_brain_model
-from cmbprep.brain.quality import image_quality
 from cmbprep.errors import ScanError
 from cmbprep.interfaces.base import FileInterface, Record
 from cmbprep.interfaces.files import hand_on, load_image, voxels

@@ -45,8 +45,7 @@ def add_anatomy_wf(subject: Graph, plan: AnatomyPlan, shared: Shared) -> Results
     graph = Graph(anatomy_name(anatomy), subject, image=anatomy.name)
     corrected = given.t1w is not None
     reader = ReadGivenT1w() if corrected else ReadT1w()
-    doing = "reading" if corrected else "reading and bias correction"
-    read = graph.add("read", reader, doing, in_file=anatomy.path)
+    read = graph.add("read", reader, "reading", in_file=anatomy.path)
     register: Step | None = None
     if given.brain_mask is None or given.transforms is None:
         register = add_registration(graph, read, shared)

@@ -52,7 +52,7 @@ def add_preproc_wf(subject: Graph, plan: ScanPlan, anatomy: Results, shared: Sha
     read = graph.add(
         "read",
         ReadMagnitude(),
-        "reading and bias correction",
+        "reading",
         in_files=[str(echo.magnitude) for echo in scan.echoes],
         echo_times=[echo.echo_time for echo in scan.echoes],
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cmbprep.detectors.domain import known_range
+from cmbprep.detectors.scan_warnings import known_range
 from cmbprep.detectors.views import COLUMNS
 from cmbprep.lab.shared import read_data
 from cmbprep.lab.training.calibration import CLASSICAL_SHARE, Tuning

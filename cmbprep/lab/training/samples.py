@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.detectors.domain import character
+from cmbprep.detectors.scan_warnings import character
 from cmbprep.detectors.views import ScanViews, view_scan, with_rows
 from cmbprep.lab.training.scans import KnownSpot, TrainingScan
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cmbprep.detectors import DetectorInput
-from cmbprep.detectors.domain import character, domain_warnings, known_range
+from cmbprep.detectors.scan_warnings import character, domain_warnings, known_range
 from cmbprep.detectors.views import view_scan
 
 
