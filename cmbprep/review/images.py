@@ -7,8 +7,6 @@ onto the scan's grid through the transforms that the run has stored.
 
 from __future__ import annotations
 
-import json
-import struct
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,16 +17,14 @@ from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
-from nibabel import orientations
 from numpy.typing import NDArray
 
 from cmbprep.bids.images import read_phase, read_scan_image, require_phase_grid
 from cmbprep.phase.swi import high_pass_phase, slice_axis
 from cmbprep.ratings.automatic import Automatic
-from cmbprep.ratings.outline import encode_runs
 from cmbprep.ratings.voxels import read_voxels
+from cmbprep.reports.packing import Packed, PageGrid
 from cmbprep.spatial.grids import Grid
-from cmbprep.spatial.orientation import AxisOrder, nearest_axis_order
 from cmbprep.spatial.transforms import apply_transforms, read_transform
 
 #: Part of the voxels of the brain that the first window leaves out at its dark and bright end.
@@ -39,95 +35,6 @@ TOP = 65535
 PREPROC = "preproc"
 #: Voxels of phase that are filtered at a time.
 _CHUNK = 2_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class PageGrid:
-    """A scan's grid with its axes in RAS+ order.
-
-    Attributes
-    ----------
-    shape
-        Of the reordered image.
-    affine
-        Its voxels to RAS+ mm, (4, 4).
-    order
-        From the scan's own order.
-    own_shape
-        Of the scan in its own order.
-    """
-
-    shape: tuple[int, int, int]
-    affine: NDArray[np.float64]
-    order: AxisOrder
-    own_shape: tuple[int, ...]
-
-    @classmethod
-    def of(cls, image: nib.Nifti1Image) -> PageGrid:
-        """Return the grid of an image."""
-        order = nearest_axis_order(image.affine)
-        own = tuple(int(n) for n in image.shape[:3])
-        # A view of one number: only its shape is wanted.
-        i, j, k = order.apply(np.broadcast_to(np.uint8(0), own)).shape
-        return cls((i, j, k), order.affine(image.affine, own), order, own)
-
-    @property
-    def spacing(self) -> list[float]:
-        """Voxel size along each axis, mm."""
-        return [round(float(n), 5) for n in np.linalg.norm(self.affine[:3, :3], axis=0)]
-
-    def voxel(self, centre_ras: Sequence[float]) -> list[float]:
-        """Take a position (mm, RAS+) to voxel coordinates of the page."""
-        inverse = np.linalg.inv(self.affine)
-        point = inverse[:3, :3] @ np.asarray(centre_ras, float) + inverse[:3, 3]
-        return [round(float(n), 2) for n in point]
-
-    def runs(self, voxels: NDArray[np.integer]) -> list[list[int]]:
-        """Return voxels of the scan's own order as runs of the page's order, x fastest.
-
-        Parameters
-        ----------
-        voxels
-            (m, 3) voxel coordinates in the scan's own order of axes.
-
-        Returns
-        -------
-        list of [start, length]
-        """
-        if not len(voxels):
-            return []
-        forward = np.linalg.inv(orientations.inv_ornt_aff(self.order.forth, self.own_shape))
-        moved = np.rint(voxels @ forward[:3, :3].T + forward[:3, 3]).astype(int)
-        pairs = encode_runs(moved[:, ::-1], self.shape[::-1])
-        return [list(pair) for pair in zip(pairs[::2], pairs[1::2], strict=True)]
-
-
-@dataclass(frozen=True, eq=False)
-class Packed:
-    """An image as it is sent: a header of JSON, and voxels with x fastest."""
-
-    header: dict[str, Any]
-    voxels: bytes
-
-    @property
-    def head(self) -> bytes:
-        """Length of the header (4 bytes, little-endian), and the header."""
-        text = json.dumps(self.header).encode("utf-8")
-        return struct.pack("<I", len(text)) + text
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return len(self.voxels)
-
-
-def _header(grid: PageGrid) -> dict[str, Any]:
-    return {
-        "shape": list(grid.shape),
-        "spacing": grid.spacing,
-        "affine": np.round(grid.affine, 6).tolist(),
-        "dtype": "uint16",
-    }
 
 
 def pack(
@@ -160,7 +67,7 @@ def pack(
         np.nan_to_num(part, copy=False, nan=0, posinf=TOP, neginf=0)
         stored[:, :, k] = np.clip(part, 0, TOP, out=part)
     window = _window(values, brain, low, high)
-    header = _header(grid)
+    header = grid.header("uint16")
     header |= {
         "window": np.rint((window - low) / scale).clip(0, TOP).astype(int).tolist(),
         "scale": scale,
@@ -196,7 +103,7 @@ def _window(
 def pack_labels(labels: NDArray[np.integer], grid: PageGrid, keys: dict[int, str]) -> Packed:
     """Store labels of lesions; the header names the key of each."""
     stored = np.asfortranarray(grid.order.apply(labels), dtype=np.uint16)
-    header = _header(grid)
+    header = grid.header("uint16")
     header |= {"window": [0, 1], "scale": 1.0, "offset": 0.0, "unit": ""}
     header["labels"] = {str(label): key for label, key in keys.items()}
     return Packed(header, stored.tobytes(order="F"))

@@ -23,8 +23,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cmbprep.errors import CmbprepError
 from cmbprep.ratings.replay import OpenLesionsError, RefusedActError
 from cmbprep.ratings.store import ChangedElsewhereError, OpenElsewhereError
+from cmbprep.reports.packing import Packed, viewer_files
 from cmbprep.review.access import Guard, TooLargeError
-from cmbprep.review.images import Packed
 from cmbprep.review.session import ReviewSession
 
 logger = logging.getLogger("cmbprep")
@@ -51,14 +51,15 @@ class _Binary(Response):
 
 
 def page_files() -> dict[str, str]:
-    """Read the files of the page: name -> text."""
+    """Read the files of the page, those of the viewer among them: name -> text."""
     folder = resources.files("cmbprep.review").joinpath("page")
     endings = (".html", *(f".{ending}" for ending in MEDIA_TYPES))
-    return {
+    own = {
         item.name: item.read_text("utf-8")
         for item in folder.iterdir()
         if item.name.endswith(endings)
     }
+    return own | viewer_files()
 
 
 def make_app(session: ReviewSession, *, port: int, token: str) -> ASGIApp:

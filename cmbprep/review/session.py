@@ -23,16 +23,8 @@ from cmbprep.ratings.reviewed import is_current, write_reviewed
 from cmbprep.ratings.segmenting import Segmenter
 from cmbprep.ratings.store import OpenElsewhereError, Reader, ReviewLog, log_path, read_log
 from cmbprep.ratings.voxels import read_voxels
-from cmbprep.review.images import (
-    PREPROC,
-    ImageCache,
-    Packed,
-    PageGrid,
-    PageImage,
-    list_images,
-    pack,
-    pack_labels,
-)
+from cmbprep.reports.packing import Packed, PageGrid
+from cmbprep.review.images import PREPROC, ImageCache, PageImage, list_images, pack, pack_labels
 from cmbprep.review.scans import ReviewScan
 from cmbprep.review.views import act_view, others_view, scan_view, state_view
 from cmbprep.review.worklist import row

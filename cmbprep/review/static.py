@@ -6,8 +6,6 @@ saved as a file, which :mod:`cmbprep.review.importing` takes in.
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import logging
 import re
@@ -17,7 +15,7 @@ from typing import Any
 
 from cmbprep.errors import CmbprepError
 from cmbprep.outputs.files import write_atomically
-from cmbprep.review.images import Packed
+from cmbprep.reports.packing import Packed
 from cmbprep.review.server import page_files
 from cmbprep.review.session import ReviewSession
 
@@ -94,7 +92,4 @@ def _script(text: str) -> str:
 
 
 def _block(name: str, image: Packed) -> str:
-    # The same image gives the same bytes: no time in the header of gzip.
-    packed = gzip.compress(image.head + image.voxels, compresslevel=6, mtime=0)
-    text = base64.b64encode(packed).decode("ascii")
-    return f'<script type="text/plain" id="{name}">{text}</script>'
+    return f'<script type="text/plain" id="{name}">{image.embedded()}</script>'

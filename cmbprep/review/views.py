@@ -14,7 +14,7 @@ from cmbprep.ratings.lesion_view import as_lesion
 from cmbprep.ratings.outline import Outline
 from cmbprep.ratings.replay import Item, State
 from cmbprep.ratings.reviewed import reviewed_rows
-from cmbprep.review.images import PageGrid
+from cmbprep.reports.packing import PageGrid
 
 
 def scan_view(

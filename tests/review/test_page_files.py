@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).resolve().parents[2] / "cmbprep" / "review" / "page"
+PACKAGE = Path(__file__).resolve().parents[2] / "cmbprep"
+PAGE = PACKAGE / "review" / "page"
 INDEX = (PAGE / "index.html").read_text("utf-8")
-SCRIPTS = sorted(PAGE.glob("*.js"))
+SCRIPTS = sorted([*PAGE.glob("*.js"), *(PACKAGE / "reports" / "viewer").glob("*.js")])
 STYLES = sorted(PAGE.glob("*.css"))
 #: Ways to make elements or code from text.
 UNSAFE = (

@@ -23,7 +23,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-PAGE = Path(__file__).resolve().parents[3] / "cmbprep" / "review" / "page"
+PACKAGE = Path(__file__).resolve().parents[3] / "cmbprep"
+PAGE = PACKAGE / "review" / "page"
+#: Files of the page, those of the viewer among them.
+FILES = {path.name: path for path in (*PAGE.iterdir(), *(PACKAGE / "reports/viewer").iterdir())}
 TOKEN = "a-token-of-the-test"
 REGIONS = [
     {"name": "frontal", "zone": "lobar"},
@@ -368,7 +371,7 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 name = parts.path.removeprefix("/page/")
                 kind = "text/css" if name.endswith(".css") else "text/javascript"
-                self.send((PAGE / name).read_bytes(), kind)
+                self.send(FILES[name].read_bytes(), kind)
         elif self.headers.get("X-Review-Token") != self.fake.token:
             self.json({"error": "refused"}, 403)
         else:
@@ -469,7 +472,7 @@ def static_page(scan: FakeScan, **changes: Any) -> str:
 
     def inline(match: re.Match[str]) -> str:
         name = match["css"] or match["js"]
-        content = (PAGE / name).read_text("utf-8")
+        content = FILES[name].read_text("utf-8")
         tag = "style" if match["css"] else "script"
         return f"<{tag}>\n{content}</{tag}>"
 
