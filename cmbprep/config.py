@@ -25,6 +25,8 @@ from cmbprep.running.plugin_file import MAX_PROCESSES, MIN_MEMORY_GB
 DEFAULT_TEMPLATE = "MNI152NLin2009cAsym"
 SCHEMES = ("mars", "bombs")
 LEVELS = ("participant", "group")
+#: What a page of the reports is for.
+REPORT_PER = ("participant", "session")
 #: Rules by which several readers of a scan are put together.
 CONSENSUS = ("any", "all", "majority", "first")
 
@@ -68,6 +70,7 @@ class Settings:
     reader: str | None = None
     consensus: str | None = None
     automatic: bool = False
+    report_per: str = "participant"
     reports_only: bool = False
     dry_run: bool = False
     verbosity: int = 0
@@ -81,9 +84,15 @@ class Settings:
                 object.__setattr__(self, name, path.absolute())
         if self._model is not None:
             object.__setattr__(self, "detector", str(self._model.absolute()))
-        for name, known in (("level", LEVELS), ("scheme", SCHEMES)):
+        for name, known in (
+            ("level", LEVELS),
+            ("scheme", SCHEMES),
+            ("report_per", REPORT_PER),
+        ):
             if (value := getattr(self, name)) not in known:
-                raise UsageError(f"the {name} {value!r} is none of {', '.join(known)}")
+                raise UsageError(
+                    f"the {name.replace('_', ' ')} {value!r} is none of {', '.join(known)}"
+                )
         self._check_readers()
         self._check_numbers()
         for path, option in (

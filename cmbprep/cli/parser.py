@@ -11,7 +11,7 @@ from typing import Any
 from cmbprep import __version__
 from cmbprep.bids.derivatives import parse_folders
 from cmbprep.cli.arguments import ArgumentParser, read_labels
-from cmbprep.config import CONSENSUS, LEVELS, SCHEMES, Settings, available_cpus
+from cmbprep.config import CONSENSUS, LEVELS, REPORT_PER, SCHEMES, Settings, available_cpus
 
 #: Title of a group -> setting -> how its option is written, and what it does.
 _OPTIONS: Mapping[str, Mapping[str, str]] = {
@@ -50,6 +50,11 @@ _OPTIONS: Mapping[str, Mapping[str, str]] = {
         "microbleeds, or those of the reader who finished first",
         "automatic": "--automatic: those of the detector, also where scans were read",
     },
+    "reports": {
+        "report_per": "--report-per: one page for each participant, or for each session (default: "
+        "%(default)s)",
+        "reports_only": "--reports-only: write the reports of finished results anew",
+    },
     "how to run": {
         "nprocs": "--nprocs N: processes at a time (default: all processors)",
         "omp_nthreads": "--omp-nthreads N: processors set aside for a registration, which works on "
@@ -60,7 +65,6 @@ _OPTIONS: Mapping[str, Mapping[str, str]] = {
         "plugin_file": "--plugin-file F: JSON or YAML file with a nipype plugin and its arguments, "
         "for clusters",
         "stop_on_first_crash": "--stop-on-first-crash: stop when the first scan fails",
-        "reports_only": "--reports-only: write the reports of finished results anew",
         "dry_run": "--dry-run: say what would be done, and do nothing",
     },
 }
@@ -111,7 +115,7 @@ def _reading(setting: Field[Any]) -> dict[str, Any]:
         return {"action": "store_false" if setting.default else "store_true"}
     if kind.startswith("tuple"):
         return {"nargs": "+", "action": "extend", "default": []}
-    known = {"scheme": SCHEMES, "consensus": CONSENSUS}.get(setting.name)
+    known = {"scheme": SCHEMES, "consensus": CONSENSUS, "report_per": REPORT_PER}.get(setting.name)
     choices = {} if known is None else {"choices": known}
     types = {"Path": _path, "int": int, "float": float}
     return {"type": types.get(kind, str), "default": setting.default, **choices}

@@ -71,7 +71,6 @@ def render_group_page(
     # Withdrawn scans and refused files are no part of the dataset.
     scans = [row for row in rows if row.counts_as_scan]
     used = [values for row, values in zip(rows, table.values, strict=True) if row.counts_as_scan]
-    subjects = {row.subject for row in rows}
     order = list(STATUSES)
     return render_page(
         "group.html",
@@ -99,7 +98,7 @@ def render_group_page(
             key=lambda row: order.index(row.status),
         ),
         rows=list(zip(rows, table.values, strict=True)),
-        reports={name: _report_link(root, name) for name in subjects},
+        reports={row.name: _report_link(root, row) for row in rows},
         notes=notes,
         measure_title=_measure_title,
     )
@@ -128,9 +127,11 @@ def _detectors(used: Sequence[dict[str, Any]]) -> list[str]:
     return [f"{name} (version {version})" if several[name] > 1 else name for name, version in found]
 
 
-def _report_link(root: Path, subject: str) -> str | None:
-    name = f"sub-{subject}.html"
-    return quote(name) if (root / name).exists() else None
+def _report_link(root: Path, row: Row) -> str | None:
+    """Return the address of a scan's report: of its session, or of its participant."""
+    session = f"_ses-{row.entities['ses']}" if "ses" in row.entities else ""
+    names = (f"sub-{row.subject}{session}.html", f"sub-{row.subject}.html")
+    return next((quote(name) for name in names if (root / name).exists()), None)
 
 
 def _protocol_view(group: ProtocolGroup) -> dict[str, Any]:

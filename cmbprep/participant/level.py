@@ -20,7 +20,9 @@ from cmbprep.participant.runner import Run, choose_plugin, remove_lock_folder, w
 from cmbprep.participant.withdrawal import affects_results, missing_units, withdraw_missing
 from cmbprep.plan import Method
 from cmbprep.ratings.choice import ReaderChoice
+from cmbprep.reports.results import collect_results
 from cmbprep.reports.reviewed import collect_reviewed, find_readers, require_reader
+from cmbprep.reports.sessions import report_units
 from cmbprep.templates import PACKAGED_ID, load_template
 from cmbprep.zones.schemes import get_scheme
 
@@ -198,12 +200,19 @@ def _rewrite_reports(settings: Settings) -> int:
     chosen = [s for s in subjects if not settings.participants or s in settings.participants]
     _require_reader(chosen, settings)
     if settings.dry_run:
-        show_lines([f"write sub-{subject}.html" for subject in chosen], settings)
+        units = [unit for subject in chosen for unit in _report_units(subject, settings)]
+        show_lines([f"write {unit}.html" for unit in units], settings)
         return 0
     open_log(root / "logs", verbosity=settings.verbosity)
     written = [write_report(subject, settings) for subject in chosen]
     remove_lock_folder(settings)
     return 0 if all(written) else 1
+
+
+def _report_units(subject: str, settings: Settings) -> list[str]:
+    """Return what each page of a participant is for: ``sub-X`` or ``sub-X_ses-Y``."""
+    found = collect_results(settings.output_dir, subject=subject)
+    return list(report_units(found[0], settings.report_per)) if found else [f"sub-{subject}"]
 
 
 def _require_reader(subjects: Sequence[str], settings: Settings) -> None:

@@ -374,7 +374,7 @@ def write_report(subject: str, settings: Settings) -> bool:
     read older results from writing last.
     """
     from cmbprep.ratings.choice import ReaderChoice
-    from cmbprep.reports.individual import write_subject_report
+    from cmbprep.reports.individual import write_reports
 
     def report(who: str) -> None:
         logger.debug("sub-%s: the report is being written by %s: waiting", subject, who)
@@ -382,11 +382,12 @@ def write_report(subject: str, settings: Settings) -> bool:
     try:
         with wait_for_lock(lock_folder(settings), [f"report-sub-{subject}"], report):
             choice = ReaderChoice.of(settings)
-            path = write_subject_report(settings.output_dir, subject, choice)
+            paths = write_reports(settings.output_dir, subject, choice, per=settings.report_per)
     except Exception as error:
         why = explain_error(error, settings)
         logger.error("sub-%s: the report could not be written: %s", subject, why)
         logger.debug("", exc_info=error)
         return False
-    logger.info("sub-%s: the report is %s", subject, path)
+    for path in paths:
+        logger.info("sub-%s: the report is %s", subject, path)
     return True

@@ -1,4 +1,4 @@
-"""The report of one participant: all sessions and scans, on one page that opens offline."""
+"""The report of one participant, on one page or one per session; a page opens offline."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from cmbprep.lesions import RATINGS, ZONES, Lesion
 from cmbprep.outputs.files import write_text
 from cmbprep.outputs.stages import StageRecord
 from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.reports.figures.lesions import describe_lesion
+from cmbprep.reports.packing import VIEWER_SCRIPTS, viewer_files
 from cmbprep.reports.page import embed_figure, link_to, render_page
+from cmbprep.reports.quality import summarise, trust
 from cmbprep.reports.reading_view import (
     draw_reading,
     heading,
@@ -24,6 +27,8 @@ from cmbprep.reports.reading_view import (
 )
 from cmbprep.reports.results import ScanResult, SubjectResult, lesion_number
 from cmbprep.reports.reviewed import collect_reviewed
+from cmbprep.reports.sessions import remove_other_pages, report_units
+from cmbprep.reports.slices import budget, scan_slices
 from cmbprep.reports.tally import SCALES, Tally, volume_of
 from cmbprep.reports.text import format_value, load_spec, methods_text, quantity, sentence
 from cmbprep.zones.burden import BURDEN_SCALES
@@ -48,7 +53,17 @@ class Figure:
 
 
 def write_subject_report(root: Path, subject: str, choice: ReaderChoice | None = None) -> Path:
-    """Write the report of a participant from what the output dataset holds.
+    """Write the report of a participant on one page, as :func:`write_reports` does."""
+    return write_reports(root, subject, choice)[0]
+
+
+def write_reports(
+    root: Path, subject: str, choice: ReaderChoice | None = None, *, per: str = "participant"
+) -> list[Path]:
+    """Write the pages of a participant from what the output dataset holds.
+
+    Pages of an earlier arrangement are removed: those of sessions where one page holds all, and
+    the other way round.
 
     Parameters
     ----------
@@ -58,12 +73,15 @@ def write_subject_report(root: Path, subject: str, choice: ReaderChoice | None =
         Label of the participant, without ``sub-``.
     choice
         Whose reviews count; by default those of the only reader.
+    per
+        What a page is for: ``participant`` or ``session``.
 
     Returns
     -------
-    Path
-        ``sub-<subject>.html`` at the top of the dataset. The same results give the same
-        bytes: there are no dates in it but those of reviews, and no absolute paths.
+    list of Path
+        ``sub-<subject>.html`` at the top of the dataset, or ``sub-<subject>_ses-<session>.html``
+        for each session. The same results give the same bytes: there are no dates in them but
+        those of reviews, and no absolute paths.
     """
     root = Path(root)
     found = collect_reviewed(root, choice or ReaderChoice(), subject=subject)
@@ -71,22 +89,34 @@ def write_subject_report(root: Path, subject: str, choice: ReaderChoice | None =
     for scan in result.scans:
         for text in () if scan.reading is None else scan.reading.warnings:
             logger.warning("warning: %s: %s", scan.name, text)
-    return write_text(root / f"sub-{subject}.html", _render(root, result))
+    units = report_units(result, per)
+    written = [
+        write_text(root / f"{unit}.html", _render(root, part, unit, list(units)))
+        for unit, part in units.items()
+    ]
+    remove_other_pages(root, subject, [path.name for path in written])
+    return written
 
 
-def _render(root: Path, result: SubjectResult) -> str:
+def _render(root: Path, result: SubjectResult, unit: str, units: Sequence[str]) -> str:
+    """Render the page of a unit; ``units`` have all pages of the participant."""
     records = [*result.anatomies, *(record for scan in result.scans for record in scan.records)]
     methods = methods_text(records)
     read = methods_sentences(result.scans)
+    scans = [_scan_view(root, scan, f"scan-{n}") for n, scan in enumerate(result.scans, 1)]
+    anatomies = [
+        _anatomy_view(root, record, f"anatomy-{n}") for n, record in enumerate(result.anatomies, 1)
+    ]
+    _add_slices(scans, anatomies)
     return render_page(
         "individual.html",
-        title=f"sub-{result.subject}: cerebral microbleeds",
+        title=f"{unit}: cerebral microbleeds",
         subject=result.subject,
-        scans=[_scan_view(root, scan, f"scan-{n}") for n, scan in enumerate(result.scans, 1)],
-        anatomies=[
-            _anatomy_view(root, record, f"anatomy-{n}")
-            for n, record in enumerate(result.anatomies, 1)
-        ],
+        unit=unit,
+        pages=[(name, quote(f"{name}.html")) for name in units],
+        scans=scans,
+        anatomies=anatomies,
+        viewer=_viewer() if any(scan["slices"] for scan in scans) else "",
         errors=[scan for scan in result.scans if scan.error is not None],
         refused=result.refused,
         superseded=result.superseded,
@@ -100,6 +130,26 @@ def _render(root: Path, result: SubjectResult) -> str:
         scales=[(name, BURDEN_SCALES[name]) for name in SCALES],
         position=_position,
     )
+
+
+def _viewer() -> Markup:
+    """Return the scripts of the viewer: files of the program."""
+    from markupsafe import Markup
+
+    files = viewer_files()
+    return Markup("\n".join(files[name] for name in VIEWER_SCRIPTS))  # noqa: S704
+
+
+def _add_slices(scans: Sequence[dict[str, Any]], anatomies: Sequence[Mapping[str, Any]]) -> None:
+    """Add the voxels of each scan with a result, as large as the figures of the page allow."""
+    figures = [item for view in (*scans, *anatomies) for item in view["figures"]]
+    figures += [view["overview"] for view in scans if view["overview"]]
+    used = sum(len(item.svg or "") for item in figures)
+    used += sum(len(item["figure"] or "") for view in scans for item in view["lesions"])
+    complete = [view for view in scans if view["tally"]]
+    limit = budget(used, len(complete))
+    for view in complete:
+        view["slices"] = scan_slices(view["result"], view["anchor"], limit)
 
 
 def _scan_view(root: Path, result: ScanResult, anchor: str) -> dict[str, Any]:
@@ -120,6 +170,8 @@ def _scan_view(root: Path, result: ScanResult, anchor: str) -> dict[str, Any]:
         lesions = _lesion_views(shelf, result, anchor)
     figures = shelf.expected(spec["scan_figures"], names, anchor)
     shown = (overview, *figures) if overview else figures
+    source = source_sentence(result) if tally else ""
+    trusted = trust(result, tally, source) if tally else ()
     return {
         "anchor": anchor,
         "result": result,
@@ -128,7 +180,9 @@ def _scan_view(root: Path, result: ScanResult, anchor: str) -> dict[str, Any]:
         "flags": (*_flags(result, tally), *_missing_figures(shown, lesions)),
         "counts": _counts(tally) if tally else (),
         "overview": overview,
-        "source": source_sentence(result) if tally else "",
+        "trust": trusted,
+        "trust_in_short": summarise(trusted),
+        "slices": None,
         "notes": reader_notes(result),
         "lesions": lesions,
         "lesion_columns": columns,

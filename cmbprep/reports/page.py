@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from cmbprep.reports.colours import ZONE_COLOURS
 from cmbprep.reports.figures.canvas import check_figure
+from cmbprep.reports.quality import SIGNS, figures_of, load_ranges
 from cmbprep.reports.tally import is_mimic
 from cmbprep.reports.text import flatten, format_value, plain, quality_title
 
@@ -38,9 +39,14 @@ def _environment() -> jinja2.Environment:
         "plain": plain,
         "flatten": flatten,
         "quality_title": quality_title,
+        "judged": figures_of,
     }
     environment.tests["mimic"] = is_mimic
-    environment.globals["zone_colours"] = ZONE_COLOURS
+    environment.globals |= {
+        "zone_colours": ZONE_COLOURS,
+        "signs": SIGNS,
+        "range_sources": load_ranges()["sources"],
+    }
     return environment
 
 

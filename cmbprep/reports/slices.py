@@ -8,7 +8,7 @@ axes first, and the page says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -223,7 +223,7 @@ def _reduced_grid(grid: PageGrid, factors: tuple[int, ...], shape: tuple[int, ..
     return PageGrid.of(nib.Nifti1Image(np.broadcast_to(np.uint8(0), shape), affine))
 
 
-def _packed(stored: NDArray[np.uint8], grid: PageGrid, more: Mapping[str, Any]) -> str:
+def _packed(stored: NDArray[np.uint8], grid: PageGrid, more: dict[str, Any]) -> str:
     from cmbprep.reports.packing import Packed
 
     return Packed(grid.header("uint8") | more, stored.tobytes(order="F")).embedded()
@@ -257,15 +257,14 @@ def _listed(result: ScanResult) -> Iterable[tuple[Lesion, str, bool, bool]]:
             yield row.lesion, heading(row, row.lesion), row.verdict == "possible", not row.counted
         return
     for lesion in result.lesions:
-        title: Callable[[Lesion], str] = describe_lesion
-        yield lesion, title(lesion), lesion.rating == "possible", is_mimic(lesion)
+        yield lesion, describe_lesion(lesion), lesion.rating == "possible", is_mimic(lesion)
 
 
 def _note(grid: PageGrid, reduced: PageGrid, factors: tuple[int, ...], limit: int) -> str:
     """Describe how the image differs from the scan."""
     cut = (
         f"The box around the brain with a rim of {MARGIN_MM:g} mm, after bias correction, in 256 "
-        "grey levels"
+        "grey levels; slices are counted in it"
     )
     if factors == (1, 1, 1):
         return f"{cut}, at the scan's own voxels."
