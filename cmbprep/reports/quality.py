@@ -80,7 +80,8 @@ def _judge(stage: str, key: str, value: Any) -> Statement:
     inside = _is_usual(value, entry)
     if inside is None:
         return Statement(title, text, "unknown", "no range", entry.get("none", "not known"))
-    usual = f"{_words(entry)} ({entry['source']})"
+    seen = f": {entry['low']:g} to {entry['high']:g}" if "one_sided" in entry else ""
+    usual = f"{_words(entry)} ({entry['source']}{seen})"
     if inside:
         return Statement(title, text, "good", "usual", usual)
     return Statement(title, text, "check", f"unusual: look at {entry['look']}", usual)
@@ -104,6 +105,9 @@ def _words(entry: Mapping[str, Any]) -> str:
     if "texts" in entry:
         return " or ".join(entry["texts"])
     low, high = entry.get("low"), entry.get("high")
+    only = entry.get("one_sided")
+    if only is not None:
+        return f"{low:g} or more" if only == "low" else f"{high:g} or less"
     if low is not None and high is not None:
         return f"{low:g} to {high:g}"
     return f"{low:g} or more" if high is None else f"{high:g} or less"

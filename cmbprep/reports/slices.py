@@ -263,15 +263,15 @@ def _listed(result: ScanResult) -> Iterable[tuple[Lesion, str, bool, bool]]:
 def _note(grid: PageGrid, reduced: PageGrid, factors: tuple[int, ...], limit: int) -> str:
     """Describe how the image differs from the scan."""
     cut = (
-        f"The box around the brain with a rim of {MARGIN_MM:g} mm, after bias correction, in 256 "
-        "grey levels; slices are counted in it"
+        f"Slices of the box around the brain with a rim of {MARGIN_MM:g} mm, counted in that box, "
+        "after bias correction, in 256 grey levels"
     )
     if factors == (1, 1, 1):
         return f"{cut}, at the scan's own voxels."
     own, now = (" × ".join(f"{step:.3g}" for step in one.spacing) for one in (grid, reduced))
     block = " × ".join(map(str, factors))
     return (
-        f"Reduced to keep this page small ({limit / 1e6:.1f} MB for each scan): {cut}; each voxel "
+        f"Reduced to keep this page small ({limit / 1e6:.1f} MB for each scan). {cut}; each voxel "
         f"is the mean of {block} of the scan's, {now} mm instead of {own} mm. Small lesions look "
         "fainter than they are; their figures below have the scan's own voxels."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -86,6 +87,21 @@ def test_rejected_and_added_lesions_are_listed_with_figures(dataset: Path) -> No
     assert "Lesion 4 · possible · added" in page
     assert "comment: seen on &lt;i&gt;both&lt;/i&gt; echoes" in page
     assert "sub-01_desc-reviewed1anna_acts.jsonl" in page
+
+
+def test_the_slices_show_the_lesions_of_the_reader(dataset: Path) -> None:
+    store(dataset, automatic(dataset), ANNA, *READ)
+    page = report(dataset)
+    data = page.partition('id="scan-1-marks">')[2].partition("</script>")[0]
+    marks = [(mark["number"], mark["title"].split(" · ")[1]) for mark in json.loads(data)]
+    assert marks == [
+        (1, "definite"),
+        (2, "rejected (sulcus or flow void)"),
+        (3, "definite"),
+        (4, "possible"),
+    ]
+    assert all(mark["runs"] for mark in json.loads(data))
+    assert 'id="scan-1-voxels">' in page
 
 
 def test_an_unread_scan_says_so_and_how_to_read_it(dataset: Path) -> None:

@@ -34,6 +34,7 @@
       this.lesions = JSON.parse(document.getElementById(`${this.scan}-marks`).textContent);
       this.current = -1;
       box.hidden = false;
+      document.getElementById(`${this.scan}-unscripted`).hidden = true;
       this.opener.addEventListener("click", () => this.open().then(() => this.focus()));
     }
 
