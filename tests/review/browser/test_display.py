@@ -253,10 +253,10 @@ def test_the_viewer_works_alone(new_page: NEW) -> None:
     page = new_page()
     page.set_content("<div class='planes' id='here' style='width:300px;height:300px'></div>")
     page.add_style_tag(content=".pane { position: relative; width: 300px; height: 300px }")
-    from tests.review.browser.fake import PAGE
+    from tests.review.browser.fake import FILES
 
     for name in ("volume", "geometry", "contours", "view", "viewer"):
-        page.add_script_tag(content=(PAGE / f"{name}.js").read_text("utf-8"))
+        page.add_script_tag(content=FILES[f"{name}.js"].read_text("utf-8"))
     shape = [8, 8, 4]
     page.evaluate(
         """(shape) => {
