@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ SPOTS = {
 }
 #: A spot that the detector has missed.
 MISSED = (28, 14, 10)
+Voxel = tuple[int, int, int]
 SHIFT = (1.0, -2.0, 3.0)
 
 
@@ -53,10 +54,10 @@ def brain() -> np.ndarray:
     return (np.linalg.norm(steps, axis=1) <= 1).reshape(SHAPE)
 
 
-def scan_image() -> np.ndarray:
+def scan_image(dark: Sequence[Voxel] = (*SPOTS.values(), MISSED)) -> np.ndarray:
     rng = np.random.default_rng(3)
     image = np.where(brain(), 100, 5) + rng.normal(0, 1, SHAPE)
-    for voxel in (*SPOTS.values(), MISSED):
+    for voxel in dark:
         image[spot(voxel)] = 30 + rng.normal(0, 1, int(spot(voxel).sum()))
     return np.clip(image, 0, None).astype(np.float32)
 
@@ -69,10 +70,8 @@ def atlas() -> np.ndarray:
     return np.where(brain(), np.where(j < 24, 1, 7) + side, 0).astype(np.uint8)
 
 
-def make_dataset(
-    root: Path, scans: Sequence[str] = ("sub-01_T2starw",), *, listed: int = 3, **changes: Any
-) -> Path:
-    """Write finished stages of scans with ``listed`` lesions and the rest as candidates."""
+def make_dataset(root: Path, scans: Sequence[str] = ("sub-01_T2starw",), **changes: Any) -> Path:
+    """Write finished stages of scans; the changes are those of :func:`add_scan`."""
     root.mkdir(parents=True, exist_ok=True)
     write_ignored(root)
     write_json(
@@ -86,11 +85,20 @@ def make_dataset(
     )
     write_text(root / "atlas-MARS_dseg.tsv", format_regions(MARS))
     for name in scans:
-        add_scan(root, name, listed=listed, **changes)
+        add_scan(root, name, **changes)
     return root
 
 
-def add_scan(root: Path, name: str, *, listed: int = 3, fingerprint: str = "f1") -> None:
+def add_scan(
+    root: Path,
+    name: str,
+    *,
+    listed: int = 3,
+    fingerprint: str = "f1",
+    spots: Mapping[str, Voxel] = SPOTS,
+    missed: Sequence[Voxel] = (MISSED,),
+) -> None:
+    """Write a scan whose first ``listed`` spots are lesions and the others candidates."""
     stem, _, suffix = name.rpartition("_")
     entities = dict(part.split("-") for part in stem.split("_"))
     names = Names(
@@ -104,7 +112,7 @@ def add_scan(root: Path, name: str, *, listed: int = 3, fingerprint: str = "f1")
         scheme="MARS",
     )
     preproc, lesions = StageFiles(root, "preproc", names), StageFiles(root, "lesions", names)
-    image = nib.Nifti1Image(scan_image(), AFFINE)
+    image = nib.Nifti1Image(scan_image((*spots.values(), *missed)), AFFINE)
     image.header.set_xyzt_units("mm", "sec")
     write_image(preproc.path("preproc"), image)
     save(preproc.path("brain_mask"), brain().astype(np.uint8))
@@ -114,8 +122,8 @@ def add_scan(root: Path, name: str, *, listed: int = 3, fingerprint: str = "f1")
         moved = DisplacementMap(field, np.diag([20.0, 20, 20, 1]))
         write_transform(moved, preproc.path(key))
     close(preproc, name, fingerprint, {"route": "template"})
-    write_lesions(lesions, listed)
-    rows = rows_of(listed)
+    write_lesions(lesions, listed, spots)
+    rows = rows_of(listed, spots)
     content = {
         "Labels": [row.index for row in rows],
         "LabelImage": file_digest(lesions.path("dseg")),
@@ -125,9 +133,9 @@ def add_scan(root: Path, name: str, *, listed: int = 3, fingerprint: str = "f1")
     close(lesions, name, fingerprint, quality, content, optional=("candidates",))
 
 
-def rows_of(listed: int) -> list[Lesion]:
+def rows_of(listed: int, spots: Mapping[str, Voxel] = SPOTS) -> list[Lesion]:
     rows = []
-    for index, voxel in enumerate(list(SPOTS.values())[:listed], start=1):
+    for index, voxel in enumerate(list(spots.values())[:listed], start=1):
         x, y, z = ras(voxel)
         deep = voxel[1] >= 24
         rows.append(
@@ -156,18 +164,18 @@ def rows_of(listed: int) -> list[Lesion]:
     return rows
 
 
-def write_lesions(files: StageFiles, listed: int) -> None:
+def write_lesions(files: StageFiles, listed: int, spots: Mapping[str, Voxel]) -> None:
     labels = np.zeros(SHAPE, np.int16)
-    for index, voxel in enumerate(list(SPOTS.values())[:listed], start=1):
+    for index, voxel in enumerate(list(spots.values())[:listed], start=1):
         labels[spot(voxel)] = index
     save(files.path("dseg"), labels)
     save(files.path("mask"), (labels > 0).astype(np.uint8))
     save(files.path("probseg"), np.where(labels > 0, 0.9, 0).astype(np.float32))
     save(files.path("atlas"), atlas())
     save(files.path("template_mask"), (labels > 0).astype(np.uint8))
-    write_text(files.path("table"), format_lesions(rows_of(listed)))
+    write_text(files.path("table"), format_lesions(rows_of(listed, spots)))
     lines = ["index\tname\tx\ty\tz\tlesion\tprobability\tradius"]
-    for row, voxel in enumerate(SPOTS.values(), start=1):
+    for row, voxel in enumerate(spots.values(), start=1):
         x, y, z = ras(voxel)
         lesion = row if row <= listed else 0
         lines.append(f"{row}\tcandidate-{row:03d}\t{x}\t{y}\t{z}\t{lesion}\t0.5\t0.6931")
