@@ -127,6 +127,23 @@ def test_architecture_lists_every_part_with_its_purpose() -> None:
     assert [name for name, purpose in found.items() if not 20 < len(purpose) < 100] == []
 
 
+def test_the_page_on_reviews_lists_every_key() -> None:
+    import sys
+
+    sys.path.append(str(REPOSITORY / "docs/_ext"))
+    from from_source import review_keys
+
+    assert "```{review-keys}" in _read("docs/review.md")
+    table = (
+        _read("cmbprep/review/page/keys.js").partition("const ACTIONS = {")[2].partition("};")[0]
+    )
+    keys = [key for group in review_keys().values() for key, _ in group]
+    assert len(set(keys)) == len(keys) == table.strip().count("\n") + 1
+    # Keys that the text names.
+    named = re.findall(r"`((?:Ctrl\+|Shift\+)?[A-Z0-9?]|Enter)`", _read("docs/review.md"))
+    assert len(named) > 10 and set(named) <= set(keys)
+
+
 def test_architecture_gives_a_reason_for_every_dependency() -> None:
     page = _read("docs/architecture.md")
     table = page[page.index("\n## Dependencies") :]

@@ -3,7 +3,8 @@
 ``{command-options} MODULE:FUNCTION [COMMAND]`` lists the options of the argparse parser that the
 function gives, or of one of its sub-commands; ``{data-dictionary} MODULE:NAME`` lists the columns
 of a table from their BIDS dictionary, or from a function that gives one; ``{packages}`` lists the
-parts of the package in their order, each with the first line of its docstring.
+parts of the package in their order, each with the first line of its docstring; ``{review-keys}``
+lists the keys of the review page.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,23 @@ def packages() -> Iterator[tuple[str, str]]:
         path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
         docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
         yield name, docstring.partition("\n")[0].replace("``", "")
+
+
+#: An action of the review page in ``keys.js``: its name, group, purpose and default key.
+_ACTION = re.compile(r'^    (\w+): \["([^"]+)", "([^"]+)", "([^"]+)"\],$', re.MULTILINE)
+_ARROWS = {"ArrowUp": "↑", "ArrowDown": "↓", "ArrowLeft": "←", "ArrowRight": "→"}
+
+
+def review_keys() -> dict[str, list[tuple[str, str]]]:
+    """Return the keys of the review page and what they do, by group, from the page's own table."""
+    repository = Path(__file__).resolve().parents[2]
+    text = (repository / "cmbprep/review/page/keys.js").read_text("utf-8")
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for _, group, purpose, key in _ACTION.findall(text):
+        *modifiers, last = [key] if len(key) == 1 else key.split("+")
+        printed = _ARROWS.get(last, last.upper() if len(last) == 1 else last)
+        groups.setdefault(group, []).append(("+".join([*modifiers, printed]), purpose))
+    return groups
 
 
 def description_list(entries: Iterator[tuple[str, str]]) -> nodes.definition_list:
@@ -138,9 +157,30 @@ class Packages(SphinxDirective):
         return [description_list(packages())]
 
 
+class ReviewKeys(SphinxDirective):
+    """The keys of the review page."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a table of two columns for each group of actions."""
+        found: list[nodes.Node] = []
+        for group, keys in review_keys().items():
+            body = nodes.tbody("", *[self.row(key, purpose) for key, purpose in keys])
+            columns = [nodes.colspec(colwidth=20), nodes.colspec(colwidth=80)]
+            table = nodes.table("", nodes.tgroup("", *columns, body, cols=2))
+            found += [nodes.rubric("", group), table]
+        return found
+
+    @staticmethod
+    def row(key: str, purpose: str) -> nodes.row:
+        """Return a row of the table."""
+        cells = (nodes.paragraph("", "", nodes.literal("", key)), nodes.paragraph("", purpose))
+        return nodes.row("", *[nodes.entry("", cell) for cell in cells])
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("command-options", CommandOptions)
     app.add_directive("data-dictionary", DataDictionary)
     app.add_directive("packages", Packages)
+    app.add_directive("review-keys", ReviewKeys)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -10,6 +10,20 @@ if TYPE_CHECKING:
 
     from tests.review.browser.fake import Fake
 
+#: Buttons and boxes that reach beyond the window or beyond their own frame.
+CUT_OFF = """() => [...document.querySelectorAll("button, select, .field, h1, h2, .facts")]
+    .filter((one) => one.checkVisibility() && !one.closest(".scroll, .item-box"))
+    .filter((one) => {
+        const box = one.getBoundingClientRect();
+        return box.left < -1 || box.right > innerWidth + 1;
+    }).map((one) => one.textContent)"""
+
+
+def assert_nothing_is_cut_off(page: Page) -> None:
+    """Check that every control is within the window and the page does not scroll sideways."""
+    assert page.evaluate(CUT_OFF) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
 
 def until(page: Page, expression: str, seconds: float = 8) -> None:
     """Wait until an expression is true; Playwright's own waiting needs what the page forbids."""

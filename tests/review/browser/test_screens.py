@@ -1,45 +1,59 @@
 """Every screen at two widths, dark and light: nothing is cut off.
 
-With ``CMBPREP_SCREENSHOTS=DIR`` the pictures are kept there.
+With ``CMBPREP_SCREENSHOTS=DIR`` the pictures are kept there. With ``CMBPREP_SCREENSHOTS_OF=DEMO``,
+the folder that ``make demo`` fills, those of the documentation show its first scan.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
+from tests.ratings.madeup import make_dataset
 from tests.review.browser.fake import FakeScan, serve
-from tests.review.browser.reader import open_scan, press, until
+from tests.review.browser.reader import (
+    assert_nothing_is_cut_off,
+    current,
+    open_scan,
+    press,
+    until,
+)
+from tests.review.serving import serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 NEW = Callable[..., "Page"]
-
-#: Buttons and boxes that reach beyond the window or beyond their own frame.
-CUT_OFF = """() => [...document.querySelectorAll("button, select, .field, h1, h2, .facts")]
-    .filter((one) => one.checkVisibility() && !one.closest(".scroll, .item-box"))
-    .filter((one) => {
-        const box = one.getBoundingClientRect();
-        return box.left < -1 || box.right > innerWidth + 1;
-    }).map((one) => one.textContent)"""
+SCAN = "sub-01_T2starw"
 
 
-@pytest.mark.parametrize("width", [1280, 700])
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_no_screen_is_cut_off(new_page: NEW, tmp_path: Path, width: int, theme: str) -> None:
-    folder = Path(os.environ.get("CMBPREP_SCREENSHOTS", tmp_path))
+def in_each_look(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test at two widths, dark and light."""
+    test = pytest.mark.parametrize("width", [1280, 700])(test)
+    return pytest.mark.parametrize("theme", ["dark", "light"])(test)
+
+
+def pictures(tmp_path: Path) -> Path:
+    """Folder of the pictures."""
+    folder = Path(os.environ.get("CMBPREP_SCREENSHOTS", tmp_path / "pictures"))
     folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@in_each_look
+def test_no_screen_is_cut_off(new_page: NEW, tmp_path: Path, width: int, theme: str) -> None:
+    folder = pictures(tmp_path)
 
     def look(name: str) -> None:
         page.wait_for_timeout(150)
         page.screenshot(path=folder / f"review_{name}_{width}_{theme}.png")
-        assert page.evaluate(CUT_OFF) == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert_nothing_is_cut_off(page)
 
     other = FakeScan(id="scan2", name="sub-02_ses-baseline_acq-highres_run-01_echo-1_T2starw")
     with serve(FakeScan(), other) as fake:
@@ -61,3 +75,59 @@ def test_no_screen_is_cut_off(new_page: NEW, tmp_path: Path, width: int, theme: 
         look("region")
         press(page, "Escape", "?")
         look("keys")
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results to show, of the demo where it is named, else made up; the reader writes there."""
+    folder = tmp_path_factory.mktemp("shown")
+    demo = os.environ.get("CMBPREP_SCREENSHOTS_OF")
+    if demo is None:
+        return make_dataset(folder / "out", (SCAN, "sub-02_T2starw"))
+    shutil.copytree(demo, folder / "demo")
+    return folder / "demo" / "derivatives"
+
+
+@in_each_look
+def test_pictures_of_the_documentation(
+    new_page: NEW, shown: Path, tmp_path: Path, width: int, theme: str
+) -> None:
+    """The way of a reader through a scan, in each look."""
+
+    def look(name: str) -> None:
+        page.wait_for_timeout(300)
+        path = pictures(tmp_path) / f"review-{name}-{width}-{theme}.png"
+        page.screenshot(path=path)
+        # A small palette halves the file and cannot be seen.
+        Image.open(path).convert("RGB").quantize(255).save(path, optimize=True)
+        assert_nothing_is_cut_off(page)
+        assert path.stat().st_size < 200_000
+
+    with serving(shown, reader="Anna") as server:
+        page = new_page(width)
+        page.add_init_script(f"localStorage.setItem('cmbprep-review-theme', '{theme}')")
+        page.goto(f"http://127.0.0.1:{server.port}/?token={server.token}")
+        page.wait_for_selector(".worklist tbody tr")
+        press(page, "Shift+N")
+        page.wait_for_selector(f"body[data-ready='{SCAN}']")
+        press(page, "d", "1")
+        page.keyboard.press("w")
+        page.wait_for_selector(".worklist tbody tr")
+        look("list")
+        press(page, "Shift+N")
+        page.wait_for_selector(f"body[data-ready='{SCAN}']")
+        assert current(page) == "L3"
+        look("reading")
+        press(page, "z")
+        page.wait_for_selector("#zones[open]")
+        look("region")
+        press(page, "Escape")
+        # The last of its images, such as the T1w image, beside the scan.
+        others = page.evaluate("cmb.app.reading.scan.images.slice(1).map((image) => image.id)")
+        press(page, "s", *["v" for _ in others])
+        if others:
+            until(page, f"cmb.app.reading.display.other.id === '{others[-1]}'", 30)
+        look("beside")
+    # The next look begins with an unread scan.
+    for path in shown.rglob("*_desc-reviewed1anna_*"):
+        path.unlink()

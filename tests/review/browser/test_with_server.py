@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,3 +99,19 @@ def test_the_derivatives_follow_the_reader(new_page: NEW, tmp_path: Path) -> Non
         ("added", "definite", "n/a"),
     ]
     assert rows[3]["region"] == "thalamus"
+
+
+def test_markup_of_a_reader_and_a_dataset_is_text(new_page: NEW, tmp_path: Path) -> None:
+    markup = "<img src=x onerror=document.title='x'>"
+    root = madeup.make_dataset(tmp_path / "out", (SCAN,))
+    description = json.loads((root / "dataset_description.json").read_text("utf-8"))
+    description["Name"] = markup
+    (root / "dataset_description.json").write_text(json.dumps(description), "utf-8")
+    with serving(root, reader=f"Anna {markup}") as server:
+        server.act(SCAN, type="comment", lesion="L1", text=markup)
+        server.act(SCAN, type="verdict", lesion="L1", verdict="later")
+        page = new_page()
+        open_real(page, server)
+        assert f"Anna {markup}" in page.inner_text("#top .reader")
+        assert page.input_value("#comment") == markup
+        assert page.locator("img").count() == 0 and page.title() != "x"
