@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -44,10 +45,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", type=int, nargs=3, default=(512, 512, 96))
     parser.add_argument("--candidates", type=int, default=300)
-    parser.add_argument("--keep", type=Path, help="where the dataset is made, and kept")
+    parser.add_argument("--keep", type=Path, help="where raw/ and out/ are made, and kept")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        root = arguments.keep or Path(folder) / "out"
+        root = (arguments.keep or Path(folder)) / "out"
         if not root.exists():
             build(root, tuple(arguments.shape), arguments.candidates)
         measure(root)
@@ -87,7 +88,11 @@ def build(root: Path, shape: tuple[int, int, int], candidates: int) -> None:
         if index <= LISTED * candidates:
             labels[box][spot] = index
             rows.append(lesion(index, affine[:3, :3] @ centre + affine[:3, 3]))
-    save(preproc.path("preproc"), image, affine)
+    # The scan as acquired is the second image that the page can show.
+    raw = root.parent / "raw"
+    source = f"sub-01/anat/{SCAN}.nii.gz"
+    for path in (raw / source, preproc.path("preproc")):
+        save(path, image, affine)
     save(preproc.path("brain_mask"), brain.astype(np.uint8), affine)
     field = DisplacementMap(np.zeros((8, 8, 8, 3), np.float32), np.diag([30.0, 30, 30, 1]))
     for key in ("to_target", "from_target"):
@@ -103,7 +108,7 @@ def build(root: Path, shape: tuple[int, int, int], candidates: int) -> None:
         index = row if row <= len(rows) else 0
         lines.append(f"{row}\tcandidate-{row:03d}\t{x:.2f}\t{y:.2f}\t{z:.2f}\t{index}\t0.5\t0.69")
     write_text(lesions.path("candidates"), "\n".join(lines) + "\n")
-    close(preproc, {"route": "template"})
+    close(preproc, {"route": "template"}, sources=[f"bids:raw:{source}"])
     content = {
         "Labels": [row.index for row in rows],
         "LabelImage": file_digest(lesions.path("dseg")),
@@ -112,7 +117,12 @@ def build(root: Path, shape: tuple[int, int, int], candidates: int) -> None:
     close(lesions, {"zone_tolerance_mm": 2.0}, content)
     write_json(
         root / "dataset_description.json",
-        {"Name": "Large scan", "BIDSVersion": "1.10.0", "GeneratedBy": [{"Name": "cmbprep"}]},
+        {
+            "Name": "Large scan",
+            "BIDSVersion": "1.10.0",
+            "GeneratedBy": [{"Name": "cmbprep"}],
+            "DatasetLinks": {"raw": "../raw"},
+        },
     )
 
 
@@ -137,12 +147,17 @@ def save(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
     write_image(path, nib.Nifti1Image(data, affine))
 
 
-def close(files: StageFiles, quality: dict, content: dict | None = None) -> None:
+def close(
+    files: StageFiles,
+    quality: dict,
+    content: dict | None = None,
+    sources: Sequence[str] = (),
+) -> None:
     """Write the sidecar that closes a stage."""
     sidecar = closing_sidecar(
         files,
         fingerprint="f",
-        sources=[],
+        sources=list(sources),
         parameters={},
         quality=quality,
         warnings=[],

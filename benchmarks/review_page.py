@@ -121,7 +121,10 @@ def measure(page: Page, url: str, repeats: int) -> None:
 
     press("k", 1)
     planes = ("axial", "coronal", "sagittal")
-    for images, before in [("one image", ""), ("two images", "v")]:
+    shown = [("one image", ""), ("two images", "v")]
+    # A scan may have no other image.
+    several = page.evaluate("cmb.app.reading.scan.images.length > 1")
+    for images, before in shown if several else shown[:1]:
         if before:
             press(before, 1)
             page.evaluate(
@@ -136,7 +139,7 @@ def measure(page: Page, url: str, repeats: int) -> None:
                 press("q", 1)
             if slab:
                 press("s", 1)
-    line("verdict and next lesion, two images", press("d", 10))
+    line(f"verdict and next lesion, {images}", press("d", 10))
     heap = page.evaluate("performance.memory.usedJSHeapSize / 1e6")
     print(f"memory of the page's scripts: {heap:.0f} MB")
     has_webgl = page.evaluate("Boolean(document.createElement('canvas').getContext('webgl'))")

@@ -166,7 +166,7 @@ class ReviewKeys(SphinxDirective):
         for group, keys in review_keys().items():
             body = nodes.tbody("", *[self.row(key, purpose) for key, purpose in keys])
             columns = [nodes.colspec(colwidth=20), nodes.colspec(colwidth=80)]
-            table = nodes.table("", nodes.tgroup("", *columns, body, cols=2))
+            table = nodes.table("", nodes.tgroup("", *columns, body, cols=2), align="left")
             found += [nodes.rubric("", group), table]
         return found
 

@@ -94,10 +94,10 @@ def test_pictures_of_the_documentation(
 ) -> None:
     """The way of a reader through a scan, in each look."""
 
-    def look(name: str) -> None:
+    def look(name: str, height: int = 800) -> None:
         page.wait_for_timeout(300)
         path = pictures(tmp_path) / f"review-{name}-{width}-{theme}.png"
-        page.screenshot(path=path)
+        page.screenshot(path=path, clip={"x": 0, "y": 0, "width": width, "height": height})
         # A small palette halves the file and cannot be seen.
         Image.open(path).convert("RGB").quantize(255).save(path, optimize=True)
         assert_nothing_is_cut_off(page)
@@ -113,7 +113,7 @@ def test_pictures_of_the_documentation(
         press(page, "d", "1")
         page.keyboard.press("w")
         page.wait_for_selector(".worklist tbody tr")
-        look("list")
+        look("list", height=430)
         press(page, "Shift+N")
         page.wait_for_selector(f"body[data-ready='{SCAN}']")
         assert current(page) == "L3"
