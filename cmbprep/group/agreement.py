@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from cmbprep.errors import UsageError
+from cmbprep.errors import CmbprepError, UsageError
 from cmbprep.group.participants import Participants
 from cmbprep.group.protocols import group_by_protocol
 from cmbprep.group.rows import make_rows
@@ -20,6 +21,8 @@ from cmbprep.ratings.reviewed import reviewed_lesions, reviewed_rows
 from cmbprep.reports.results import ScanResult, collect_results
 from cmbprep.reports.tally import SCALES, Tally
 from cmbprep.zones.burden import BURDEN_SCALES, Pattern
+
+logger = logging.getLogger("cmbprep")
 
 #: Name of the detector as a rater.
 DETECTOR = "detector"
@@ -91,13 +94,15 @@ class Cohort:
     @property
     def left_out(self) -> dict[str, list[str]]:
         """Why scans or reviews do not count -> which."""
-        found: dict[str, list[str]] = {"unread": [], "partly read": [], "of an older result": []}
+        reasons = ("unread", "partly read", "of an older result", "damaged")
+        found: dict[str, list[str]] = {reason: [] for reason in reasons}
         for scan in self.scans:
             if not scan.reviews:
                 found["unread"].append(scan.name)
             for review in scan.reviews:
                 if not review.counts:
                     reason = "of an older result" if review.stale else "partly read"
+                    reason = "damaged" if review.damage else reason
                     who = f"{review.reader.name}, round {review.reader.round}"
                     found[reason].append(f"{scan.name} ({who})")
         return found
@@ -139,7 +144,7 @@ def read(root: Path) -> Cohort:
                 ReadScan(
                     automatic=automatic,
                     protocol=protocols.get(row.name, "unknown"),
-                    reviews=tuple(find_reviews(automatic)),
+                    reviews=_reviews(automatic),
                     detector=" ".join(str(part) for part in detector if part),
                 )
             )
@@ -150,6 +155,15 @@ def read(root: Path) -> Cohort:
             hint="give the OUTPUT_DIR of a run of the participant level",
         )
     return Cohort(scans=tuple(scans))
+
+
+def _reviews(automatic: Automatic) -> tuple[Review, ...]:
+    """Find the reviews of a scan; none, with a warning, where a log cannot be read."""
+    try:
+        return tuple(find_reviews(automatic))
+    except (CmbprepError, OSError) as error:
+        logger.warning("%s: no review is used: %s", automatic.name, error)
+        return ()
 
 
 def comparisons(cohort: Cohort, *, rule: str = "majority") -> list[Comparison]:

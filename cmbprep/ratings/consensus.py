@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -53,10 +54,27 @@ class Review:
         """Whether the automatic result has changed since."""
         return bool(self.acts) and self.acts[-1].based_on != self.automatic.based_on
 
+    @cached_property
+    def damage(self) -> str | None:
+        """Why the log cannot be what a reader has left; None if nothing speaks against it.
+
+        A scan cannot be finished while a lesion is open, so that a finished one with an open
+        lesion has lost a line.
+        """
+        if self.stale:
+            return None
+        if self.state.finished and self.state.open_items:
+            return f"the scan was finished, but there is no verdict on {self.state.open_items[0]}"
+        try:
+            reviewed_rows(self.automatic, self.state)
+        except (ValueError, KeyError) as error:
+            return str(error)
+        return None
+
     @property
     def counts(self) -> bool:
         """Whether the whole scan was read, on the automatic result that is there."""
-        return self.state.finished and not self.stale
+        return self.state.finished and not self.stale and self.damage is None
 
     @property
     def order(self) -> tuple[str, str]:

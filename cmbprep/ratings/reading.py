@@ -106,9 +106,11 @@ class ScanReading:
 
     @property
     def status(self) -> str:
-        """``done``, ``partly read``, ``of an older result`` or ``unread``."""
+        """``done``, ``damaged``, ``partly read``, ``of an older result`` or ``unread``."""
         if any(review.counts for review in self.reviews):
             return "done"
+        if any(review.damage for review in self.reviews):
+            return "damaged"
         if any(not review.stale for review in self.reviews):
             return "partly read"
         return "of an older result" if self.reviews else "unread"
@@ -186,7 +188,7 @@ def _read_scan(automatic: Automatic, choice: ReaderChoice) -> ScanReading:
     if choice.automatic:
         return found
     chosen = choose_reviews(reviews)
-    found = replace(found, warnings=tuple(_stale(reviews, chosen)))
+    found = replace(found, warnings=(*_damaged(reviews), *_stale(reviews, chosen)))
     if len(chosen) > 1 and not choice.decided:
         names = " and ".join(review.reader.name for review in chosen)
         text = f"this scan was read by {names}, and it was not chosen whose lesions count"
@@ -229,6 +231,14 @@ def require_choice(readings: Iterable[ScanReading], choice: ReaderChoice) -> Non
         hint=f"choose one with --reader NAME, a rule with --consensus {{{rules}}}, or the lesions "
         "of the detector with --automatic",
     )
+
+
+def _damaged(reviews: Sequence[Review]) -> Iterable[str]:
+    """Return which reviews cannot be used, and why."""
+    for review in reviews:
+        if review.damage is not None:
+            who = f"the review by {review.reader.name} (round {review.reader.round})"
+            yield f"{who} is damaged and not used ({review.damage}); read the scan again"
 
 
 def _stale(reviews: Sequence[Review], chosen: Sequence[Review]) -> Iterable[str]:

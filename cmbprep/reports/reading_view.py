@@ -51,6 +51,7 @@ def _unread(reading: ScanReading | None) -> str:
     names = ", ".join(dict.fromkeys(review.reader.name for review in reading.reviews))
     return {
         "partly read": f"{names} began to read this scan and has not ended the reading.",
+        "damaged": f"The review by {names} is damaged.",
         "of an older result": f"{names} read an older result of this scan.",
         "done": f"This scan was read by {names}; that reading is not used here.",
     }[status]

@@ -17,6 +17,7 @@ from cmbprep.cli.main import main
 from cmbprep.config import CONSENSUS
 from cmbprep.errors import UsageError
 from cmbprep.group import run_group
+from cmbprep.group.agreement import read as read_cohort
 from cmbprep.group.frequency import write_frequency_maps
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.choice import ReaderChoice
@@ -288,7 +289,19 @@ def test_a_lesion_outside_of_the_scheme_makes_the_review_unusable(dataset: Path)
     log.write_text(log.read_text().replace('"occipital"', '"no such region"'))
     row = group(dataset)
     assert values(row, "source", "n_total", "n_warnings") == ["automatic", "3", "1"]
-    assert "a review is damaged and not used" in row["warnings"]
+    assert "the review by Anna (round 1) is damaged and not used" in row["warnings"]
+
+
+def test_a_lost_line_of_a_log_is_no_rejection(dataset: Path) -> None:
+    store(dataset, automatic(dataset), ANNA, *READ)
+    (log,) = dataset.rglob("*_acts.jsonl")
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(line for line in lines if '"lesion":"L3"' not in line))
+    row = group(dataset)
+    assert values(row, "source", "review_status", "n_total") == ["automatic", "damaged", "3"]
+    assert "there is no verdict on L3" in row["warnings"]
+    assert {item["verdict"] for item in lesions(dataset)} == {"n/a"}
+    assert read_cohort(dataset).left_out["damaged"] == ["sub-01_T2starw (Anna, round 1)"]
 
 
 def test_a_scan_without_a_result_has_no_reviewed_counts(dataset: Path) -> None:
@@ -326,6 +339,7 @@ def test_the_levels_of_the_dictionary_are_those_that_occur(dataset: Path) -> Non
         "unread",
         "partly read",
         "done",
+        "damaged",
         "of an older result",
     ]
     assert CONSENSUS == RULES
