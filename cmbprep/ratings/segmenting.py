@@ -19,7 +19,7 @@ from cmbprep.detectors.segmentation import (
 )
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.outline import Outline, encode_runs
-from cmbprep.ratings.replay import Item
+from cmbprep.ratings.replay import Item, RefusedActError
 from cmbprep.ratings.template import template_coordinates
 from cmbprep.ratings.voxels import read_voxels
 from cmbprep.spatial.grids import bounding_box
@@ -131,20 +131,29 @@ class Segmenter:
         region = measure_region(self.image, self.brain, self.affine, voxels)
         return self._outline(region, segmented=region.contrast > 0)
 
-    def divide(self, voxels: NDArray[np.int_], centres: Sequence[Sequence[float]]) -> list[Outline]:
+    def divide(
+        self, voxels: NDArray[np.int_], centres: Sequence[Sequence[float]]
+    ) -> list[NDArray[np.int_]]:
         """Divide the voxels of a lesion among positions (mm, RAS+): each goes to the nearest.
 
-        A position that no voxel is nearest to gets a ball of one voxel.
+        Raises
+        ------
+        RefusedActError
+            If a position is not on the lesion, or no voxel is nearest to it.
         """
         points = voxels @ self.affine[:3, :3].T + self.affine[:3, 3]
         distance = np.linalg.norm(points[:, None] - np.asarray(centres, float)[None], axis=2)
+        # The reader points at what is dark, of which the rim may not be in the outline.
+        near = max(SEED_RADIUS_MM, float(np.linalg.norm(self.affine[:3, :3], axis=0).max()))
+        if not len(voxels) or (distance.min(axis=0) > near).any():
+            raise RefusedActError("a lesion can be split only at positions on it")
         nearest = np.argmin(distance, axis=1)
-        return [
-            self.of_voxels(voxels[nearest == number])
-            if (nearest == number).any()
-            else self._ball(centre, np.round(self._voxel(centre)).astype(int))
-            for number, centre in enumerate(centres)
-        ]
+        parts = [voxels[nearest == number] for number in range(len(centres))]
+        if not all(map(len, parts)):
+            raise RefusedActError(
+                "the positions are too close to each other: a part of the lesion would be empty"
+            )
+        return parts
 
     def voxels_of(self, item: Item) -> NDArray[np.int_]:
         """Return the voxels of an item, shape (m, 3); none for a candidate without an outline."""
