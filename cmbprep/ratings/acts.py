@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, get_args
 
 from cmbprep import __version__
-from cmbprep.files.json_text import MAX_DEPTH, count_levels, json_safe, parse_json
+from cmbprep.files.json_text import MAX_DEPTH, count_levels, json_safe, parse_json, valid_text
 from cmbprep.ratings.outline import Outline
 
 VERDICTS = ("definite", "possible", "rejected", "undecided", "later")
@@ -35,6 +35,9 @@ MAX_FINDING = 100
 MAX_ITEMS = 50
 #: Largest coordinate in mm: beyond it there is no head.
 MAX_MM = 10_000.0
+
+#: Largest number in a key.
+MAX_NUMBER = 999_999
 
 _KEY = re.compile(r"[LCN][1-9][0-9]{0,5}")
 _NEW_KEY = re.compile(r"N[1-9][0-9]{0,5}")
@@ -55,6 +58,13 @@ def _check_choice(value: object, allowed: Sequence[str], what: str) -> None:
 def _check_text(value: object, what: str, limit: int = MAX_TEXT) -> None:
     if not isinstance(value, str) or len(value) > limit:
         raise ValueError(f"{what} must be a text of at most {limit} characters")
+    if valid_text(value) != value:
+        raise ValueError(f"{what} holds a character that no file can hold")
+
+
+def _clean_text(value: object) -> object:
+    """Return what a reader wrote, as the log will hold it."""
+    return valid_text(value) if isinstance(value, str) else value
 
 
 def _point(value: object) -> Point:
@@ -183,6 +193,7 @@ class Comment:
     def __post_init__(self) -> None:
         if self.lesion is not None:
             _check_key(self.lesion)
+        _set(self, text=_clean_text(self.text))
         _check_text(self.text, "a comment")
 
 
@@ -204,9 +215,9 @@ class ScanNote:
         found = self.findings if isinstance(self.findings, list | tuple) else None
         if found is None or len(found) > MAX_ITEMS:
             raise ValueError(f"findings must be a list of at most {MAX_ITEMS} texts")
-        for text in found:
+        _set(self, findings=tuple(map(_clean_text, found)), note=_clean_text(self.note))
+        for text in self.findings:
             _check_text(text, "a finding", MAX_FINDING)
-        _set(self, findings=tuple(found))
         _check_text(self.note, "the note")
 
 

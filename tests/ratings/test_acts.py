@@ -6,7 +6,15 @@ import json
 
 import pytest
 
-from cmbprep.ratings.acts import Act, BasedOn, format_act, parse_act, parse_payload
+from cmbprep.ratings.acts import (
+    Act,
+    BasedOn,
+    Comment,
+    ScanNote,
+    format_act,
+    parse_act,
+    parse_payload,
+)
 from cmbprep.ratings.outline import Outline
 
 BASE = BasedOn(fingerprint="f", digest="d")
@@ -104,3 +112,11 @@ def test_a_wrong_act_is_refused(content, text):
 def test_a_line_that_is_no_act_is_refused(line):
     with pytest.raises((ValueError, RecursionError)):
         parse_act(line)
+
+
+def test_half_characters_are_replaced_where_a_reader_writes_and_refused_elsewhere():
+    assert parse_payload({"type": "comment", "text": "a\ud800b"}) == Comment(text="a\ufffdb")
+    note = parse_payload({"type": "scan", "note": "\udfff", "findings": ["\ud800"]})
+    assert note == ScanNote(note="\ufffd", findings=("\ufffd",))
+    with pytest.raises(ValueError, match="no file can hold"):
+        Act(payload=note, id="\ud800", reader="a", round=1, scan="s", based_on=BASE)
