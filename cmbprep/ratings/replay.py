@@ -7,10 +7,12 @@ listed lesion is undecided.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 
 from cmbprep.ratings.acts import (
+    MAX_NUMBER,
     Act,
     Add,
     Comment,
@@ -229,16 +231,31 @@ def number_new(acts: Iterable[Act], payload: Payload) -> Payload:
         If a number was used before.
     """
     used = {key for act in acts for key in _made(act.payload)}
-    following = max((int(key[1:]) for key in used), default=0) + 1
+    free = (key for key in _numbers(used) if key not in used)
     match payload:
         case Add(lesion=None) | Merge(lesion=None):
-            return replace(payload, lesion=f"N{following}")
+            return replace(payload, lesion=next(free))
         case Split(lesions=None):
-            count = range(following, following + len(payload.centres))
-            return replace(payload, lesions=tuple(f"N{number}" for number in count))
+            return replace(payload, lesions=tuple(islice(free, len(payload.centres))))
     if again := used.intersection(_made(payload)):
         raise RefusedActError(f"the key {min(again)} was used before")
     return payload
+
+
+def without_numbers(payload: Payload) -> Payload:
+    """Return an act without the numbers that it brings for the lesions that it makes."""
+    match payload:
+        case Add() | Merge():
+            return replace(payload, lesion=None)
+        case Split():
+            return replace(payload, lesions=None)
+    return payload
+
+
+def _numbers(used: Collection[str]) -> Iterator[str]:
+    """Return keys of new lesions: first those after the used ones, then those between them."""
+    last = max((int(key[1:]) for key in used), default=0)
+    return (f"N{number}" for number in chain(range(last + 1, MAX_NUMBER + 1), range(1, last)))
 
 
 def _named(payload: Payload) -> tuple[str, ...]:

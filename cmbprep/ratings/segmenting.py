@@ -105,6 +105,11 @@ class Segmenter:
         voxel = np.round(self._voxel(centre_ras))
         return bool((voxel >= 0).all() and (voxel < self.shape).all())
 
+    def in_brain(self, centre_ras: ArrayLike) -> bool:
+        """Return whether a position (mm, RAS+), which is on the scan, lies in the brain mask."""
+        i, j, k = np.round(self._voxel(centre_ras)).astype(int)
+        return bool(self.brain[i, j, k])
+
     def at_point(self, centre_ras: Sequence[float], radius_mm: float = SEED_RADIUS_MM) -> Outline:
         """Segment the lesion at a position.
 

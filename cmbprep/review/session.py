@@ -15,10 +15,10 @@ import nibabel as nib
 
 from cmbprep import __version__
 from cmbprep.errors import CmbprepError, UsageError
-from cmbprep.ratings.acts import Act, Finish, parse_payload
+from cmbprep.ratings.acts import Act, Add, Finish, Move, parse_payload
 from cmbprep.ratings.completing import complete
 from cmbprep.ratings.consensus import choose_reviews, disagree, find_reviews
-from cmbprep.ratings.replay import RefusedActError, check, number_new, replay
+from cmbprep.ratings.replay import RefusedActError, check, number_new, replay, without_numbers
 from cmbprep.ratings.reviewed import is_current, write_reviewed
 from cmbprep.ratings.segmenting import Segmenter
 from cmbprep.ratings.store import OpenElsewhereError, Reader, ReviewLog, log_path, read_log
@@ -216,7 +216,8 @@ class ReviewSession:
         Returns
         -------
         dict
-            ``state`` and ``act``.
+            ``state`` and ``act``; of a lesion that was added or moved also ``outside_brain``,
+            whether its position lies outside the brain mask.
 
         Raises
         ------
@@ -239,7 +240,7 @@ class ReviewSession:
                         "start another round with --round"
                     )
                 state = replay(log.acts, scan.automatic.by_key)
-                payload = number_new(log.acts, payload)
+                payload = number_new(log.acts, without_numbers(payload))
                 check(state, payload, scan.automatic.scope)
                 outlines = complete(scan.automatic, state, payload, lambda: self._segment(scan))
                 extra = {"id": chosen} if isinstance(chosen, str) else {}
@@ -262,7 +263,11 @@ class ReviewSession:
             state = replay(log.acts, scan.automatic.by_key)
             grid = self._grid(scan)
             view = state_view(scan.automatic, state, grid, blinded=self.blinded)
-            return {"state": view, "act": act_view(act)}
+            answer: dict[str, Any] = {"state": view, "act": act_view(act)}
+            if isinstance(act.payload, Add | Move):
+                inside = self._segment(scan).in_brain(act.payload.centre_ras)
+                answer["outside_brain"] = not inside
+            return answer
 
     def close(self) -> None:
         """Write what is still to be written, and free the logs for other processes."""

@@ -207,3 +207,12 @@ def test_a_log_changed_by_hand_stops_no_reading():
     gone = parse_payload({"type": "move", "lesion": "N9", "centre_ras": [0, 0, 0]})
     acts.append(replace(make(gone), outlines={}))
     assert replay(acts, LISTED).items["L1"].verdict == "definite"
+
+
+def test_lesions_are_numbered_after_the_largest_number_too():
+    acts: list[Act] = []
+    add = {"type": "add", "centre_ras": [0, 0, 0]}
+    do(acts, {**add, "lesion": "N999999"})
+    do(acts, add)
+    do(acts, {"type": "split", "lesion": "N1", "centres": [[0, 0, 0], [1, 1, 1]]})
+    assert list(replay(acts, ()).items) == ["N999999", "N1", "N2", "N3"]

@@ -96,6 +96,40 @@ def test_acts_are_stored_before_the_answer(server: Running, dataset: Path):
     assert status == 200 and not answer["state"]["finished"]
 
 
+def test_the_server_numbers_lesions_and_tells_which_are_outside_the_brain(dataset: Path):
+    with serving(dataset, reader="Dora") as server:
+        status, answer = server.act(SCAN, type="add", centre_ras=ras(MISSED), lesion="N999999")
+        assert status == 200 and answer["act"]["lesion"] == "N1"
+        assert answer["outside_brain"] is False
+        status, answer = server.act(SCAN, type="add", centre_ras=ras((1, 1, 1)))
+        assert status == 200 and answer["act"]["lesion"] == "N2"
+        assert answer["outside_brain"] is True and "N2" in answer["state"]["items"]
+        assert server.act(SCAN, type="add", centre_ras=ras((-1, 1, 1)))[0] == 409
+
+
+def test_a_double_is_refused_with_its_reason(dataset: Path):
+    with serving(dataset, reader="Emil") as server:
+        for key in ("L2", "L3"):
+            assert server.act(SCAN, type="verdict", lesion=key, verdict="definite")[0] == 200
+        place = ras(SPOTS["L3"])
+        status, answer = server.act(SCAN, type="move", lesion="L2", centre_ras=place)
+        assert (status, answer["error"]) == (409, "the lesion L3 is at this place already")
+
+
+def test_half_a_character_does_not_spoil_a_review(dataset: Path):
+    with serving(dataset, reader="Finn") as server:
+        for content in (
+            {"type": "comment", "lesion": "L1", "text": "seen\ud800"},
+            {"type": "comment", "text": "\udfff"},
+            {"type": "scan", "note": "\ud800", "findings": ["\ud800"]},
+        ):
+            assert server.act(SCAN, **content)[0] == 200
+        assert server.act(SCAN, type="finish", id="\ud800")[0] == 422
+        state = server.get(f"/api/scans/{SCAN}")["state"]
+        assert state["items"]["L1"]["comment"] == "seen\ufffd"
+        assert state["scan"]["note"] == "\ufffd"
+
+
 @pytest.mark.parametrize(
     ("status", "content"),
     [
