@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+from contextlib import suppress
+
 import pytest
 
-from cmbprep.ratings.replay import RefusedActError, replay
+from cmbprep.ratings.acts import Act, parse_payload
+from cmbprep.ratings.completing import complete
+from cmbprep.ratings.replay import POSITIVE, RefusedActError, check, number_new, replay
+from cmbprep.ratings.segmenting import Segmenter
 from tests.ratings.madeup import MISSED, SPOTS, automatic, make_dataset, ras
 from tests.ratings.test_reviewed import acts_of, verdict
 
@@ -94,3 +101,44 @@ def test_a_lesion_is_split_at_positions_on_it(scan):
         acts_of(scan, split("L1", SPOTS["L2"], SPOTS["L3"]))
     with pytest.raises(RefusedActError, match="too close"):
         acts_of(scan, split("L1", (i, j, k), (i, j, k)))
+
+
+def any_act(chance: random.Random, keys: list[str]) -> dict:
+    """Return an act as of a reader who does not look."""
+    key, place = chance.choice(keys), chance.choice(list(DOUBLES))
+    i, j, k = DOUBLES[place]
+    values = (*POSITIVE, *POSITIVE, "rejected", "later")
+    return chance.choice(
+        [
+            verdict(key, chance.choice(values)),
+            verdict(key, chance.choice(values)),
+            {"type": "add", "centre_ras": list(ras(DOUBLES[place]))},
+            move(key, place),
+            split(key, (i - 1, j, k), (i + 1, j, k)),
+            {"type": "merge", "lesions": [key, place]},
+            {"type": "undo"},
+            {"type": "undo"},
+            {"type": "redo"},
+        ]
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_order_of_acts_makes_doubles(scan, seed):
+    chance, segmenter, acts = random.Random(seed), Segmenter(scan), []
+    most = 0
+    for _ in range(150):
+        state = replay(acts, scan.by_key)
+        with suppress(RefusedActError, ValueError):
+            payload = parse_payload(any_act(chance, sorted({*state.items, *DOUBLES})))
+            payload = number_new(acts, payload)
+            check(state, payload, scan.scope)
+            outlines = complete(scan, state, payload, lambda: segmenter)
+            about = {"reader": "a", "round": 1, "scan": scan.src, "based_on": scan.based_on}
+            acts.append(Act(payload=payload, outlines=outlines, **about))
+        found = replay(acts, scan.by_key).positive
+        voxels = [set(map(tuple, segmenter.voxels_of(item).tolist())) for item in found]
+        for one, other in itertools.combinations(voxels, 2):
+            assert len(one & other) <= min(len(one), len(other)) / 2
+        most = max(most, len(found))
+    assert most >= 3 and len(acts) > 50
