@@ -86,11 +86,12 @@ def import_file(path: Path, root: Path, scans: Mapping[str, ReviewScan]) -> Impo
         raise UsageError(f"the file is damaged ({error})", path=path) from error
     if based_on.digest != automatic.based_on.digest:
         raise CmbprepError("this was read on an older result", path=path, hint=_REREAD)
+    _require_same_result(entries, automatic, path)
     log = ReviewLog(log_path(automatic.folder, automatic.src, reader), root / "logs" / "review")
     try:
         known = len(log.acts)
         following = _continued(log.acts, entries, path)
-        intake = _Intake(automatic, reader, based_on, log.acts)
+        intake = _Intake(automatic, reader, log.acts)
         for number, entry in enumerate(entries, start=1):
             try:
                 intake.take(entry, number, new=number > following)
@@ -131,6 +132,17 @@ def _entries(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     return entries
 
 
+def _require_same_result(
+    entries: Sequence[Mapping[str, Any]], automatic: Automatic, path: Path
+) -> None:
+    """Refuse acts on other lesions than those that are there."""
+    for number, entry in enumerate(entries, start=1):
+        base = entry.get("based_on")
+        digest = base.get("digest") if isinstance(base, dict) else None
+        if isinstance(digest, str) and digest != automatic.based_on.digest:
+            raise CmbprepError(f"act {number} was made on an older result", path=path, hint=_REREAD)
+
+
 def _continued(acts: Sequence[Act], entries: Sequence[Mapping[str, Any]], path: Path) -> int:
     """Return the position in the file from which on its acts are new.
 
@@ -161,16 +173,14 @@ class _Intake:
 
     Parameters
     ----------
-    automatic, reader, based_on
-        The scan, who read it, and on which result.
+    automatic, reader
+        The scan, and who read it.
     acts
         What the log holds.
     """
 
-    def __init__(
-        self, automatic: Automatic, reader: Reader, based_on: BasedOn, acts: Sequence[Act]
-    ) -> None:
-        self._automatic, self._reader, self._based_on = automatic, reader, based_on
+    def __init__(self, automatic: Automatic, reader: Reader, acts: Sequence[Act]) -> None:
+        self._automatic, self._reader = automatic, reader
         self._segmenter = Segmenter(automatic)
         self._known = {act.id for act in acts}
         self.acts = list(acts)
@@ -188,6 +198,7 @@ class _Intake:
             If it is not an act.
         """
         payload = parse_payload(entry, also=(*ENVELOPE, "based_on", "outlines"))
+        based_on = BasedOn(**entry["based_on"])
         here, there = self._done, self._undone
         if isinstance(payload, Redo):
             here, there = there, here
@@ -195,19 +206,19 @@ class _Intake:
             held = bool(here) and here.pop()
             there.append(held)
             if held and new:
-                self._add(payload, entry)
+                self._add(payload, based_on, entry)
             return
         taken = entry["id"] in self._known
         if new:
             try:
-                self._add(payload, entry)
+                self._add(payload, based_on, entry)
                 taken = True
             except RefusedActError as error:
                 self.skipped.append(f"act {number}, {payload.type}: {error}")
         self._done.append(taken)
         self._undone.clear()
 
-    def _add(self, payload: Payload, entry: Mapping[str, Any]) -> None:
+    def _add(self, payload: Payload, based_on: BasedOn, entry: Mapping[str, Any]) -> None:
         automatic = self._automatic
         state = replay(self.acts, automatic.by_key)
         payload = number_new(self.acts, payload)
@@ -219,7 +230,7 @@ class _Intake:
                 reader=self._reader.name,
                 round=self._reader.round,
                 scan=automatic.src,
-                based_on=self._based_on,
+                based_on=based_on,
                 id=entry["id"],
                 time=entry["time"],
                 software=str(entry.get("software", "")),

@@ -65,7 +65,10 @@ def write_static(session: ReviewSession, name: str, folder: Path) -> Path:
         "session": session.describe(),
         "scan": {**scan, "images": images},
         "row": session.row_without_acts(name),
-        "storage_key": f"{session.dataset}|{automatic.src}|{session.reader.label}",
+        # A page of another result must not find the acts of this one in the browser.
+        "storage_key": "|".join(
+            (session.dataset, automatic.src, session.reader.label, automatic.based_on.digest)
+        ),
         "export_name": f"{stem}_acts.json",
         "based_on": asdict(automatic.based_on),
     }

@@ -58,7 +58,8 @@ def test_a_static_page_holds_images_data_and_nothing_from_elsewhere(tmp_path, pa
     assert "default-src 'none'" in text and "<\\/script>" in text
     data = json.loads(re.search(r'id="review-data">(.*?)</script>', text)[1])
     assert data["scan"]["id"] == SCAN and data["session"]["reader"] == "Anna"
-    assert data["storage_key"] == "Made up|sub-01|reviewed1anna"
+    digest = data["based_on"]["digest"]
+    assert data["storage_key"] == f"Made up|sub-01|reviewed1anna|{digest}"
     assert data["export_name"] == "sub-01_desc-reviewed1anna_acts.json"
     for name in (*(f"image-{item['id']}" for item in data["scan"]["images"]), "labels"):
         block = re.search(rf'id="{name}">([^<]*)</script>', text)[1]
@@ -158,6 +159,15 @@ def test_other_files_are_refused(tmp_path, changes, text):
     root = make_dataset(tmp_path / "out")
     path = save(tmp_path / "file.json", exported(root, *READ, **changes))
     with pytest.raises(CmbprepError, match=text):
+        import_file(path, root, find_scans(root))
+    assert list(root.rglob("*_acts.jsonl")) == []
+
+
+def test_an_act_on_an_older_result_is_refused(tmp_path):
+    root = make_dataset(tmp_path / "out")
+    old = {"based_on": {"fingerprint": "f", "digest": "d"}}
+    path = save(tmp_path / "file.json", exported(root, READ[0], {**READ[1], **old}, READ[2]))
+    with pytest.raises(CmbprepError, match="act 2 was made on an older result"):
         import_file(path, root, find_scans(root))
     assert list(root.rglob("*_acts.jsonl")) == []
 
