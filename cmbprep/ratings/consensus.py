@@ -20,7 +20,7 @@ from cmbprep.ratings.acts import Act
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.replay import State, replay
 from cmbprep.ratings.reviewed import ReviewedLesion, reviewed_lesions, reviewed_rows
-from cmbprep.ratings.store import Reader, find_logs
+from cmbprep.ratings.store import Reader, scan_logs
 
 #: Centres of one lesion, as two readers have marked it, lie within this distance, mm.
 MATCH_MM = 5.0
@@ -42,12 +42,15 @@ class Review:
         The log.
     state
         What holds.
+    log_damage
+        Why the log is not used; it then has no acts. None where it is whole.
     """
 
     automatic: Automatic
     reader: Reader
     acts: Sequence[Act]
     state: State
+    log_damage: str | None = None
 
     @property
     def stale(self) -> bool:
@@ -61,8 +64,8 @@ class Review:
         A scan cannot be finished while a lesion is open, so that a finished one with an open
         lesion has lost a line.
         """
-        if self.stale:
-            return None
+        if self.stale or self.log_damage is not None:
+            return self.log_damage
         if self.state.finished and self.state.open_items:
             return f"the scan was finished, but there is no verdict on {self.state.open_items[0]}"
         try:
@@ -120,15 +123,18 @@ class Match:
 
 
 def find_reviews(automatic: Automatic) -> list[Review]:
-    """Find all reviews of a scan, finished or not."""
+    """Find all reviews of a scan, finished or not; damaged ones say so and do not count."""
     return [
         Review(
             automatic=automatic,
             reader=reader,
             acts=acts,
             state=replay(acts, automatic.by_key),
+            # The reason alone: whose review it is stands before it.
+            log_damage=None if damage is None else damage.message.partition(": ")[2],
         )
-        for reader, acts in find_logs(automatic.folder, automatic.src).items()
+        for reader, acts, damage in scan_logs(automatic.folder, automatic.src)
+        if acts or damage is not None
     ]
 
 

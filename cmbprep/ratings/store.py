@@ -16,12 +16,14 @@ import logging
 import os
 import re
 import unicodedata
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cmbprep.errors import CmbprepError, UsageError
 from cmbprep.ratings.acts import Act, format_act, parse_act
+from cmbprep.ratings.replay import standing_acts
 from cmbprep.running.locks import Lock, holder, try_lock
 
 logger = logging.getLogger("cmbprep")
@@ -34,6 +36,10 @@ _NAME = re.compile(r"(?P<src>sub-[^/]+)_desc-(?P<label>reviewed[a-z0-9]+)_acts\.
 
 class OpenElsewhereError(CmbprepError):
     """Another process writes this reader's log of the scan."""
+
+
+class ForeignActsError(CmbprepError):
+    """The log holds acts that do not belong to it; none of them is used."""
 
 
 class ChangedElsewhereError(CmbprepError):
@@ -102,18 +108,37 @@ def log_path(folder: Path, src: str, reader: Reader) -> Path:
 def find_logs(folder: Path, src: str) -> dict[Reader, list[Act]]:
     """Read all logs of a scan, by reader and round, in the order of their names.
 
-    The name of the reader is that of the first act.
+    The name of the reader is that of the first act. A log with acts that do not belong to it is
+    passed over with a warning.
     """
     found = {}
+    for reader, acts, damage in scan_logs(folder, src):
+        if damage is not None:
+            logger.warning("%s", damage)
+        elif acts:
+            found[reader] = acts
+    return found
+
+
+def scan_logs(
+    folder: Path, src: str
+) -> Iterator[tuple[Reader, list[Act], ForeignActsError | None]]:
+    """Yield reader, acts and damage of each log of a scan, in the order of their names.
+
+    A damaged log has no acts, and its reader the name that the file has.
+    """
     for path in sorted(folder.glob(f"{src}_desc-reviewed*_acts.jsonl")):
         name = _NAME.fullmatch(path.name)
         label = _DESC.fullmatch(name["label"]) if name and name["src"] == src else None
         if label is None:
             continue
-        acts = read_log(path)
-        if acts:
-            found[Reader(name=acts[0].reader, round=int(label[1]))] = acts
-    return found
+        number = int(label[1])
+        try:
+            acts = read_log(path)
+        except ForeignActsError as error:
+            yield Reader(name=label[2], round=number), [], error
+            continue
+        yield Reader(name=acts[0].reader if acts else label[2], round=number), acts, None
 
 
 def read_log(path: Path) -> list[Act]:
@@ -124,6 +149,8 @@ def read_log(path: Path) -> list[Act]:
 
     Raises
     ------
+    ForeignActsError
+        If an act is of another scan, reader or round, or of another result than the others.
     CmbprepError
         If the file cannot be read.
     """
@@ -141,13 +168,51 @@ def _read(path: Path) -> bytes:
 
 def _parse(content: bytes, path: Path) -> list[Act]:
     acts = []
+    numbers = {}
     *lines, _torn = content.split(b"\n")
     for number, line in enumerate(lines, start=1):
         try:
-            acts.append(parse_act(line.decode("utf-8")))
+            acts.append(act := parse_act(line.decode("utf-8")))
+            numbers[id(act)] = number
         except (ValueError, RecursionError) as error:
             logger.warning("%s: line %d is not used: %s", path.name, number, error)
+    for act in acts:
+        reason = _foreign(act, acts[0], path)
+        if reason is not None:
+            raise _not_used(f"line {numbers[id(act)]} {reason}", path)
+    standing = standing_acts(acts)[0]
+    for act in standing:
+        if act.based_on.digest != standing[0].based_on.digest:
+            what = "was made on another automatic result than the lines before it"
+            raise _not_used(f"line {numbers[id(act)]} {what}", path)
     return acts
+
+
+def _foreign(act: Act, first: Act, path: Path) -> str | None:
+    """Return why an act does not belong to a log; None where it does."""
+    name = _NAME.fullmatch(path.name)
+    label = _DESC.fullmatch(name["label"]) if name else None
+    if name is None or label is None:
+        return None
+    if act.scan != name["src"]:
+        return f"is of the scan {act.scan!r}"
+    if act.round != int(label[1]):
+        return f"is of round {act.round}"
+    try:
+        own = Reader(name=act.reader).short == label[2]
+    except UsageError:
+        own = False
+    if not own or act.reader != first.reader:
+        return f"is of the reader {act.reader!r}"
+    return None
+
+
+def _not_used(reason: str, path: Path) -> ForeignActsError:
+    return ForeignActsError(
+        f"this review is damaged and not used: {reason}",
+        path=path,
+        hint="take this line out of the log, or move the log away and read the scan again",
+    )
 
 
 class ReviewLog:

@@ -21,7 +21,14 @@ from cmbprep.ratings.consensus import choose_reviews, disagree, find_reviews
 from cmbprep.ratings.replay import RefusedActError, check, number_new, replay, without_numbers
 from cmbprep.ratings.reviewed import is_current, write_reviewed
 from cmbprep.ratings.segmenting import Segmenter
-from cmbprep.ratings.store import OpenElsewhereError, Reader, ReviewLog, log_path, read_log
+from cmbprep.ratings.store import (
+    ForeignActsError,
+    OpenElsewhereError,
+    Reader,
+    ReviewLog,
+    log_path,
+    read_log,
+)
 from cmbprep.ratings.voxels import read_voxels
 from cmbprep.reports.packing import Packed, PageGrid
 from cmbprep.review.images import PREPROC, ImageCache, PageImage, list_images, pack, pack_labels
@@ -94,7 +101,7 @@ class ReviewSession:
         The first image that will be asked for is read meanwhile.
         """
         for scan in self.scans.values():
-            acts = self._acts(scan)
+            acts = self._sound_acts(scan)
             if acts and not is_current(scan.automatic, self.reader, acts):
                 with self._lock, suppress(OpenElsewhereError, UsageError):
                     self._write(scan, self._log(scan).acts)
@@ -117,7 +124,14 @@ class ReviewSession:
 
     def _row(self, scan: ReviewScan) -> dict[str, Any]:
         other = None if self.blinded else disagree(find_reviews(scan.automatic))
-        return row(scan, self._acts(scan), blinded=self.blinded, disagreement=other)
+        acts = self._sound_acts(scan)
+        return row(
+            scan,
+            acts or (),
+            blinded=self.blinded,
+            disagreement=other,
+            damaged=acts is None,
+        )
 
     def next_unread(self, after: str | None) -> str | None:
         """Return the next scan that is not read to the end, in the order of the list."""
@@ -127,7 +141,8 @@ class ReviewSession:
             if name == after:
                 continue
             scan = self.scans[name]
-            if not replay(self._acts(scan), scan.automatic.by_key).finished:
+            acts = self._sound_acts(scan)
+            if acts is None or not replay(acts, scan.automatic.by_key).finished:
                 return name
         return None
 
@@ -285,6 +300,14 @@ class ReviewSession:
         with self._lock:
             log = self._logs.get(scan.id)
             return log.acts if log is not None else read_log(self._path(scan))
+
+    def _sound_acts(self, scan: ReviewScan) -> list[Act] | None:
+        """Return the acts; None where the log is damaged, which opening the scan explains."""
+        try:
+            return self._acts(scan)
+        except ForeignActsError as error:
+            logger.warning("%s", error)
+            return None
 
     def _log(self, scan: ReviewScan) -> ReviewLog:
         """Return the log of a scan, open for writing."""

@@ -53,6 +53,7 @@ def write_static(session: ReviewSession, name: str, folder: Path) -> Path:
     automatic = session.scans[name].automatic
     stem = f"{automatic.src}_desc-{session.reader.label}"
     scan = session.scan_without_acts(name)
+    based_on = automatic.based_on
     blocks, images = [], []
     for image in scan["images"]:
         try:
@@ -66,11 +67,9 @@ def write_static(session: ReviewSession, name: str, folder: Path) -> Path:
         "scan": {**scan, "images": images},
         "row": session.row_without_acts(name),
         # A page of another result must not find the acts of this one in the browser.
-        "storage_key": "|".join(
-            (session.dataset, automatic.src, session.reader.label, automatic.based_on.digest)
-        ),
+        "storage_key": f"{session.dataset}|{automatic.src}|{session.reader.label}|{based_on.digest}",
         "export_name": f"{stem}_acts.json",
-        "based_on": asdict(automatic.based_on),
+        "based_on": asdict(based_on),
     }
     path = folder / f"{stem}_review.html"
     with write_atomically(path) as temporary:

@@ -14,7 +14,12 @@ from cmbprep.review.scans import ReviewScan
 
 
 def row(
-    scan: ReviewScan, acts: Sequence[Act], *, blinded: bool, disagreement: bool | None = None
+    scan: ReviewScan,
+    acts: Sequence[Act],
+    *,
+    blinded: bool,
+    disagreement: bool | None = None,
+    damaged: bool = False,
 ) -> dict[str, Any]:
     """Return the row of a scan in the work list.
 
@@ -28,13 +33,15 @@ def row(
         Leave out what the detector has rated.
     disagreement
         Whether readers disagree on the scan; None where this is unknown or hidden.
+    damaged
+        Whether the log of this reader and round is damaged, so that its acts are not used.
     """
     automatic, result = scan.automatic, scan.result
     state = replay(acts, automatic.by_key)
     ratings = [
         lesion.rating for lesion in automatic.lesions if lesion.susceptibility != "diamagnetic"
     ]
-    status = "done" if state.finished else "partly" if acts else "unread"
+    status = "done" if state.finished else "partly" if acts or damaged else "unread"
     hidden = None
     names = automatic.detection.files.names
     return {
@@ -48,7 +55,7 @@ def row(
         "n_candidates": hidden if blinded else len(automatic.candidates),
         "n_reviewed": sum(not item.open for item in state.items.values() if item.reviewed_at),
         "n_lesions": len(state.positive),
-        "flags": list(result.doubts),
+        "flags": [*result.doubts, *(["the review is damaged"] if damaged else [])],
         "protocol": _protocol(scan),
         "stale": bool(acts) and acts[-1].based_on != automatic.based_on,
         "disagreement": hidden if blinded else disagreement,

@@ -230,6 +230,16 @@ def test_a_review_of_an_older_result_is_not_applied(tmp_path):
     assert review.stale and reviewed_scan(automatic(root)) is None
 
 
+def test_a_review_with_an_act_of_another_scan_is_named_and_not_counted(dataset):
+    scan = automatic(dataset)
+    store(dataset, scan, ANNA, *READ)
+    path = log_path(scan.folder, scan.src, ANNA)
+    path.write_text(path.read_text().replace(f'"scan":"{scan.src}"', '"scan":"sub-9"', 1))
+    (review,) = find_reviews(scan)
+    assert not review.counts and not review.acts and "sub-9" in review.damage
+    assert reviewed_scan(scan) is None
+
+
 MORE = {"type": "add", "centre_ras": list(ras(MISSED)), "verdict": "definite"}
 NEAR = {"type": "add", "centre_ras": list(ras((MISSED[0] + 1, *MISSED[1:])))}
 END = {"type": "finish"}

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from cmbprep.errors import UsageError
 from cmbprep.ratings.acts import Act, BasedOn, format_act, parse_payload
 from cmbprep.ratings.store import (
     ChangedElsewhereError,
+    ForeignActsError,
     OpenElsewhereError,
     Reader,
     ReviewLog,
@@ -100,6 +102,29 @@ def test_a_damaged_line_is_named_and_the_others_hold(tmp_path, caplog):
     path.write_bytes(line + b"\xff\xfe\n" + b'{"type": "finish"}\n' + line)
     assert len(read_log(path)) == 2
     assert "line 2" in caplog.text and "line 3" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"scan": "sub-2"}, "line 2 is of the scan 'sub-2'"),
+        ({"reader": "Ben"}, "line 2 is of the reader 'Ben'"),
+        ({"reader": "anna-b"}, "line 2 is of the reader 'anna-b'"),
+        ({"round": 2}, "line 2 is of round 2"),
+        ({"based_on": BasedOn(fingerprint="f", digest="e")}, "line 2 was made on another"),
+    ],
+)
+def test_a_log_with_a_foreign_act_is_damaged_and_not_used(tmp_path, caplog, changes, text):
+    path = log_path(tmp_path, "sub-1", READER)
+    lines = [act(1), replace(act(2), **changes), act(3)]
+    path.write_text("".join(f"{format_act(line)}\n" for line in lines))
+    before = path.read_bytes()
+    with pytest.raises(ForeignActsError, match=text):
+        read_log(path)
+    with pytest.raises(ForeignActsError, match="not used"):
+        ReviewLog(path, tmp_path / "locks")
+    assert find_logs(tmp_path, "sub-1") == {} and text in caplog.text
+    assert path.read_bytes() == before and list((tmp_path / "locks").iterdir()) == []
 
 
 def test_a_second_writer_is_told_who_writes(tmp_path):

@@ -258,7 +258,8 @@ def _reviewed_scans(
                     automatic.name,
                     review.reader.name,
                     review.reader.round,
-                    "it is of an older result" if review.stale else "it was not finished",
+                    review.damage
+                    or ("it is of an older result" if review.stale else "it was not finished"),
                 )
         found = reviewed_scan(automatic, reader=reader, rule=rule)
         if found is not None:
