@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +88,21 @@ class Reader:
         'reviewed1annab'
         """
         return f"reviewed{self.round}{self.short}"
+
+
+def require_spelling(acts: Sequence[Act], reader: Reader) -> None:
+    """Require that the acts of a log are of the reader whose name is written so.
+
+    Raises
+    ------
+    UsageError
+        If another name gives the same names of files.
+    """
+    if acts and acts[0].reader != reader.name:
+        raise UsageError(
+            f"the reader {acts[0].reader!r} has the same file names as {reader.name!r}",
+            hint="use the same spelling, or another name",
+        )
 
 
 def log_path(folder: Path, src: str, reader: Reader) -> Path:

@@ -15,7 +15,7 @@ from cmbprep.ratings.completing import complete
 from cmbprep.ratings.replay import RefusedActError, check, number_new, replay
 from cmbprep.ratings.reviewed import write_reviewed
 from cmbprep.ratings.segmenting import Segmenter
-from cmbprep.ratings.store import Reader, ReviewLog, log_path
+from cmbprep.ratings.store import Reader, ReviewLog, log_path, require_spelling
 from cmbprep.review.scans import ReviewScan
 
 FORMAT = "cmbprep-review-acts"
@@ -89,6 +89,7 @@ def import_file(path: Path, root: Path, scans: Mapping[str, ReviewScan]) -> Impo
     _require_same_result(entries, automatic, path)
     log = ReviewLog(log_path(automatic.folder, automatic.src, reader), root / "logs" / "review")
     try:
+        require_spelling(log.acts, reader)
         known = len(log.acts)
         following = _continued(log.acts, entries, path)
         intake = _Intake(automatic, reader, log.acts)

@@ -28,6 +28,7 @@ from cmbprep.ratings.store import (
     ReviewLog,
     log_path,
     read_log,
+    require_spelling,
 )
 from cmbprep.ratings.voxels import read_voxels
 from cmbprep.reports.packing import Packed, PageGrid
@@ -316,13 +317,11 @@ class ReviewSession:
             if (closing := self._closing.pop(scan.id, None)) is not None:
                 closing.result()
             log = ReviewLog(self._path(scan), self.root / "logs" / "review")
-            if log.acts and log.acts[0].reader != self.reader.name:
+            try:
+                require_spelling(log.acts, self.reader)
+            except UsageError:
                 log.close()
-                raise UsageError(
-                    f"the reader {log.acts[0].reader!r} has the same file names as "
-                    f"{self.reader.name!r}",
-                    hint="use the same spelling, or another name",
-                )
+                raise
             self._logs[scan.id] = log
             while len(self._logs) > OPEN_SCANS:
                 self._let_go(*self._logs.popitem(last=False))

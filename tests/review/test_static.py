@@ -211,6 +211,19 @@ def test_a_file_that_continues_something_else_is_refused(tmp_path):
         import_file(save(tmp_path / "b.json", other), root, find_scans(root))
 
 
+def test_a_file_of_a_reader_with_the_same_file_names_is_refused(tmp_path):
+    root = make_dataset(tmp_path / "out")
+    one = {"session": {"reader": "Stat", "round": 1}}
+    two = {"session": {"reader": "Stät", "round": 1}}
+    import_file(save(tmp_path / "a.json", exported(root, READ[0], **one)), root, find_scans(root))
+    (log,) = root.rglob("*_acts.jsonl")
+    before = log.read_bytes()
+    path = save(tmp_path / "b.json", exported(root, *READ[:3], **two))
+    with pytest.raises(CmbprepError, match="'Stat' has the same file names as 'Stät'"):
+        import_file(path, root, find_scans(root))
+    assert log.read_bytes() == before
+
+
 def test_the_files_of_the_page_fit_the_static_file():
     files = server.page_files()
     if "index.html" not in files:
