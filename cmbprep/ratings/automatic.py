@@ -12,14 +12,22 @@ from pathlib import Path
 from cmbprep.errors import CmbprepError
 from cmbprep.files.tsv import parse_integer, parse_number, read_tsv
 from cmbprep.lesions import Lesion
-from cmbprep.outputs.files import file_digest
-from cmbprep.outputs.stages import StageRecord
+from cmbprep.outputs.files import file_digest, read_json
+from cmbprep.outputs.stages import BLOCK, StageRecord
 from cmbprep.ratings.acts import BasedOn
 from cmbprep.ratings.replay import Scope
 from cmbprep.zones.schemes import Scheme, get_scheme
 
 #: Diameter in mm of a candidate whose table does not tell its size.
 CANDIDATE_MM = 3.0
+
+
+#: Files of the stage ``lesions`` that a review is tied to.
+_TIED = ("table", "dseg", "candidates")
+
+
+class ReplacedResultError(CmbprepError):
+    """The automatic result was replaced after it was read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +74,44 @@ class Automatic:
     anatomy: StageRecord | None = None
     lesions: tuple[Lesion, ...] = ()
 
+    def __post_init__(self) -> None:
+        # What belongs together: the lesions, the fingerprint, and the files as they are now.
+        object.__setattr__(self, "_stamps", self._stamp())
+
+    def _stamp(self) -> tuple[object, ...]:
+        """Return what shows that a file was replaced, without reading it."""
+        stamps: list[object] = []
+        for key in _TIED:
+            path = self.detection.paths.get(key)
+            try:
+                found = None if path is None else path.stat()
+            except OSError:
+                found = None
+            stamps.append(found and (found.st_ino, found.st_size, found.st_mtime_ns))
+        return tuple(stamps)
+
+    def require_unchanged(self) -> None:
+        """Require that the files are those that were read, as before each act.
+
+        Raises
+        ------
+        ReplacedResultError
+            If a file of the result was replaced or removed since.
+        """
+        try:
+            block = read_json(self.detection.files.sidecar).get(BLOCK)
+        except CmbprepError:
+            block = None
+        now = block.get("Fingerprint") if isinstance(block, dict) else None
+        # The digest is computed first: it tells nothing where the files change meanwhile.
+        known = self.based_on.digest
+        same = now == self.detection.block.get("Fingerprint") and known
+        if not same or self._stamp() != vars(self)["_stamps"]:
+            raise ReplacedResultError(
+                f"the result of {self.name} was replaced since the review was started",
+                hint="end the review and start it again; nothing of this step was stored",
+            )
+
     @property
     def src(self) -> str:
         """What the names of the scan's outputs start with."""
@@ -102,13 +148,14 @@ class Automatic:
 
     @cached_property
     def based_on(self) -> BasedOn:
-        """What a review of this result is tied to."""
+        """What a review of this result is tied to; no digest if the files were replaced."""
         digest = hashlib.sha256()
-        for key in ("table", "dseg", "candidates"):
+        for key in _TIED:
             path = self.detection.paths.get(key)
             digest.update(file_digest(path).encode() if path and path.is_file() else b"none")
         fingerprint = str(self.detection.block.get("Fingerprint", ""))
-        return BasedOn(fingerprint=fingerprint, digest=digest.hexdigest())
+        same = self._stamp() == vars(self)["_stamps"]
+        return BasedOn(fingerprint=fingerprint, digest=digest.hexdigest() if same else "")
 
     @cached_property
     def scope(self) -> Scope:

@@ -84,6 +84,7 @@ def import_file(path: Path, root: Path, scans: Mapping[str, ReviewScan]) -> Impo
         entries = _entries(content)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"the file is damaged ({error})", path=path) from error
+    automatic.require_unchanged()
     if based_on.digest != automatic.based_on.digest:
         raise CmbprepError("this was read on an older result", path=path, hint=_REREAD)
     _require_same_result(entries, automatic, path)

@@ -21,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cmbprep.errors import CmbprepError
+from cmbprep.ratings.automatic import ReplacedResultError
 from cmbprep.ratings.replay import OpenLesionsError, RefusedActError
 from cmbprep.ratings.store import ChangedElsewhereError, OpenElsewhereError
 from cmbprep.reports.packing import Packed, viewer_files
@@ -162,7 +163,12 @@ def _answered(make: Callable[[], Response]) -> Response:
         return _error(404, "there is no such scan or image")
     except OpenLesionsError as error:
         return _error(422, str(error), open=error.keys)
-    except (OpenElsewhereError, ChangedElsewhereError, RefusedActError) as error:
+    except (
+        OpenElsewhereError,
+        ChangedElsewhereError,
+        ReplacedResultError,
+        RefusedActError,
+    ) as error:
         return _error(409, str(error))
     except (ValueError, RecursionError) as error:
         return _error(422, str(error))

@@ -150,6 +150,7 @@ class ReviewSession:
     def scan(self, name: str) -> dict[str, Any]:
         """Return all that the page needs to read a scan, its voxels left out."""
         scan = self.scans[name]
+        scan.automatic.require_unchanged()
         with self._lock:
             locked = None
             try:
@@ -241,6 +242,8 @@ class ReviewSession:
             If the act is not well formed, or does not fit (:class:`RefusedActError`).
         OpenElsewhereError, ChangedElsewhereError
             If the same reader reads the scan elsewhere.
+        ReplacedResultError
+            If the automatic result was replaced since the session began.
         """
         scan = self.scans[name]
         payload = parse_payload(content, also=("id",))
@@ -250,6 +253,7 @@ class ReviewSession:
             chosen = content.get("id")
             act = known.get(chosen) if isinstance(chosen, str) else None
             if act is None:
+                scan.automatic.require_unchanged()
                 if log.acts and log.acts[-1].based_on.digest != scan.automatic.based_on.digest:
                     raise OlderResultError(
                         "this review is of an older result, whose lesions are no longer there; "

@@ -53,7 +53,9 @@ def write_static(session: ReviewSession, name: str, folder: Path) -> Path:
     automatic = session.scans[name].automatic
     stem = f"{automatic.src}_desc-{session.reader.label}"
     scan = session.scan_without_acts(name)
+    automatic.require_unchanged()
     based_on = automatic.based_on
+    owner = f"{session.dataset}|{automatic.src}|{session.reader.label}"
     blocks, images = [], []
     for image in scan["images"]:
         try:
@@ -67,7 +69,7 @@ def write_static(session: ReviewSession, name: str, folder: Path) -> Path:
         "scan": {**scan, "images": images},
         "row": session.row_without_acts(name),
         # A page of another result must not find the acts of this one in the browser.
-        "storage_key": f"{session.dataset}|{automatic.src}|{session.reader.label}|{based_on.digest}",
+        "storage_key": f"{owner}|{based_on.digest}",
         "export_name": f"{stem}_acts.json",
         "based_on": asdict(based_on),
     }

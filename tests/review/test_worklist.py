@@ -6,6 +6,7 @@ import pytest
 
 from cmbprep.errors import UsageError
 from cmbprep.lab.cli import main
+from cmbprep.ratings.automatic import ReplacedResultError
 from cmbprep.ratings.store import Reader
 from cmbprep.review.scans import find_scans
 from cmbprep.review.session import ReviewSession
@@ -46,6 +47,26 @@ def test_other_visits_are_shown_beside_a_scan(root):
     here, other = (session.image(NAMES[1], name) for name in ("preproc", "earlier-1"))
     assert here.header["shape"] == other.header["shape"]
     assert session.next_unread(NAMES[3]) == NAMES[0]
+    session.close()
+
+
+@pytest.mark.parametrize("changes", [{"listed": 2}, {"fingerprint": "f2"}])
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_result_that_is_replaced_while_it_is_read_takes_no_act(tmp_path, changes, begun):
+    root = make_dataset(tmp_path / "out", NAMES[:2])
+    session = ReviewSession(root, Reader(name="Anna"), find_scans(root))
+    act = {"type": "verdict", "lesion": "L1", "verdict": "definite"}
+    if begun:
+        session.act(NAMES[0], act)
+    before = {path: path.read_bytes() for path in root.rglob("*_acts.jsonl")}
+    make_dataset(root, NAMES[:1], **changes)
+    with pytest.raises(ReplacedResultError, match="was replaced since"):
+        session.scan(NAMES[0])
+    with pytest.raises(ReplacedResultError, match="was replaced since"):
+        session.act(NAMES[0], act)
+    assert {path: path.read_bytes() for path in root.rglob("*_acts.jsonl")} == before
+    session.act(NAMES[1], act)
+    assert len(session.rows()) == 2
     session.close()
 
 
