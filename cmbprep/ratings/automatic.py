@@ -14,7 +14,7 @@ from cmbprep.files.tsv import parse_integer, parse_number, read_tsv
 from cmbprep.lesions import Lesion
 from cmbprep.outputs.files import file_digest, read_json
 from cmbprep.outputs.stages import BLOCK, StageRecord
-from cmbprep.ratings.acts import BasedOn
+from cmbprep.ratings.acts import Act, BasedOn
 from cmbprep.ratings.replay import Scope
 from cmbprep.zones.schemes import Scheme, get_scheme
 
@@ -156,6 +156,14 @@ class Automatic:
         fingerprint = str(self.detection.block.get("Fingerprint", ""))
         same = self._stamp() == vars(self)["_stamps"]
         return BasedOn(fingerprint=fingerprint, digest=digest.hexdigest() if same else "")
+
+    def is_stale(self, acts: Sequence[Act]) -> bool:
+        """Return whether acts were made on an earlier result, perhaps with the same lesions."""
+        return bool(acts) and acts[-1].based_on != self.based_on
+
+    def has_other_lesions(self, acts: Sequence[Act]) -> bool:
+        """Return whether acts were made on lesions that are no longer there."""
+        return bool(acts) and acts[-1].based_on.digest != self.based_on.digest
 
     @cached_property
     def scope(self) -> Scope:

@@ -55,7 +55,7 @@ class Review:
     @property
     def stale(self) -> bool:
         """Whether the automatic result has changed since."""
-        return bool(self.acts) and self.acts[-1].based_on != self.automatic.based_on
+        return self.automatic.is_stale(self.acts)
 
     @cached_property
     def damage(self) -> str | None:

@@ -103,7 +103,9 @@ class ReviewSession:
         """
         for scan in self.scans.values():
             acts = self._sound_acts(scan)
-            if acts and not is_current(scan.automatic, self.reader, acts):
+            if not acts or scan.automatic.has_other_lesions(acts):
+                continue
+            if not is_current(scan.automatic, self.reader, acts):
                 with self._lock, suppress(OpenElsewhereError, UsageError):
                     self._write(scan, self._log(scan).acts)
         self._worker.submit(self._prefetch, self.next_unread(None))
@@ -135,7 +137,10 @@ class ReviewSession:
         )
 
     def next_unread(self, after: str | None) -> str | None:
-        """Return the next scan that is not read to the end, in the order of the list."""
+        """Return the next scan that is not read to the end, in the order of the list.
+
+        A scan whose review is of an older result is one of them.
+        """
         names = list(self.scans)
         start = names.index(after) + 1 if after is not None and after in self.scans else 0
         for name in (*names[start:], *names[:start]):
@@ -143,12 +148,20 @@ class ReviewSession:
                 continue
             scan = self.scans[name]
             acts = self._sound_acts(scan)
-            if acts is None or not replay(acts, scan.automatic.by_key).finished:
+            if acts is None or scan.automatic.is_stale(acts):
+                return name
+            if not replay(acts, scan.automatic.by_key).finished:
                 return name
         return None
 
     def scan(self, name: str) -> dict[str, Any]:
-        """Return all that the page needs to read a scan, its voxels left out."""
+        """Return all that the page needs to read a scan, its voxels left out.
+
+        Raises
+        ------
+        OlderResultError
+            If the reader's acts are on lesions that are no longer there.
+        """
         scan = self.scans[name]
         scan.automatic.require_unchanged()
         with self._lock:
@@ -157,7 +170,8 @@ class ReviewSession:
                 acts = self._log(scan).acts
             except OpenElsewhereError as error:
                 acts, locked = self._acts(scan), error.message
-            stale = bool(acts) and acts[-1].based_on != scan.automatic.based_on
+            _require_same_lesions(scan, acts)
+            stale = scan.automatic.is_stale(acts)
             view = {**self._view(scan, acts), "locked": locked, "stale": stale}
         others = None
         if self.settling:
@@ -254,11 +268,7 @@ class ReviewSession:
             act = known.get(chosen) if isinstance(chosen, str) else None
             if act is None:
                 scan.automatic.require_unchanged()
-                if log.acts and log.acts[-1].based_on.digest != scan.automatic.based_on.digest:
-                    raise OlderResultError(
-                        "this review is of an older result, whose lesions are no longer there; "
-                        "start another round with --round"
-                    )
+                _require_same_lesions(scan, log.acts)
                 state = replay(log.acts, scan.automatic.by_key)
                 payload = number_new(log.acts, without_numbers(payload))
                 check(state, payload, scan.automatic.scope)
@@ -335,7 +345,8 @@ class ReviewSession:
     def _let_go(self, name: str, log: ReviewLog) -> None:
         """Close a log once the files of the review hold all of it."""
         scan = self.scans[name]
-        if log.acts and not is_current(scan.automatic, self.reader, log.acts):
+        older = scan.automatic.has_other_lesions(log.acts)
+        if log.acts and not older and not is_current(scan.automatic, self.reader, log.acts):
             self._write(scan, log.acts)
         self._closing[name] = self._worker.submit(log.close)
 
@@ -380,8 +391,17 @@ class ReviewSession:
         return list_images(scan.automatic, others, self.raw)
 
 
+def _require_same_lesions(scan: ReviewScan, acts: Sequence[Act]) -> None:
+    if scan.automatic.has_other_lesions(acts):
+        raise OlderResultError(
+            "this review is of an older result, whose lesions are no longer there; "
+            "start another round with --round"
+        )
+
+
 def _write_files(scan: ReviewScan, reader: Reader, acts: Sequence[Act]) -> None:
     try:
+        scan.automatic.require_unchanged()
         write_reviewed(scan.automatic, reader, acts)
     except (OSError, ValueError, CmbprepError) as error:
         logger.warning(

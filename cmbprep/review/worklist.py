@@ -37,11 +37,13 @@ def row(
         Whether the log of this reader and round is damaged, so that its acts are not used.
     """
     automatic, result = scan.automatic, scan.result
-    state = replay(acts, automatic.by_key)
+    stale = automatic.is_stale(acts)
+    # Acts on other lesions tell nothing about those that are there.
+    state = replay(() if automatic.has_other_lesions(acts) else acts, automatic.by_key)
     ratings = [
         lesion.rating for lesion in automatic.lesions if lesion.susceptibility != "diamagnetic"
     ]
-    status = "done" if state.finished else "partly" if acts or damaged else "unread"
+    status = "done" if state.finished and not stale else "partly" if acts or damaged else "unread"
     hidden = None
     names = automatic.detection.files.names
     return {
@@ -57,7 +59,7 @@ def row(
         "n_lesions": len(state.positive),
         "flags": [*result.doubts, *(["the review is damaged"] if damaged else [])],
         "protocol": _protocol(scan),
-        "stale": bool(acts) and acts[-1].based_on != automatic.based_on,
+        "stale": stale,
         "disagreement": hidden if blinded else disagreement,
     }
 

@@ -9,9 +9,10 @@ from cmbprep.lab.cli import main
 from cmbprep.ratings.automatic import ReplacedResultError
 from cmbprep.ratings.store import Reader
 from cmbprep.review.scans import find_scans
-from cmbprep.review.session import ReviewSession
+from cmbprep.review.session import OlderResultError, ReviewSession
 from cmbprep.review.worklist import choose
 from tests.ratings.madeup import make_dataset
+from tests.ratings.reviewing import read_scan
 
 NAMES = ("sub-01_T2starw", "sub-02_ses-a_T2starw", "sub-02_ses-b_T2starw", "sub-020_T2starw")
 
@@ -67,6 +68,23 @@ def test_a_result_that_is_replaced_while_it_is_read_takes_no_act(tmp_path, chang
     assert {path: path.read_bytes() for path in root.rglob("*_acts.jsonl")} == before
     session.act(NAMES[1], act)
     assert len(session.rows()) == 2
+    session.close()
+
+
+def test_a_review_of_an_older_result_is_stale_and_next_with_word_of_another_round(tmp_path):
+    root = make_dataset(tmp_path / "out", NAMES[:2])
+    verdicts = {"L1": "definite", "L2": "rejected", "L3": "possible"}
+    for name in NAMES[:2]:
+        read_scan(root, name, "Anna", verdicts)
+    make_dataset(root, NAMES[:1], listed=2, fingerprint="f2")
+    session = ReviewSession(root, Reader(name="Anna"), find_scans(root))
+    session.catch_up()
+    older, current = session.rows()
+    assert older["stale"] and older["status"] == "partly" and older["n_reviewed"] == 0
+    assert not current["stale"] and current["status"] == "done"
+    assert session.next_unread(None) == session.next_unread(NAMES[1]) == NAMES[0]
+    with pytest.raises(OlderResultError, match="start another round with --round"):
+        session.scan(NAMES[0])
     session.close()
 
 
