@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +103,32 @@ def require_spelling(acts: Sequence[Act], reader: Reader) -> None:
             f"the reader {acts[0].reader!r} has the same file names as {reader.name!r}",
             hint="use the same spelling, or another name",
         )
+
+
+def require_own_names(folders: Iterable[tuple[Path, str]], reader: Reader) -> None:
+    """Require that no log of any round is of another reader with the same names of files.
+
+    Parameters
+    ----------
+    folders
+        Folder of each scan's results, and what the names of its outputs start with.
+    reader
+        Who is to read.
+
+    Raises
+    ------
+    UsageError
+        If another name gives the same names of files.
+    """
+    for folder, src in folders:
+        for path in sorted(folder.glob(f"{src}_desc-reviewed*{reader.short}_acts.jsonl")):
+            name = _NAME.fullmatch(path.name)
+            label = _DESC.fullmatch(name["label"]) if name and name["src"] == src else None
+            if label is None or label[2] != reader.short:
+                continue
+            # A damaged log is explained where its scan is opened.
+            with suppress(ForeignActsError):
+                require_spelling(read_log(path), reader)
 
 
 def log_path(folder: Path, src: str, reader: Reader) -> Path:

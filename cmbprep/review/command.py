@@ -93,7 +93,7 @@ def _add_manner(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
     from cmbprep.outputs.dataset import write_ignored
-    from cmbprep.ratings.store import Reader
+    from cmbprep.ratings.store import Reader, require_own_names
     from cmbprep.reports.usable import find_output
     from cmbprep.review.scans import dataset_name, find_scans, raw_dataset
     from cmbprep.review.session import ReviewSession
@@ -112,6 +112,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _import(arguments.files, root)
     reader = Reader(name=arguments.reader or getpass.getuser(), round=arguments.round)
     everything = find_scans(root)
+    automatics = [scan.automatic for scan in everything.values()]
+    require_own_names(((item.folder, item.src) for item in automatics), reader)
     chosen = choose(
         everything,
         names=arguments.scan,

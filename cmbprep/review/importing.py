@@ -15,7 +15,7 @@ from cmbprep.ratings.completing import complete
 from cmbprep.ratings.replay import RefusedActError, check, number_new, replay
 from cmbprep.ratings.reviewed import write_reviewed
 from cmbprep.ratings.segmenting import Segmenter
-from cmbprep.ratings.store import Reader, ReviewLog, log_path, require_spelling
+from cmbprep.ratings.store import Reader, ReviewLog, log_path, require_own_names
 from cmbprep.review.scans import ReviewScan
 
 FORMAT = "cmbprep-review-acts"
@@ -88,9 +88,9 @@ def import_file(path: Path, root: Path, scans: Mapping[str, ReviewScan]) -> Impo
     if based_on.digest != automatic.based_on.digest:
         raise CmbprepError("this was read on an older result", path=path, hint=_REREAD)
     _require_same_result(entries, automatic, path)
+    require_own_names([(automatic.folder, automatic.src)], reader)
     log = ReviewLog(log_path(automatic.folder, automatic.src, reader), root / "logs" / "review")
     try:
-        require_spelling(log.acts, reader)
         known = len(log.acts)
         following = _continued(log.acts, entries, path)
         intake = _Intake(automatic, reader, log.acts)

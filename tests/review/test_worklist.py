@@ -88,6 +88,21 @@ def test_a_review_of_an_older_result_is_stale_and_next_with_word_of_another_roun
     session.close()
 
 
+@pytest.mark.parametrize("number", ["1", "2"])
+def test_a_name_with_the_file_names_of_another_reader_is_refused_at_the_start(
+    tmp_path, number, capsys
+):
+    root = make_dataset(tmp_path / "out", NAMES[:2])
+    read_scan(root, NAMES[1], "Anna B", {"L1": "definite"}, finish=False)
+    options = ["--scan", "sub-01", "--round", number, "--static"]
+    assert main(["review", str(root), "--reader", "Änna-B", *options]) == 2
+    err = capsys.readouterr().err
+    assert "the reader 'Anna B' has the same file names as 'Änna-B'" in err
+    assert "use the same spelling, or another name" in err
+    assert not (root / "review").exists()
+    assert main(["review", str(root), "--reader", "Anna B", *options]) == 0
+
+
 def test_a_reader_who_comes_back_to_a_scan_finds_it_open(tmp_path):
     """Only the last scans are kept open; those before are written and freed meanwhile."""
     names = [f"sub-{number:02d}_T2starw" for number in range(6)]
