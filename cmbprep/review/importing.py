@@ -35,7 +35,7 @@ class Imported:
     finished
         Whether the whole scan was read.
     skipped
-        Acts that do not fit, and why.
+        Acts that are damaged or do not fit, and why.
     """
 
     scan: str
@@ -49,8 +49,8 @@ class Imported:
 def import_file(path: Path, root: Path, scans: Mapping[str, ReviewScan]) -> Imported:
     """Take in the file that a static page has exported.
 
-    Lesions that the reader added, moved, merged or split are segmented now. Acts that do not fit
-    are left out; a file that was taken in before changes nothing.
+    Lesions that the reader added, moved, merged or split are segmented now. Acts that are damaged
+    or do not fit are left out; a file that was taken in before changes nothing.
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ def import_file(path: Path, root: Path, scans: Mapping[str, ReviewScan]) -> Impo
     Raises
     ------
     CmbprepError
-        If the file is not such a file, is of another dataset or an older result, or does not
-        continue what is there.
+        If the file is not such a file, is of another dataset or an older result, does not
+        continue what is there, or a step back or forward in it is damaged.
     """
     content = read_object(path, repair=False).content
     if content.get("format") != FORMAT or content.get("version") != 1:
@@ -95,10 +95,18 @@ def import_file(path: Path, root: Path, scans: Mapping[str, ReviewScan]) -> Impo
         following = _continued(log.acts, entries, path)
         intake = _Intake(automatic, reader, log.acts)
         for number, entry in enumerate(entries, start=1):
-            try:
+            if entry.get("type") not in (Undo.type, Redo.type):
                 intake.take(entry, number, new=number > following)
+                continue
+            try:
+                intake.step(entry, new=number > following)
             except (KeyError, TypeError, ValueError) as error:
-                raise CmbprepError(f"act {number} is damaged: {error}", path=path) from error
+                raise CmbprepError(
+                    f"act {number} is damaged, and it is an undo or redo, so that it cannot be "
+                    f"told what holds after it: {error}",
+                    path=path,
+                    hint="save the file again from the page, or read the scan again",
+                ) from error
         for act in intake.acts[known:]:
             log.append(act)
         if len(log.acts) > known:
@@ -126,12 +134,14 @@ def _reader(content: Mapping[str, Any]) -> Reader:
 
 def _entries(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     entries = content["acts"]
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError("the acts are not a list of objects")
-    ids = [entry.get("id") for entry in entries]
-    if not all(isinstance(one, str) for one in ids) or len(set(ids)) < len(ids):
-        raise ValueError("an act has no id of its own")
-    return entries
+    if not isinstance(entries, list):
+        raise ValueError("the acts are not a list")
+    # What is no object has none of the fields of an act, and is left out for that.
+    found = [entry if isinstance(entry, dict) else {} for entry in entries]
+    ids = [one for entry in found if isinstance(one := entry.get("id"), str)]
+    if len(set(ids)) < len(ids):
+        raise ValueError("two acts have the same id")
+    return found
 
 
 def _require_same_result(
@@ -153,7 +163,9 @@ def _continued(acts: Sequence[Act], entries: Sequence[Mapping[str, Any]], path: 
     CmbprepError
         If the log holds other acts: acts on one state must not be applied to another.
     """
-    places = {entry["id"]: place for place, entry in enumerate(entries)}
+    places = {
+        one: place for place, entry in enumerate(entries) if isinstance(one := entry.get("id"), str)
+    }
     following = 0
     for number, act in enumerate(acts, start=1):
         place = places.get(act.id, -1)
@@ -192,33 +204,36 @@ class _Intake:
         self._undone: list[bool] = []
 
     def take(self, entry: Mapping[str, Any], number: int, *, new: bool) -> None:
-        """Take an act in, unless it is known, was left out before, or does not fit.
+        """Take an act in, unless it is known, was left out before, is damaged or does not fit."""
+        taken = isinstance(entry.get("id"), str) and entry["id"] in self._known
+        if new:
+            try:
+                self._add(*_parse(entry), entry)
+                taken = True
+            except RefusedActError as error:
+                self.skipped.append(f"act {number}, {entry['type']}: {error}")
+            except (KeyError, TypeError, ValueError) as error:
+                reason = f"{error} is missing" if isinstance(error, KeyError) else error
+                self.skipped.append(f"act {number} is damaged: {reason}")
+        self._done.append(taken)
+        self._undone.clear()
+
+    def step(self, entry: Mapping[str, Any], *, new: bool) -> None:
+        """Take an undo or redo in, unless it is known or is of an act that was left out.
 
         Raises
         ------
-        ValueError
-            If it is not an act.
+        KeyError, TypeError, ValueError
+            If it is damaged.
         """
-        payload = parse_payload(entry, also=(*ENVELOPE, "based_on", "outlines"))
-        based_on = BasedOn(**entry["based_on"])
+        payload, based_on = _parse(entry)
         here, there = self._done, self._undone
         if isinstance(payload, Redo):
             here, there = there, here
-        if isinstance(payload, Undo | Redo):
-            held = bool(here) and here.pop()
-            there.append(held)
-            if held and new:
-                self._add(payload, based_on, entry)
-            return
-        taken = entry["id"] in self._known
-        if new:
-            try:
-                self._add(payload, based_on, entry)
-                taken = True
-            except RefusedActError as error:
-                self.skipped.append(f"act {number}, {payload.type}: {error}")
-        self._done.append(taken)
-        self._undone.clear()
+        held = bool(here) and here.pop()
+        there.append(held)
+        if held and new:
+            self._add(payload, based_on, entry)
 
     def _add(self, payload: Payload, based_on: BasedOn, entry: Mapping[str, Any]) -> None:
         automatic = self._automatic
@@ -238,3 +253,9 @@ class _Intake:
                 software=str(entry.get("software", "")),
             )
         )
+
+
+def _parse(entry: Mapping[str, Any]) -> tuple[Payload, BasedOn]:
+    """Return what was done, and on which result."""
+    payload = parse_payload(entry, also=(*ENVELOPE, "based_on", "outlines"))
+    return payload, BasedOn(**entry["based_on"])

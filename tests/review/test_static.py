@@ -151,7 +151,7 @@ def test_an_exported_file_is_taken_in_once(tmp_path, capsys):
         ({"based_on": {"fingerprint": "f", "digest": "d"}}, "older result"),
         ({"based_on": None}, "damaged"),
         ({"session": {"reader": "Anna", "round": "one"}}, "damaged"),
-        ({"acts": [{"type": "finish"}]}, "damaged"),
+        ({"acts": [{"id": "a"}, {"id": "a"}]}, "damaged"),
         ({"acts": "none"}, "damaged"),
     ],
 )
@@ -172,9 +172,43 @@ def test_an_act_on_an_older_result_is_refused(tmp_path):
     assert list(root.rglob("*_acts.jsonl")) == []
 
 
-def test_nothing_is_taken_in_of_a_file_with_a_damaged_act(tmp_path, capsys):
+DAMAGED = {
+    "verdict": {"type": "verdict", "lesion": "L1", "verdict": "sure"},
+    "type": {"type": "guess"},
+    "time": {**READ[0], "time": "yesterday"},
+    "no base": {**READ[0], "based_on": None},
+    "no id": {**READ[0], "id": None},
+    "no object": None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_act_is_left_out_and_named(tmp_path, damage, capsys):
     root = make_dataset(tmp_path / "out")
-    wrong = {"type": "verdict", "lesion": "L1", "verdict": "sure"}
+    content = exported(root, READ[0], DAMAGED[damage] or {}, *READ[1:])
+    if DAMAGED[damage] is None:
+        content["acts"][1] = "nothing"
+    path = save(tmp_path / "file.json", content)
+    assert main(["review", str(root), "--import", str(path), str(path)]) == 0
+    printed = capsys.readouterr()
+    assert "file.json: left out: act 2 is damaged: " in printed.err
+    assert "5 acts of Anna" in printed.out and "0 acts of Anna" in printed.out
+    automatic = find_scans(root)[SCAN].automatic
+    acts = read_log(log_path(automatic.folder, automatic.src, Reader(name="Anna")))
+    assert [act.payload.type for act in acts] == [act["type"] for act in READ]
+
+
+def test_an_undo_of_a_damaged_act_takes_nothing_else_back(tmp_path):
+    root = make_dataset(tmp_path / "out")
+    parts = [READ[0], DAMAGED["verdict"], {"type": "undo"}]
+    path = save(tmp_path / "file.json", exported(root, *parts))
+    found = import_file(path, root, find_scans(root))
+    assert found.new == 1 and len(found.skipped) == 1
+
+
+def test_nothing_is_taken_in_of_a_file_with_a_damaged_undo(tmp_path, capsys):
+    root = make_dataset(tmp_path / "out")
+    wrong = {"type": "undo", "lesion": "L1"}
     path = save(tmp_path / "file.json", exported(root, *READ[:2], wrong))
     assert main(["review", str(root), "--import", str(path)]) == 1
     assert "act 3 is damaged" in capsys.readouterr().err
