@@ -258,4 +258,7 @@ class _Intake:
 def _parse(entry: Mapping[str, Any]) -> tuple[Payload, BasedOn]:
     """Return what was done, and on which result."""
     payload = parse_payload(entry, also=(*ENVELOPE, "based_on", "outlines"))
-    return payload, BasedOn(**entry["based_on"])
+    base = entry.get("based_on")
+    if not isinstance(base, dict) or set(base) != {"fingerprint", "digest"}:
+        raise ValueError("it does not name the result that it is based on")
+    return payload, BasedOn(**base)
