@@ -65,10 +65,17 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _port(text: str) -> int:
+    """Parse a port; 0 stands for a free one."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 0 to 65535")
+    return int(text)
+
+
 def _add_manner(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     how.add_argument(
-        "--port", type=int, default=0, metavar="P", help="port on 127.0.0.1 (default: a free one)"
+        "--port", type=_port, default=0, metavar="P", help="port on 127.0.0.1 (default: a free one)"
     )
     how.add_argument(
         "--no-browser", action="store_true", help="print the address and open no browser"
@@ -94,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
     from cmbprep.outputs.dataset import write_ignored
     from cmbprep.ratings.store import Reader, require_own_names
-    from cmbprep.reports.usable import find_output
+    from cmbprep.reports.usable import find_output, usable_results
     from cmbprep.review.scans import dataset_name, find_scans, raw_dataset
     from cmbprep.review.session import ReviewSession
     from cmbprep.review.worklist import choose
@@ -112,6 +119,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _import(arguments.files, root)
     reader = Reader(name=arguments.reader or getpass.getuser(), round=arguments.round)
     everything = find_scans(root)
+    for name, reason in sorted(usable_results(root).unusable.items()):
+        sys.stderr.write(f"{name} cannot be read: {reason}\n")
     automatics = [scan.automatic for scan in everything.values()]
     require_own_names(((item.folder, item.src) for item in automatics), reader)
     chosen = choose(

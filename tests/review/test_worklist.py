@@ -136,3 +136,20 @@ def test_wrong_arguments_are_refused_before_anything_is_written(root, options, t
 def test_a_folder_that_is_no_output_is_refused(tmp_path, capsys):
     assert main(["review", str(tmp_path), "--no-browser"]) == 2
     assert "not an output folder" in capsys.readouterr().err
+
+
+def test_a_scan_that_cannot_be_read_is_named(tmp_path, capsys):
+    root = make_dataset(tmp_path / "out", ("sub-01_T2starw", "sub-02_T2starw"))
+    next(root.glob("sub-02/anat/*_seg-CMB_dseg.nii.gz")).unlink()
+    assert main(["review", str(root), "--reader", "Anna", "--static", str(tmp_path / "s")]) == 0
+    assert "sub-02 cannot be read: failed" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "s").glob("*.html")] != []
+
+
+@pytest.mark.parametrize("port", ["70000", "-5", "http"])
+def test_a_port_that_is_none_is_an_error(tmp_path, capsys, port):
+    root = make_dataset(tmp_path / "out")
+    with pytest.raises(SystemExit) as ended:
+        main(["review", str(root), f"--port={port}"])
+    assert ended.value.code == 2
+    assert "from 0 to 65535" in capsys.readouterr().err
