@@ -81,7 +81,8 @@ def check_files_of(root: Path, files: ReviewedFiles) -> None:
     for image in (files.dseg, files.mask):
         if image.exists():
             assert np.asarray(nib.load(image).dataobj).shape == (40, 48, 24)
-    for path in root.glob("sub-*/anat/*.json"):
+    # A hidden file has not got its final name yet.
+    for path in root.glob("sub-*/anat/[!.]*.json"):
         json.loads(path.read_text())
     if files.table.exists():
         lines = files.table.read_text().splitlines()

@@ -253,7 +253,7 @@ def test_two_readers_and_the_same_reader_twice(dataset: Path, server: Running):
     with serving(dataset, reader="Ben") as other:
         assert other.act(SCAN, type="verdict", lesion="L1", verdict="rejected")[0] == 200
         assert other.get(f"/api/scans/{SCAN}")["state"]["items"]["L1"]["verdict"] == "rejected"
-    with serving(dataset, reader="anna b") as twice:
+    with serving(dataset, reader="Anna B.") as twice:
         scan = twice.get(f"/api/scans/{SCAN}")
         assert f"process {server.process.pid} on" in scan["locked"]
         assert scan["state"]["items"]["L1"]["verdict"] == "definite"
