@@ -49,7 +49,6 @@ from typing import Any
 import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
-from tables import save_tables
 
 from cmbprep.config import available_cpus
 from cmbprep.detectors.base import DetectorInput
@@ -135,6 +134,8 @@ def run_run(arguments: argparse.Namespace) -> int:
     if status == SOME_FAILED:
         print("Some scans failed; nothing was written into the documentation.", file=sys.stderr)
     elif arguments.write_docs:
+        from tables import save_tables
+
         for path in save_tables(text, "recipe"):
             print(f"Written: {path}")
     return status

@@ -112,11 +112,17 @@ def test_it_ends_with_the_process_that_started_it():
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
     wait_until(lambda: Path(f"/proc/{child}/comm").exists())
-    time.sleep(1.0)  # it has asked the kernel by then
+    # It has asked the kernel by the time that it waits for its first order.
+    wait_until(lambda: all(is_asleep(child) for _ in range(10)))
     os.kill(child, signal.SIGSTOP)  # it can do nothing about it any more
     parent.kill()
     parent.communicate()
     wait_until(lambda: not is_alive(child))
+
+
+def is_asleep(pid):
+    time.sleep(0.05)
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 def is_alive(pid):
