@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import nibabel as nib
 import numpy as np
 
 from cmbprep.errors import UsageError
@@ -70,6 +71,10 @@ class Review:
             return f"the scan was finished, but there is no verdict on {self.state.open_items[0]}"
         try:
             reviewed_rows(self.automatic, self.state)
+            shape = nib.load(self.automatic.detection.files.path("dseg")).shape
+            for item in self.state.positive:
+                if item.outline is not None:
+                    item.outline.voxels(shape)
         except (ValueError, KeyError) as error:
             return str(error)
         return None

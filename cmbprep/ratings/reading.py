@@ -188,7 +188,8 @@ def _read_scan(automatic: Automatic, choice: ReaderChoice) -> ScanReading:
     if choice.automatic:
         return found
     chosen = choose_reviews(reviews)
-    found = replace(found, warnings=(*_damaged(reviews), *_stale(reviews, chosen)))
+    warnings = (*_without_log(automatic), *_damaged(reviews), *_stale(reviews, chosen))
+    found = replace(found, warnings=warnings)
     if len(chosen) > 1 and not choice.decided:
         names = " and ".join(review.reader.name for review in chosen)
         text = f"this scan was read by {names}, and it was not chosen whose lesions count"
@@ -231,6 +232,16 @@ def require_choice(readings: Iterable[ScanReading], choice: ReaderChoice) -> Non
         hint=f"choose one with --reader NAME, a rule with --consensus {{{rules}}}, or the lesions "
         "of the detector with --automatic",
     )
+
+
+def _without_log(automatic: Automatic) -> Iterable[str]:
+    """Return which reviewed tables have lost the log that they were made from."""
+    stem = f"{automatic.src}_seg-CMB_desc-"
+    for path in sorted(automatic.folder.glob(f"{stem}reviewed*_dseg.tsv")):
+        label = path.name.removeprefix(stem).removesuffix("_dseg.tsv")
+        log = f"{automatic.src}_desc-{label}_acts.jsonl"
+        if not (automatic.folder / log).is_file():
+            yield f"the reviewed table {path.name} is not used: its log {log} is missing"
 
 
 def _damaged(reviews: Sequence[Review]) -> Iterable[str]:

@@ -52,7 +52,11 @@ def collect_reviewed(
         Label to restrict it to; None for all.
     """
     subjects = collect_results(root, subject=subject)
-    if not find_readers(root, subject=subject):
+    folder = f"sub-{subject or '*'}"
+    if not any(
+        any(root.glob(f"{place}/*_desc-reviewed*"))
+        for place in (f"{folder}/anat", f"{folder}/ses-*/anat")
+    ):
         return subjects
     return [_read_subject(person, choice) for person in subjects]
 

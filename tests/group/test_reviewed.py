@@ -6,6 +6,7 @@ The detector lists three lesions, all in the thalamus: 1 and 2 definite, 3 possi
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,25 @@ def test_a_lost_line_of_a_log_is_no_rejection(dataset: Path) -> None:
     assert "there is no verdict on L3" in row["warnings"]
     assert {item["verdict"] for item in lesions(dataset)} == {"n/a"}
     assert read_cohort(dataset).left_out["damaged"] == ["sub-01_T2starw (Anna, round 1)"]
+
+
+def test_a_table_without_its_log_is_named(dataset: Path) -> None:
+    scan = automatic(dataset)
+    write_reviewed(scan, ANNA, store(dataset, scan, ANNA, *READ))
+    (log,) = dataset.rglob("*_acts.jsonl")
+    log.unlink()
+    row = group(dataset)
+    assert values(row, "source", "review_status", "n_total") == ["automatic", "unread", "3"]
+    assert log.name in row["warnings"] and "missing" in row["warnings"]
+
+
+def test_voxels_outside_of_the_scan_make_a_review_unusable(dataset: Path) -> None:
+    store(dataset, automatic(dataset), ANNA, *READ)
+    (log,) = dataset.rglob("*_acts.jsonl")
+    log.write_text(re.sub(r'"runs":\[\d+', '"runs":[99999999', log.read_text()))
+    row = group(dataset)
+    assert values(row, "source", "review_status", "n_total") == ["automatic", "damaged", "3"]
+    assert "outside the scan" in row["warnings"]
 
 
 def test_a_scan_without_a_result_has_no_reviewed_counts(dataset: Path) -> None:
