@@ -71,7 +71,8 @@ class Review:
             return f"the scan was finished, but there is no verdict on {self.state.open_items[0]}"
         try:
             reviewed_rows(self.automatic, self.state)
-            shape = nib.load(self.automatic.detection.files.path("dseg")).shape
+            path = self.automatic.detection.files.path("dseg")
+            shape = nib.Nifti1Image.from_filename(path).shape
             for item in self.state.positive:
                 if item.outline is not None:
                     item.outline.voxels(shape)

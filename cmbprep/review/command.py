@@ -117,7 +117,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("this folder cannot be written to", path=root)
     if arguments.files:
         return _import(arguments.files, root)
-    reader = Reader(name=arguments.reader or getpass.getuser(), round=arguments.round)
+    name = getpass.getuser() if arguments.reader is None else arguments.reader
+    reader = Reader(name=name, round=arguments.round)
     everything = find_scans(root)
     for name, reason in sorted(usable_results(root).unusable.items()):
         sys.stderr.write(f"{name} cannot be read: {reason}\n")

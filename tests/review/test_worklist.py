@@ -153,3 +153,9 @@ def test_a_port_that_is_none_is_an_error(tmp_path, capsys, port):
         main(["review", str(root), f"--port={port}"])
     assert ended.value.code == 2
     assert "from 0 to 65535" in capsys.readouterr().err
+
+
+def test_an_empty_name_is_no_reader(tmp_path, capsys):
+    root = make_dataset(tmp_path / "out")
+    assert main(["review", str(root), "--reader", "", "--static", str(tmp_path / "s")]) == 2
+    assert capsys.readouterr().err
