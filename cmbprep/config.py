@@ -21,6 +21,7 @@ from cmbprep.running.places import (
     resolve,
 )
 from cmbprep.running.plugin_file import MAX_PROCESSES, MIN_MEMORY_GB
+from cmbprep.zones.burden import DEFAULT_RULE, PATTERN_RULES
 
 DEFAULT_TEMPLATE = "MNI152NLin2009cAsym"
 SCHEMES = ("mars", "bombs")
@@ -70,8 +71,11 @@ class Settings:
     reader: str | None = None
     consensus: str | None = None
     automatic: bool = False
+    pattern_rule: str = DEFAULT_RULE
     report_per: str = "participant"
     reports_only: bool = False
+    strict: bool = False
+    deidentified: bool = False
     dry_run: bool = False
     verbosity: int = 0
 
@@ -88,6 +92,7 @@ class Settings:
             ("level", LEVELS),
             ("scheme", SCHEMES),
             ("report_per", REPORT_PER),
+            ("pattern_rule", tuple(PATTERN_RULES)),
         ):
             if (value := getattr(self, name)) not in known:
                 raise UsageError(

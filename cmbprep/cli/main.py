@@ -61,7 +61,12 @@ def _run_group_level(settings: Settings) -> int:
         sys.stdout.write(f"write the tables and the page of the group: {scans} scans\n")
         return 0
     table = settings.bids_dir / "participants.tsv"
-    result = run_group(settings.output_dir, participants_tsv=table, choice=choice)
+    result = run_group(
+        settings.output_dir,
+        participants_tsv=table,
+        choice=choice,
+        pattern_rule=settings.pattern_rule,
+    )
     for note in result.notes:
         sys.stderr.write(f"cmbprep: {note}\n")
     lost = result.statuses["failed"] + result.statuses["incomplete"]

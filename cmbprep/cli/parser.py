@@ -12,6 +12,7 @@ from cmbprep import __version__
 from cmbprep.bids.derivatives import parse_folders
 from cmbprep.cli.arguments import ArgumentParser, read_labels
 from cmbprep.config import CONSENSUS, LEVELS, REPORT_PER, SCHEMES, Settings, available_cpus
+from cmbprep.zones.burden import PATTERN_RULES
 
 #: Title of a group -> setting -> how its option is written, and what it does.
 _OPTIONS: Mapping[str, Mapping[str, str]] = {
@@ -50,10 +51,19 @@ _OPTIONS: Mapping[str, Mapping[str, str]] = {
         "microbleeds, or those of the reader who finished first",
         "automatic": "--automatic: those of the detector, also where scans were read",
     },
-    "reports": {
+    "tables and reports": {
+        "pattern_rule": "--pattern-rule: what microbleeds in the cerebellum count as in the "
+        "pattern: neither lobar nor deep (boston, as in the Boston criteria), or deep (default: "
+        "%(default)s)",
         "report_per": "--report-per: one page for each participant, or for each session (default: "
         "%(default)s)",
         "reports_only": "--reports-only: write the reports of finished results anew",
+    },
+    "group level": {
+        "strict": "--strict: write nothing where results were made with different settings, or a "
+        "table is damaged, changed or doubtful; say what and where",
+        "deidentified": "--deidentified: leave dates, paths, free text and names of readers out of "
+        "the group tables and the page, and list what could still identify a person",
     },
     "how to run": {
         "nprocs": "--nprocs N: processes at a time (default: all processors)",
@@ -115,7 +125,12 @@ def _reading(setting: Field[Any]) -> dict[str, Any]:
         return {"action": "store_false" if setting.default else "store_true"}
     if kind.startswith("tuple"):
         return {"nargs": "+", "action": "extend", "default": []}
-    known = {"scheme": SCHEMES, "consensus": CONSENSUS, "report_per": REPORT_PER}.get(setting.name)
+    known = {
+        "scheme": SCHEMES,
+        "consensus": CONSENSUS,
+        "report_per": REPORT_PER,
+        "pattern_rule": tuple(PATTERN_RULES),
+    }.get(setting.name)
     choices = {} if known is None else {"choices": known}
     types = {"Path": _path, "int": int, "float": float}
     return {"type": types.get(kind, str), "default": setting.default, **choices}

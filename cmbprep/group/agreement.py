@@ -9,7 +9,6 @@ from itertools import combinations
 from pathlib import Path
 
 from cmbprep.errors import CmbprepError, UsageError
-from cmbprep.group.participants import Participants
 from cmbprep.group.protocols import group_by_protocol
 from cmbprep.group.rows import make_rows
 from cmbprep.group.tables import scan_table
@@ -129,7 +128,7 @@ def read(root: Path) -> Cohort:
         If no scan has a result.
     """
     rows = make_rows(collect_results(root))
-    table = scan_table(rows, Participants())
+    table = scan_table(rows)
     protocols = {
         row.name: group.protocol.physics
         for group in group_by_protocol(rows, table)

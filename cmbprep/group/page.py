@@ -43,6 +43,7 @@ def render_group_page(
     root: Path,
     rows: Sequence[Row],
     table: Table,
+    quality: Table,
     maps: Sequence[FrequencyMap],
     notes: Sequence[str],
 ) -> str:
@@ -52,8 +53,8 @@ def render_group_page(
     ----------
     root
         The output dataset, for links to reports that are there.
-    rows, table
-        The scans, and the table of them.
+    rows, table, quality
+        The scans, the table of them, and the table of their quality figures.
     maps
         Frequency maps.
     notes
@@ -92,7 +93,7 @@ def render_group_page(
         maps=maps,
         drawn=drawn,
         missing_figures=missing,
-        outliers=find_outliers(rows, table, protocols),
+        outliers=find_outliers(rows, quality, protocols),
         lost=sorted(
             (row for row in rows if row.status != "complete"),
             key=lambda row: order.index(row.status),
@@ -100,6 +101,7 @@ def render_group_page(
         rows=list(zip(rows, table.values, strict=True)),
         reports={row.name: _report_link(root, row) for row in rows},
         notes=notes,
+        pattern_rule=table.dictionary["pattern_definite"]["Description"],
         measure_title=_measure_title,
     )
 

@@ -61,7 +61,7 @@ class ProtocolGroup:
         """The first scan of each participant: the others are not independent of it."""
         return tuple({row.subject: row for row in reversed(self.rows)}.values())[::-1]
 
-    def bounds(self, *, definite: bool = True, zone: str | None = None) -> list[tuple[int, int]]:
+    def bounds(self, *, definite: bool = True, zone: str | None = None) -> list[tuple[int, float]]:
         """Return the smallest and largest count of each participant, in the first scan."""
         rating = "definite" if definite else None
         return [
@@ -82,13 +82,14 @@ class ProtocolGroup:
         total = positive + sum(most == 0 for _, most in bounds)
         return (positive, total, *wilson_interval(positive, total))
 
-    def zone(self, name: str) -> tuple[int, int]:
+    def zone(self, name: str) -> tuple[int, float]:
         """Count definite microbleeds in a zone, over the first scans of the participants.
 
         Returns
         -------
         least, most
-            They differ where the zone or rating of a microbleed is not known.
+            They differ where the zone or rating of a microbleed is not known, or a scan does not
+            show the whole zone.
         """
         bounds = self.bounds(zone=name)
         return sum(least for least, _ in bounds), sum(most for _, most in bounds)
@@ -139,7 +140,7 @@ def _protocol(values: Mapping[str, Any]) -> ScanProtocol:
     if not _is_number(thickness):
         thickness = max((size for size in sizes if _is_number(size)), default=None)
     return ScanProtocol(
-        site=str(values.get("participants_site") or ""),
+        site=str(values.get("site") or ""),
         scanner=scanner or "unknown",
         field=f"{field:g} T" if _is_number(field) else "field unknown",
         sequence=str(values["sequence"] or "unknown"),
@@ -164,9 +165,9 @@ class Outlier(NamedTuple):
 
 
 def find_outliers(
-    rows: Sequence[Row], table: Table, protocols: Sequence[ProtocolGroup], limit: int = 200
+    rows: Sequence[Row], quality: Table, protocols: Sequence[ProtocolGroup], limit: int = 200
 ) -> list[Outlier]:
-    """Find scans whose figures of merit stand apart, the farthest first.
+    """Find scans whose figures of merit (``quality``) stand apart, the farthest first.
 
     Within each protocol of at least :data:`MIN_SCANS` scans a value is an outlier when its
     distance from the median exceeds :data:`OUTLIER_Z` robust standard deviations, that is
@@ -174,9 +175,9 @@ def find_outliers(
     """
     protocol_of = {id(row): item.protocol for item in protocols for row in item.rows}
     stages = tuple(f"{stage}_" for stage in STAGES)
-    measures = [name for name in table.dictionary if name.startswith(stages)]
+    measures = [name for name in quality.dictionary if name.startswith(stages)]
     groups: dict[tuple[str, ScanProtocol], list[tuple[Row, float]]] = {}
-    for row, values in zip(rows, table.values, strict=True):
+    for row, values in zip(rows, quality.values, strict=True):
         for measure in measures:
             if id(row) in protocol_of and _is_number(values.get(measure)):
                 group = groups.setdefault((measure, protocol_of[id(row)]), [])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from cmbprep.bids.model import SEQUENCES, parse_name
 from cmbprep.outputs.stages import StageRecord
 from cmbprep.reports.results import Refused, ScanResult, SubjectResult, parse_entities
 from cmbprep.reports.tally import Tally
+from cmbprep.zones.burden import DEFAULT_RULE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class Row:
         Why there is no result.
     scan, anatomy
         The scan, and the T1w image that it was registered to; None for a refused file.
+    pattern_rule
+        Rule of the pattern, one of :data:`.PATTERN_RULES`.
     """
 
     subject: str
@@ -42,6 +45,7 @@ class Row:
     reason: str | None
     scan: ScanResult | None = None
     anatomy: StageRecord | None = None
+    pattern_rule: str = DEFAULT_RULE
 
     @property
     def counts_as_scan(self) -> bool:
@@ -53,7 +57,7 @@ class Row:
         """The lesions, counted; None where there is no result."""
         if self.scan is None or self.status != "complete":
             return None
-        return Tally(self.scan.lesions)
+        return Tally(self.scan.lesions, self.pattern_rule, self.scan.unseen)
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -69,9 +73,9 @@ class Row:
         return (*own, self.anatomy) if self.anatomy is not None else own
 
 
-def make_rows(subjects: Sequence[SubjectResult]) -> list[Row]:
+def make_rows(subjects: Sequence[SubjectResult], *, pattern_rule: str = DEFAULT_RULE) -> list[Row]:
     """Make the rows, sorted by participant, session and name."""
-    rows = (row for subject in subjects for row in _rows(subject))
+    rows = (replace(row, pattern_rule=pattern_rule) for item in subjects for row in _rows(item))
     return sorted(rows, key=lambda row: (row.subject, row.entities.get("ses", ""), row.name))
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from cmbprep.errors import UsageError
 from cmbprep.files.tsv import listing
 from cmbprep.group.frequency import write_frequency_maps
-from cmbprep.group.participants import missing_participants, read_participants
-from cmbprep.group.rows import make_rows
-from cmbprep.group.tables import lesion_table, scan_table
+from cmbprep.group.participants import Participants, missing_participants, read_participants
+from cmbprep.group.rows import Row, make_rows
+from cmbprep.group.tables import Table, Visits, lesion_table, quality_table, scan_table
 from cmbprep.outputs.files import write_json, write_text
 from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.reports.results import ScanResult
 from cmbprep.reports.reviewed import collect_reviewed, require_reader
+from cmbprep.zones.burden import DEFAULT_RULE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +26,10 @@ class GroupResult:
 
     Parameters
     ----------
-    scans, lesions, page
-        The two tables and the page.
+    tables
+        Name of a table, such as ``group_cmb`` -> its file.
+    page
+        The page.
     maps
         Frequency maps, one a template; empty where none could be made.
     statuses
@@ -37,17 +40,30 @@ class GroupResult:
         What could not be done and why, in sentences.
     """
 
-    scans: Path
-    lesions: Path
+    tables: Mapping[str, Path]
     page: Path
     maps: tuple[Path, ...]
     statuses: Mapping[str, int]
     n_reviewed: int = 0
     notes: tuple[str, ...] = ()
 
+    @property
+    def scans(self) -> Path:
+        """The table of scans."""
+        return self.tables["group_cmb"]
+
+    @property
+    def lesions(self) -> Path:
+        """The table of lesions."""
+        return self.tables["group_lesions"]
+
 
 def run_group(
-    root: Path, *, participants_tsv: Path | None, choice: ReaderChoice | None = None
+    root: Path,
+    *,
+    participants_tsv: Path | None,
+    choice: ReaderChoice | None = None,
+    pattern_rule: str = DEFAULT_RULE,
 ) -> GroupResult:
     """Join the results of all participants, with the lesions of readers where scans were read.
 
@@ -60,6 +76,8 @@ def run_group(
         is none.
     choice
         Whose reviews count; by default those of the only reader.
+    pattern_rule
+        What cerebellar microbleeds count as in the pattern, one of :data:`.PATTERN_RULES`.
 
     Returns
     -------
@@ -76,7 +94,7 @@ def run_group(
     root = Path(root)
     choice = choice or ReaderChoice()
     subjects = collect_reviewed(root, choice)
-    rows = make_rows(subjects)
+    rows = make_rows(subjects, pattern_rule=pattern_rule)
     if not rows:
         raise UsageError(
             "there are no results to join",
@@ -87,27 +105,41 @@ def run_group(
     participants, notes = read_participants(participants_tsv)
     used = [row.scan for row in rows if row.scan]
     notes += _review_notes(used)
-    scans = scan_table(rows, participants)
     if participants_tsv is not None:
         # Participants withdrawn from the dataset need no row in its table of participants.
         labels = {row.subject for row in rows if row.status != "withdrawn"}
         notes += missing_participants(participants, labels, participants_tsv.name)
+    scans, quality = scan_table(rows, _visits(rows, participants)), quality_table(rows)
+    tables = {
+        "group_cmb": scans,
+        "group_quality": quality,
+        "group_lesions": lesion_table(rows, scans),
+    }
     maps, map_notes = write_frequency_maps(root, used)
     notes += map_notes
-    paths = {}
-    for name, table in (("group_cmb", scans), ("group_lesions", lesion_table(rows))):
-        paths[name] = write_text(root / f"{name}.tsv", table.to_tsv())
-        write_json(root / f"{name}.json", table.dictionary)
-    page = render_group_page(root, rows, scans, maps, notes)
+    page = render_group_page(root, rows, scans, quality, maps, notes)
     return GroupResult(
-        scans=paths["group_cmb"],
-        lesions=paths["group_lesions"],
+        tables={name: _write_table(root, name, table) for name, table in tables.items()},
         page=write_text(root / "group.html", page),
         maps=tuple(item.path for item in maps),
         statuses=Counter(row.status for row in rows),
         n_reviewed=sum(scan.reviewed for scan in used),
         notes=notes,
     )
+
+
+def _visits(rows: Sequence[Row], participants: Participants) -> Visits:
+    """Return site and age of each scan's participant."""
+    return {
+        row.name: {name: participants.value(row.subject, name) for name in ("site", "age")}
+        for row in rows
+    }
+
+
+def _write_table(root: Path, name: str, table: Table) -> Path:
+    """Write a table and its data dictionary."""
+    write_json(root / f"{name}.json", table.dictionary)
+    return write_text(root / f"{name}.tsv", table.to_tsv())
 
 
 def _review_notes(scans: Sequence[ScanResult]) -> tuple[str, ...]:

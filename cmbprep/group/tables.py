@@ -1,32 +1,29 @@
-"""The group tables: one row per scan, and one row per lesion.
+"""The group tables: one row per scan with its counts, quality figures, and one row per lesion.
 
-``columns.json`` has the entry of each column in the data dictionary, in the order of the table; a
-name with a field in braces stands for several columns. A scan without a result has ``n/a`` where
-counts stand, never a zero; so has a count that is not known, because a lesion lacks what decides
-whether it belongs to it.
+A scan without a result has ``n/a`` where counts stand, never a zero; so has a count that is not
+known, because a lesion lacks what decides whether it belongs to it, or because the scan does not
+show the whole zone. :mod:`.dictionary` has the columns.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from types import MappingProxyType
 from typing import Any
 
 from cmbprep.bids.model import ENTITY_ORDER
-from cmbprep.group.participants import Participants
+from cmbprep.group.dictionary import RATED, Dictionary, describe, region_column
 from cmbprep.group.rows import Row
-from cmbprep.lesions import COLUMNS, MISSING, RATINGS, ZONES, Lesion
-from cmbprep.reports.results import STATUSES, ScanResult
-from cmbprep.reports.tally import SCALES, Tally, is_mimic
+from cmbprep.lesions import COLUMNS, HEMISPHERES, MISSING, ZONES, Lesion
+from cmbprep.reports.results import ScanResult
+from cmbprep.reports.tally import SCALES, UNKNOWN_ZONE, Tally, is_mimic
 from cmbprep.reports.text import flatten, quality_title
-from cmbprep.zones.schemes import SCHEMES
+from cmbprep.zones.burden import DEFAULT_RULE
+from cmbprep.zones.schemes import BRAINSTEM, CEREBELLUM, SCHEMES
 
-#: Entities that always have a column; the others have one where a scan has them.
-USUAL_ENTITIES = ("acq", "rec", "run")
 #: Keys of the sidecars that have a column of the same name.
 ACQUISITION = (
     "Manufacturer",
@@ -36,8 +33,11 @@ ACQUISITION = (
     "SliceThickness",
 )
 STAGES = ("preproc", "lesions", "anatomy")
+IDENTITY = ("participant_id", "session_id", "scan")
 
-Dictionary = dict[str, dict[str, Any]]
+#: Name of a scan -> values of columns that others know: site, age and visits.
+Visits = Mapping[str, Mapping[str, Any]]
+_NO_VISITS: Visits = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,18 +61,45 @@ class Table:
         return "".join("\t".join(line) + "\n" for line in ([*self.dictionary], *lines))
 
 
-def scan_table(rows: Sequence[Row], participants: Participants) -> Table:
-    """Make the table of scans."""
-    values = tuple(_scan_values(row, participants) for row in rows)
-    return Table(_describe_scans(rows, participants), values)
+def scan_table(rows: Sequence[Row], visits: Visits = _NO_VISITS) -> Table:
+    """Make the table of scans.
+
+    Parameters
+    ----------
+    rows
+        The scans, and the files that were refused.
+    visits
+        Name of a scan -> ``site``, ``age``, ``acq_time``, ``visit``, ``is_baseline``,
+        ``is_primary`` and ``days_since_baseline``, as far as they are known.
+    """
+    rule = rows[0].pattern_rule if rows else DEFAULT_RULE
+    values = tuple(_scan_values(row) | dict(visits.get(row.name, {})) for row in rows)
+    return Table(describe("scans", pattern_rule=rule), values)
 
 
-def lesion_table(rows: Sequence[Row]) -> Table:
-    """Make the table of all lesions: the scan's entities, then the columns of its lesion table."""
-    dictionary, values = _describe_lesions(rows), []
+def quality_table(rows: Sequence[Row]) -> Table:
+    """Make the table of quality figures, one row per scan."""
+    values = []
     for row in rows:
+        line = _identity(row)
+        for record in row.records:
+            for key, value in flatten(record.block.get("Quality", {})).items():
+                line[f"{record.files.stage}_{key}"] = value
+        values.append({name: line[name] for name in line if name not in ENTITY_ORDER})
+    return Table(describe("quality", quality=_quality_figures(rows)), tuple(values))
+
+
+def lesion_table(rows: Sequence[Row], scans: Table) -> Table:
+    """Make the table of all lesions: how the scan is named, the lesion, and what made it.
+
+    Parameters
+    ----------
+    rows, scans
+        The scans, and the table of them.
+    """
+    dictionary, values = describe("lesions"), []
+    for row, known in zip(rows, scans.values, strict=True):
         if lesions := _listed(row):
-            known = _scan_values(row, Participants())
             scan = {name: known.get(name) for name in dictionary}
             values += [{**scan, **lesion} for lesion in lesions]
     return Table(dictionary, tuple(values))
@@ -84,6 +111,8 @@ def cell(value: Any) -> str:
         return MISSING
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
     if isinstance(value, float):
         return f"{value:.7g}"
     if isinstance(value, list | tuple):
@@ -91,71 +120,7 @@ def cell(value: Any) -> str:
     return " ".join(str(value).split()) or MISSING
 
 
-@cache
-def _declared() -> dict[str, Dictionary]:
-    text = resources.files("cmbprep.group").joinpath("columns.json").read_text(encoding="utf-8")
-    declared: dict[str, Dictionary] = json.loads(text)
-    declared["scans"]["status"]["Levels"] = dict(STATUSES)
-    return declared
-
-
-def _describe_scans(rows: Sequence[Row], participants: Participants) -> Dictionary:
-    """Return the data dictionary of the table of scans, for the rows that there are."""
-    repeated: dict[str, Iterable[Mapping[str, str]]] = {
-        "{entity}": _entities(rows),
-        "n_region_{column}": _regions(rows),
-        "{stage}_{key}": _quality(rows),
-        "participants_{name}": ({"name": name} for name in participants.columns),
-    }
-    entries: Dictionary = {}
-    for name, entry in _declared()["scans"].items():
-        for words in repeated.get(name, [{}]):
-            entries[name.format(**words)] = {
-                **entry,
-                "Description": entry["Description"].format(**words),
-            }
-    return entries
-
-
-def _describe_lesions(rows: Sequence[Row]) -> Dictionary:
-    """Return the data dictionary of the table of lesions."""
-    known = {**_describe_scans(rows, Participants()), **_declared()["lesions"], **COLUMNS}
-    names = ["participant_id", "session_id", "scan", *(item["entity"] for item in _entities(rows))]
-    own = ("counted", "source", "verdict", "reject_reason", "added", "change", "reader")
-    return {name: known[name] for name in (*names, *COLUMNS, *own, "sequence", *ACQUISITION)}
-
-
-def _entities(rows: Iterable[Row]) -> Iterator[dict[str, str]]:
-    """Return the entities that have a column of their own.
-
-    Only entities that a scan can have: the name of a refused file may hold any word, also the
-    name of another column.
-    """
-    found = {name for row in rows for name in row.entities} & set(ENTITY_ORDER)
-    for name in (*USUAL_ENTITIES, *sorted(found - {"sub", "ses", *USUAL_ENTITIES})):
-        yield {"entity": name}
-
-
-def _regions(rows: Iterable[Row]) -> Iterator[dict[str, str]]:
-    """Return the regions of the schemes in use."""
-    used = {row.scan.scheme for row in rows if row.scan is not None}
-    regions: dict[str, set[str]] = {}
-    for scheme in (item for item in SCHEMES.values() if item.name in used):
-        for name in scheme.region_names:
-            regions.setdefault(name, set()).add(scheme.name)
-    for region, schemes in regions.items():
-        yield {
-            "column": _region_column(region),
-            "region": region,
-            "schemes": ", ".join(sorted(schemes)),
-        }
-
-
-def _region_column(region: str) -> str:
-    return region.replace(" ", "_").replace("-", "_")
-
-
-def _quality(rows: Iterable[Row]) -> Iterator[dict[str, str]]:
+def _quality_figures(rows: Iterable[Row]) -> Iterator[dict[str, str]]:
     """Return the figures of merit that any scan has."""
     found = {
         (STAGES.index(record.files.stage), key)
@@ -165,32 +130,38 @@ def _quality(rows: Iterable[Row]) -> Iterator[dict[str, str]]:
     }
     for number, key in sorted(found):
         stage = STAGES[number]
-        where = "T1w image" if stage == "anatomy" else f"scan, stage {stage}"
-        yield {"stage": stage, "key": key, "title": quality_title(key), "where": where}
+        yield {
+            "quality": f"{stage}_{key}",
+            "quality_title": quality_title(key),
+            "quality_of": "T1w image" if stage == "anatomy" else f"scan, stage {stage}",
+        }
 
 
-def _scan_values(row: Row, participants: Participants) -> dict[str, Any]:
-    """Return the values of a row of the table of scans; a column that is left out is ``n/a``."""
-    values: dict[str, Any] = {
+def _identity(row: Row) -> dict[str, Any]:
+    return {
         **{name: row.entities.get(name) for name in ENTITY_ORDER},
         "participant_id": f"sub-{row.subject}",
         "session_id": f"ses-{row.entities['ses']}" if "ses" in row.entities else None,
         "scan": row.name,
+    }
+
+
+def _scan_values(row: Row) -> dict[str, Any]:
+    """Return the values of a row of the table of scans; a column that is left out is ``n/a``."""
+    values: dict[str, Any] = {
+        **_identity(row),
         "suffix": row.suffix,
         "status": row.status,
         "reason": row.reason,
+        "pattern_rule": row.pattern_rule,
         "n_warnings": None if row.scan is None else len(row.warnings),
         "warnings": "; ".join(row.warnings),
     }
-    for name in participants.columns:
-        values[f"participants_{name}"] = participants.value(row.subject, name)
-    for record in row.records:
-        for key, value in flatten(record.block.get("Quality", {})).items():
-            values[f"{record.files.stage}_{key}"] = value
     if row.scan is not None:
-        values |= {**_acquisition(row.scan), **_provenance(row.scan)}
+        values |= {**_acquisition(row.scan), **_settings(row.scan)}
+        values |= {f"coverage_{zone}": part for zone, part in row.scan.coverage.items()}
         if row.tally is not None:
-            values |= {**_counts(row.tally, row.scan.scheme), **_review(row.scan)}
+            values |= {**_counts(row.tally, row.scan.scheme), **_review(row)}
     return values
 
 
@@ -200,7 +171,6 @@ def _listed(row: Row) -> list[dict[str, Any]]:
         return []
     if row.scan.reading is None or not row.scan.reviewed:
         return [_lesion_values(lesion, not is_mimic(lesion)) for lesion in row.tally.lesions]
-    reading = row.scan.reading
     return [
         {
             **_lesion_values(item.lesion, item.counted),
@@ -209,7 +179,7 @@ def _listed(row: Row) -> list[dict[str, Any]]:
             "added": item.added,
             "change": item.change,
         }
-        for item in reading.rows
+        for item in row.scan.reading.rows
     ]
 
 
@@ -217,19 +187,24 @@ def _lesion_values(lesion: Lesion, counted: bool) -> dict[str, Any]:
     return {**{name: getattr(lesion, name) for name in COLUMNS}, "counted": counted}
 
 
-def _review(scan: ScanResult) -> dict[str, Any]:
+def _review(row: Row) -> dict[str, Any]:
     """Return whose lesions count, and the numbers of the detector beside them."""
-    tally, reading = Tally(scan.automatic_lesions), scan.reading
+    assert row.scan is not None and row.tally is not None
+    reading, tally = row.scan.reading, row.tally
+    if reading is not None:
+        tally = Tally(row.scan.automatic_lesions, tally.rule, tally.unseen)
     values: dict[str, Any] = {
-        "source": "reviewed" if scan.reviewed else "automatic",
+        "source": "reviewed" if row.scan.reviewed else "automatic",
         "n_readers": 0,
         "review_status": "unread" if reading is None else reading.status,
-        "n_automatic_total": len(tally.counted),
-        **{f"n_automatic_{rating}": tally.count(rating=rating) for rating in RATINGS},
-        **{f"n_automatic_{zone}": tally.count(zone=zone) for zone in ZONES},
-        "automatic_volume_mm3": round(tally.volume, 2),
-        "automatic_pattern": tally.pattern.value,
     }
+    for name, definite in RATED.items():
+        rating = "definite" if definite else None
+        values[f"n_automatic_{name}"] = tally.count(rating=rating)
+        for zone in ZONES:
+            values[f"n_automatic_{name}_{zone}"] = tally.count(rating=rating, zone=zone)
+        values[f"volume_automatic_{name}_mm3"] = _volume(tally, definite)
+        values[f"pattern_automatic_{name}"] = tally.pattern_of(definite=definite).value
     if reading is not None and reading.reviewed:
         values |= {
             "reader": reading.readers,
@@ -240,36 +215,54 @@ def _review(scan: ScanResult) -> dict[str, Any]:
     return values
 
 
-def _counts(tally: Tally, scheme: str | None) -> dict[str, Any]:
-    definite = tally.volume_definite
-    values: dict[str, Any] = {
-        "n_total": len(tally.counted),
-        "n_zone_unknown": sum(item.zone is None for item in tally.counted),
-        "n_boundary": tally.near_boundary,
-        "n_diamagnetic": len(tally.mimics),
-        "volume_mm3": round(tally.volume, 2),
-        "volume_definite_mm3": None if definite is None else round(definite, 2),
-        "pattern": tally.pattern.value,
-        "pattern_with_possible": tally.pattern_of_all.value,
-        "cerebellar": tally.cerebellar,
-    }
-    values |= {f"n_{rating}": tally.count(rating=rating) for rating in RATINGS}
-    for zone in ZONES:
-        values[f"n_{zone}"] = tally.count(zone=zone)
-        values[f"n_definite_{zone}"] = tally.count(zone=zone, rating="definite")
+@cache
+def _places(scheme: str | None) -> tuple[tuple[str, dict[str, str]], ...]:
+    """Return the part of a column's name and the place counted in it, for a scheme."""
+    zones = [(zone, {"zone": zone}) for zone in ZONES]
+    parts = [
+        (region, {"zone": "infratentorial", "region": region}) for region in (CEREBELLUM, BRAINSTEM)
+    ]
     known = SCHEMES.get((scheme or "").lower())
-    for region in known.region_names if known else ():
-        values[f"n_region_{_region_column(region)}"] = tally.count(region=region)
-    for scale in SCALES:
-        values[f"burden_{scale}"] = tally.burden(scale)
-        values[f"burden_{scale}_with_possible"] = tally.burden(scale, definite=False)
+    regions = [
+        (
+            f"{region_column(region)}_{side}",
+            {"zone": str(known.zone_of(region)), "region": region, "hemisphere": side},
+        )
+        for region in (known.region_names if known else ())
+        for side in HEMISPHERES
+    ]
+    return (*zones, *parts, ("zone_unknown", {"zone": UNKNOWN_ZONE}), *regions)
+
+
+def _counts(tally: Tally, scheme: str | None) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "n_possible": tally.count(rating="possible"),
+        "n_diamagnetic": len(tally.mimics),
+    }
+    for name, definite in RATED.items():
+        rating = "definite" if definite else None
+        values[f"n_{name}"] = tally.count(rating=rating)
+        values[f"n_listed_{name}"] = tally.listed.count(rating=rating)
+        for part, place in _places(scheme):
+            values[f"n_{name}_{part}"] = tally.count(rating=rating, **place)
+        values[f"n_{name}_boundary"] = tally.near_boundary(definite=definite)
+        values[f"volume_{name}_mm3"] = _volume(tally, definite)
+        values[f"pattern_{name}"] = tally.pattern_of(definite=definite).value
+        values[f"cerebellar_{name}"] = tally.cerebellar_of(definite=definite)
+        for scale in SCALES:
+            values[f"burden_{scale}_{name}"] = tally.burden(scale, definite=definite)
     return values
 
 
+def _volume(tally: Tally, definite: bool) -> float | None:
+    volume = tally.volume_mm3(definite=definite)
+    return None if volume is None else round(volume, 2)
+
+
 def _acquisition(scan: ScanResult) -> dict[str, Any]:
-    sizes = scan.voxel_size or (None, None, None)
+    sizes, metadata = scan.voxel_size or (None, None, None), scan.metadata
     return {
-        **{key: scan.metadata.get(key) for key in ACQUISITION},
+        **{key: metadata.get(key) for key in ACQUISITION},
         "sequence": scan.recorded("Sequence"),
         "echo_times": scan.recorded("EchoTimes"),
         **{
@@ -279,12 +272,16 @@ def _acquisition(scan: ScanResult) -> dict[str, Any]:
     }
 
 
-def _provenance(scan: ScanResult) -> dict[str, Any]:
+def _settings(scan: ScanResult) -> dict[str, Any]:
+    """Return what the result was made with."""
     detection = {} if scan.detection is None else scan.detection.block.get("Parameters", {})
     ran = {key: value for key, value in flatten(detection).items() if value is not None}
+    own = ran.get("zones") == "segmentation"
     return {
         "scheme": scan.scheme,
         "border_mm": ran.get("border_mm"),
+        "zone_source": None if not ran else "segmentation" if own else "atlas",
+        "template": scan.template,
         "detector": ran.get("detector"),
         "detector_version": ran.get("detector_parameters_version"),
         "threshold": ran.get("threshold", ran.get("detector_parameters_threshold")),

@@ -382,7 +382,13 @@ def write_report(subject: str, settings: Settings) -> bool:
     try:
         with wait_for_lock(lock_folder(settings), [f"report-sub-{subject}"], report):
             choice = ReaderChoice.of(settings)
-            paths = write_reports(settings.output_dir, subject, choice, per=settings.report_per)
+            paths = write_reports(
+                settings.output_dir,
+                subject,
+                choice,
+                per=settings.report_per,
+                pattern_rule=settings.pattern_rule,
+            )
     except Exception as error:
         why = explain_error(error, settings)
         logger.error("sub-%s: the report could not be written: %s", subject, why)

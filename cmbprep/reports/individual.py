@@ -25,13 +25,13 @@ from cmbprep.reports.reading_view import (
     review_cells,
     source_sentence,
 )
-from cmbprep.reports.results import ScanResult, SubjectResult, lesion_number
+from cmbprep.reports.results import MIN_COVERAGE, ScanResult, SubjectResult, lesion_number
 from cmbprep.reports.reviewed import collect_reviewed
 from cmbprep.reports.sessions import remove_other_pages, report_units
 from cmbprep.reports.slices import budget, scan_slices
 from cmbprep.reports.tally import SCALES, Tally, volume_of
 from cmbprep.reports.text import format_value, load_spec, methods_text, quantity, sentence
-from cmbprep.zones.burden import BURDEN_SCALES
+from cmbprep.zones.burden import BURDEN_SCALES, DEFAULT_RULE, PATTERN_RULES
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -58,7 +58,12 @@ def write_subject_report(root: Path, subject: str, choice: ReaderChoice | None =
 
 
 def write_reports(
-    root: Path, subject: str, choice: ReaderChoice | None = None, *, per: str = "participant"
+    root: Path,
+    subject: str,
+    choice: ReaderChoice | None = None,
+    *,
+    per: str = "participant",
+    pattern_rule: str = DEFAULT_RULE,
 ) -> list[Path]:
     """Write the pages of a participant from what the output dataset holds.
 
@@ -75,6 +80,8 @@ def write_reports(
         Whose reviews count; by default those of the only reader.
     per
         What a page is for: ``participant`` or ``session``.
+    pattern_rule
+        What cerebellar microbleeds count as in the pattern, one of :data:`.PATTERN_RULES`.
 
     Returns
     -------
@@ -91,19 +98,23 @@ def write_reports(
             logger.warning("warning: %s: %s", scan.name, text)
     units = report_units(result, per)
     written = [
-        write_text(root / f"{unit}.html", _render(root, part, unit, list(units)))
+        write_text(root / f"{unit}.html", _render(root, part, unit, list(units), pattern_rule))
         for unit, part in units.items()
     ]
     remove_other_pages(root, subject, [path.name for path in written])
     return written
 
 
-def _render(root: Path, result: SubjectResult, unit: str, units: Sequence[str]) -> str:
+def _render(
+    root: Path, result: SubjectResult, unit: str, units: Sequence[str], pattern_rule: str
+) -> str:
     """Render the page of a unit; ``units`` have all pages of the participant."""
     records = [*result.anatomies, *(record for scan in result.scans for record in scan.records)]
     methods = methods_text(records)
     read = methods_sentences(result.scans)
-    scans = [_scan_view(root, scan, f"scan-{n}") for n, scan in enumerate(result.scans, 1)]
+    scans = [
+        _scan_view(root, scan, f"scan-{n}", pattern_rule) for n, scan in enumerate(result.scans, 1)
+    ]
     anatomies = [
         _anatomy_view(root, record, f"anatomy-{n}") for n, record in enumerate(result.anatomies, 1)
     ]
@@ -128,6 +139,7 @@ def _render(root: Path, result: SubjectResult, unit: str, units: Sequence[str]) 
         templates=sorted({record.files.names.template for record in records}),
         levels={"zone": ZONES, "rating": RATINGS},
         scales=[(name, BURDEN_SCALES[name]) for name in SCALES],
+        pattern_rule=(pattern_rule, PATTERN_RULES[pattern_rule]),
         position=_position,
     )
 
@@ -152,9 +164,10 @@ def _add_slices(scans: Sequence[dict[str, Any]], anatomies: Sequence[Mapping[str
         view["slices"] = scan_slices(view["result"], view["anchor"], limit)
 
 
-def _scan_view(root: Path, result: ScanResult, anchor: str) -> dict[str, Any]:
+def _scan_view(root: Path, result: ScanResult, anchor: str, pattern_rule: str) -> dict[str, Any]:
     """Return what the template shows of a scan."""
-    tally = Tally(result.lesions) if result.status == "complete" else None
+    complete = result.status == "complete"
+    tally = Tally(result.lesions, pattern_rule, result.unseen) if complete else None
     spec = load_spec()
     folder = root / result.unit.partition("_")[0] / "figures"
     names = {"src": result.src, "suffix": result.suffix}
@@ -178,7 +191,7 @@ def _scan_view(root: Path, result: ScanResult, anchor: str) -> dict[str, Any]:
         "tally": tally,
         "acquisition": tuple(_acquisition(result)),
         "flags": (*_flags(result, tally), *_missing_figures(shown, lesions)),
-        "counts": _counts(tally) if tally else (),
+        "counts": _counts(tally.listed) if tally else (),
         "overview": overview,
         "trust": trusted,
         "trust_in_short": summarise(trusted),
@@ -330,6 +343,13 @@ def _flags(result: ScanResult, tally: Tally | None) -> Iterable[str]:
             numbers = ", ".join(str(item.index) for item in lesions)
             what = entry["one" if len(lesions) == 1 else "several"]
             yield f"{len(lesions)} {what} {entry['text'].format(numbers=numbers)}"
+    if tally.unseen:
+        zones = ", ".join(zone for zone in ZONES if zone in tally.unseen)
+        yield (
+            f"Less than {MIN_COVERAGE:.0%} of these zones is known to be in the field of view: "
+            f"{zones}; counts are of what was seen, and pattern and burden classes are given only "
+            "where more microbleeds could not change them"
+        )
 
 
 def _counts(tally: Tally) -> list[tuple[Any, ...]]:
@@ -340,7 +360,7 @@ def _counts(tally: Tally) -> list[tuple[Any, ...]]:
         known = counts[-1] is not None
         rows.append((zone, *counts, volume_of(tally.select(zone=zone)) if known else None))
     totals = [tally.count(rating=rating) for rating in (*RATINGS, None)]
-    return [*rows, ("all", *totals, tally.volume)]
+    return [*rows, ("all", *totals, tally.volume_mm3(definite=False))]
 
 
 def _lesion_views(shelf: _Shelf, result: ScanResult, anchor: str) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from cmbprep.bids.nifti_header import BLOCK_SIZE, parse_header
 from cmbprep.errors import CmbprepError
 from cmbprep.files.tsv import listing
-from cmbprep.lesions import Lesion
+from cmbprep.lesions import ZONES, Lesion
 from cmbprep.outputs.files import read_json
 from cmbprep.outputs.names import output_stem
 from cmbprep.outputs.records import entries_of
@@ -42,6 +42,10 @@ STATUSES = {
     "withdrawn": "The scan is no longer in the dataset; counts are n/a, and the scan is in no "
     "other table, summary or map.",
 }
+
+
+#: Smallest part of a zone in the field of view with which its microbleeds count as all seen.
+MIN_COVERAGE = 0.8
 
 
 def read_voxel_size(path: Path) -> tuple[float, float, float] | None:
@@ -166,6 +170,38 @@ class ScanResult:
         """Template that the lesions were brought to; None without a finished detection."""
         return None if self.detection is None else self.detection.files.names.template
 
+    @cached_property
+    def coverage(self) -> Mapping[str, float | None]:
+        """Part of each zone in the field of view, 0 to 1; None where it is not recorded."""
+        found = {} if self.detection is None else self.detection.block.get("Coverage")
+        values = found if isinstance(found, dict) else {}
+        return {zone: values[zone] if _is_part(values.get(zone)) else None for zone in ZONES}
+
+    @property
+    def unseen(self) -> frozenset[str]:
+        """Zones of which less than :data:`MIN_COVERAGE` is known to be in the field of view.
+
+        Older results record no coverage of zones. They show every zone where the registration
+        found that much of the whole brain in the field of view.
+        """
+        parts = self.coverage
+        if all(part is None for part in parts.values()):
+            parts = dict.fromkeys(ZONES, self._brain_in_view())
+        return frozenset(z for z, part in parts.items() if part is None or part < MIN_COVERAGE)
+
+    def _brain_in_view(self) -> float | None:
+        """Return the part of the brain in the field of view, after registrations not failed."""
+        quality = {} if self.preproc is None else self.preproc.block.get("Quality", {})
+        found = [
+            item["overlap"]
+            for key, item in quality.items()
+            if key.endswith("_registration")
+            and isinstance(item, dict)
+            and item.get("verdict") != "failed"
+            and _is_part(item.get("overlap"))
+        ]
+        return min(found, default=None)
+
     @property
     def metadata(self) -> Mapping[str, Any]:
         """Top level of the sidecars: how the scan was acquired."""
@@ -233,6 +269,11 @@ def parse_entities(name: str) -> dict[str, str]:
     """
     pairs = (part.partition("-") for part in name.split("_"))
     return {key: value for key, dash, value in pairs if dash}
+
+
+def _is_part(value: Any) -> bool:
+    """Return whether a value is a number from 0 to 1."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def lesion_number(lesion: Lesion) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
@@ -23,11 +23,32 @@ class Pattern(StrEnum):
     UNDETERMINED = "undetermined"
 
 
+#: Rule of the pattern -> what cerebellar microbleeds count as. The rules differ in nothing else.
+PATTERN_RULES: Mapping[str, str] = {
+    "boston": "Cerebellar microbleeds count neither as lobar nor as deep, as in the Boston "
+    "criteria version 2.0 (Charidimou A et al., Lancet Neurol 2022;21:714-725).",
+    "deep": "Cerebellar microbleeds count as deep, as in studies that contrast strictly lobar "
+    "microbleeds with deep or infratentorial ones, among them the Rotterdam Scan Study (Akoudad S "
+    "et al., Cerebrovasc Dis 2014;37:382-388; the full text was not read).",
+}
+DEFAULT_RULE = "boston"
+#: Zone -> sides of the pattern that a microbleed in it may have.
+_SIDES_OF = {
+    "lobar": frozenset(("lobar",)),
+    "deep": frozenset(("deep",)),
+    "infratentorial": frozenset(("deep", "cerebellar")),
+}
 #: Pattern by the side that decides where lobar and deep ones are not together.
 _ALONE = {"lobar": Pattern.LOBAR, "deep": Pattern.DEEP, "cerebellar": Pattern.CEREBELLAR}
 
 
-def pattern(lesions: Iterable[Lesion], uncertain: Iterable[Lesion] = ()) -> Pattern:
+def pattern(
+    lesions: Iterable[Lesion],
+    uncertain: Iterable[Lesion] = (),
+    *,
+    unseen: Iterable[str] = (),
+    rule: str = DEFAULT_RULE,
+) -> Pattern:
     """Classify the pattern of a person's microbleeds.
 
     Parameters
@@ -37,31 +58,43 @@ def pattern(lesions: Iterable[Lesion], uncertain: Iterable[Lesion] = ()) -> Patt
         left out; the choice of ratings (definite alone, or possible too) is the caller's.
     uncertain
         Rows that may belong to them or not, such as those without a rating.
+    unseen
+        Zones that may hold more microbleeds, because the scan does not show them.
+    rule
+        One of :data:`PATTERN_RULES`.
 
     Returns
     -------
     Pattern
-        ``strictly deep`` means in the deep zone, the brainstem or both. Cerebellar microbleeds
-        count neither as lobar nor as deep, as in the Boston criteria version 2.0 (Charidimou A
-        et al., Lancet Neurol 2022;21:714-725), and do not change the pattern of the others; see
-        :func:`has_cerebellar`. ``undetermined`` means that the pattern depends on lesions whose
-        zone is not known, or on the uncertain ones: only ``mixed`` is certain beside them.
+        ``strictly deep`` means in the deep zone, the brainstem or both, and by the rule ``deep``
+        the cerebellum too. By the rule ``boston``, cerebellar microbleeds do not change the
+        pattern of the others; see :func:`has_cerebellar`. ``undetermined`` means that the
+        pattern depends on lesions whose zone is not known, on the uncertain ones, or on zones
+        that were not seen: only ``mixed`` is certain beside them.
     """
-    certain = _sides(_counted(lesions))
+    if rule not in PATTERN_RULES:
+        raise ValueError(f"the pattern rule {rule!r} is none of {', '.join(PATTERN_RULES)}")
+    certain = _sides(_counted(lesions), rule)
     known = _pattern_of(certain)
     if known is Pattern.MIXED:
         return known
     if None in certain:
         return Pattern.UNDETERMINED
     # Every pattern that one more lesion would make must be the same one.
-    more = _sides(_counted(uncertain))
+    more = _sides(_counted(uncertain), rule) | {
+        _by_rule(side, rule) for zone in unseen for side in _SIDES_OF[zone]
+    }
     if all(side is not None and _pattern_of(certain | {side}) is known for side in more):
         return known
     return Pattern.UNDETERMINED
 
 
-def _sides(lesions: Iterable[Lesion]) -> frozenset[str | None]:
-    return frozenset(_side(lesion) for lesion in lesions)
+def _sides(lesions: Iterable[Lesion], rule: str) -> frozenset[str | None]:
+    return frozenset(_by_rule(_side(lesion), rule) for lesion in lesions)
+
+
+def _by_rule(side: str | None, rule: str) -> str | None:
+    return "deep" if side == "cerebellar" and rule == "deep" else side
 
 
 def _side(lesion: Lesion) -> str | None:
@@ -80,7 +113,9 @@ def _pattern_of(sides: frozenset[str | None]) -> Pattern:
     return next((found for side, found in _ALONE.items() if side in known), Pattern.NONE)
 
 
-def has_cerebellar(lesions: Iterable[Lesion], uncertain: Iterable[Lesion] = ()) -> bool | None:
+def has_cerebellar(
+    lesions: Iterable[Lesion], uncertain: Iterable[Lesion] = (), *, unseen: Iterable[str] = ()
+) -> bool | None:
     """Determine whether a microbleed lies in the cerebellum (diamagnetic ones left out).
 
     Parameters
@@ -89,6 +124,8 @@ def has_cerebellar(lesions: Iterable[Lesion], uncertain: Iterable[Lesion] = ()) 
         Rows of one or more lesion tables of one person.
     uncertain
         Rows that may belong to them or not, such as those without a rating.
+    unseen
+        Zones that may hold more microbleeds, because the scan does not show them.
 
     Returns
     -------
@@ -98,7 +135,8 @@ def has_cerebellar(lesions: Iterable[Lesion], uncertain: Iterable[Lesion] = ()) 
     counted = _counted(lesions)
     if any(lesion.region == CEREBELLUM for lesion in counted):
         return True
-    return None if any(map(_may_be_cerebellar, (*counted, *_counted(uncertain)))) else False
+    may_be = any(map(_may_be_cerebellar, (*counted, *_counted(uncertain))))
+    return None if may_be or "infratentorial" in unseen else False
 
 
 def _may_be_cerebellar(lesion: Lesion) -> bool:
@@ -124,14 +162,15 @@ class BurdenScale:
     lower
         Smallest number of each class; the first is 0.
     classes
-        Names of the classes.
+        Names of the classes, such as ``2to4``: a spreadsheet takes ``2-4`` for a date, and ``>=5``
+        for a formula.
     source
         Where the classes come from.
 
     Examples
     --------
     >>> BURDEN_SCALES["count"].classify(3)
-    '2-4'
+    '2to4'
     """
 
     name: str
@@ -146,7 +185,20 @@ class BurdenScale:
         if any(b <= a for a, b in zip(self.lower, self.lower[1:], strict=False)):
             raise ValueError(f"burden scale {self.name}: limits do not rise")
 
-    def classify(self, count: int) -> str:
+    @property
+    def titles(self) -> dict[str, str]:
+        """Class -> the numbers in it, in words, in rising order."""
+        following = [*(limit - 1 for limit in self.lower[1:]), None]
+        return {
+            name: f"{low} or more"
+            if high is None
+            else str(low)
+            if low == high
+            else f"{low} to {high}"
+            for name, low, high in zip(self.classes, self.lower, following, strict=True)
+        }
+
+    def classify(self, count: float) -> str:
         """Return the class of a number of microbleeds.
 
         Raises
@@ -159,8 +211,13 @@ class BurdenScale:
         at = max(i for i, limit in enumerate(self.lower) if limit <= count)
         return self.classes[at]
 
-    def classify_range(self, least: int, most: int) -> str | None:
+    def classify_range(self, least: int, most: float) -> str | None:
         """Return the class of a number that lies in a range; None if the range has several.
+
+        Parameters
+        ----------
+        least, most
+            Smallest and largest number; ``most`` may be infinite.
 
         Raises
         ------

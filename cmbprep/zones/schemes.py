@@ -34,8 +34,8 @@ from cmbprep.lesions import HEMISPHERES, ZONES
 RIGHT_OFFSET = 100
 #: Label of the ventricles in every scheme's atlas.
 VENTRICLE_INDEX = 200
-#: Name of the cerebellum in every scheme: neither lobar nor deep.
-CEREBELLUM = "cerebellum"
+#: Names of the infratentorial regions in every scheme.
+CEREBELLUM, BRAINSTEM = "cerebellum", "brainstem"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from cmbprep.group.participants import Participants
-from cmbprep.group.tables import lesion_table as group_lesions
-from cmbprep.group.tables import scan_table as group_scans
+from cmbprep.group.dictionary import outline
+from cmbprep.reports.tally import SCALES
+from cmbprep.zones.burden import BURDEN_SCALES, PATTERN_RULES
 
 
 def load(target: str) -> Any:
@@ -32,14 +32,29 @@ def load(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def scan_table() -> dict[str, Any]:
-    """Return the dictionary of the table of scans: the columns that it has for any dataset."""
-    return group_scans((), Participants()).dictionary
+def scan_columns() -> dict[str, Any]:
+    """Return the columns of the table of scans, those that differ in a field as one."""
+    return outline("scans")
 
 
-def lesion_table() -> dict[str, Any]:
-    """Return the dictionary of the table of lesions: the columns that it has for any dataset."""
-    return group_lesions(()).dictionary
+def lesion_columns() -> dict[str, Any]:
+    """Return the columns of the table of lesions."""
+    return outline("lesions")
+
+
+def burden_scales() -> dict[str, Any]:
+    """Return the burden scales that the tables have, each with its classes and source."""
+    found = {}
+    for name in SCALES:
+        scale = BURDEN_SCALES[name]
+        classes = ", ".join(scale.classes)
+        found[name] = {"Description": f"{scale.counts}: {classes}. {scale.source}"}
+    return found
+
+
+def pattern_rules() -> dict[str, Any]:
+    """Return the rules of the pattern."""
+    return {name: {"Description": text} for name, text in PATTERN_RULES.items()}
 
 
 def packages() -> Iterator[tuple[str, str]]:

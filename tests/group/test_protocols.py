@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmbprep.group.participants import Participants
 from cmbprep.group.protocols import (
     ProtocolGroup,
     find_outliers,
@@ -15,7 +14,7 @@ from cmbprep.group.protocols import (
     wilson_interval,
 )
 from cmbprep.group.rows import make_rows
-from cmbprep.group.tables import scan_table
+from cmbprep.group.tables import quality_table, scan_table
 from cmbprep.reports.results import collect_results
 from tests.group.cohort import cohort
 from tests.reports.outputtree import (
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 def grouped(root: Path) -> list[ProtocolGroup]:
     rows = make_rows(collect_results(root))
-    return group_by_protocol(rows, scan_table(rows, Participants()))
+    return group_by_protocol(rows, scan_table(rows))
 
 
 def test_protocols_are_kept_apart(tree: Tree) -> None:
@@ -77,8 +76,8 @@ def test_outliers_are_told_within_a_protocol(tree: Tree) -> None:
     # 60 is far from the others at 3 T, and usual at 7 T.
     tree.add("sub-a9_T2starw", quality={"snr": 60.0})
     rows = make_rows(collect_results(tree.finish()))
-    table = scan_table(rows, Participants())
-    outliers = find_outliers(rows, table, group_by_protocol(rows, table))
+    table = scan_table(rows)
+    outliers = find_outliers(rows, quality_table(rows), group_by_protocol(rows, table))
     assert [(item.row.name, item.measure) for item in outliers] == [
         ("sub-a9_T2starw", "preproc_snr")
     ]

@@ -81,20 +81,27 @@ def test_counts_are_those_of_the_reader_beside_the_detectors(dataset: Path) -> N
     row = group(dataset)
     names = ("source", "reader", "n_readers", "review_status")
     assert values(row, *names) == ["reviewed", "Anna", "1", "done"]
-    assert values(row, "n_total", "n_definite", "n_possible") == ["3", "2", "1"]
-    assert values(row, "n_lobar", "n_deep", "n_infratentorial") == ["3", "0", "0"]
-    assert values(row, "n_region_frontal", "n_region_occipital", "n_region_thalamus") == [
+    assert values(row, "n_any", "n_definite", "n_possible") == ["3", "2", "1"]
+    assert values(row, "n_any_lobar", "n_any_deep", "n_any_infratentorial") == ["3", "0", "0"]
+    assert values(row, "n_any_frontal_left", "n_any_occipital_left", "n_any_thalamus_left") == [
         "2",
         "1",
         "0",
     ]
-    assert values(row, "pattern", "burden_count", "burden_caa") == ["strictly lobar", "2-4", "2-4"]
+    assert values(row, "pattern_definite", "burden_count_definite", "burden_caa_definite") == [
+        "strictly lobar",
+        "2to4",
+        "2to4",
+    ]
     assert values(row, "n_rejected", "n_added") == ["1", "1"]
-    automatic_names = [f"n_automatic_{x}" for x in ("total", "definite", "possible", "deep")]
-    assert values(row, *automatic_names, "n_automatic_lobar") == ["3", "2", "1", "3", "0"]
-    assert values(row, "automatic_volume_mm3", "automatic_pattern") == ["100.5", "strictly deep"]
+    automatic_names = [f"n_automatic_{x}" for x in ("any", "definite", "any_deep", "any_lobar")]
+    assert values(row, *automatic_names) == ["3", "2", "3", "0"]
+    assert values(row, "volume_automatic_any_mm3", "pattern_automatic_definite") == [
+        "100.5",
+        "strictly deep",
+    ]
     volumes = [float(item["volume_mm3"]) for item in lesions(dataset) if item["counted"] == "true"]
-    assert float(row["volume_mm3"]) == pytest.approx(sum(volumes), abs=0.01)
+    assert float(row["volume_any_mm3"]) == pytest.approx(sum(volumes), abs=0.01)
 
 
 def test_rows_of_lesions_say_what_the_reader_decided(dataset: Path) -> None:
@@ -128,8 +135,13 @@ def test_the_frequency_map_is_that_of_the_reader(dataset: Path, written: bool) -
 def test_a_scan_whose_lesions_are_all_rejected_has_zeros(dataset: Path) -> None:
     store(dataset, automatic(dataset), ANNA, *NOTHING, END)
     row = group(dataset)
-    assert values(row, "n_total", "n_deep", "volume_mm3", "pattern") == ["0", "0", "0", "none"]
-    assert values(row, "n_rejected", "n_added", "n_automatic_total") == ["3", "0", "3"]
+    assert values(row, "n_any", "n_any_deep", "volume_any_mm3", "pattern_definite") == [
+        "0",
+        "0",
+        "0",
+        "none",
+    ]
+    assert values(row, "n_rejected", "n_added", "n_automatic_any") == ["3", "0", "3"]
     assert not frequency(dataset).any()
     assert {item["counted"] for item in lesions(dataset)} == {"false"}
 
@@ -139,10 +151,10 @@ def test_a_lesion_without_a_place_makes_counts_unknown(dataset: Path) -> None:
     save(scan.detection.files.path("atlas"), np.zeros((40, 48, 24), np.uint8))
     store(dataset, automatic(dataset), ANNA, *NOTHING, ADD, END)
     row = group(dataset)
-    assert values(row, "n_total", "n_possible", "n_definite") == ["1", "1", "0"]
-    assert values(row, "n_lobar", "n_deep", "n_region_frontal") == ["n/a", "n/a", "n/a"]
+    assert values(row, "n_any", "n_possible", "n_definite") == ["1", "1", "0"]
+    assert values(row, "n_any_lobar", "n_any_deep", "n_any_frontal_left") == ["n/a", "n/a", "n/a"]
     # The detector's own counts stay known.
-    assert values(row, "n_automatic_deep", "n_automatic_lobar") == ["3", "0"]
+    assert values(row, "n_automatic_any_deep", "n_automatic_any_lobar") == ["3", "0"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +174,7 @@ def test_rules_of_consensus(
     for name, contents in READERS.items():
         store(dataset, scan, Reader(name=name), *contents, END)
     row = group(dataset, rule=rule)
-    assert values(row, "n_total", "n_definite", "n_possible") == counts
+    assert values(row, "n_any", "n_definite", "n_possible") == counts
     assert row["n_readers"] == n_readers
     assert row["reader"] == ("Anna" if rule == "first" else "Anna, Ben, Cleo")
     assert [item["index"] for item in lesions(dataset) if item["counted"] == "false"] == rejected
@@ -178,7 +190,7 @@ def test_one_of_several_readers(dataset: Path, reader: str, total: str) -> None:
     for name, contents in READERS.items():
         store(dataset, scan, Reader(name=name), *contents, END)
     row = group(dataset, reader=reader)
-    assert (row["n_total"], row["reader"].lower()) == (total, reader.lower())
+    assert (row["n_any"], row["reader"].lower()) == (total, reader.lower())
     assert row["n_readers"] == "1"
 
 
@@ -186,7 +198,7 @@ def test_reviews_can_be_ignored(dataset: Path) -> None:
     store(dataset, automatic(dataset), ANNA, *READ)
     row = group(dataset, automatic=True)
     assert values(row, "source", "reader", "n_readers") == ["automatic", "n/a", "0"]
-    assert values(row, "review_status", "n_total", "n_deep") == ["done", "3", "3"]
+    assert values(row, "review_status", "n_any", "n_any_deep") == ["done", "3", "3"]
     assert values(row, "n_rejected", "n_added") == ["n/a", "n/a"]
 
 
@@ -240,8 +252,8 @@ def test_a_reader_who_has_not_finished_needs_no_choice(dataset: Path) -> None:
 def test_an_unfinished_review_is_not_applied(dataset: Path) -> None:
     store(dataset, automatic(dataset), ANNA, *READ[:-1])
     row = group(dataset)
-    assert values(row, "source", "review_status", "n_total") == ["automatic", "partly read", "3"]
-    assert values(row, "n_deep", "n_warnings") == ["3", "0"]
+    assert values(row, "source", "review_status", "n_any") == ["automatic", "partly read", "3"]
+    assert values(row, "n_any_deep", "n_warnings") == ["3", "0"]
     assert [item["verdict"] for item in lesions(dataset)] == ["n/a"] * 3
     page = (dataset / "group.html").read_text()
     assert "Readers" in page and "partly read" in page
@@ -256,7 +268,7 @@ def test_a_review_of_an_older_result_is_never_applied_in_silence(
     assert main([str(dataset.parent / "raw"), str(dataset), "group"]) == 0
     (row,) = read(dataset / "group_cmb.tsv")
     assert values(row, "source", "review_status") == ["automatic", "of an older result"]
-    assert values(row, "n_total", "n_warnings") == ["3" if same else "2", "1"]
+    assert values(row, "n_any", "n_warnings") == ["3" if same else "2", "1"]
     told = "the review by Anna (round 1) was made for an older result and is not used"
     remedy = "finish it again" if same else "in another round"
     for text in (row["warnings"], capsys.readouterr().err, (dataset / "group.html").read_text()):
@@ -268,7 +280,7 @@ def test_a_second_round_takes_the_place_of_a_review_of_an_older_result(dataset: 
     make_dataset(dataset, fingerprint="f2")
     store(dataset, automatic(dataset), Reader(name="Anna", round=2), *NOTHING, END)
     row = group(dataset)
-    assert values(row, "source", "review_status", "n_total") == ["reviewed", "done", "0"]
+    assert values(row, "source", "review_status", "n_any") == ["reviewed", "done", "0"]
     assert row["n_warnings"] == "0"
 
 
@@ -279,7 +291,7 @@ def test_a_log_that_cannot_be_read_is_named_and_not_used(
     (log,) = dataset.rglob("*_acts.jsonl")
     monkeypatch.setattr("cmbprep.ratings.store.MAX_LOG_BYTES", 10)
     row = group(dataset)
-    assert values(row, "source", "n_total", "n_warnings") == ["automatic", "3", "1"]
+    assert values(row, "source", "n_any", "n_warnings") == ["automatic", "3", "1"]
     assert "no review is used" in row["warnings"] and log.name in row["warnings"]
     assert str(dataset) not in row["warnings"]
 
@@ -289,7 +301,7 @@ def test_a_lesion_outside_of_the_scheme_makes_the_review_unusable(dataset: Path)
     (log,) = dataset.rglob("*_acts.jsonl")
     log.write_text(log.read_text().replace('"occipital"', '"no such region"'))
     row = group(dataset)
-    assert values(row, "source", "n_total", "n_warnings") == ["automatic", "3", "1"]
+    assert values(row, "source", "n_any", "n_warnings") == ["automatic", "3", "1"]
     assert "the review by Anna (round 1) is damaged and not used" in row["warnings"]
 
 
@@ -299,7 +311,7 @@ def test_a_lost_line_of_a_log_is_no_rejection(dataset: Path) -> None:
     lines = log.read_text().splitlines(keepends=True)
     log.write_text("".join(line for line in lines if '"lesion":"L3"' not in line))
     row = group(dataset)
-    assert values(row, "source", "review_status", "n_total") == ["automatic", "damaged", "3"]
+    assert values(row, "source", "review_status", "n_any") == ["automatic", "damaged", "3"]
     assert "there is no verdict on L3" in row["warnings"]
     assert {item["verdict"] for item in lesions(dataset)} == {"n/a"}
     assert read_cohort(dataset).left_out["damaged"] == ["sub-01_T2starw (Anna, round 1)"]
@@ -311,7 +323,7 @@ def test_a_table_without_its_log_is_named(dataset: Path) -> None:
     (log,) = dataset.rglob("*_acts.jsonl")
     log.unlink()
     row = group(dataset)
-    assert values(row, "source", "review_status", "n_total") == ["automatic", "unread", "3"]
+    assert values(row, "source", "review_status", "n_any") == ["automatic", "unread", "3"]
     assert log.name in row["warnings"] and "missing" in row["warnings"]
 
 
@@ -320,7 +332,7 @@ def test_voxels_outside_of_the_scan_make_a_review_unusable(dataset: Path) -> Non
     (log,) = dataset.rglob("*_acts.jsonl")
     log.write_text(re.sub(r'"runs":\[\d+', '"runs":[99999999', log.read_text()))
     row = group(dataset)
-    assert values(row, "source", "review_status", "n_total") == ["automatic", "damaged", "3"]
+    assert values(row, "source", "review_status", "n_any") == ["automatic", "damaged", "3"]
     assert "outside the scan" in row["warnings"]
 
 
@@ -330,7 +342,7 @@ def test_a_scan_without_a_result_has_no_reviewed_counts(dataset: Path) -> None:
     scan.preproc.files.sidecar.unlink()
     row = group(dataset)
     assert row["status"] == "incomplete"
-    names = ("source", "reader", "n_readers", "review_status", "n_total", "n_automatic_total")
+    names = ("source", "reader", "n_readers", "review_status", "n_any", "n_automatic_any")
     assert values(row, *names) == ["n/a"] * 6
     assert lesions(dataset) == []
 
@@ -398,7 +410,7 @@ def test_a_mask_that_cannot_be_made_costs_the_vote_alone(
     store(dataset, automatic(dataset), ANNA, *READ)
     monkeypatch.setattr("cmbprep.ratings.reading.template_mask", fail)
     row = group(dataset)
-    assert row["n_total"] == "3"
+    assert row["n_any"] == "3"
     assert "that of the review cannot be made, ValueError" in (dataset / "group.html").read_text()
 
 

@@ -14,13 +14,12 @@ from cmbprep.cli.main import main
 from cmbprep.errors import UsageError
 from cmbprep.group import run_group
 from cmbprep.group.page import render_group_page
-from cmbprep.group.participants import Participants
 from cmbprep.group.protocols import (
     group_by_protocol,
 )
 from cmbprep.group.rows import make_rows
-from cmbprep.group.tables import lesion_table, scan_table
-from cmbprep.lesions import COLUMNS, ZONES, Lesion
+from cmbprep.group.tables import lesion_table, quality_table, scan_table
+from cmbprep.lesions import ZONES, Lesion
 from cmbprep.reports.results import collect_results
 from tests.group.cohort import MAP, UNPLACED, cohort, read
 from tests.group.test_protocols import grouped
@@ -33,14 +32,14 @@ from tests.reports.test_individual import Page
 pytestmark = pytest.mark.usefixtures("quick")
 
 COUNTS = [
-    "n_total",
+    "n_any",
     "n_definite",
     "n_possible",
-    "n_lobar",
-    "n_deep",
-    "n_infratentorial",
+    "n_any_lobar",
+    "n_any_deep",
+    "n_any_infratentorial",
     "n_diamagnetic",
-    "volume_mm3",
+    "volume_any_mm3",
 ]
 
 
@@ -60,36 +59,40 @@ def test_counts_by_hand(tree: Tree) -> None:
     first = rows["sub-1_ses-a_T2starw"]
     assert first["participant_id"] == "sub-1"
     assert first["session_id"] == "ses-a"
-    assert first["n_region_frontal"] == "1"
-    assert first["n_region_basal_ganglia"] == "0"
-    assert first["pattern"] == "strictly lobar"
-    assert first["pattern_with_possible"] == "mixed"
-    assert first["cerebellar"] == "true"
-    assert first["burden_count"] == "2-4"
+    assert first["n_any_frontal_left"] == "1"
+    assert first["n_any_basal_ganglia_left"] == "0"
+    assert first["pattern_definite"] == "strictly lobar"
+    assert first["pattern_any"] == "mixed"
+    assert first["cerebellar_definite"] == "true"
+    assert first["burden_count_definite"] == "2to4"
     assert first["Manufacturer"] == "Maker"
     assert float(first["MagneticFieldStrength"]) == 3
     assert float(first["EchoTime"]) == pytest.approx(0.02)
     assert [first[f"voxel_{axis}_mm"] for axis in "ijk"] == ["0.9", "0.9", "3"]
     assert first["n_warnings"] == "2"
     assert first["cmbprep_version"] == "1.2.3"
-    assert first["preproc_snr"] == "20"
+    quality = {row["scan"]: row for row in read(result.tables["group_quality"])}
+    assert quality["sub-1_ses-a_T2starw"]["preproc_snr"] == "20"
     assert result.statuses == {"complete": 4, "failed": 1, "refused": 1}
 
 
 def test_scan_without_lesions_is_zero_and_failed_scan_is_not(tree: Tree) -> None:
     rows = {row["scan"]: row for row in read(run_group(cohort(tree), participants_tsv=None).scans)}
     assert {rows["sub-2_T2starw"][name] for name in COUNTS} == {"0"}
-    assert rows["sub-2_T2starw"]["pattern"] == "none"
+    assert rows["sub-2_T2starw"]["pattern_definite"] == "none"
     for name, status in (("sub-3_T2starw", "failed"), ("sub-4_part-phase_T2starw", "refused")):
         assert rows[name]["status"] == status
         assert {rows[name][column] for column in COUNTS} == {"n/a"}
-        assert {rows[name][c] for c in ("pattern", "burden_count", "n_region_frontal")} == {"n/a"}
+        assert {
+            rows[name][c]
+            for c in ("pattern_definite", "burden_count_definite", "n_any_frontal_left")
+        } == {"n/a"}
     assert rows["sub-3_T2starw"]["reason"] == "it broke badly"
 
 
 def test_every_column_is_described_and_none_else(tree: Tree) -> None:
     result = run_group(cohort(tree), participants_tsv=None)
-    for table in (result.scans, result.lesions):
+    for table in result.tables.values():
         header = table.read_text().splitlines()[0].split("\t")
         assert len(header) == len(set(header))
         assert list(json.loads(table.with_suffix(".json").read_text())) == header
@@ -115,10 +118,10 @@ def test_participants_are_joined(tree: Tree, tmp_path: Path) -> None:
     table = tmp_path / "participants.tsv"
     table.write_text("participant_id\tage\tsite\nsub-1\t71\tA\n2\tn/a\tB\nsub-9\t50\tC\n")
     rows = {row["scan"]: row for row in read(run_group(cohort(tree), participants_tsv=table).scans)}
-    assert rows["sub-1_ses-b_T2starw"]["participants_age"] == "71"
-    assert rows["sub-2_T2starw"]["participants_age"] == "n/a"
-    assert rows["sub-2_T2starw"]["participants_site"] == "B"
-    assert rows["sub-5_acq-x_swi"]["participants_site"] == "n/a"
+    assert rows["sub-1_ses-b_T2starw"]["age"] == "71"
+    assert rows["sub-2_T2starw"]["age"] == "n/a"
+    assert rows["sub-2_T2starw"]["site"] == "B"
+    assert rows["sub-5_acq-x_swi"]["site"] == "n/a"
     (note,) = (n for n in run_group(tree.root, participants_tsv=table).notes if "has no row" in n)
     assert note.startswith("participants.tsv has no row of 3 of the 5 participants")
     table.write_text("participant_id\tage\n001\t71\n")
@@ -148,21 +151,25 @@ def columns(row: dict[str, str], names: str) -> list[str]:
 
 
 ZONE_COUNTS = (
-    "n_lobar n_deep n_infratentorial n_definite_lobar n_definite_deep n_definite_infratentorial "
-    "n_region_frontal n_region_cerebellum"
+    "n_any_lobar n_any_deep n_any_infratentorial "
+    "n_definite_lobar n_definite_deep n_definite_infratentorial n_any_frontal_left n_any_cerebellum"
 )
 
 
 def test_without_zones_nothing_is_known_of_zones(tree: Tree) -> None:
     row = only_row(tree, [make_lesion(1, **UNPLACED), make_lesion(2, **UNPLACED)])
     assert set(columns(row, ZONE_COUNTS)) == {"n/a"}
-    known = "n_total n_definite n_possible n_zone_unknown volume_mm3 volume_definite_mm3"
+    known = "n_any n_definite n_possible n_any_zone_unknown volume_any_mm3 volume_definite_mm3"
     assert columns(row, known) == ["2", "2", "0", "2", "30", "30"]
-    assert columns(row, "pattern pattern_with_possible cerebellar burden_count burden_caa") == [
+    assert columns(
+        row,
+        "pattern_definite pattern_any cerebellar_definite burden_count_definite "
+        "burden_caa_definite",
+    ) == [
         "undetermined",
         "undetermined",
         "n/a",
-        "2-4",
+        "2to4",
         "n/a",
     ]
 
@@ -170,19 +177,23 @@ def test_without_zones_nothing_is_known_of_zones(tree: Tree) -> None:
 def test_an_unplaced_possible_lesion_leaves_the_definite_counts(tree: Tree) -> None:
     row = only_row(tree, [make_lesion(1), make_lesion(2, rating="possible", **UNPLACED)])
     assert columns(row, ZONE_COUNTS) == ["n/a", "n/a", "n/a", "1", "0", "0", "n/a", "n/a"]
-    assert columns(row, "pattern pattern_with_possible cerebellar") == [
+    assert columns(row, "pattern_definite pattern_any cerebellar_definite") == [
         "strictly lobar",
         "undetermined",
         "false",
     ]
-    assert columns(row, "burden_caa burden_caa_with_possible") == ["0-1", "n/a"]
+    assert columns(row, "burden_caa_definite burden_caa_any") == ["0to1", "n/a"]
 
 
 def test_an_unplaced_mimic_is_in_no_count_and_harms_none(tree: Tree) -> None:
     mimic = make_lesion(2, susceptibility="diamagnetic", **UNPLACED)
     row = only_row(tree, [make_lesion(1), mimic])
     assert columns(row, ZONE_COUNTS) == ["1", "0", "0", "1", "0", "0", "1", "0"]
-    assert columns(row, "pattern n_zone_unknown n_diamagnetic") == ["strictly lobar", "0", "1"]
+    assert columns(row, "pattern_definite n_any_zone_unknown n_diamagnetic") == [
+        "strictly lobar",
+        "0",
+        "1",
+    ]
 
 
 @pytest.mark.parametrize("region", ["ventricle", None])
@@ -191,7 +202,9 @@ def test_a_place_in_no_zone_leaves_the_counts_and_not_the_pattern(
 ) -> None:
     row = only_row(tree, [make_lesion(1), make_lesion(2, zone=None, region=region)])
     assert columns(row, ZONE_COUNTS) == ["1", "0", "0", "1", "0", "0", "1", "0"]
-    assert columns(row, "n_zone_unknown pattern cerebellar burden_caa") == [
+    assert columns(
+        row, "n_any_zone_unknown pattern_definite cerebellar_definite burden_caa_definite"
+    ) == [
         "1",
         "undetermined",
         "false",
@@ -202,30 +215,38 @@ def test_a_place_in_no_zone_leaves_the_counts_and_not_the_pattern(
 def test_burden_of_lobar_ones_is_known_where_it_cannot_change(tree: Tree) -> None:
     lobar = [make_lesion(index) for index in range(1, 6)]
     row = only_row(tree, [*lobar, make_lesion(6, **UNPLACED)])
-    assert columns(row, "n_lobar burden_caa pattern") == ["n/a", ">=5", "undetermined"]
+    assert columns(row, "n_any_lobar burden_caa_definite pattern_definite") == [
+        "n/a",
+        "5ormore",
+        "undetermined",
+    ]
 
 
 def test_without_a_rating_numbers_of_definite_ones_are_unknown(tree: Tree) -> None:
     row = only_row(tree, [make_lesion(1), make_lesion(2, rating=None)])
-    assert columns(row, "n_total n_definite n_possible n_lobar n_definite_lobar") == [
+    assert columns(row, "n_any n_definite n_possible n_any_lobar n_definite_lobar") == [
         "2",
         "n/a",
         "n/a",
         "2",
         "n/a",
     ]
-    assert columns(row, "n_definite_deep volume_mm3 volume_definite_mm3") == ["0", "30", "n/a"]
-    assert columns(row, "pattern burden_count burden_count_with_possible burden_prevention") == [
+    assert columns(row, "n_definite_deep volume_any_mm3 volume_definite_mm3") == ["0", "30", "n/a"]
+    assert columns(
+        row, "pattern_definite burden_count_definite burden_count_any burden_prevention_definite"
+    ) == [
         "strictly lobar",
         "n/a",
-        "2-4",
-        "1-4",
+        "2to4",
+        "1to4",
     ]
 
 
 def test_boundaries_are_counted_where_each_lesion_tells(tree: Tree) -> None:
-    assert only_row(tree, [make_lesion(1, boundary=True)])["n_boundary"] == "1"
-    assert only_row(tree, [make_lesion(1), make_lesion(2, boundary=None)])["n_boundary"] == "n/a"
+    assert only_row(tree, [make_lesion(1, boundary=True)])["n_any_boundary"] == "1"
+    assert (
+        only_row(tree, [make_lesion(1), make_lesion(2, boundary=None)])["n_any_boundary"] == "n/a"
+    )
 
 
 @pytest.mark.parametrize(
@@ -252,8 +273,12 @@ def test_a_damaged_table_is_no_result(tree: Tree, damage: Any, reason: str) -> N
     assert lost["status"] == "failed"
     assert reason in lost["reason"]
     assert set(columns(lost, ZONE_COUNTS)) | {lost[name] for name in COUNTS} == {"n/a"}
-    assert set(columns(lost, "pattern cerebellar burden_count n_zone_unknown")) == {"n/a"}
-    assert rows["sub-2_T2starw"]["n_total"] == "1"
+    assert set(
+        columns(
+            lost, "pattern_definite cerebellar_definite burden_count_definite n_any_zone_unknown"
+        )
+    ) == {"n/a"}
+    assert rows["sub-2_T2starw"]["n_any"] == "1"
     assert {row["scan"] for row in read(result.lesions)} == {"sub-2_T2starw"}
     assert result.statuses == {"complete": 1, "failed": 1}
     assert reason in Page(result.page.read_text()).text
@@ -269,13 +294,13 @@ def test_withdrawn_scans_are_listed_and_in_no_number(tree: Tree) -> None:
     gone = replace(one, scans=(replace(scan, withdrawn=reason),))
     rows = make_rows([gone, two])
     first, second = rows
-    table = scan_table(rows, Participants())
+    table = scan_table(rows)
     assert (first.status, first.reason, first.tally) == ("withdrawn", reason, None)
-    assert [line.get("n_total") for line in table.values] == [None, 0]
+    assert [line.get("n_any") for line in table.values] == [None, 0]
     assert {first.status, second.status} <= set(table.dictionary["status"]["Levels"])
     (protocol,) = group_by_protocol(rows, table)
     assert protocol.prevalence()[:2] == (0, 1)
-    assert lesion_table(rows).values == ()
+    assert lesion_table(rows, table).values == ()
 
 
 def test_warnings_stand_in_the_table_in_words(tree: Tree) -> None:
@@ -380,24 +405,21 @@ def dataset_with(tree: Tree, unit: str, **changes: Any) -> Path:
     return tree.root
 
 
-def test_no_name_of_a_refused_file_doubles_a_column(tree: Tree, tmp_path: Path) -> None:
+def test_no_name_of_a_refused_file_makes_or_doubles_a_column(tree: Tree, tmp_path: Path) -> None:
     plain = run_group(cohort(tree), participants_tsv=None)
-    taken = {name for table in (plain.scans, plain.lesions) for name in read(table)[0]}
-    assert {"scan", "status", "index", "x", *COLUMNS} <= taken
+    before = {name: list(read(path)[0]) for name, path in plain.tables.items()}
+    taken = {name for header in before.values() for name in header}
     words = [name for name in sorted(taken) if name.isalpha()]
-    name = "_".join(f"{word}-1" for word in [*words, "ce", "participants"])
+    name = "_".join(f"{word}-1" for word in [*words, "participants"])
     tree.refuse("4", f"sub-4/anat/sub-4_{name}_part-phase_T2starw.nii.gz", "a phase image")
     participants = tmp_path / "participants.tsv"
     participants.write_text(
         "participant_id\tscan\tstatus\tscan\tparticipants_scan\tacq\nsub-1\t1\t2\t3\t4\t5\n"
     )
     result = run_group(tree.finish(), participants_tsv=participants)
-    for table, before in ((result.scans, taken), (result.lesions, taken)):
-        header = table.read_text().splitlines()[0].split("\t")
-        assert len(header) == len(set(header))
-        assert list(json.loads(table.with_suffix(".json").read_text())) == header
-        new = {name for name in header if not name.startswith("participants_")} - before
-        assert new == {"ce"}, "an entity that scans can have, and no other"
+    for table in ("group_cmb", "group_lesions", "group_quality"):
+        header = result.tables[table].read_text().splitlines()[0].split("\t")
+        assert header == before[table]
     described = json.loads(result.scans.with_suffix(".json").read_text())
     assert described["status"]["Description"] == "Whether there is a result."
     (row,) = (row for row in read(result.scans) if "ce-1" in row["scan"])
@@ -500,7 +522,7 @@ def test_versions_on_the_page_are_not_those_of_withdrawn_scans(tree: Tree) -> No
     gone = replace(two, scans=tuple(replace(scan, withdrawn="gone") for scan in two.scans))
     for subjects, shown in (([one, two], True), ([one, gone], False)):
         rows = make_rows(subjects)
-        table = scan_table(rows, Participants())
-        text = Page(render_group_page(tree.root, rows, table, [], [])).text
+        table = scan_table(rows)
+        text = Page(render_group_page(tree.root, rows, table, quality_table(rows), [], [])).text
         for word in ("0.0.1", "older", "several versions", "several schemes or detectors"):
             assert (word in text) is shown, word

@@ -103,7 +103,7 @@ def test_tables_and_images_say_the_same(processed: Path) -> None:
     rows = list(csv.DictReader((processed / "group_cmb.tsv").open(), delimiter="\t"))
     paramagnetic = [lesion for lesion in lesions if lesion.susceptibility != "diamagnetic"]
     assert len(rows) == 1
-    assert int(rows[0]["n_total"]) == len(paramagnetic)
+    assert int(rows[0]["n_any"]) == len(paramagnetic)
 
 
 def test_large_implanted_bleeds_are_found_where_they_were_put(

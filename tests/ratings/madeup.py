@@ -125,6 +125,7 @@ def add_scan(
     write_lesions(lesions, listed, spots)
     rows = rows_of(listed, spots)
     content = {
+        "Coverage": {"lobar": 1.0, "deep": 1.0, "infratentorial": 1.0},
         "Labels": [row.index for row in rows],
         "LabelImage": file_digest(lesions.path("dseg")),
         "Lesions": {str(row.index): place_and_size(row) for row in rows},

@@ -18,6 +18,8 @@ from cmbprep.outputs.stages import StageFiles
 TEMPLATE = "MNI152NLin2009cAsym"
 TEMPLATE_AFFINE = np.array([[4.0, 0, 0, -96], [0, 4, 0, -132], [0, 0, 4, -78], [0, 0, 0, 1]])
 TEMPLATE_SHAPE = (49, 58, 49)
+#: Coverage of a scan that shows the whole brain.
+WHOLE = {"lobar": 1.0, "deep": 1.0, "infratentorial": 1.0}
 
 
 def make_lesion(index: int, **changes: Any) -> Lesion:
@@ -87,11 +89,13 @@ class Tree:
         mask_affine: np.ndarray = TEMPLATE_AFFINE,
         src: str | None = None,
         parameters: dict[str, Any] | None = None,
+        coverage: dict[str, float | None] | None = None,
+        scheme: str = "MARS",
     ) -> StageFiles:
         """Add a complete scan; give its stage ``lesions``."""
         self.expect(name)
         stem, _, suffix = name.rpartition("_")
-        names = make_names(src or stem, suffix)
+        names = make_names(src or stem, suffix, scheme)
         acquisition = {
             "MagneticFieldStrength": 3,
             "EchoTime": 0.02,
@@ -117,6 +121,7 @@ class Tree:
             "detector_parameters": {"threshold": 0.35},
         }
         closing = block(detection, name, {}, (), parameters, echo)
+        closing["Cmbprep"]["Coverage"] = WHOLE if coverage is None else coverage
         closing["Cmbprep"]["Labels"] = [lesion.index for lesion in lesions]
         closing["Cmbprep"]["LabelImage"] = file_digest(detection.path("dseg"))
         write_json(detection.sidecar, {**COLUMNS, **acquisition, **closing})
@@ -128,7 +133,7 @@ class Tree:
         return self.root
 
 
-def make_names(src: str, suffix: str) -> Names:
+def make_names(src: str, suffix: str, scheme: str = "MARS") -> Names:
     entities = dict(part.split("-") for part in src.split("_"))
     values = {
         "subject": entities["sub"],
@@ -138,7 +143,7 @@ def make_names(src: str, suffix: str) -> Names:
         "template": TEMPLATE,
         "reference": TEMPLATE,
         "target": TEMPLATE,
-        "scheme": "MARS",
+        "scheme": scheme,
     }
     return Names(**{field.name: values[field.name] for field in dataclasses.fields(Names)})
 

@@ -43,14 +43,14 @@ def test_tally_by_hand() -> None:
         {"volume_mm3": 5.0, "zone": "infratentorial", "region": "cerebellum"},
     )
     assert (len(found.counted), len(found.definite), len(found.mimics)) == (4, 3, 1)
-    assert found.volume == pytest.approx(115)
-    assert found.volume_definite == pytest.approx(95)
+    assert found.volume_mm3(definite=False) == pytest.approx(115)
+    assert found.volume_mm3(definite=True) == pytest.approx(95)
     assert [found.count(zone=zone) for zone in found.zones] == [1, 1, 1, 1]
     assert [found.count(rating=rating) for rating in RATINGS] == [3, 1]
     assert found.pattern is Pattern.UNDETERMINED
     assert found.pattern_of_all is Pattern.MIXED
     assert found.cerebellar is True
-    assert found.burden("count") == "2-4"
+    assert found.burden("count") == "2to4"
     assert found.burden("caa") is None
     assert found.burden_bounds("caa") == (1, 2)
     assert found.regions == (
@@ -65,20 +65,20 @@ def test_no_lesion_is_zero_of_everything() -> None:
     found = tally()
     assert [found.count(zone=zone, rating=r) for zone, r in product(ZONES, RATINGS)] == [0] * 6
     assert found.zones == ZONES
-    assert (found.pattern, found.cerebellar, found.near_boundary) == (Pattern.NONE, False, 0)
-    assert [found.burden(scale) for scale in SCALES] == ["0", "0", "0", "0-1"]
+    assert (found.pattern, found.cerebellar, found.near_boundary()) == (Pattern.NONE, False, 0)
+    assert [found.burden(scale) for scale in SCALES] == ["0", "0", "0", "0to1", "0"]
     assert found.regions == ()
 
 
 @pytest.mark.parametrize(
     ("place", "lobar", "frontal", "caa"),
     [
-        ({}, 2, 2, "2-4"),
+        ({}, 2, 2, "2to4"),
         (VENTRICLE, 1, 1, None),
         (OUTSIDE, 1, 1, None),
         (NOWHERE, None, None, None),
-        ({"zone": "lobar", "region": None}, 2, None, "2-4"),
-        ({"zone": "deep", "region": None}, 1, None, "0-1"),
+        ({"zone": "lobar", "region": None}, 2, None, "2to4"),
+        ({"zone": "deep", "region": None}, 1, None, "0to1"),
     ],
 )
 def test_a_second_lesion_by_what_is_known_of_its_place(
@@ -89,7 +89,7 @@ def test_a_second_lesion_by_what_is_known_of_its_place(
     assert found.count(zone="lobar") == lobar
     assert found.count(region="frontal") == frontal
     assert found.burden("caa") == caa
-    assert found.burden("count") == "2-4"
+    assert found.burden("count") == "2to4"
 
 
 def test_a_lesion_without_a_zone_is_counted_as_such() -> None:
@@ -106,7 +106,7 @@ def test_counts_of_a_rating_ask_only_lesions_of_that_rating() -> None:
     assert found.count(zone="lobar") is None
     assert found.bounds(zone="lobar") == (1, 2)
     assert (found.pattern, found.pattern_of_all) == (Pattern.LOBAR, Pattern.UNDETERMINED)
-    assert (found.burden("caa"), found.burden("caa", definite=False)) == ("0-1", None)
+    assert (found.burden("caa"), found.burden("caa", definite=False)) == ("0to1", None)
 
 
 def test_without_a_rating() -> None:
@@ -114,9 +114,9 @@ def test_without_a_rating() -> None:
     assert [found.count(rating=rating) for rating in (None, *RATINGS)] == [2, None, None]
     assert found.count(zone="lobar", rating="definite") == 1
     assert found.count(zone="deep", rating="definite") is None
-    assert found.volume_definite is None
+    assert found.volume_mm3(definite=True) is None
     assert (found.pattern, found.pattern_of_all) == (Pattern.UNDETERMINED, Pattern.MIXED)
-    assert (found.burden("count"), found.burden("thrombolysis")) == (None, "1-10")
+    assert (found.burden("count"), found.burden("thrombolysis")) == (None, "1to10")
 
 
 @pytest.mark.parametrize("lesion", [NOWHERE, {"rating": None}, OUTSIDE])
@@ -125,7 +125,7 @@ def test_a_mimic_makes_nothing_unknown(lesion: dict[str, Any]) -> None:
     assert [found.count(zone=zone) for zone in ZONES] == [1, 0, 0]
     assert [found.count(rating=rating) for rating in RATINGS] == [1, 0]
     assert found.pattern is Pattern.LOBAR
-    assert found.burden("caa") == "0-1"
+    assert found.burden("caa") == "0to1"
 
 
 def possible_tallies(lesions: tuple[Lesion, ...]) -> list[Tally]:

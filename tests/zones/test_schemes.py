@@ -233,11 +233,16 @@ def test_cerebellum_is_a_region_of_every_scheme() -> None:
 @pytest.mark.parametrize(
     ("scale", "expected"),
     [
-        ("count", {0: "0", 1: "1", 2: "2-4", 4: "2-4", 5: ">=5", 83: ">=5"}),
-        ("prevention", {4: "1-4", 5: "5-9", 9: "5-9", 10: "10-19", 19: "10-19", 20: ">=20"}),
-        ("thrombolysis", {0: "0", 1: "1-10", 10: "1-10", 11: ">10"}),
-        ("caa", {0: "0-1", 1: "0-1", 2: "2-4", 4: "2-4", 5: ">=5"}),
-        ("aria", {0: "0", 1: "1-4", 4: "1-4", 5: "5-9", 9: "5-9", 10: ">=10"}),
+        ("count", {0: "0", 1: "1", 2: "2to4", 4: "2to4", 5: "5ormore", 83: "5ormore"}),
+        (
+            "prevention",
+            {4: "1to4", 5: "5to9", 9: "5to9", 10: "10to19", 19: "10to19", 20: "20ormore"},
+        ),
+        ("thrombolysis", {0: "0", 1: "1to10", 10: "1to10", 11: "11ormore"}),
+        ("caa", {0: "0to1", 1: "0to1", 2: "2to4", 4: "2to4", 5: "5ormore"}),
+        ("rdes289", {0: "0", 1: "1to4", 4: "1to4", 5: "5ormore"}),
+        ("rdes291", {0: "0", 4: "1to4", 9: "5to9", 10: "10", 11: "11ormore"}),
+        ("aria", {0: "0", 1: "1to4", 4: "1to4", 5: "5to9", 9: "5to9", 10: "10ormore"}),
     ],
 )
 def test_burden_classes(scale: str, expected: dict[int, str]) -> None:
@@ -249,10 +254,10 @@ def test_burden_classes(scale: str, expected: dict[int, str]) -> None:
 def test_burden_class_of_a_range() -> None:
     caa = BURDEN_SCALES["caa"]
     assert [caa.classify_range(*numbers) for numbers in ((0, 1), (2, 4), (1, 2), (5, 90))] == [
-        "0-1",
-        "2-4",
+        "0to1",
+        "2to4",
         None,
-        ">=5",
+        "5ormore",
     ]
     with pytest.raises(ValueError, match="from 3 to 2"):
         caa.classify_range(3, 2)

@@ -173,24 +173,24 @@ def check_group(root: Path) -> None:
         "source": "reviewed",
         "reader": "Anna",
         "review_status": "done",
-        "n_total": "17",
+        "n_any": "17",
         "n_definite": "12",
         "n_possible": "5",
-        "n_lobar": "11",
-        "n_deep": "5",
-        "n_infratentorial": "1",
-        "n_region_frontal": "11",
-        "n_region_thalamus": "5",
-        "n_region_cerebellum": "1",
-        "pattern": "mixed",
+        "n_any_lobar": "11",
+        "n_any_deep": "5",
+        "n_any_infratentorial": "1",
+        "n_any_frontal_left": "11",
+        "n_any_thalamus_left": "5",
+        "n_any_cerebellum": "1",
+        "pattern_definite": "mixed",
         "n_rejected": "4",
         "n_added": "1",
-        "n_automatic_total": "20",
-        "n_automatic_lobar": "10",
-        "n_automatic_deep": "10",
+        "n_automatic_any": "20",
+        "n_automatic_any_lobar": "10",
+        "n_automatic_any_deep": "10",
     }
     assert {name: first[name] for name in expected} == expected
-    unread = ("source", "n_total", "n_definite", "n_lobar", "n_deep")
+    unread = ("source", "n_any", "n_definite", "n_any_lobar", "n_any_deep")
     assert [second[name] for name in unread] == ["automatic", "20", "2", "10", "10"]
     rows = read(root / "group_lesions.tsv")
     mine = [row for row in rows if row["participant_id"] == "sub-01"]
@@ -198,7 +198,7 @@ def check_group(root: Path) -> None:
     changes = {row["index"]: row["change"] for row in mine if row["change"] != "n/a"}
     assert changes == {"1": "zone corrected", "20": "moved", "21": "added"}
     volume = sum(float(row["volume_mm3"]) for row in mine if row["counted"] == "true")
-    assert float(first["volume_mm3"]) == pytest.approx(volume, abs=0.02)
+    assert float(first["volume_any_mm3"]) == pytest.approx(volume, abs=0.02)
     assert len(rows) == 21 + 20
 
 
@@ -239,4 +239,4 @@ def test_two_readers_at_once(
         ("--automatic",): "20",
     }.items():
         assert run(dataset, "group", *choice) == 0
-        assert read(dataset / "group_cmb.tsv")[0]["n_total"] == total, choice
+        assert read(dataset / "group_cmb.tsv")[0]["n_any"] == total, choice
