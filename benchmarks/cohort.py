@@ -30,6 +30,7 @@ from cmbprep import __version__
 from cmbprep.lesions import COLUMNS, HEMISPHERES, Lesion, format_lesions
 from cmbprep.outputs.files import file_digest, write_image
 from cmbprep.outputs.names import Names
+from cmbprep.outputs.sparse import describe_mask
 from cmbprep.outputs.stages import StageFiles, place_and_size
 from cmbprep.templates import load_template
 from cmbprep.zones.schemes import MARS
@@ -38,7 +39,7 @@ TEMPLATE = "MNI152NLin2009cAsym"
 #: Grid of a scan with thick slices.
 SCAN_SHAPE, SCAN_VOXEL = (256, 256, 48), (0.9, 0.9, 3.0)
 #: Different images of microbleeds in template space, and most lesions of a scan.
-N_MASKS, MOST = 200, 90
+N_MASKS, MOST = 40, 90
 WARNINGS = ["the slices are thick"]
 PARAMETERS = {
     "detector": "learned",
@@ -71,13 +72,15 @@ class Maker:
         self.pool = root / ".pool"
         self.pool.mkdir(parents=True)
         self.digests: dict[int, str] = {}
+        self.masks: list[dict] = []
         (self.pool / "any").write_bytes(b"\x1f\x8b" + bytes(4000))
         template = nib.load(load_template().t1w)
         for number in range(N_MASKS + 1):
             mask = np.zeros(template.shape, np.uint8)
             for centre in self.rng.integers(40, 150, (2 * bool(number), 3)):
                 mask[tuple(slice(at, at + 4) for at in centre)] = 1
-            write_image(self.pool / f"mask{number}", nib.Nifti1Image(mask, template.affine))
+            path = write_image(self.pool / f"mask{number}", nib.Nifti1Image(mask, template.affine))
+            self.masks.append(describe_mask(path))
         affine = np.diag([*SCAN_VOXEL, 1.0])
         values = self.rng.integers(0, 800, (*SCAN_SHAPE[:2], 4)).astype(np.int16)
         write_image(self.pool / "preproc", nib.Nifti1Image(values, affine))
@@ -101,6 +104,7 @@ class Maker:
             scheme="MARS",
         )
         lesions = [self.lesion(index) for index in range(1, number + 1)]
+        mask = int(self.rng.integers(1, N_MASKS + 1)) if lesions else 0
         noise = float(self.rng.normal(20, 2))
         blocks = {
             "anatomy": {"Quality": {"snr": noise, "template_registration": REGISTRATION}},
@@ -115,13 +119,15 @@ class Maker:
                 "Coverage": {"lobar": 0.98, "deep": 1.0, "infratentorial": 0.97},
                 "Labels": list(range(1, number + 1)),
                 "LabelImage": self.digests[number],
+                "TemplateMask": self.masks[mask],
                 "Lesions": {str(item.index): place_and_size(item) for item in lesions},
             },
         }
+        images = {"dseg": f"dseg{number}", "template_mask": f"mask{mask}", "preproc": "preproc"}
         stages = {}
         for stage, block in blocks.items():
             files = StageFiles(self.root, stage, names)
-            self.write_stage(files, block, lesions)
+            self.write_stage(files, block, images, lesions)
             sidecar = files.sidecar.relative_to(self.root).as_posix()
             stages[stage] = {"sidecar": sidecar, "fingerprint": f"{stage}-1"}
         name = f"{unit}_T2starw"
@@ -129,14 +135,11 @@ class Maker:
         record = {"unit": unit, "scans": [scan], "withdrawn": [], "refused": [], "anatomy": None}
         (self.root / "logs" / f"{unit}_inputs.json").write_text(json.dumps(record, indent=2))
 
-    def write_stage(self, files: StageFiles, block: dict, lesions: list[Lesion]) -> None:
-        """Write the files of a stage, its sidecar last."""
+    def write_stage(
+        self, files: StageFiles, block: dict, shared: dict[str, str], lesions: list[Lesion]
+    ) -> None:
+        """Write the files of a stage, its sidecar last; ``shared`` names files of the pool."""
         files.sidecar.parent.mkdir(parents=True, exist_ok=True)
-        shared = {"dseg": f"dseg{len(lesions)}", "template_mask": "mask0"}
-        if lesions:
-            shared["template_mask"] = f"mask{self.rng.integers(1, N_MASKS + 1)}"
-        if files.stage == "preproc":
-            shared["preproc"] = "preproc"
         sizes = {}
         for key in files.keys:
             path = files.path(key)

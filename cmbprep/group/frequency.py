@@ -11,7 +11,6 @@ notes name these scans and say why.
 
 from __future__ import annotations
 
-import gzip
 import logging
 import zlib
 from collections import Counter
@@ -19,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,7 @@ from cmbprep.bids.nifti_header import BLOCK_SIZE, parse_header
 from cmbprep.errors import CmbprepError
 from cmbprep.files.tsv import listing
 from cmbprep.outputs.files import write_image, write_json
+from cmbprep.outputs.sparse import recorded_mask
 from cmbprep.outputs.stages import BLOCK
 from cmbprep.reports.results import ScanResult
 from cmbprep.reports.tally import Tally
@@ -163,24 +163,27 @@ def _write_map(
 
 @dataclass(frozen=True, eq=False)
 class _Mask:
-    """A scan's mask in template space whose header was read."""
+    """A scan's mask in template space.
+
+    ``inside`` has the flat indices of the voxels in microbleeds, first axis fastest; None where
+    they have to be read from the file, which has values of ``dtype`` from ``offset`` on.
+    """
 
     scan: ScanResult
     path: Path
-    header: nib.Nifti1Header
-    #: Flat indices of the voxels in microbleeds, first axis fastest; None where the file has them.
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
     inside: NDArray[np.intp] | None = None
+    dtype: np.dtype[Any] | None = None
+    offset: int = 0
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        shape = [int(n) for n in self.header.get_data_shape()]
+    @classmethod
+    def of_header(cls, scan: ScanResult, path: Path, header: nib.Nifti1Header, **more: Any) -> Self:
+        shape = [int(n) for n in header.get_data_shape()]
         while len(shape) > 3 and shape[-1] == 1:
             shape.pop()
-        return tuple(shape)
-
-    @property
-    def affine(self) -> NDArray[np.float64]:
-        return np.asarray(self.header.get_best_affine(), dtype=float)
+        affine = np.asarray(header.get_best_affine(), dtype=float)
+        return cls(scan, path, tuple(shape), affine, **more)
 
 
 #: A mask, and the flat indices, first axis fastest, of its voxels in microbleeds.
@@ -222,8 +225,10 @@ def _find_mask(scan: ScanResult) -> _Mask | None:
             return None
         if not isinstance(found, Path):
             inside = np.flatnonzero(np.asarray(found.dataobj).ravel(order="F"))
-            return _Mask(scan, path, found.header, inside)
+            return _Mask.of_header(scan, path, found.header, inside=inside)
         path = found
+    elif known := recorded_mask(scan.detection.block.get("TemplateMask"), path):
+        return _Mask(scan, path, known.shape, known.affine, known.inside)
     return _read_header(scan, path) if path.is_file() else None
 
 
@@ -244,8 +249,8 @@ def _read_header(scan: ScanResult, path: Path) -> _Mask:
         header, _ = parse_header(_unpack(path, BLOCK_SIZE), path)
     except CmbprepError as error:
         raise _MaskError(error.message) from error
-    mask = _Mask(scan, path, header)
     dtype, (_, shift) = header.get_data_dtype(), header.get_slope_inter()
+    mask = _Mask.of_header(scan, path, header, dtype=dtype, offset=int(header["vox_offset"]))
     if len(mask.shape) != 3 or not 0 < float(np.prod(mask.shape, dtype=float)) <= MAX_VOXELS:
         raise _MaskError(f"its shape is {mask.shape}")
     if dtype.kind not in "iuf" or dtype.itemsize > 8 or shift:
@@ -255,15 +260,19 @@ def _read_header(scan: ScanResult, path: Path) -> _Mask:
 
 def _on_one_grid(masks: Iterable[_Mask], left_out: _LeftOut) -> list[_Mask]:
     """Choose the masks on the grid that most share; of two, the one of the first scan."""
-    grids: list[list[_Mask]] = []
+    equal: dict[tuple[tuple[int, ...], bytes], list[_Mask]] = {}
     for mask in masks:
-        for members in grids:
-            first = members[0]
-            if same_grid(first.shape, first.affine, mask.shape, mask.affine):
-                members.append(mask)
+        equal.setdefault((mask.shape, mask.affine.tobytes()), []).append(mask)
+    grids: list[list[_Mask]] = []
+    for members in equal.values():
+        one = members[0]
+        for others in grids:
+            first = others[0]
+            if same_grid(first.shape, first.affine, one.shape, one.affine):
+                others += members
                 break
         else:
-            grids.append([mask])
+            grids.append(members)
     chosen = max(grids, key=len, default=[])
     reason = f"the mask lies on another grid than {len(chosen)} in the map"
     for mask in (mask for members in grids if members is not chosen for mask in members):
@@ -314,29 +323,50 @@ def _unpack(path: Path, length: int) -> bytes:
     A file that ends before that many bytes is checked to be whole.
     """
     try:
-        with gzip.open(path) as stream:
-            return stream.read(length)
-    except (OSError, EOFError, zlib.error, MemoryError) as error:
-        damaged = isinstance(error, EOFError | zlib.error | gzip.BadGzipFile)
+        packed = path.read_bytes()
+        if packed[:2] != _GZIP:
+            raise _MaskError("its compressed content is damaged")
+        stream = zlib.decompressobj(wbits=31)
+        content = stream.decompress(packed, length)
+        if len(content) < length and not stream.eof:
+            raise _MaskError("its compressed content is damaged")
+        return content
+    except (OSError, zlib.error, MemoryError) as error:
+        damaged = isinstance(error, zlib.error)
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise _MaskError("its compressed content is damaged" if damaged else reason) from error
 
 
+#: First bytes of a file that gzip has packed.
+_GZIP = b"\x1f\x8b"
+
+
 def _read_inside(mask: _Mask) -> NDArray[np.intp]:
     """Flat indices, first axis fastest, of the voxels in microbleeds."""
-    dtype, offset = mask.header.get_data_dtype(), int(mask.header["vox_offset"])
+    assert mask.dtype is not None
     size = int(np.prod(mask.shape))
-    length = offset + size * dtype.itemsize
+    length = mask.offset + size * mask.dtype.itemsize
     # One byte more, so that a longer file is noticed and the end is reached and checked.
     content = _unpack(mask.path, length + 1)
     if len(content) != length:
         raise _MaskError(
             f"it is {'longer' if len(content) > length else 'shorter'} than its header says"
         )
-    values = np.frombuffer(content, dtype=dtype, count=size, offset=offset)
-    found = np.flatnonzero(values)
+    values = np.frombuffer(content, dtype=mask.dtype, count=size, offset=mask.offset)
+    found = _nonzero(values)
     if not np.isfinite(values[found]).all():
         raise _MaskError("it has values that are not finite")
     if not found.size:
         raise _MaskError("it is empty, although the lesion table lists microbleeds")
     return found
+
+
+def _nonzero(values: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the indices of values that are not 0, fast where nearly all are."""
+    step = 8 // values.itemsize
+    whole = values.size // step * step
+    # Eight bytes at a time; a negative zero of a float is sorted out below.
+    blocks = np.flatnonzero(values[:whole].view(np.uint64)) * step
+    places = (blocks[:, None] + np.arange(step)).ravel()
+    places = np.append(places, np.arange(whole, values.size))
+    return places[values[places] != 0]

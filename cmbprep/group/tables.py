@@ -223,12 +223,13 @@ def _places(scheme: str | None) -> tuple[tuple[str, dict[str, str]], ...]:
         (region, {"zone": "infratentorial", "region": region}) for region in (CEREBELLUM, BRAINSTEM)
     ]
     known = SCHEMES.get((scheme or "").lower())
+    tissue = [region for region in (known.regions if known else ()) if region.zone is not None]
     regions = [
         (
-            f"{region_column(region)}_{side}",
-            {"zone": str(known.zone_of(region)), "region": region, "hemisphere": side},
+            f"{region_column(name)}_{side}",
+            {"zone": zone, "region": name, "hemisphere": side},
         )
-        for region in (known.region_names if known else ())
+        for name, zone in dict.fromkeys((region.name, str(region.zone)) for region in tissue)
         for side in HEMISPHERES
     ]
     return (*zones, *parts, ("zone_unknown", {"zone": UNKNOWN_ZONE}), *regions)

@@ -23,6 +23,7 @@ from cmbprep.lesions import read_lesions
 from cmbprep.outputs.files import file_digest, write_atomically, write_json
 from cmbprep.outputs.names import Names
 from cmbprep.outputs.sidecars import closing_sidecar, image_sidecar
+from cmbprep.outputs.sparse import describe_mask
 from cmbprep.outputs.stages import (
     StageFiles,
     label_values,
@@ -170,6 +171,7 @@ def _content(files: StageFiles, written: dict[str, Path]) -> dict[str, Any]:
     if files.stage == "lesions":
         content["Labels"] = label_values(written["dseg"])
         content["LabelImage"] = file_digest(written["dseg"])
+        content["TemplateMask"] = describe_mask(written["template_mask"])
         content["Lesions"] = {
             str(lesion.index): place_and_size(lesion) for lesion in read_lesions(written["table"])
         }

@@ -14,6 +14,8 @@ import pytest
 
 from cmbprep.group import run_group
 from cmbprep.group.frequency import write_frequency_maps
+from cmbprep.outputs.files import file_digest
+from cmbprep.outputs.sparse import describe_mask
 from cmbprep.reports.results import collect_results
 from tests.group.cohort import MAP, UNPLACED
 from tests.reports.outputtree import (
@@ -208,3 +210,25 @@ def test_masks_of_any_kind_and_odd_size_are_read(tree: Tree, kind: type) -> None
     tree.add("sub-2_T2starw", [make_lesion(1)], mask=second)
     (path,) = run_group(tree.finish(), participants_tsv=None).maps
     np.testing.assert_allclose(nib.load(path).get_fdata(), (first + second) / 2)
+
+
+def test_recorded_masks_give_the_same_map_as_files(tree: Tree) -> None:
+    here, there = make_lesion(1), make_lesion(2)
+    files = [
+        tree.add(f"sub-{n}_T2starw", lesions) for n, lesions in enumerate(([here], [there], []))
+    ]
+    root = tree.finish()
+    (path,) = run_group(root, participants_tsv=None).maps
+    before = path.read_bytes()
+    for item in files:
+        record = describe_mask(item.path("template_mask"))
+        sidecar = json.loads(item.sidecar.read_text())
+        sidecar["Cmbprep"]["TemplateMask"] = record
+        item.sidecar.write_text(json.dumps(sidecar))
+        # No byte of the file is unpacked: what it holds cannot be.
+        item.path("template_mask").write_bytes(b"anything")
+        sidecar["Cmbprep"]["TemplateMask"]["Digest"] = file_digest(item.path("template_mask"))
+        item.sidecar.write_text(json.dumps(sidecar))
+    result = run_group(root, participants_tsv=None)
+    assert result.notes == ()
+    assert result.maps[0].read_bytes() == before

@@ -179,8 +179,6 @@ def check_group(root: Path) -> None:
         "n_any_lobar": "11",
         "n_any_deep": "5",
         "n_any_infratentorial": "1",
-        "n_any_frontal_left": "11",
-        "n_any_thalamus_left": "5",
         "n_any_cerebellum": "1",
         "pattern_definite": "mixed",
         "n_rejected": "4",
