@@ -66,6 +66,7 @@ def _run_group_level(settings: Settings) -> int:
         participants_tsv=table,
         choice=choice,
         pattern_rule=settings.pattern_rule,
+        strict=settings.strict,
     )
     for note in result.notes:
         sys.stderr.write(f"cmbprep: {note}\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cmbprep.errors import UsageError
 from cmbprep.files.tsv import listing
+from cmbprep.group.comparable import changed_tables, mixed_settings, require_comparable
 from cmbprep.group.frequency import write_frequency_maps
 from cmbprep.group.participants import Participants, missing_participants, read_participants
 from cmbprep.group.rows import Row, make_rows
@@ -64,6 +65,7 @@ def run_group(
     participants_tsv: Path | None,
     choice: ReaderChoice | None = None,
     pattern_rule: str = DEFAULT_RULE,
+    strict: bool = False,
 ) -> GroupResult:
     """Join the results of all participants, with the lesions of readers where scans were read.
 
@@ -78,6 +80,9 @@ def run_group(
         Whose reviews count; by default those of the only reader.
     pattern_rule
         What cerebellar microbleeds count as in the pattern, one of :data:`.PATTERN_RULES`.
+    strict
+        Whether to refuse results that were made with different settings, tables that are damaged
+        or were changed, and doubts about the table of participants.
 
     Returns
     -------
@@ -87,7 +92,8 @@ def run_group(
     Raises
     ------
     UsageError
-        If the output dataset holds no results, or it must be chosen whose reviews count.
+        If the output dataset holds no results, it must be chosen whose reviews count, or there is
+        something that ``strict`` refuses. Nothing was written then.
     """
     from cmbprep.group.page import render_group_page
 
@@ -102,14 +108,17 @@ def run_group(
             hint="run the participant level first, with the same output folder",
         )
     require_reader(root, subjects, choice)
-    participants, notes = read_participants(participants_tsv)
+    participants, doubts = read_participants(participants_tsv)
+    scans, quality = scan_table(rows, _visits(rows, participants)), quality_table(rows)
+    doubts += (*mixed_settings(rows, scans), *changed_tables(rows))
+    if strict:
+        require_comparable(doubts)
     used = [row.scan for row in rows if row.scan]
-    notes += _review_notes(used)
+    notes = (*doubts, *_review_notes(used))
     if participants_tsv is not None:
         # Participants withdrawn from the dataset need no row in its table of participants.
         labels = {row.subject for row in rows if row.status != "withdrawn"}
         notes += missing_participants(participants, labels, participants_tsv.name)
-    scans, quality = scan_table(rows, _visits(rows, participants)), quality_table(rows)
     tables = {
         "group_cmb": scans,
         "group_quality": quality,

@@ -171,6 +171,7 @@ def _content(files: StageFiles, written: dict[str, Path]) -> dict[str, Any]:
     if files.stage == "lesions":
         content["Labels"] = label_values(written["dseg"])
         content["LabelImage"] = file_digest(written["dseg"])
+        content["Table"] = file_digest(written["table"])
         content["TemplateMask"] = describe_mask(written["template_mask"])
         content["Lesions"] = {
             str(lesion.index): place_and_size(lesion) for lesion in read_lesions(written["table"])

@@ -181,6 +181,28 @@ class StageRecord:
                 )
         return found
 
+    def edits(self) -> tuple[str, ...]:
+        """Return how the lesion table differs from what was written, in sentences.
+
+        Older results record the size of the table alone.
+
+        Raises
+        ------
+        CmbprepError
+            If the table cannot be read.
+        """
+        from cmbprep.files.tsv import listing, read_tsv
+        from cmbprep.lesions import COLUMNS
+
+        path, digest = self.files.path("table"), self.block.get("Table")
+        size = self.block.get("Files", {}).get("table")
+        same = file_digest(path) == digest if digest else size in (None, _size_of(path))
+        if same:
+            return ()
+        unknown = [name for name in read_tsv(path).header if name not in COLUMNS]
+        also = f"; columns that are not used: {listing(unknown)}" if unknown else ""
+        return (f"the lesion table {path.name} was changed after it was written{also}",)
+
     def _labels(self) -> list[int]:
         """Labels of the lesions in the label image, checked against the sidecar."""
         image = self.files.path("dseg")
@@ -258,7 +280,9 @@ def _is_list(value: Any, item: Callable[[Any], bool]) -> bool:
 #: says is used in many places, none of which has to look again.
 _KINDS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("Parameters", "Quality", "MissingFigures"), _is_dict),
-    **dict.fromkeys(("Version", "Fingerprint", "Scan", "Sequence", "LabelImage"), _is_text),
+    **dict.fromkeys(
+        ("Version", "Fingerprint", "Scan", "Sequence", "LabelImage", "Table"), _is_text
+    ),
     **dict.fromkeys(("Warnings", "Optional"), partial(_is_list, item=_is_text)),
     "Files": partial(_is_dict, item=_is_number),
     "Labels": partial(_is_list, item=_is_number),

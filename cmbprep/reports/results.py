@@ -99,6 +99,10 @@ class ScanResult:
         Names of the raw files.
     warnings
         What was amiss with the input.
+    edits
+        How the lesion table differs from what the program wrote, in sentences.
+    damaged
+        Whether the lesion table is damaged and not used.
     """
 
     name: str
@@ -114,6 +118,8 @@ class ScanResult:
     withdrawn: str | None = None
     sources: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    edits: tuple[str, ...] = ()
+    damaged: bool = False
 
     @property
     def status(self) -> str:
@@ -222,7 +228,7 @@ class ScanResult:
     @property
     def doubts(self) -> tuple[str, ...]:
         """Every warning on the scan, from its input to its reviews, each once."""
-        found = list(self.warnings)
+        found = [*self.warnings, *self.edits]
         for record in self.records:
             found += [str(text) for text in record.block.get("Warnings", ())]
         if self.reading is not None:
@@ -463,11 +469,13 @@ def _add_stage(parts: dict[str, Any], stage: str, record: StageRecord) -> None:
     parts["detection"] = record
     try:
         parts["lesions"] = tuple(record.lesions())
+        parts["edits"] = record.edits()
     except CmbprepError as error:
         # A result that cannot be read is no result, and above all no count of zero.
         table = record.files.path("table").name
         message = f"the lesion table {table} is not used: {error.message}"
         parts["error"] = {"step": "report", "message": message, "traceback": ""}
+        parts["damaged"] = True
 
 
 def _add_inputs(drafts: dict[str, _Draft], root: Path, content: Mapping[str, Any]) -> None:

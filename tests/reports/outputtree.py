@@ -91,6 +91,7 @@ class Tree:
         parameters: dict[str, Any] | None = None,
         coverage: dict[str, float | None] | None = None,
         scheme: str = "MARS",
+        version: str = "1.2.3",
     ) -> StageFiles:
         """Add a complete scan; give its stage ``lesions``."""
         self.expect(name)
@@ -121,8 +122,10 @@ class Tree:
             "detector_parameters": {"threshold": 0.35},
         }
         closing = block(detection, name, {}, (), parameters, echo)
+        closing["Cmbprep"]["Version"] = version
         closing["Cmbprep"]["Coverage"] = WHOLE if coverage is None else coverage
         closing["Cmbprep"]["Labels"] = [lesion.index for lesion in lesions]
+        closing["Cmbprep"]["Table"] = file_digest(detection.path("table"))
         closing["Cmbprep"]["LabelImage"] = file_digest(detection.path("dseg"))
         write_json(detection.sidecar, {**COLUMNS, **acquisition, **closing})
         return detection
