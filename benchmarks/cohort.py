@@ -79,7 +79,9 @@ class Maker:
             mask = np.zeros(template.shape, np.uint8)
             for centre in self.rng.integers(40, 150, (2 * bool(number), 3)):
                 mask[tuple(slice(at, at + 4) for at in centre)] = 1
-            path = write_image(self.pool / f"mask{number}", nib.Nifti1Image(mask, template.affine))
+            path = write_image(
+                self.pool / f"mask{number}.nii.gz", nib.Nifti1Image(mask, template.affine)
+            )
             self.masks.append(describe_mask(path))
         affine = np.diag([*SCAN_VOXEL, 1.0])
         values = self.rng.integers(0, 800, (*SCAN_SHAPE[:2], 4)).astype(np.int16)
@@ -123,7 +125,11 @@ class Maker:
                 "Lesions": {str(item.index): place_and_size(item) for item in lesions},
             },
         }
-        images = {"dseg": f"dseg{number}", "template_mask": f"mask{mask}", "preproc": "preproc"}
+        images = {
+            "dseg": f"dseg{number}",
+            "template_mask": f"mask{mask}.nii.gz",
+            "preproc": "preproc",
+        }
         stages = {}
         for stage, block in blocks.items():
             files = StageFiles(self.root, stage, names)

@@ -67,6 +67,7 @@ def _run_group_level(settings: Settings) -> int:
         choice=choice,
         pattern_rule=settings.pattern_rule,
         strict=settings.strict,
+        deidentified=settings.deidentified,
     )
     for note in result.notes:
         sys.stderr.write(f"cmbprep: {note}\n")

@@ -46,6 +46,8 @@ def render_group_page(
     quality: Table,
     maps: Sequence[FrequencyMap],
     notes: Sequence[str],
+    *,
+    private: bool = False,
 ) -> str:
     """Make the page of a cohort.
 
@@ -59,6 +61,8 @@ def render_group_page(
         Frequency maps.
     notes
         What could not be done.
+    private
+        Whether readers are not compared, and reports not linked.
 
     Returns
     -------
@@ -77,7 +81,7 @@ def render_group_page(
         "group.html",
         title="Cerebral microbleeds: group",
         reading=reading,
-        agreement=_agreement(root) if reading.read else None,
+        agreement=_agreement(root) if reading.read and not private else None,
         n_participants=len({row.subject for row in scans}),
         statuses=Counter(row.status for row in rows),
         n_definite=sum(len(tally.definite) for tally in tallies),
@@ -99,7 +103,7 @@ def render_group_page(
             key=lambda row: order.index(row.status),
         ),
         rows=list(zip(rows, table.values, strict=True)),
-        reports={row.name: _report_link(root, row) for row in rows},
+        reports={row.name: None if private else _report_link(root, row) for row in rows},
         notes=notes,
         pattern_rule=table.dictionary["pattern_definite"]["Description"],
         measure_title=_measure_title,

@@ -35,6 +35,8 @@ class Row:
         The scan, and the T1w image that it was registered to; None for a refused file.
     pattern_rule
         Rule of the pattern, one of :data:`.PATTERN_RULES`.
+    private
+        Whether reasons, warnings and names of readers are left out.
     """
 
     subject: str
@@ -46,6 +48,7 @@ class Row:
     scan: ScanResult | None = None
     anatomy: StageRecord | None = None
     pattern_rule: str = DEFAULT_RULE
+    private: bool = False
 
     @property
     def counts_as_scan(self) -> bool:
@@ -60,11 +63,20 @@ class Row:
         return Tally(self.scan.lesions, self.pattern_rule, self.scan.unseen)
 
     @cached_property
-    def warnings(self) -> tuple[str, ...]:
-        """Warnings on the scan and on its T1w image, each once."""
+    def _all_warnings(self) -> tuple[str, ...]:
         own = () if self.scan is None else self.scan.doubts
         other = () if self.anatomy is None else self.anatomy.block.get("Warnings", ())
         return tuple(dict.fromkeys((*own, *map(str, other))))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings on the scan and on its T1w image, each once; none where they are private."""
+        return () if self.private else self._all_warnings
+
+    @property
+    def n_warnings(self) -> int:
+        """Number of warnings, also where they are private."""
+        return len(self._all_warnings)
 
     @property
     def records(self) -> tuple[StageRecord, ...]:

@@ -10,6 +10,14 @@ from pathlib import Path
 from cmbprep.errors import UsageError
 from cmbprep.files.tsv import listing
 from cmbprep.group.comparable import changed_tables, mixed_settings, require_comparable
+from cmbprep.group.deidentified import (
+    IDENTIFIES,
+    Disguise,
+    LeftOut,
+    deidentified_rows,
+    deidentify,
+    describe_privacy,
+)
 from cmbprep.group.frequency import write_frequency_maps
 from cmbprep.group.participants import Participants, missing_participants, read_participants
 from cmbprep.group.rows import Row, make_rows
@@ -66,6 +74,7 @@ def run_group(
     choice: ReaderChoice | None = None,
     pattern_rule: str = DEFAULT_RULE,
     strict: bool = False,
+    deidentified: bool = False,
 ) -> GroupResult:
     """Join the results of all participants, with the lesions of readers where scans were read.
 
@@ -83,6 +92,9 @@ def run_group(
     strict
         Whether to refuse results that were made with different settings, tables that are damaged
         or were changed, and doubts about the table of participants.
+    deidentified
+        Whether to leave dates, free text and names of readers out of the group outputs, and to
+        list what was left out and what remains in ``group_deidentified.txt``.
 
     Returns
     -------
@@ -126,7 +138,24 @@ def run_group(
     }
     maps, map_notes = write_frequency_maps(root, used)
     notes += map_notes
-    page = render_group_page(root, rows, scans, quality, maps, notes)
+    shown, privacy = notes, root / "group_deidentified.txt"
+    privacy.unlink(missing_ok=True)
+    if deidentified:
+        disguise = Disguise(rows)
+        tables, left_out = _deidentify(tables, disguise)
+        write_text(privacy, describe_privacy(root, tables["group_cmb"], left_out, disguise))
+        shown, rows = (), deidentified_rows(rows, disguise)
+        what = "what was left out, and what in other files can still identify a person"
+        notes += (f"--deidentified: {what}, is listed in {privacy}",)
+    page = render_group_page(
+        root,
+        rows,
+        tables["group_cmb"],
+        tables["group_quality"],
+        maps,
+        shown,
+        private=deidentified,
+    )
     return GroupResult(
         tables={name: _write_table(root, name, table) for name, table in tables.items()},
         page=write_text(root / "group.html", page),
@@ -135,6 +164,17 @@ def run_group(
         n_reviewed=sum(scan.reviewed for scan in used),
         notes=notes,
     )
+
+
+def _deidentify(
+    tables: Mapping[str, Table], disguise: Disguise
+) -> tuple[dict[str, Table], list[LeftOut]]:
+    """Leave what could identify a person out of all tables, and return what it was."""
+    found, left_out = {}, []
+    for name, table in tables.items():
+        found[name], own = deidentify(name, table, disguise)
+        left_out += own
+    return found, left_out
 
 
 def _visits(rows: Sequence[Row], participants: Participants) -> Visits:
@@ -147,7 +187,11 @@ def _visits(rows: Sequence[Row], participants: Participants) -> Visits:
 
 def _write_table(root: Path, name: str, table: Table) -> Path:
     """Write a table and its data dictionary."""
-    write_json(root / f"{name}.json", table.dictionary)
+    written = {
+        column: {key: value for key, value in entry.items() if key != IDENTIFIES}
+        for column, entry in table.dictionary.items()
+    }
+    write_json(root / f"{name}.json", written)
     return write_text(root / f"{name}.tsv", table.to_tsv())
 
 

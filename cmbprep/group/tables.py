@@ -154,7 +154,7 @@ def _scan_values(row: Row) -> dict[str, Any]:
         "status": row.status,
         "reason": row.reason,
         "pattern_rule": row.pattern_rule,
-        "n_warnings": None if row.scan is None else len(row.warnings),
+        "n_warnings": None if row.scan is None else row.n_warnings,
         "warnings": "; ".join(row.warnings),
     }
     if row.scan is not None:

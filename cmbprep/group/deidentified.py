@@ -1,0 +1,305 @@
+"""Group outputs without what could identify a person (``--deidentified``).
+
+Labels of participants stay: they are pseudonyms, and without them no table could be joined. Labels
+of sessions and other entities that look like a date are replaced by numbers. Columns stay too, so
+that tables of several sites can still be bound; their values are left out. Columns that the program
+knows say in their dictionary entry what they hold (:data:`IDENTIFIES`). Columns of the raw
+dataset's tables are judged by their names and values, and are left out where in doubt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from cmbprep.files.tsv import listing
+from cmbprep.group.dictionary import ENTITIES
+from cmbprep.group.rows import Row
+from cmbprep.group.tables import Table, cell
+from cmbprep.ratings.store import Reader
+
+#: Key in the entry of a column for what its values may be; no part of the dictionary written.
+IDENTIFIES = "Identifies"
+#: Value of that key for a column of the raw dataset, which is judged by its values.
+UNKNOWN = "unknown"
+#: Longest text, and most different texts of a column, that are a category and no free text.
+MAX_LENGTH, MAX_TEXTS = 30, 20
+#: Older people are few enough to be identified by their age.
+MAX_AGE = 89
+
+_NAMES = re.compile(
+    r"(?:^|[_\W])(?:name|birth|born|dob|date|day|time|address|street|city|zip|postcode|phone|mail|"
+    r"e-?mail|mrn|ssn|comment|comments|note|notes|remark|remarks|initials)(?:$|[_\W])"
+    r"|birth|address|comment|surname",
+    re.IGNORECASE,
+)
+_DATE = re.compile(
+    r"(?<!\d)(?:\d{4}[-/.]\d{1,2}(?:[-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}"
+    r"|\d{1,2}[- .]*[A-Za-z]{3,9}[- .,]*\d{2,4}|[A-Za-z]{3,9} \d{1,2},? \d{4})(?!\d)"
+)
+_EIGHT_DIGITS = re.compile(r"(?<!\d)(?:19|20)\d{6}(?!\d)")
+_LONG_NUMBER = re.compile(r"\d{6,}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A column whose values were left out of a table."""
+
+    table: str
+    column: str
+    kind: str
+    values: int
+
+
+class Disguise:
+    """What stands for the names of files and labels that could identify a person.
+
+    Parameters
+    ----------
+    rows
+        All scans, and files that were refused: their names may hold anything.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        rows = list(rows)
+        #: Names of the files that were refused.
+        refused = {row.name for row in rows if row.status == "refused"}
+        self.refused = refused - {row.name for row in rows if row.status != "refused"}
+        dated = {
+            label
+            for row in rows
+            for entity, label in row.entities.items()
+            if entity != "sub" and looks_like_date(label)
+        }
+        #: Label that looks like a date -> what stands for it.
+        self.labels = {label: f"date{n}" for n, label in enumerate(sorted(dated), 1)}
+        listed = "|".join(map(re.escape, self.labels))
+        self._pattern = re.compile(rf"(?<![A-Za-z0-9+])(?:{listed})(?![A-Za-z0-9+])")
+
+    def of(self, value: Any) -> Any:
+        """Return a value of a table without labels that look like a date."""
+        if not self.labels or not isinstance(value, str):
+            return value
+        return self._pattern.sub(lambda match: self.labels[match[0]], value)
+
+
+def deidentify(name: str, table: Table, disguise: Disguise) -> tuple[Table, tuple[LeftOut, ...]]:
+    """Leave the values that could identify a person out of a table.
+
+    Parameters
+    ----------
+    name
+        Of the table, for the list of what was left out.
+    table
+        A group table.
+    disguise
+        Of the scans of the cohort.
+
+    Returns
+    -------
+    table
+        The same columns and rows.
+    left_out
+        The columns whose values are missing now; those that had none are not listed.
+    """
+    kinds = {column: _kind(column, table) for column in table.dictionary}
+    private = {column: kind for column, kind in kinds.items() if kind is not None}
+    dictionary = {
+        column: entry
+        if column not in private
+        else {**entry, "Description": f"{entry.get('Description', '')} {_LEFT_OUT}".strip()}
+        for column, entry in table.dictionary.items()
+    }
+    values = []
+    for line in table.values:
+        hidden = {*private}
+        if line.get("scan") in disguise.refused:
+            hidden |= {"scan", *ENTITIES}
+        values.append({key: disguise.of(item) for key, item in line.items() if key not in hidden})
+    private |= {"scan": "names of refused files"} if "scan" in table.dictionary else {}
+    found = []
+    for column, kind in private.items():
+        before = sum(_is_there(line.get(column)) for line in table.values)
+        after = sum(_is_there(line.get(column)) for line in values)
+        if before > after:
+            found.append(LeftOut(table=name, column=column, kind=kind, values=before - after))
+    return Table(dictionary, tuple(values)), tuple(found)
+
+
+_LEFT_OUT = "The values were left out (--deidentified)."
+
+
+def _is_there(value: Any) -> bool:
+    return value is not None and cell(value) != "n/a"
+
+
+def _kind(column: str, table: Table) -> str | None:
+    """Return what the values of a column could identify a person by; None for nothing."""
+    declared = table.dictionary[column].get(IDENTIFIES)
+    if declared != UNKNOWN:
+        return None if declared is None else str(declared)
+    values = {cell(line.get(column)) for line in table.values} - {"n/a"}
+    return judge_column(column, values)
+
+
+def judge_column(name: str, values: Iterable[str]) -> str | None:
+    """Return what could identify a person in a column of the raw dataset; None for nothing.
+
+    Parameters
+    ----------
+    name
+        Of the column.
+    values
+        The values that are not missing.
+
+    Examples
+    --------
+    >>> judge_column("smoker", ["yes", "no"]), judge_column("scanned", ["2021-05-03"])
+    (None, 'dates')
+    """
+    texts = sorted(set(values))
+    if _NAMES.search(name):
+        return "named like personal data"
+    if any(map(looks_like_date, texts)):
+        return "dates"
+    if any("/" in text or "\\" in text or "@" in text for text in texts):
+        return "paths or addresses"
+    if any(_LONG_NUMBER.search(text.partition(".")[0]) for text in texts):
+        return "numbers of six digits or more"
+    words = [text for text in texts if not _is_number(text)]
+    if any(len(text) > MAX_LENGTH for text in words) or len(words) > MAX_TEXTS:
+        return "free text"
+    return None
+
+
+def looks_like_date(text: str) -> bool:
+    """Return whether a text holds a date, or eight digits that are one.
+
+    Examples
+    --------
+    >>> looks_like_date("20210503"), looks_like_date("3 May 2021"), looks_like_date("baseline2")
+    (True, True, False)
+    """
+    if _DATE.search(text):
+        return True
+    return any(map(_is_day, _EIGHT_DIGITS.findall(text)))
+
+
+def _is_day(digits: str) -> bool:
+    try:
+        date.fromisoformat(f"{digits[:4]}-{digits[4:6]}-{digits[6:]}")
+    except ValueError:
+        return False
+    return True
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def deidentified_rows(rows: Sequence[Row], disguise: Disguise) -> list[Row]:
+    """Return the rows for the page: without reasons and warnings, readers by numbers."""
+    readers = {
+        review.reader.short
+        for row in rows
+        if row.scan is not None and row.scan.reading is not None
+        for review in row.scan.reading.reviews
+    }
+    numbers = {short: f"reader {n}" for n, short in enumerate(sorted(readers), 1)}
+    return [_deidentified_row(row, numbers, disguise) for row in rows]
+
+
+def _deidentified_row(row: Row, names: Mapping[str, str], disguise: Disguise) -> Row:
+    scan = row.scan
+    if scan is not None and scan.reading is not None:
+        # Reviews that are used must stay the same objects as those in the list of all.
+        renamed = {
+            id(review): replace(
+                review,
+                reader=Reader(name=names[review.reader.short], round=review.reader.round),
+            )
+            for review in scan.reading.reviews
+        }
+        reading = replace(
+            scan.reading,
+            reviews=tuple(renamed[id(review)] for review in scan.reading.reviews),
+            used=tuple(renamed.get(id(review), review) for review in scan.reading.used),
+        )
+        scan = replace(scan, reading=reading)
+    name = "refused file" if row.name in disguise.refused else disguise.of(row.name)
+    return replace(row, name=name, scan=scan, reason=None, private=True)
+
+
+def describe_privacy(
+    root: Path, scans: Table, left_out: Sequence[LeftOut], disguise: Disguise
+) -> str:
+    """Return the text of ``group_deidentified.txt``: what was left out, and what remains.
+
+    Parameters
+    ----------
+    root
+        The output dataset, whose other files are looked at by their names.
+    scans
+        The table of scans.
+    left_out, disguise
+        What was left out of the tables, and what was replaced.
+    """
+    lines = ["Left out of the group tables and of group.html:"]
+    lines += [f"- {x.table}, column {x.column}: {x.kind} ({x.values} values)" for x in left_out]
+    lines.append(
+        "- group.html: reasons and warnings, names of readers, agreement of readers, notes, and "
+        "links to the reports"
+    )
+    if disguise.labels:
+        number = len(disguise.labels)
+        lines += ["", f"Replaced by date1, date2, ...: {number} labels that look like a date."]
+    lines += ["", "Kept: labels of participants, which must be pseudonyms."]
+    lines += [f"- {text}" for text in _kept(scans)]
+    lines += ["", "Other files of this folder can still identify a person. Look before sharing:"]
+    lines += [f"- {text}" for text in _others(root)]
+    return "\n".join(lines) + "\n"
+
+
+def _kept(scans: Table) -> Iterable[str]:
+    """Return what in the tables of the group could still identify a person."""
+    labels = {cell(line.get("participant_id")) for line in scans.values}
+    if dated := sorted(filter(looks_like_date, labels)):
+        yield f"{len(dated)} labels of participants look like a date: {listing(dated)}"
+    if sites := {cell(line.get("site")) for line in scans.values} - {"n/a"}:
+        yield f"the column site names {len(sites)} site{'' if len(sites) == 1 else 's'}"
+    old = {
+        line["participant_id"]
+        for line in scans.values
+        if _is_number(cell(line.get("age"))) and float(cell(line["age"])) > MAX_AGE
+    }
+    if old:
+        yield f"{len(old)} participants are older than {MAX_AGE} (column age)"
+
+
+#: Pattern of files -> what in them could identify a person.
+_OTHER_FILES: Mapping[str, str] = {
+    "sub-*.html": "reports: slices of the head, names of files, reasons, warnings, names and dates "
+    "of readers",
+    "sub-*/**/*_desc-preproc_*.nii.gz": "corrected images: the whole head, with the face",
+    "sub-*/**/*.json": "sidecars: names of source files and warnings",
+    "logs/*": "logs: dates, paths, command lines, names of users and computers, reasons",
+    "sub-*/**/*_acts.jsonl": "logs of reviews: names of readers, times and comments",
+    "sub-*/**/*_desc-reviewed*": "reviewed results: names of readers in the names of files",
+    "group_agreement.*": "agreement: names of readers",
+    "dataset_description.json": "description: paths of the raw dataset and of derivatives",
+}
+
+
+def _others(root: Path) -> Iterable[str]:
+    for pattern, what in _OTHER_FILES.items():
+        number = sum(path.is_file() for path in root.glob(pattern))
+        if number:
+            yield f"{pattern} ({number} file{'' if number == 1 else 's'}): {what}"
