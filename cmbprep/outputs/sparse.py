@@ -39,15 +39,15 @@ class SparseMask:
 def describe_mask(path: Path) -> dict[str, Any]:
     """Return the record of a mask: digest of its file, grid, and runs of voxels inside.
 
-    Raises
-    ------
-    OSError, EOFError, ValueError
-        If the image cannot be read.
+    An image that cannot be read has an empty record; the group level names it.
     """
     import nibabel as nib
 
-    image: Any = nib.load(path)
-    inside = np.flatnonzero(np.asarray(image.dataobj).ravel(order="F"))
+    try:
+        image: Any = nib.load(path)
+        inside = np.flatnonzero(np.asarray(image.dataobj).ravel(order="F"))
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError):
+        return {}
     starts = np.flatnonzero(np.diff(inside, prepend=-2) != 1)
     lengths = np.diff(np.append(starts, inside.size))
     return {

@@ -62,3 +62,5 @@ def test_a_damaged_record_is_not_used(tmp_path: Path, change: dict[str, Any]) ->
     assert recorded_mask(record, path) is not None
     assert recorded_mask({**record, **change}, path) is None
     assert recorded_mask(None, path) is None
+    path.write_bytes(b"no image")
+    assert describe_mask(path) == {} and recorded_mask({}, path) is None
