@@ -108,13 +108,20 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     return write_text(path, json.dumps(clean, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_image(path: Path, image: nib.Nifti1Image, *, flush: bool = True) -> Path:
+def write_image(
+    path: Path,
+    image: nib.Nifti1Image,
+    *,
+    flush: bool = True,
+    units: tuple[str, str] = ("mm", "sec"),
+) -> Path:
     """Write a ``.nii.gz`` atomically; the same image gives the same bytes.
 
     The gzip header's time and file name are left empty, unlike nibabel's own writer. The
-    units of the header are set: everything here is in millimetres and seconds.
+    units of the header are set: everything here is in millimetres and seconds, but for
+    simulated files that lack them.
     """
-    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_xyzt_units(*units)
     with (
         write_atomically(path, flush=flush) as temporary,
         open(temporary, "wb") as raw,

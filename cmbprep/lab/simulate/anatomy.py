@@ -17,7 +17,7 @@ from cmbprep.lab.shared import read_data
 from cmbprep.lab.simulate.deformation import Deformation, TemplateHead, Volume, along
 from cmbprep.lab.simulate.tissue import IRON, TISSUES
 
-#: Spacing of a head's grid, mm.
+#: Usual spacing of a head's grid, mm.
 SPACING = 1.0
 
 Ellipsoid = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -33,7 +33,7 @@ EYES: Ellipsoid = ((34.0, 58.0, -40.0), (12.0, 12.0, 12.0))
 
 
 def head_grid(
-    template: TemplateHead, deformation: Deformation
+    template: TemplateHead, deformation: Deformation, spacing: float = SPACING
 ) -> tuple[NDArray[np.float32], tuple[int, int, int], NDArray[np.float64]]:
     """Lay a head's grid and give the template coordinates of its voxels.
 
@@ -51,9 +51,9 @@ def head_grid(
     inverse = np.linalg.inv(deformation.matrix)
     corners = corners @ inverse[:3, :3].T + inverse[:3, 3]
     low = np.floor(corners.min(axis=0))
-    shape_array = np.ceil((corners.max(axis=0) - low) / SPACING).astype(int) + 1
+    shape_array = np.ceil((corners.max(axis=0) - low) / spacing).astype(int) + 1
     shape = (int(shape_array[0]), int(shape_array[1]), int(shape_array[2]))
-    affine = np.diag([SPACING, SPACING, SPACING, 1.0])
+    affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = low
     to_coarse = np.linalg.inv(deformation.grid) @ affine
     to_template = deformation.matrix @ affine
@@ -145,6 +145,7 @@ def brain_fractions(
     distance: Volume,
     rng: np.random.Generator,
     atrophy: float,
+    spacing: float = SPACING,
 ) -> NDArray[np.float32]:
     """Turn the template's tissue probabilities into the tissue fractions of one brain.
 
@@ -162,6 +163,8 @@ def brain_fractions(
         Source of randomness.
     atrophy
         0..1.
+    spacing
+        Of the head's grid, mm.
 
     Returns
     -------
@@ -179,7 +182,7 @@ def brain_fractions(
     weights = {"csf": csf * (0.9 + 0.9 * atrophy), "gm": gm, "wm": wm}
     for name, weight in weights.items():
         # The third power, and the exponential of three times a field of 0.22.
-        tissue = np.exp(np.float32(0.66) * smooth_noise(shape, 7.0, rng))
+        tissue = np.exp(np.float32(0.66) * smooth_noise(shape, 7.0 / spacing, rng))
         tissue *= weight
         tissue *= weight
         tissue *= weight
@@ -201,17 +204,17 @@ def add_white_matter_lesions(
 
     names = list(TISSUES)
     wm, csf = fractions[names.index("wm")], fractions[names.index("csf")]
-    origin = np.linalg.inv(affine)[:3, 3]
+    origin, spacing = np.linalg.inv(affine)[:3, 3], affine[0, 0]
     box = [
-        slice(max(0, int(origin[a] + c - r)), int(origin[a] + c + r))
+        slice(max(0, int(origin[a] + (c - r) / spacing)), int(origin[a] + (c + r) / spacing))
         for a, (c, r) in enumerate(((0, 42), (-18, 70), (18, 42)))
     ]
     window = (box[0], box[1], box[2])
     ventricle = csf[window] > 0.8
     ventricle = ndimage.binary_opening(ventricle, iterations=2)
-    near = ndimage.distance_transform_edt(~ventricle, sampling=SPACING).astype(np.float32)
-    roughness = smooth_noise(near.shape, 9.0, rng)
-    foci = smooth_noise(near.shape, 6.0, rng)
+    near = ndimage.distance_transform_edt(~ventricle, sampling=spacing).astype(np.float32)
+    roughness = smooth_noise(near.shape, 9.0 / spacing, rng)
+    foci = smooth_noise(near.shape, 6.0 / spacing, rng)
     caps = np.clip(1.5 + 4.0 * load + 2.0 * load * roughness - near, 0, 1)
     spots = np.clip((foci - (3.6 - 1.5 * load)) * 3.0, 0, 1) * np.clip((22 - near) / 6, 0, 1)
     lesion = np.clip(caps + spots, 0, 1) * wm[window]
@@ -258,16 +261,19 @@ def add_skull_and_scalp(
     distance: Volume,
     depth: Volume,
     rng: np.random.Generator,
+    rim: float = 0.0,
+    spacing: float = SPACING,
 ) -> None:
     """Put fluid, bone with marrow, soft tissue, eyes and air cavities around the brain.
 
-    `distance` is the signed distance to the brain, `depth` that below the skin, both in mm.
+    `distance` is the signed distance to the brain, `depth` that below the skin, `rim` how much
+    thicker than usual the fluid is, `spacing` that of the grid, all in mm.
     """
     shape = distance.shape
     names = list(TISSUES)
     left = np.clip(1 - fractions.sum(axis=0), 0, 1) * np.clip(depth, 0, 1)
-    fluid = rng.uniform(0.5, 1.5)
-    thickness = rng.uniform(5.0, 7.5) + 0.8 * smooth_noise(shape, 30.0, rng)
+    fluid = rng.uniform(0.5, 1.5) + rim
+    thickness = rng.uniform(5.0, 7.5) + 0.8 * smooth_noise(shape, 30.0 / spacing, rng)
     bone = np.clip(distance - fluid + 0.5, 0, 1) * np.clip(fluid + thickness - distance, 0, 1)
     # The skull ends below the brain's level only where the head does: keep 3 mm of scalp.
     bone *= np.clip(depth / 3.0, 0, 1)
@@ -277,7 +283,7 @@ def add_skull_and_scalp(
     rest = left * (1 - fluid_part)
     fractions[names.index("bone")] += rest * (bone - marrow)
     # Fat under the skin and in the marrow, muscle and fat in streaks below.
-    streaks = smooth_noise(shape, 5.0, rng)
+    streaks = smooth_noise(shape, 5.0 / spacing, rng)
     streaks *= np.float32(0.5)
     streaks += np.clip((8.0 - depth) / 6.0, 0, 1)
     np.clip(streaks, 0.1, 0.9, out=streaks)

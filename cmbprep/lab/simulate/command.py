@@ -23,7 +23,16 @@ def run(args: argparse.Namespace) -> int:
     if args.participants is None:
         raise UsageError("the number of people is missing", hint="give --participants N")
     from cmbprep.lab.simulate.dataset import simulate_dataset
+    from cmbprep.lab.simulate.variants import Variant
 
+    variant = Variant(
+        stripped=args.stripped,
+        resampled=args.resampled,
+        unitless=args.no_units,
+        veins=args.veins,
+        rim=args.rim,
+        dura=args.dura,
+    )
     simulate_dataset(
         args.dest,
         participants=args.participants,
@@ -32,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
         sites=args.sites,
         nprocs=args.nprocs,
         heads=args.heads,
+        variant=variant,
         progress=_show,
     )
     sys.stdout.write(
@@ -43,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
 def _implant(args: argparse.Namespace) -> int:
     if args.heads is not None or args.participants is not None:
         raise UsageError("--into takes the people and heads of the dataset that it is given")
+    if any((args.stripped, args.resampled, args.no_units, args.veins != 1, args.rim, args.dura)):
+        raise UsageError("--into leaves the scans as they are: it takes no variants")
     from cmbprep.lab.simulate.implant_dataset import implant_dataset
 
     implant_dataset(args.into, args.dest, seed=args.seed, progress=_show)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from cmbprep.lab.simulate.field import Geometry
     from cmbprep.lab.simulate.scanner import Acquisition
     from cmbprep.lab.simulate.truth import Truth
+    from cmbprep.lab.simulate.variants import Variant
+    from cmbprep.spatial.grids import Grid
 
 BIDS_VERSION = "1.10.0"
 
@@ -46,6 +48,7 @@ class _Task:
     person: Person
     seed: int
     t1w: Path | None
+    variant: Variant
 
     def stem(self, name: str) -> Path:
         """An image of the person, without its extension."""
@@ -62,6 +65,7 @@ def simulate_dataset(
     sites: int = 1,
     nprocs: int = 1,
     heads: Path | None = None,
+    variant: Variant | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write a BIDS dataset of simulated people with known microbleeds.
@@ -82,6 +86,8 @@ def simulate_dataset(
         People simulated at a time.
     heads
         A BIDS dataset with T1w images to make heads from, instead of the packaged template.
+    variant
+        What is different from the scans that scanners make of usual heads.
     progress
         Called with the number of people done, of people in all, and the last one's label.
 
@@ -94,6 +100,9 @@ def simulate_dataset(
         raise UsageError("the numbers of participants, sites and processes must be 1 or more")
     if seed < 0:
         raise UsageError("the seed must not be negative")
+    from cmbprep.lab.simulate.variants import USUAL
+
+    chosen = variant or USUAL
     images: list[Path] = []
     if heads is not None:
         from cmbprep.lab.simulate.heads import find_heads
@@ -103,9 +112,10 @@ def simulate_dataset(
     used = [get_protocol(name) for name in names]
     people = draw_people(participants, seed, names, sites)
     with aside(Path(dest)) as folder:
-        _write_dataset_files(folder, people, used, seed)
+        _write_dataset_files(folder, people, used, seed, chosen)
+        heads_of = [images[index % len(images)] if images else None for index in range(len(people))]
         tasks = [
-            _Task(folder, index, person, seed, images[index % len(images)] if images else None)
+            _Task(folder, index, person, seed, heads_of[index], chosen)
             for index, person in enumerate(people)
         ]
         for done, task in enumerate(_in_turn(tasks, nprocs), start=1):
@@ -147,7 +157,7 @@ def _in_turn(tasks: list[_Task], nprocs: int) -> Iterator[_Task]:
 
 
 def _simulate_person(task: _Task) -> _Task:
-    from cmbprep.lab.simulate import scanner, sources, surgery, vessels
+    from cmbprep.lab.simulate import dura, scanner, sources, surgery, variants, vessels
     from cmbprep.lab.simulate.field import plan_geometry
     from cmbprep.lab.simulate.head import build_head
     from cmbprep.lab.simulate.heads import load_real_head, load_template_head
@@ -163,6 +173,7 @@ def _simulate_person(task: _Task) -> _Task:
         age=person.age,
         atrophy=person.atrophy,
         lesion_load=person.lesion_load,
+        rim=task.variant.rim,
     )
     places = sources.place_masks(head)
     operated = surgery.draw_surgery(head, places, streams[6])
@@ -175,14 +186,26 @@ def _simulate_person(task: _Task) -> _Task:
         found.append(surgery.rim(operated, streams[6]))
     tubes = vessels.draw_veins(head, head.to_template.inverse, streams[3])
     tubes += vessels.draw_arteries(head.to_template.inverse, streams[3])
+    tubes = variants.scale_veins(tubes, task.variant.veins)
     centre = head.to_template.inverse(np.array([[0.0, -18.0, 8.0]]))[0]
     geometry = plan_geometry(protocol, centre, streams[4])
-    scan = scanner.acquire(head, tubes, found, protocol, geometry, streams[4])
+    sheets = []
+    if task.variant.dura:
+        stream = np.random.default_rng([task.seed, 2, task.index, 7])
+        sheets = dura.draw_dura(head.to_template.inverse, stream)
+    scan = scanner.acquire(head, tubes, found, protocol, geometry, streams[4], sheets=sheets)
     t1w_geometry = _t1w_geometry(scan.geometry, centre, streams[5])
     t1w = scanner.acquire_t1w(head, t1w_geometry, protocol.field_strength, streams[5])
     _write_t1w(task, t1w, t1w_geometry, protocol)
-    _write_scan(task, scan, protocol)
-    _write_person_truth(task, tell_truth(head, found, scan), scan.geometry.affine)
+    truth, affine = tell_truth(head, found, scan), scan.geometry.affine
+    if task.variant.stripped:
+        scan = variants.strip_skull(scan, head)
+    grid = None
+    if task.variant.resampled is not None:
+        grid = variants.isotropic_grid(scan.geometry.shape, affine, task.variant.resampled)
+        truth = variants.resample_truth(truth, affine, grid)
+    _write_scan(task, scan, protocol, grid)
+    _write_person_truth(task, truth, affine if grid is None else grid.affine)
     return task
 
 
@@ -203,7 +226,14 @@ def _t1w_geometry(
     return Geometry(affine=affine, shape=shape, pose=pose)
 
 
-def save_image(path: Path, data: NDArray[Any], affine: NDArray[np.float64], sidecar: Any) -> None:
+def save_image(
+    path: Path,
+    data: NDArray[Any],
+    affine: NDArray[np.float64],
+    sidecar: Any,
+    *,
+    units: tuple[str, str] = ("mm", "sec"),
+) -> None:
     """Write an image in scanner coordinates (code 1), millimetres, and its sidecar.
 
     Parameters
@@ -214,14 +244,15 @@ def save_image(path: Path, data: NDArray[Any], affine: NDArray[np.float64], side
         Values as they are stored; 4x4, voxel -> RAS+ mm.
     sidecar
         Content of the JSON file.
+    units
+        Of length and of time, in the header.
     """
     import nibabel as nib
 
     image = nib.Nifti1Image(data, affine)
     image.set_sform(affine, 1)
     image.set_qform(affine, 1)
-    image.header.set_xyzt_units("mm", "sec")
-    write_image(path.with_name(f"{path.name}.nii.gz"), image)
+    write_image(path.with_name(f"{path.name}.nii.gz"), image, units=units)
     write_json(path.with_name(f"{path.name}.json"), sidecar)
 
 
@@ -271,8 +302,17 @@ def _scan_sidecar(protocol: Protocol, echo_time: float) -> dict[str, Any]:
     }
 
 
-def _write_scan(task: _Task, scan: Acquisition, protocol: Protocol) -> None:
-    affine = scan.geometry.affine
+def _write_scan(task: _Task, scan: Acquisition, protocol: Protocol, grid: Grid | None) -> None:
+    from cmbprep.lab.simulate.variants import resample_image
+
+    def save(name: str, data: NDArray[Any], sidecar: dict[str, Any]) -> None:
+        where = scan.geometry.affine if grid is None else grid.affine
+        units = ("unknown", "unknown") if task.variant.unitless else ("mm", "sec")
+        save_image(task.stem(name), data, where, sidecar, units=units)
+
+    def on_grid(image: NDArray[Any]) -> NDArray[Any]:
+        return image if grid is None else resample_image(image, scan.geometry.affine, grid)
+
     top = float(np.percentile(np.abs(scan.echoes[0]), 99.95))
     suffix = "T2starw" if protocol.suffix == "swi" else protocol.suffix
     numbered = len(scan.echoes) > 1 or suffix == "MEGRE"
@@ -282,18 +322,16 @@ def _write_scan(task: _Task, scan: Acquisition, protocol: Protocol) -> None:
         start = f"echo-{number}_" if numbered else ""
         sidecar = _scan_sidecar(protocol, echo_time)
         magnitude = f"{start}part-mag_{suffix}" if protocol.phase else f"{start}{suffix}"
-        stored = _as_int16(np.abs(echo).astype(np.float32), top)
-        save_image(task.stem(magnitude), stored, affine, sidecar)
+        save(magnitude, _as_int16(on_grid(np.abs(echo).astype(np.float32)), top), sidecar)
         if protocol.phase:
-            angle = np.angle(echo).astype(np.float32)
-            phase = task.stem(f"{start}part-phase_{suffix}")
-            save_image(phase, angle, affine, {**sidecar, "Units": "rad"})
+            angle = np.angle(on_grid(echo)).astype(np.float32)
+            save(f"{start}part-phase_{suffix}", angle, {**sidecar, "Units": "rad"})
     if protocol.suffix == "swi":
         from cmbprep.phase.swi import swi
 
         weighted = swi(scan.echoes[-1], phase_sign=protocol.phase_sign)
         sidecar = _scan_sidecar(protocol, protocol.echo_times[-1])
-        save_image(task.stem("swi"), _as_int16(weighted, top), affine, sidecar)
+        save("swi", _as_int16(on_grid(weighted), top), sidecar)
 
 
 def write_truth(
@@ -346,7 +384,11 @@ def _write_person_truth(task: _Task, truth: Truth, affine: NDArray[np.float64]) 
 
 
 def _write_dataset_files(
-    folder: Path, people: Sequence[Person], protocols: Sequence[Protocol], seed: int
+    folder: Path,
+    people: Sequence[Person],
+    protocols: Sequence[Protocol],
+    seed: int,
+    variant: Variant,
 ) -> None:
     describe(folder, "Simulated microbleeds", "What was put into the simulated scans", "CC0")
     listing = "\n".join(f"- {p.name}: {p.source}" for p in dict.fromkeys(protocols))
@@ -357,6 +399,7 @@ def _write_dataset_files(
         participants=len(people),
         seed=seed,
         protocols=listing,
+        variant=variant.describe(),
     )
     if any(protocol.suffix == "swi" for protocol in protocols):
         # Processed SWI has a suffix in wide use that the standard does not have yet.

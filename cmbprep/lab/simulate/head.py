@@ -27,7 +27,7 @@ from cmbprep.lab.simulate.tissue import (
 
 @dataclass(frozen=True)
 class Head:
-    """One person's head on its own 1 mm grid.
+    """One person's head on its own grid, of 1 mm unless it was asked for.
 
     Attributes
     ----------
@@ -100,6 +100,8 @@ def build_head(
     age: float = 70.0,
     atrophy: float = 0.3,
     lesion_load: float = 0.3,
+    rim: float = 0.0,
+    spacing: float = 1.0,
 ) -> Head:
     """Make a head that nobody has.
 
@@ -115,22 +117,26 @@ def build_head(
         0 none .. 1 severe: widens ventricles and sulci.
     lesion_load
         0 none .. 1 severe: white-matter lesions.
+    rim
+        mm of fluid between brain and skull, in addition to the usual 0.5 to 1.5 mm.
+    spacing
+        Of the head's grid, mm; a coarser one is cheaper, and blurs sulci.
     """
     from cmbprep.lab.simulate import anatomy
 
     deformation = random_deformation(template, rng, atrophy)
-    points, shape, affine = anatomy.head_grid(template, deformation)
+    points, shape, affine = anatomy.head_grid(template, deformation, spacing)
     distance, depth = (
         anatomy.sample_template(image, template.affine, points)
         for image in (template.brain_distance, template.depth)
     )
-    fractions = anatomy.brain_fractions(template, points, distance, rng, atrophy)
+    fractions = anatomy.brain_fractions(template, points, distance, rng, atrophy, spacing)
     anatomy.add_white_matter_lesions(fractions, affine, rng, lesion_load)
     to_template: Deformation | Chain = deformation
     if template.to_template is not None:
         to_template = Chain(deformation, template.to_template)
         points = anatomy.map_volume(template.to_template, points)
-    anatomy.add_skull_and_scalp(fractions, points, distance, depth, rng)
+    anatomy.add_skull_and_scalp(fractions, points, distance, depth, rng, rim, spacing)
     iron = anatomy.iron_map(fractions, points, shape, lambda name: iron_content(name, age))
     packed = np.round(np.clip(fractions, 0, 1) * 255).astype(np.uint8)
     return Head(affine=affine, fractions=packed, iron=iron, to_template=to_template, points=points)

@@ -16,6 +16,7 @@ import numpy as np
 
 from cmbprep.errors import UsageError
 from cmbprep.lab.shared import read_data
+from cmbprep.lab.simulate.tissue import TISSUES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,12 @@ class Protocol:
         +1 or -1, see :func:`cmbprep.lab.simulate.signal.gradient_echo`.
     manufacturer, model
         What the sidecar says.
+    tissue_signal
+        Names of tissues with their signal at the last echo, relative to white matter. It takes
+        the place of what relaxation times give, so that a scan has the contrast that was
+        measured in real images; decay with echo time, iron and noise stay as they are.
+    shading
+        Factor on the unevenness of the receiving coil.
     """
 
     name: str
@@ -86,6 +93,8 @@ class Protocol:
     phase_sign: int = 1
     manufacturer: str = "Siemens"
     model: str = "Simulated"
+    tissue_signal: tuple[tuple[str, float], ...] = ()
+    shading: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.field_strength <= 11.7:
@@ -106,6 +115,10 @@ class Protocol:
             raise ValueError(f"the suffix {self.suffix!r} is not one of a blood-sensitive scan")
         if self.phase_sign not in (-1, 1):
             raise ValueError("the sign of the phase is +1 or -1")
+        if not {name for name, _ in self.tissue_signal} <= set(TISSUES) - {"wm"}:
+            raise ValueError(f"a signal can be set for {', '.join(TISSUES)}, but for wm")
+        if min([self.shading, *(value for _, value in self.tissue_signal)]) < 0:
+            raise ValueError("signals and shading must not be below 0")
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -117,6 +130,7 @@ def _presets() -> dict[str, Protocol]:
     listed: list[dict[str, Any]] = read_data("cmbprep.lab.simulate", "protocols.json")
     for preset in listed:
         preset.update({k: tuple(v) for k, v in preset.items() if isinstance(v, list)})
+        preset["tissue_signal"] = tuple(preset.get("tissue_signal", {}).items())
     return {preset["name"]: Protocol(**preset) for preset in listed}
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cmbprep.lab.simulate import signal as mr
 from cmbprep.lab.simulate.deformation import Volume, along
+from cmbprep.lab.simulate.dura import Sheet
 from cmbprep.lab.simulate.field import Geometry, unfolded
 from cmbprep.lab.simulate.head import Head
 from cmbprep.lab.simulate.protocols import Protocol
@@ -196,6 +197,7 @@ def acquire(
     *,
     background: Volume | None = None,
     with_structures: bool = True,
+    sheets: Sequence[Sheet] = (),
 ) -> Acquisition:
     """Scan a head.
 
@@ -212,6 +214,8 @@ def acquire(
         computed by :func:`.scene.head_field`.
     with_structures
         Whether to tell the voxels of vessels, dropout and iron as well. It changes nothing else.
+    sheets
+        Falx and tentorium (:func:`.dura.draw_dura`); without them there are none.
 
     Returns
     -------
@@ -223,7 +227,7 @@ def acquire(
     # A stream each, so that a vessel more does not change the noise.
     fill, receive = rng.spawn(2)
     whole = unfolded(geometry, protocol.fold)
-    scene = lay_scene(head, maps, tubes, sources, protocol, whole, fill)
+    scene = lay_scene(head, maps, tubes, sources, protocol, whole, fill, sheets)
     x, y, z = whole.shape
     (clean,) = acquire_box(scene, ((0, x), (0, y), (0, z)), protocol.echo_times)
     sigma = _noise_level(protocol)
@@ -231,7 +235,7 @@ def acquire(
         _folded(_effect(scene, source, patch, index, sigma), geometry, protocol.fold)
         for index, (source, patch) in enumerate(zip(sources, scene.patches, strict=True))
     )
-    coil = coil_sensitivity(whole, protocol.field_strength, receive)
+    coil = coil_sensitivity(whole, protocol.field_strength, receive, protocol.shading)
     drift = _drift(geometry.shape[1], protocol, receive)
     echoes = []
     for echo in clean:
@@ -311,14 +315,14 @@ def acquire_t1w(
 
 
 def coil_sensitivity(
-    geometry: Geometry, field_strength: float, rng: np.random.Generator
+    geometry: Geometry, field_strength: float, rng: np.random.Generator, shading: float = 1.0
 ) -> NDArray[np.complex64]:
     """Smooth complex receive profile: brighter near the coil, with a slow phase.
 
     A head coil sees the surface better than the middle, the more so at high field; the
     transmit field does the opposite at 7 T. A random quadratic around the isocentre.
     """
-    strength = 0.25 * np.sqrt(field_strength / 3.0) * np.exp(rng.normal(0, 0.4))
+    strength = 0.25 * shading * np.sqrt(field_strength / 3.0) * np.exp(rng.normal(0, 0.4))
     scaled = (geometry.affine / 100.0).astype(np.float32)
     lines = [np.arange(n, dtype=np.float32).reshape(along(k)) for k, n in enumerate(geometry.shape)]
     curve = rng.normal(0.9, 0.25, 3) * strength

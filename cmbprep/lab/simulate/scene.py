@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from cmbprep.lab.simulate import signal as mr
 from cmbprep.lab.simulate.anatomy import upsample
 from cmbprep.lab.simulate.deformation import Volume
+from cmbprep.lab.simulate.dura import DURA_SIGNAL, R2STAR_PER_TESLA, Sheet, dura_share
 from cmbprep.lab.simulate.field import Geometry, dipole_field, larmor_mhz, shim
 from cmbprep.lab.simulate.head import Head
 from cmbprep.lab.simulate.protocols import Protocol
@@ -84,7 +85,9 @@ class Scene:
     veins, voids
         Volume fraction of veins and of flow voids in each cell, 255 for all of it.
     local
-        Field of veins and sources, ppm, on the fine grid.
+        Field of veins, dura and sources, ppm, on the fine grid.
+    dura
+        Volume fraction of the sheets of dura in each cell, 255 for all of it; None without.
     patches
         One for each source; None for those outside.
     """
@@ -99,6 +102,7 @@ class Scene:
     veins: NDArray[np.uint8]
     voids: NDArray[np.uint8]
     local: Volume
+    dura: NDArray[np.uint8] | None = None
     patches: list[Patch | None] = field(default_factory=list)
 
 
@@ -110,6 +114,7 @@ def lay_scene(
     protocol: Protocol,
     geometry: Geometry,
     rng: np.random.Generator,
+    sheets: Sequence[Sheet] = (),
 ) -> Scene:
     """Lay out what a scan of a head sees.
 
@@ -124,6 +129,8 @@ def lay_scene(
         How it is scanned and where it lies.
     rng
         Fills vessels.
+    sheets
+        Falx and tentorium, in head coordinates.
     """
     factors, margin = _fine_factors(protocol)
     fine_affine = _fine_affine(geometry.affine, factors, margin, protocol.three_d)
@@ -138,6 +145,11 @@ def lay_scene(
     spacing = np.linalg.norm(fine_affine[:3, :3], axis=0)
     b0 = fine_affine[2, :3] / spacing
     chi = veins * np.float32(BLOOD_SUSCEPTIBILITY / 255)
+    dura = None
+    if sheets:
+        dura, of_dura = dura_share(sheets, head_to_fine, fine_shape)
+        chi += of_dura
+        del of_dura
     fine_field = dipole_field(chi, spacing, b0, padding=1.05)
     del chi
     scene = Scene(
@@ -151,6 +163,7 @@ def lay_scene(
         veins=veins,
         voids=voids,
         local=fine_field,
+        dura=dura,
     )
     for source in sources:
         patch = _patch(source, head_to_fine, fine_shape, spacing, b0, protocol.field_strength)
@@ -194,18 +207,19 @@ def _fine_affine(
 
 def head_maps(head: Head, protocol: Protocol) -> tuple[Volume, Volume]:
     """Signal at TE = 0 and R2* (1/s) on the head's grid."""
-    amplitude = head.mix(
-        {
-            name: mr.ernst_amplitude(
-                t.proton_density,
-                t.t1_at(protocol.field_strength),
-                protocol.repetition_time,
-                protocol.flip_angle,
-            )
-            for name, t in TISSUES.items()
-        }
-    )
-    return amplitude, head.r2star(protocol.field_strength)
+    strength = protocol.field_strength
+    amplitudes = {
+        name: mr.ernst_amplitude(
+            t.proton_density, t.t1_at(strength), protocol.repetition_time, protocol.flip_angle
+        )
+        for name, t in TISSUES.items()
+    }
+    for name, relative in protocol.tissue_signal:
+        # What the tissue loses up to the last echo more than white matter does.
+        rate = TISSUES[name].r2star_at(strength) - TISSUES["wm"].r2star_at(strength)
+        growth = float(np.exp(protocol.echo_times[-1] * rate))
+        amplitudes[name] = amplitudes["wm"] * relative * growth
+    return head.mix(amplitudes), head.r2star(strength)
 
 
 def head_field(head: Head, pose: NDArray[np.float64]) -> Volume:
@@ -358,6 +372,10 @@ def bare_cells(scene: Scene, low: tuple[int, int, int], high: tuple[int, int, in
     amplitude *= 1 - np.float32(0.15) * part
     r2star += part * (np.float32(venous_r2star(scene.protocol.field_strength)) - r2star)
     amplitude *= 1 - scene.voids[here] * np.float32((1 - FLOW_VOID) / 255)
+    if scene.dura is not None:
+        dura = scene.dura[here] * np.float32(1 / 255)
+        amplitude *= 1 - np.float32(1 - DURA_SIGNAL) * dura
+        r2star += dura * np.float32(R2STAR_PER_TESLA * scene.protocol.field_strength)
     ppm += scene.local[here]
     return amplitude, r2star, ppm
 

@@ -106,7 +106,7 @@ def find_structures(
         for name, mask in _vessel_masks(tubes, geometry).items()
     ]
     masks.append(("dropout", "brain", dropout(head, background, protocol, geometry), None))
-    iron = _on_scan(head, head.iron, geometry) >= IRON_RICH
+    iron = on_scan(head, head.iron, geometry) >= IRON_RICH
     masks.append(("iron_rich_nucleus", "nuclei", iron, None))
     taken = np.zeros(geometry.shape, bool)
     found = []
@@ -168,9 +168,9 @@ def dropout(
     inside = np.zeros(geometry.shape, np.float32)
     for part in np.ndindex(*counts):
         shift = (np.asarray(part) - (counts - 1) / 2) * size
-        angle = _on_scan(head, background, geometry, shift) * np.float32(2 * np.pi * turns_per_ppm)
-        signal += _on_scan(head, kept, geometry, shift) * np.exp(1j * angle)
-        inside += _on_scan(head, brain.astype(np.float32), geometry, shift)
+        angle = on_scan(head, background, geometry, shift) * np.float32(2 * np.pi * turns_per_ppm)
+        signal += on_scan(head, kept, geometry, shift) * np.exp(1j * angle)
+        inside += on_scan(head, brain.astype(np.float32), geometry, shift)
     enough = inside >= 0.5 * np.prod(counts)
     return np.asarray(enough & (np.abs(signal) <= DROPOUT_SIGNAL * inside))
 
@@ -202,10 +202,18 @@ def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(mask & ndimage.binary_dilation(core, iterations=4))
 
 
-def _on_scan(
+def on_scan(
     head: Head, image: Volume, geometry: Geometry, shift: ArrayLike = (0.0, 0.0, 0.0)
 ) -> Volume:
-    """Interpolate an image on the head's grid at the voxels of a scan, shifted by some of them."""
+    """Interpolate an image on the head's grid at the voxels of a scan, shifted by some of them.
+
+    Parameters
+    ----------
+    head, image
+        The head and an image on its grid.
+    geometry, shift
+        Of the scan; voxels.
+    """
     from scipy import ndimage
 
     matrix = np.linalg.inv(head.affine) @ np.linalg.inv(geometry.head_to_voxel)

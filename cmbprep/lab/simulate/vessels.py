@@ -62,7 +62,7 @@ def occupancy(
     for tube in tubes:
         points, parts = _fill(tube, cell, rng)
         voxels = points @ to_grid[:3, :3].T + to_grid[:3, 3]
-        _splat(volume, voxels.astype(np.float32), (parts / cell**3).astype(np.float32), shape)
+        splat(volume, voxels.astype(np.float32), (parts / cell**3).astype(np.float32), shape)
     np.clip(volume, 0, 1, out=volume)
     return np.round(volume * 255).astype(np.uint8).reshape(shape)
 
@@ -102,13 +102,23 @@ def _normals(axis: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
     return first, np.cross(tangent, first)
 
 
-def _splat(
+def splat(
     volume: NDArray[np.float32],
     voxels: NDArray[np.float32],
     parts: NDArray[np.float32],
     shape: tuple[int, int, int],
 ) -> None:
-    """Add parts to the eight voxels around each point, by distance (in place)."""
+    """Add parts to the eight voxels around each point, by distance (in place).
+
+    Parameters
+    ----------
+    volume
+        What is added to, flat.
+    voxels, parts
+        Places, shape (N, 3), in voxels of a grid of the shape `shape`; what each adds.
+    shape
+        The grid's.
+    """
     low = np.floor(voxels).astype(np.int64)
     inside = np.all((low >= 0) & (low < np.asarray(shape) - 1), axis=1)
     low, share = low[inside], (voxels - low)[inside]
