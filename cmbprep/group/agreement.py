@@ -17,7 +17,8 @@ from cmbprep.ratings.agreement import Comparison, PairedScan, Reading, Spot
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.consensus import RULES, Review, choose_reviews, find_reviews, reviewed_scan
 from cmbprep.ratings.reviewed import reviewed_lesions, reviewed_rows
-from cmbprep.reports.results import ScanResult, collect_results
+from cmbprep.reports.results import collect_results
+from cmbprep.reports.reviewed import automatic_result
 from cmbprep.reports.tally import SCALES, Tally
 from cmbprep.zones.burden import BURDEN_SCALES, Pattern
 
@@ -108,15 +109,6 @@ class Cohort:
 
     def _counted(self) -> Iterator[Review]:
         return (review for scan in self.scans for review in scan.reviews if review.counts)
-
-
-def automatic_result(scan: ScanResult) -> Automatic | None:
-    """Return a scan as a review looks at it; None if its result is not complete."""
-    if scan.status != "complete" or scan.preproc is None or scan.detection is None:
-        return None
-    return Automatic(
-        name=scan.name, preproc=scan.preproc, detection=scan.detection, lesions=scan.lesions
-    )
 
 
 def read(root: Path) -> Cohort:

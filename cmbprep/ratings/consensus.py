@@ -1,8 +1,6 @@
 """The lesions of a scan as its readers have read them: of one reader, or by a rule of agreement.
 
-Lesions of several readers are the same lesion if they are the same automatic lesion or candidate.
-What a reader has added, merged or split is matched to the nearest lesion of the others within
-:data:`MATCH_MM` of its centre, the nearest pairs first, one lesion of each reader at most.
+:mod:`cmbprep.ratings.joining` says which lesions of several readers are the same one.
 """
 
 from __future__ import annotations
@@ -13,18 +11,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import nibabel as nib
-import numpy as np
 
 from cmbprep.errors import UsageError
 from cmbprep.lesions import Lesion
 from cmbprep.ratings.acts import Act
 from cmbprep.ratings.automatic import Automatic
+from cmbprep.ratings.joining import Match, join, see
 from cmbprep.ratings.replay import State, replay
 from cmbprep.ratings.reviewed import ReviewedLesion, reviewed_lesions, reviewed_rows
 from cmbprep.ratings.store import Reader, scan_logs
 
-#: Centres of one lesion, as two readers have marked it, lie within this distance, mm.
-MATCH_MM = 5.0
 #: Which lesions count where there are several readers.
 RULES = ("any", "all", "majority", "first")
 
@@ -108,24 +104,6 @@ class ReviewedScan:
     lesions: tuple[Lesion, ...]
     readers: tuple[Reader, ...]
     rule: str | None = None
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Match:
-    """One lesion as several readers have seen it.
-
-    Attributes
-    ----------
-    rows
-        Position of the reader -> row of the reader's table, for readers to whom it is a lesion.
-    """
-
-    rows: dict[int, ReviewedLesion]
-
-    @property
-    def centre(self) -> np.ndarray:
-        """Mean of the readers' centres, mm, RAS+."""
-        return np.mean([row.lesion.centre for row in self.rows.values()], axis=0)
 
 
 def find_reviews(automatic: Automatic) -> list[Review]:
@@ -213,64 +191,21 @@ def reviewed_scan(
         first = chosen[0]
         lesions = reviewed_lesions(automatic, first.state)
         return ReviewedScan(lesions=lesions, readers=readers[:1], rule=rule)
-    agreed = agreed_rows(automatic, chosen, str(rule))
-    lesions = tuple(row.lesion for row in agreed)
+    lesions = tuple(row.lesion for row, _ in agreed_lesions(automatic, chosen, str(rule)))
     return ReviewedScan(lesions=lesions, readers=readers, rule=rule)
 
 
 def match_lesions(reviews: Sequence[Review]) -> list[Match]:
-    """Match the definite and possible lesions of several readers of a scan.
-
-    Parameters
-    ----------
-    reviews
-        One of each reader.
-
-    Returns
-    -------
-    list of Match
-        Automatic lesions by their index, candidates by their row, then what readers have added.
-    """
-    by_key: dict[str, Match] = {}
-    free: list[tuple[int, ReviewedLesion]] = []
-    for number, review in enumerate(reviews):
-        for row in reviewed_rows(review.automatic, review.state):
-            if not row.item.positive:
-                continue
-            if row.item.kind == "added":
-                free.append((number, row))
-            else:
-                by_key.setdefault(row.item.key, Match(rows={})).rows[number] = row
-    keys = sorted(by_key, key=lambda key: ("LC".index(key[0]), int(key[1:])))
-    matches = [by_key[key] for key in keys]
-    _match_free(matches, free)
-    return matches
+    """Match the definite and possible lesions of several readers of a scan, see :func:`.join`."""
+    return join(
+        [see(reviewed_rows(review.automatic, review.state), review.acts) for review in reviews]
+    )
 
 
-def _match_free(matches: list[Match], free: Sequence[tuple[int, ReviewedLesion]]) -> None:
-    """Add lesions without a common key to the nearest match, or make one of them."""
-    for number in sorted({number for number, _ in free}):
-        rows = [row for own, row in free if own == number]
-        pairs = [
-            (float(np.linalg.norm(match.centre - row.lesion.centre)), place, which)
-            for place, match in enumerate(matches)
-            for which, row in enumerate(rows)
-            if number not in match.rows
-        ]
-        placed: set[int] = set()
-        taken: set[int] = set()
-        for distance, place, which in sorted(pairs):
-            if distance <= MATCH_MM and place not in taken and which not in placed:
-                matches[place].rows[number] = rows[which]
-                taken.add(place)
-                placed.add(which)
-        matches += [
-            Match(rows={number: row}) for which, row in enumerate(rows) if which not in placed
-        ]
-
-
-def agreed_rows(automatic: Automatic, reviews: Sequence[Review], rule: str) -> list[ReviewedLesion]:
-    """Return the lesions that a rule keeps, with the voxels of the first reader who has each.
+def agreed_lesions(
+    automatic: Automatic, reviews: Sequence[Review], rule: str
+) -> list[tuple[ReviewedLesion, Match]]:
+    """Return the lesions that a rule keeps, each with what the readers have made of it.
 
     Parameters
     ----------
@@ -283,8 +218,9 @@ def agreed_rows(automatic: Automatic, reviews: Sequence[Review], rule: str) -> l
 
     Returns
     -------
-    list of ReviewedLesion
-        Automatic lesions have their own index and name.
+    list of (ReviewedLesion, Match)
+        With the voxels of the reader whose lesion stands for all. Automatic lesions have their
+        own index and name.
     """
     following = max((lesion.index for lesion in automatic.lesions), default=0)
     found = []
@@ -292,23 +228,20 @@ def agreed_rows(automatic: Automatic, reviews: Sequence[Review], rule: str) -> l
         lesion = _agreed(match, len(reviews), rule)
         if lesion is None:
             continue
-        own = next(
-            (row.automatic_index for row in match.rows.values() if row.automatic_index), None
-        )
-        if own is None:
-            following += 1
+        first = match.rows[match.first]
+        own = first.automatic_index
+        following += own is None
         index = own or following
         lesion = replace(lesion, index=index, name=f"CMB-{index:03d}")
-        first = match.rows[min(match.rows)]
-        found.append(ReviewedLesion(lesion=lesion, item=first.item, automatic_index=own))
+        found.append((ReviewedLesion(lesion=lesion, item=first.item, automatic_index=own), match))
     return found
 
 
 def _agreed(match: Match, readers: int, rule: str) -> Lesion | None:
     """Return the lesion that the readers agree on; None where they do not.
 
-    Position and size are those of the first reader who has it; the region is that of most of
-    them. It is definite if the rule holds for the readers who call it so.
+    Position and size are those of the reader whose lesion stands for all; the region is that of
+    most of them. It is definite if the rule holds for the readers who call it so.
     """
     if not _holds(len(match.rows), readers, rule):
         return None
@@ -316,7 +249,7 @@ def _agreed(match: Match, readers: int, rule: str) -> Lesion | None:
     counts = Counter(row.lesion.region for row in rows)
     placed = next(row for row in rows if counts[row.lesion.region] == max(counts.values()))
     definite = sum(row.item.verdict == "definite" for row in rows)
-    chosen = rows[0].lesion
+    chosen = match.rows[match.first].lesion
     place = ("zone", "region", "hemisphere", "region_fraction", "boundary_distance_mm", "boundary")
     return replace(
         chosen,
@@ -337,4 +270,4 @@ def disagree(reviews: Sequence[Review]) -> bool | None:
     chosen = choose_reviews(reviews)
     if len(chosen) < 2:
         return None
-    return any(len(match.rows) < len(chosen) for match in match_lesions(chosen))
+    return any(match.disputed or len(match.rows) < len(chosen) for match in match_lesions(chosen))

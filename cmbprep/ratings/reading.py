@@ -18,7 +18,7 @@ from cmbprep.lesions import Lesion
 from cmbprep.ratings.acts import Add, Merge, Split
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.choice import ReaderChoice
-from cmbprep.ratings.consensus import Review, agreed_rows, choose_reviews, find_reviews
+from cmbprep.ratings.consensus import Review, agreed_lesions, choose_reviews, find_reviews
 from cmbprep.ratings.replay import POSITIVE, standing_acts
 from cmbprep.ratings.reviewed import (
     ReviewedFiles,
@@ -40,7 +40,7 @@ class ReadLesion:
     ----------
     row
         The lesion as the reader has left it. By a rule of consensus, position and voxels are
-        those of the first reader who has it.
+        those of the reader whose lesion stands for all.
     verdict
         ``definite``, ``possible`` or ``rejected``.
     reason
@@ -296,15 +296,16 @@ def _rows_of_one(automatic: Automatic, review: Review) -> Iterable[ReadLesion]:
 def _rows_of_several(
     automatic: Automatic, reviews: Sequence[Review], rule: str
 ) -> Iterable[ReadLesion]:
-    agreed = agreed_rows(automatic, reviews, rule)
-    for row in agreed:
-        change = _change(automatic, row, {})
+    made = [_made(review) for review in reviews]
+    kept: set[str] = set()
+    for row, match in agreed_lesions(automatic, reviews, rule):
+        kept |= match.parts
+        change = _change(automatic, row, made[match.first])
         yield ReadLesion(row=_countable(row), verdict=str(row.lesion.rating), change=change)
-    kept = {row.automatic_index for row in agreed}
     by_index: dict[int, list[ReviewedLesion]] = {}
     for review in reviews:
         for row in reviewed_rows(automatic, review.state):
-            if row.item.kind == "listed" and row.automatic_index not in kept:
+            if row.item.kind == "listed" and row.item.key not in kept:
                 by_index.setdefault(row.lesion.index, []).append(row)
     for rows in by_index.values():
         reasons = dict.fromkeys(row.item.reason for row in rows if row.item.reason)

@@ -33,7 +33,7 @@ from cmbprep.ratings.outline import Outline
 #: Verdicts that make an item a lesion of the reviewed result.
 POSITIVE = ("definite", "possible")
 #: From the strongest verdict to the weakest: a merged lesion has the strongest of its parts.
-_STRENGTH = ("definite", "possible", "undecided", "later", "rejected", None)
+STRENGTH = ("definite", "possible", "undecided", "later", "rejected", None)
 
 
 class RefusedActError(ValueError):
@@ -311,7 +311,7 @@ def _apply_to_lesions(state: State, act: Act) -> None:
             _make(state, act, key, verdict=payload.verdict)
         case Merge(lesion=str(key)):
             parts = [_item(state, part) for part in payload.lesions]
-            verdict = min((part.verdict for part in parts), key=_STRENGTH.index)
+            verdict = min((part.verdict for part in parts), key=STRENGTH.index)
             comment = "; ".join(dict.fromkeys(part.comment for part in parts if part.comment))
             for part in payload.lesions:
                 _change(state, act, part, deleted_by=key)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cmbprep.errors import UsageError
+from cmbprep.outputs.stages import StageRecord
 from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.ratings.store import Reader
 from cmbprep.reports.results import ScanResult, SubjectResult, collect_results
+
+if TYPE_CHECKING:
+    from cmbprep.ratings.automatic import Automatic
 
 _LOG = re.compile(r"_desc-reviewed[1-9][0-9]*([a-z][a-z0-9]*)_acts\.jsonl$")
 
@@ -100,18 +105,35 @@ def _read_subject(subject: SubjectResult, choice: ReaderChoice) -> SubjectResult
     return replace(subject, scans=scans)
 
 
-def _read_scan(scan: ScanResult, subject: SubjectResult, choice: ReaderChoice) -> ScanResult:
+def automatic_result(scan: ScanResult, anatomies: Sequence[StageRecord] = ()) -> Automatic | None:
+    """Return a scan as a review looks at it; None if its result is not complete.
+
+    Parameters
+    ----------
+    scan
+        The scan.
+    anatomies
+        Stages of the T1w images of its participant: without them, a scan that was registered
+        through its T1w image has no place in the template's space.
+    """
     from cmbprep.ratings.automatic import Automatic, find_anatomy
-    from cmbprep.ratings.reading import read_scan
 
     if scan.status != "complete" or scan.preproc is None or scan.detection is None:
-        return scan
-    automatic = Automatic(
+        return None
+    return Automatic(
         name=scan.name,
         preproc=scan.preproc,
         detection=scan.detection,
-        anatomy=find_anatomy(scan.preproc, subject.anatomies),
+        anatomy=find_anatomy(scan.preproc, anatomies),
         lesions=scan.lesions,
     )
+
+
+def _read_scan(scan: ScanResult, subject: SubjectResult, choice: ReaderChoice) -> ScanResult:
+    from cmbprep.ratings.reading import read_scan
+
+    automatic = automatic_result(scan, subject.anatomies)
+    if automatic is None:
+        return scan
     reading = read_scan(automatic, choice)
     return replace(scan, lesions=reading.lesions, reading=reading)

@@ -10,8 +10,9 @@ from typing import Any
 from cmbprep.errors import CmbprepError
 from cmbprep.files.text import read_object
 from cmbprep.outputs.stages import StageRecord, find_records
-from cmbprep.ratings.automatic import Automatic, find_anatomy
+from cmbprep.ratings.automatic import Automatic
 from cmbprep.reports.results import ScanResult
+from cmbprep.reports.reviewed import automatic_result
 from cmbprep.reports.usable import usable_results
 
 
@@ -43,14 +44,10 @@ def find_scans(root: Path) -> dict[str, ReviewScan]:
         anatomies[record.files.names.subject].append(record)
     found = {}
     for scan in usable_results(root).complete.values():
-        automatic = Automatic(
-            name=scan.scan.name,
-            preproc=scan.preproc,
-            detection=scan.detection,
-            anatomy=find_anatomy(scan.preproc, anatomies[scan.preproc.files.names.subject]),
-            lesions=scan.scan.lesions,
-        )
-        found[scan.scan.name] = ReviewScan(result=scan.scan, automatic=automatic)
+        own = anatomies[scan.preproc.files.names.subject]
+        automatic = automatic_result(scan.scan, own)
+        if automatic is not None:
+            found[scan.scan.name] = ReviewScan(result=scan.scan, automatic=automatic)
     # By participant, then session: sub-02_ses-a before sub-020.
     return dict(sorted(found.items(), key=lambda item: item[0].split("_")))
 

@@ -163,7 +163,7 @@ def others_view(reviews: Sequence[Review], grid: PageGrid) -> list[dict[str, Any
         {
             "reader": review.reader.name,
             "round": review.reader.round,
-            "verdicts": {key: item.verdict for key, item in review.state.items.items()},
+            "verdicts": {key: _last(review.state, key).verdict for key in review.state.items},
             "added": [
                 {
                     "key": row.item.key,
@@ -176,6 +176,12 @@ def others_view(reviews: Sequence[Review], grid: PageGrid) -> list[dict[str, Any
         }
         for review in reviews
     ]
+
+
+def _last(state: State, key: str) -> Item:
+    """Return the item, or the one that stands for it after a merge or a split."""
+    item = state.items[key]
+    return item if item.deleted_by is None else _last(state, item.deleted_by)
 
 
 def act_view(act: Act) -> dict[str, Any]:

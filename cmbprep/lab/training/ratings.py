@@ -39,13 +39,13 @@ from numpy.typing import NDArray
 
 from cmbprep.errors import UsageError
 from cmbprep.files.tsv import Table, listing, parse_integer, parse_number, read_tsv
-from cmbprep.group.agreement import automatic_result
 from cmbprep.lab.shared import usage_errors
 from cmbprep.lesions import Lesion
 from cmbprep.outputs.stages import StageRecord
 from cmbprep.ratings.consensus import choose_reviews, find_reviews, reviewed_scan
 from cmbprep.ratings.matching import assign, centre_distances
 from cmbprep.ratings.store import find_logs
+from cmbprep.reports.reviewed import automatic_result
 from cmbprep.reports.usable import UsableResults, usable_results
 
 logger = logging.getLogger("cmbprep")

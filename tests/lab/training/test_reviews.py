@@ -7,13 +7,13 @@ import pytest
 
 from cmbprep.detectors.learned import LearnedDetector
 from cmbprep.errors import UsageError
-from cmbprep.group.agreement import automatic_result
 from cmbprep.lab.cli import main
 from cmbprep.lab.training.ratings import read_ratings
 from cmbprep.lab.training.site import worse
 from cmbprep.ratings.acts import Act, Add, Finish, Merge, Move, Split, Verdict, format_act
 from cmbprep.ratings.outline import Outline
 from cmbprep.ratings.store import Reader, log_path
+from cmbprep.reports.reviewed import automatic_result
 from cmbprep.reports.usable import usable_results
 from tests.lab.training.test_ratings import candidate, write_ratings, write_scan
 
