@@ -14,6 +14,7 @@ from cmbprep.lab.training.log import logger
 from cmbprep.lab.training.mining import FitOptions
 
 if TYPE_CHECKING:
+    from cmbprep.detectors.calibration import LastStage
     from cmbprep.lab.training.ratings import RatedCandidates
 
 #: Name of the file that a fit to ratings writes.
@@ -76,7 +77,7 @@ def _run_ratings(args: argparse.Namespace) -> int:
     from cmbprep.detectors.calibration import SiteModel
     from cmbprep.detectors.learned import LearnedDetector
     from cmbprep.lab.training.ratings import read_ratings
-    from cmbprep.lab.training.site import FOLDS, PENALTY, assess, fit_last_stage, worse
+    from cmbprep.lab.training.site import FOLDS, PENALTIES, assess, fit_last_stage, worse
     from cmbprep.outputs.files import write_json
 
     rated = read_ratings(args.ratings, reader=args.reader, rule=args.consensus)
@@ -89,7 +90,7 @@ def _run_ratings(args: argparse.Namespace) -> int:
     stage = fit_last_stage(rated, detector.last_stage)
     threshold = float(str(detector.parameters["threshold"]))
     found = assess(rated, detector.last_stage, threshold)
-    sys.stdout.write(_report(rated, found, threshold))
+    sys.stdout.write(_report(rated, found, threshold) + _used(stage))
     sys.stdout.flush()
     if names := worse(found):
         raise CmbprepError(
@@ -110,7 +111,7 @@ def _run_ratings(args: argparse.Namespace) -> int:
             "other_candidates": int((~rated.target).sum()),
             "microbleeds_without_candidate": rated.beyond,
         },
-        "penalty": list(PENALTY),
+        "penalties_tried": [list(map(str, penalty)) for penalty in PENALTIES],
         "held_out": {"folds_of_people": FOLDS, "threshold": threshold, **found},
     }
     args.dest.mkdir(parents=True, exist_ok=True)
@@ -142,6 +143,11 @@ def _report(rated: RatedCandidates, found: dict[str, dict[str, float]], threshol
             "people, the figures are uncertain"
         )
     return "\n".join(lines) + "\n"
+
+
+def _used(stage: LastStage) -> str:
+    what = f"{len(stage.columns)} columns" if stage.columns else "slope and offset alone"
+    return f"what cross-validation over people chose to fit: {what}\n"
 
 
 def _fit(

@@ -2,13 +2,21 @@
 
 A logistic regression on the network's log-odds and on what is measured of each candidate,
 pulled towards the packaged stage by a penalty, so that a few ratings change little and
-hundreds can teach what this site's false positives look like. What it gains is measured on
-people left out of the fit.
+hundreds can teach what this site's false positives look like. How strong the penalty is, and
+whether the measured columns are used at all, is chosen by cross-validation over people: a few
+ratings are enough for a new slope and offset (Platt 1999), but not for dozens of weights. What
+the whole procedure gains, this choice included, is measured on people left out of it.
+
+References
+----------
+Breiman L et al. Classification and Regression Trees. Wadsworth 1984, section 3.4.3.
+Platt J. Advances in Large Margin Classifiers. MIT Press 1999:61-74.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +28,14 @@ from cmbprep.detectors.views import COLUMNS
 from cmbprep.errors import UsageError
 from cmbprep.lab.training.ratings import RatedCandidates
 
-#: What the fit is pulled back with: (slope, offset, each weight of a scaled column).
-PENALTY = (20.0, 0.5, 10.0)
+#: What the fit may be pulled back with, strongest first: (slope, offset, each weight of a scaled
+#: column). An infinite penalty leaves the columns out.
+PENALTIES = (
+    (100.0, 5.0, math.inf),
+    (20.0, 0.5, math.inf),
+    *((20.0, 0.5, weights) for weights in (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)),
+)
+Penalty = tuple[float, float, float]
 #: Fewest microbleeds, other candidates and people that a fit makes sense with.
 LEAST = (10, 10, 5)
 #: With fewer microbleeds or people than this, the figures before and after say little.
@@ -52,16 +66,77 @@ def fit_last_stage(rated: RatedCandidates, packaged: LastStage) -> LastStage:
             f"{counts[2]} people; at least {LEAST[0]}, {LEAST[1]} and {LEAST[2]} are needed",
             hint="rate more scans, also ones without microbleeds",
         )
-    return _fit(rated, np.ones(len(rated.target), bool), packaged)
+    used = np.ones(len(rated.target), bool)
+    return _fit(rated, used, packaged, choose_penalty(rated, used, packaged))
 
 
-def _fit(rated: RatedCandidates, used: NDArray[np.bool_], packaged: LastStage) -> LastStage:
+def choose_penalty(rated: RatedCandidates, used: NDArray[np.bool_], packaged: LastStage) -> Penalty:
+    """Choose the strongest penalty that nothing speaks against, by the log loss of people left out.
+
+    It is the strongest whose loss is larger than the smallest by no more than one standard error
+    of their difference over people (the rule of Breiman 1984): with few ratings, the smallest
+    loss is often so by chance.
+
+    Parameters
+    ----------
+    rated
+        Candidates and verdicts.
+    used
+        (n,) which of them are used.
+    packaged
+        Where each fit starts.
+
+    Returns
+    -------
+    tuple
+        One of :data:`PENALTIES`.
+    """
+    people = int(rated.person.max()) + 1
+    losses = np.zeros((len(PENALTIES), people))
+    for part, others in _parts(rated, used):
+        for row, penalty in enumerate(PENALTIES):
+            value = _log_odds(_fit(rated, others, packaged, penalty), rated, part)
+            loss = np.logaddexp(0, value) - rated.target[part] * value
+            losses[row] += np.bincount(rated.person[part], loss, people)
+    losses = losses[:, np.unique(rated.person[used])]
+    more = losses - losses[np.argmin(losses.sum(axis=1))]
+    # Of a sum over people: the standard error of the mean, times their number.
+    error = more.std(axis=1, ddof=1) * np.sqrt(more.shape[1])
+    return PENALTIES[int(np.argmax(more.sum(axis=1) <= error))]
+
+
+def _parts(
+    rated: RatedCandidates, used: NDArray[np.bool_]
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Yield the candidates of some people and those of all others, until each was left out once.
+
+    Parts whose others are all microbleeds, or none, are passed over: no fit can be made of them.
+    """
+    # Shared out by number, which ratings do not depend on.
+    fold = rated.person % FOLDS
+    for number in np.unique(fold[used]):
+        part, others = used & (fold == number), used & (fold != number)
+        if rated.target[others].any() and not rated.target[others].all():
+            yield part, others
+
+
+def _log_odds(
+    stage: LastStage, rated: RatedCandidates, part: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the log-odds of some candidates, (n_part,)."""
+    own = stage.log_odds(rated.column("odds")[part], rated.table[part], tuple(CANDIDATES))
+    return own + rated.column("shift")[part]
+
+
+def _fit(
+    rated: RatedCandidates, used: NDArray[np.bool_], packaged: LastStage, penalty: Penalty
+) -> LastStage:
     names = tuple(CANDIDATES)
     columns = np.array([rated.columns.index(name) for name in COLUMNS])
     values = rated.table[used][:, columns]
     spread = values.std(axis=0)
     # A column that is the same everywhere tells nothing here and would tell nonsense elsewhere.
-    varied = np.flatnonzero(spread > 1e-3)
+    varied = np.flatnonzero(spread > 1e-3) if math.isfinite(penalty[2]) else np.zeros(0, int)
     shape = LastStage(
         packaged.slope,
         packaged.offset,
@@ -73,7 +148,7 @@ def _fit(rated: RatedCandidates, used: NDArray[np.bool_], packaged: LastStage) -
     odds, shift = rated.column("odds")[used], rated.column("shift")[used]
     design = np.column_stack([odds, np.ones(len(odds)), shape.scaled(rated.table[used], names)])
     start = np.array([packaged.slope, packaged.offset, *shape.weights])
-    pull = np.concatenate([PENALTY[:2], np.full(len(varied), PENALTY[2])])
+    pull = np.concatenate([penalty[:2], np.full(len(varied), penalty[2])])
     target = rated.target[used].astype(float)
 
     def loss(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -99,23 +174,19 @@ def assess(
 ) -> dict[str, dict[str, float]]:
     """Figures before and after, each person judged by a stage that was fitted without them.
 
+    The penalty is chosen without them as well.
+
     Returns
     -------
     dict
         ``before`` and ``after``, see :func:`figures`.
     """
-    names = tuple(CANDIDATES)
-    odds, shift = rated.column("odds"), rated.column("shift")
-    before = packaged.log_odds(odds, rated.table, names) + shift
+    everyone = np.ones(len(rated.target), bool)
+    before = _log_odds(packaged, rated, everyone)
     after = before.copy()
-    # Shared out by number, which ratings do not depend on.
-    fold = rated.person % FOLDS
-    for part in np.unique(fold):
-        left_out = fold == part
-        if rated.target[~left_out].any() and not rated.target[~left_out].all():
-            stage = _fit(rated, ~left_out, packaged)
-            own = stage.log_odds(odds[left_out], rated.table[left_out], names)
-            after[left_out] = own + shift[left_out]
+    for part, others in _parts(rated, everyone):
+        stage = _fit(rated, others, packaged, choose_penalty(rated, others, packaged))
+        after[part] = _log_odds(stage, rated, part)
     return {
         "before": figures(before, rated, threshold),
         "after": figures(after, rated, threshold),
