@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -243,8 +244,9 @@ def _figure_text(item: Finding) -> str:
 
 
 def _two(number: float) -> str:
-    """Write a number with two decimals; one that rounds to zero has no sign."""
-    return f"{round(number, 2) + 0.0:.2f}"
+    """Write a number with two decimals; zero has no sign, and 1 stands only for all."""
+    text = f"{round(number, 2) + 0.0:.2f}"
+    return f"{math.floor(number * 1000) / 1000:.3f}" if text == "1.00" and number < 1 else text
 
 
 def _rounded(number: float | None) -> float | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cmbprep.group.rows import Row
-from cmbprep.ratings.acts import REASONS
+from cmbprep.ratings.acts import REASONS, SCAN_QUALITIES
+
+if TYPE_CHECKING:
+    from cmbprep.ratings.reading import ScanReading
 
 
 @dataclass(kw_only=True)
@@ -69,6 +73,71 @@ class Reading:
             for reason in (*REASONS, "")
             if self.rejected[reason]
         ]
+
+
+#: Column of the table of scans -> its entry in the data dictionary.
+NOTED: Mapping[str, Mapping[str, object]] = {
+    "reader_siderosis": {
+        "Description": "Whether the readers whose lesions count saw superficial "
+        "siderosis. Several readers: by the rule of consensus, among those who stated it; n/a "
+        "where nobody did, or the rule leaves it open.",
+        "Levels": {"present": "Present.", "absent": "Absent."},
+    },
+    "reader_quality": {
+        "Description": "Image quality according to the readers whose lesions count; of several, "
+        "the worst that was stated. n/a where nobody stated it.",
+        "Levels": {name: f"{name.capitalize()}." for name in SCAN_QUALITIES},
+    },
+    "reader_findings": {
+        "Description": "Other findings of the readers whose lesions count, each finding of any of "
+        "them once, in alphabetical order, separated by semicolons; n/a where none was noted.",
+    },
+}
+
+
+def noted(reading: ScanReading | None) -> dict[str, str | None]:
+    """Return what the readers whose lesions count noted on a scan as a whole.
+
+    Parameters
+    ----------
+    reading
+        The readers of the scan; None where nobody has begun.
+
+    Returns
+    -------
+    dict
+        A value for each column of :data:`NOTED`; None where nothing was stated.
+    """
+    reviews = () if reading is None else reading.used
+    notes = [review.state.scan for review in reviews]
+    stated = [note.siderosis for note in notes if note.siderosis is not None]
+    qualities = [note.quality for note in notes if note.quality is not None]
+    # A cell has no line breaks, and the semicolon stands between findings.
+    findings = {
+        " ".join(text.replace(";", ",").split()) for note in notes for text in note.findings
+    }
+    rule = None if reading is None else reading.rule
+    return {
+        "reader_siderosis": _siderosis(stated, rule or "first"),
+        "reader_quality": max(qualities, key=SCAN_QUALITIES.index, default=None),
+        "reader_findings": "; ".join(sorted(findings - {""})) or None,
+    }
+
+
+def _siderosis(stated: Sequence[bool], rule: str) -> str | None:
+    """Return the agreed statement; None where there is none."""
+    if not stated:
+        return None
+    number, present = len(stated), sum(stated)
+    if rule == "majority" and 2 * present == number:
+        return None
+    holds = {
+        "any": present > 0,
+        "all": present == number,
+        "majority": 2 * present > number,
+        "first": stated[0],
+    }
+    return "present" if holds[rule] else "absent"
 
 
 def summarise_reading(rows: Sequence[Row]) -> Reading:

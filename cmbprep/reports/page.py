@@ -12,7 +12,7 @@ from cmbprep.reports.colours import ZONE_COLOURS
 from cmbprep.reports.figures.canvas import check_figure
 from cmbprep.reports.quality import SIGNS, figures_of, load_ranges
 from cmbprep.reports.tally import is_mimic
-from cmbprep.reports.text import flatten, format_value, plain, quality_title
+from cmbprep.reports.text import flatten, format_probability, format_value, plain, quality_title
 
 if TYPE_CHECKING:
     import jinja2
@@ -36,6 +36,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "value": format_value,
+        "probability": format_probability,
         "plain": plain,
         "flatten": flatten,
         "quality_title": quality_title,

@@ -10,7 +10,7 @@ from cmbprep.lesions import Lesion
 from cmbprep.reports.figures.guarded import draw_all, once
 from cmbprep.reports.results import ScanResult
 from cmbprep.reports.tally import Tally
-from cmbprep.reports.text import region_title
+from cmbprep.reports.text import format_probability, region_title
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -99,7 +99,8 @@ def _reason(reason: str | None) -> str:
 def heading(row: ReadLesion, lesion: Lesion) -> str:
     """Describe a lesion of a review in one line, as its figure has it."""
     reason = f" ({_reason(row.reason)})" if row.reason else ""
-    probability = "" if lesion.probability is None else f"probability {lesion.probability:.2f}"
+    chance = lesion.probability
+    probability = "" if chance is None else f"probability {format_probability(chance)}"
     parts = [
         str(lesion.index),
         f"{row.verdict}{reason}",

@@ -74,6 +74,23 @@ def format_value(value: Any, *, decimals: int | None = None) -> str:
     return str(value)
 
 
+def format_probability(value: float | None, decimals: int = 2) -> str:
+    """Write a probability, which is never shown as certain: rounding makes no 1 of 0.997.
+
+    Examples
+    --------
+    >>> format_probability(0.93), format_probability(0.997), format_probability(0.004)
+    ('0.93', '>0.99', '<0.01')
+    """
+    if value is None:
+        return "n/a"
+    step = 10.0**-decimals
+    text = f"{value:.{decimals}f}"
+    if float(text) >= 1:
+        return f">{1 - step:.{decimals}f}"
+    return text if float(text) > 0 else f"<{step:.{decimals}f}"
+
+
 def quantity(metadata: Mapping[str, Any], entry: Mapping[str, Any]) -> str | None:
     """Write an acquisition parameter with its unit; None where it is missing."""
     value = metadata.get(entry["key"])

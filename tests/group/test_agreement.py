@@ -10,6 +10,7 @@ import pytest
 from cmbprep.errors import UsageError
 from cmbprep.group import run_group
 from cmbprep.group.agreement import comparisons, read
+from cmbprep.group.agreement_tables import _two
 from cmbprep.lab.cli import main
 from cmbprep.ratings.choice import ReaderChoice
 from tests.ratings.madeup import MISSED, make_dataset, ras
@@ -170,3 +171,11 @@ def test_the_group_page_of_a_dataset_that_nobody_has_read_has_none(tmp_path):
     root = make_dataset(tmp_path / "out", SCANS[:1])
     run_group(root, participants_tsv=None)
     assert "Agreement" not in (root / "group.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1.0, "1.00"), (0.996, "0.996"), (0.99999, "0.999"), (0.994, "0.99"), (-0.001, "0.00")],
+)
+def test_a_share_below_one_is_not_written_as_one(number, text):
+    assert _two(number) == text

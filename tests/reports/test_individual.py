@@ -109,6 +109,13 @@ def test_report_has_every_scan_lesion_and_figure(tree: Tree) -> None:
     assert set(inner) <= set(page.ids)
 
 
+def test_no_page_rounds_a_probability_to_certainty(tree: Tree) -> None:
+    """The table is still sorted by the exact value."""
+    tree.add("sub-1_T2starw", [make_lesion(1, probability=0.997), make_lesion(2, probability=0.3)])
+    page = write_subject_report(tree.finish(), "1").read_text()
+    assert 'data-key="0.997">&gt;0.99</td>' in page and 'data-key="0.3">0.30</td>' in page
+
+
 def test_report_is_self_contained_and_tells_no_place(tree: Tree) -> None:
     root = full_tree(tree)
     text = write_subject_report(root, "1").read_text()

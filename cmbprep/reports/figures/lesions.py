@@ -27,7 +27,7 @@ from cmbprep.reports.figures.sections import (
     percentile,
     spread,
 )
-from cmbprep.reports.text import region_title
+from cmbprep.reports.text import format_probability, region_title
 
 #: Height of the projections at most, in pixels of the drawing.
 TALLEST = 900.0
@@ -58,11 +58,10 @@ def describe_lesion(lesion: Lesion) -> str:
     ... )
     '2 · definite · probability 0.93 · 3.4 mm, 21 mm³ · left thalamus (deep)'
     """
-    probability = "n/a" if lesion.probability is None else f"{lesion.probability:.2f}"
     parts = [
         str(lesion.index),
         lesion.rating or "not rated",
-        f"probability {probability}",
+        f"probability {format_probability(lesion.probability)}",
         f"{lesion.diameter_mm:.1f} mm, {lesion.volume_mm3:.0f} mm³",
         region_title(lesion.hemisphere, lesion.region, lesion.zone),
     ]

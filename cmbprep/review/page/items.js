@@ -97,8 +97,16 @@
     );
   }
 
+  /* A probability, which is never shown as certain: rounding makes no 1 of 0.9997. */
+  function probabilityText(value) {
+    if (value === null || value === undefined) return null;
+    if (value >= 0.9995) return ">0.999";
+    return value < 0.0005 ? "<0.001" : Number(value).toFixed(3);
+  }
+
   Object.assign(cmb, {
     opinions,
+    probabilityText,
     addedByOthers,
     VERDICTS,
     REASONS,

@@ -317,7 +317,7 @@
         ["Zone", item.zone],
         ["Contrast", number(item.contrast, 2)],
         ["Susceptibility", item.susceptibility],
-        ["Probability", hidden ? null : number(item.probability, 3)],
+        ["Probability", hidden ? null : cmb.probabilityText(item.probability)],
         ["Rating", hidden ? null : item.rating],
         [
           "Outline",

@@ -7,6 +7,8 @@
     true: "It is outlined when the exported file is imported.",
     false: "Nothing could be outlined there: it is kept as a point.",
   };
+  /* What is said of a lesion outside the brain mask. */
+  const OUTSIDE = "It counts all the same: move or reject it if the crosshair was misplaced.";
   const VERDICT_ACTIONS = {
     definite: "definite",
     possible: "possible",
@@ -127,11 +129,12 @@
     }
 
     /* Take over the state after an act. */
-    take({ state, act: saved }, act) {
+    take({ state, act: saved, outside_brain: outside }, act) {
       const before = this.state;
       this.state = state;
       if (this.closed) return;
-      this.app.notice("");
+      const place = saved.lesion || act.lesion;
+      this.app.notice(outside ? `${place} lies outside the brain mask. ${OUTSIDE}` : "");
       this.app.onSaved(state);
       if (act.type === "undo" || act.type === "redo") this.showChange(before, state, act.type);
       else if (["add", "merge"].includes(act.type)) this.showMade([saved.lesion], act.type);

@@ -61,6 +61,7 @@ class FakeScan:
     acts: list[dict[str, Any]] = field(default_factory=list)
     locked: str | None = None
     others: list[dict[str, Any]] | None = None
+    outside_brain: bool = False
     packed: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -414,7 +415,10 @@ class _Handler(BaseHTTPRequestHandler):
             if act["type"] == "add":
                 time.sleep(self.fake.delay_s)
             saved = scan.act(act)
-            self.json({"state": scan.state(), "act": saved})
+            answer = {"state": scan.state(), "act": saved}
+            if act["type"] in ("add", "move"):
+                answer["outside_brain"] = scan.outside_brain
+            self.json(answer)
 
 
 class _Server(ThreadingHTTPServer):

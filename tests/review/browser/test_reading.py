@@ -124,6 +124,22 @@ def test_add_at_the_crosshair_and_by_click(new_page: NEW, fake: Fake, scan: Fake
     assert len(scan.acts) == 3
 
 
+def test_a_lesion_outside_the_brain_mask_is_named(
+    new_page: NEW, fake: Fake, scan: FakeScan
+) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    press(page, *["Shift+ArrowUp"] * 6, "a")
+    assert not page.is_visible("#notice"), "inside the mask, nothing is said"
+    scan.outside_brain = True
+    press(page, *["Shift+ArrowUp"] * 6, "a")
+    assert "N2 lies outside the brain mask" in page.inner_text("#notice")
+    press(page, "ArrowUp", "m")
+    assert "N2 lies outside the brain mask" in page.inner_text("#notice")
+    press(page, "d")
+    assert not page.is_visible("#notice")
+
+
 def test_a_lesion_that_comes_late_takes_no_verdict(
     new_page: NEW, fake: Fake, scan: FakeScan
 ) -> None:
@@ -334,6 +350,15 @@ def test_blinded_hides_what_the_machine_thinks(new_page: NEW, scan: FakeScan) ->
         assert "Probability" not in page.inner_text(".facts")
         assert "Rating" not in page.inner_text(".facts")
         assert "blinded" in page.inner_text(".reader")
+
+
+def test_no_probability_is_rounded_to_certainty(new_page: NEW, fake: Fake) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    facts = page.inner_text(".facts").split("\n")
+    assert facts[facts.index("Probability") + 1] == "0.900"
+    shown = page.evaluate("[0.9994, 0.9997, 1, 0.0001, 0, null].map(cmb.probabilityText)")
+    assert shown == ["0.999", ">0.999", ">0.999", "<0.001", "<0.001", None]
 
 
 def test_verdicts_of_other_readers_where_readers_disagree(new_page: NEW, scan: FakeScan) -> None:
