@@ -127,9 +127,9 @@ class Agreement:
         """When two lesions are the same one, in words."""
         return (
             "Lesions of two raters are the same lesion if they are the same automatic lesion or "
-            "candidate; the others are matched one to one and optimally (most pairs, then the "
-            f"smallest sum of distances) where their centres lie at most {self.distance_mm:g} mm "
-            "apart."
+            f"candidate, moved by no more than {self.distance_mm:g} mm; the others are matched one "
+            "to one and optimally (most pairs, then the smallest sum of distances) where their "
+            "centres lie at most as far apart."
         )
 
     def overview(self) -> list[tuple[str, int, dict[str, str]]]:

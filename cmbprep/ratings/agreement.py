@@ -1,9 +1,10 @@
 """Agreement of two raters on the scans that both have read.
 
 Raters are readers, rounds of one reader, a consensus, and the detector. Lesions of two raters on
-one scan are the same lesion if they are the same automatic lesion or candidate; the others are
-matched one to one, as well as can be, where their centres lie within a distance
-(:mod:`cmbprep.ratings.matching`). Intervals come from a bootstrap over participants.
+one scan are the same lesion if they are the same automatic lesion or candidate, which neither has
+moved to another place; the others are matched one to one, as well as can be, where their centres
+lie within a distance (:mod:`cmbprep.ratings.matching`). Intervals come from a bootstrap over
+participants.
 
 A figure has no number where it would mean nothing: with fewer than :data:`MIN_PARTICIPANTS`
 participants, or where it is not defined. The finding then says why.
@@ -194,7 +195,13 @@ def match_spots(
         Lesions of the same key first; the number of pairs does not depend on who is first.
     """
     known = {spot.key: number for number, spot in enumerate(second) if spot.key is not None}
-    pairs = [(number, known[spot.key]) for number, spot in enumerate(first) if spot.key in known]
+    pairs = [
+        (number, known[spot.key])
+        for number, spot in enumerate(first)
+        if spot.key in known
+        # What a reader has moved to another place is another lesion.
+        and math.dist(spot.centre, second[known[spot.key]].centre) <= distance_mm
+    ]
     # In the order of their coordinates, so that the order of the rows plays no part.
     rows = _left(first, {row for row, _ in pairs})
     columns = _left(second, {column for _, column in pairs})

@@ -14,7 +14,7 @@ from cmbprep.files.tsv import parse_integer, parse_number, read_tsv
 from cmbprep.lesions import Lesion
 from cmbprep.outputs.files import file_digest, read_json
 from cmbprep.outputs.stages import BLOCK, StageRecord
-from cmbprep.ratings.acts import Act, BasedOn
+from cmbprep.ratings.acts import Act, BasedOn, Point
 from cmbprep.ratings.replay import Scope
 from cmbprep.zones.schemes import Scheme, get_scheme
 
@@ -47,7 +47,7 @@ class Candidate:
     """
 
     row: int
-    centre_ras: tuple[float, float, float]
+    centre_ras: Point
     probability: float | None
     diameter_mm: float
 
@@ -145,6 +145,13 @@ class Automatic:
             return {f"C{found.row}": found for found in read_candidates(path)}
         except CmbprepError:
             return {}
+
+    @property
+    def places(self) -> dict[str, Point]:
+        """Centres of the automatic lesions and of the candidates, mm, RAS+, by their key."""
+        return {key: lesion.centre for key, lesion in self.by_key.items()} | {
+            key: candidate.centre_ras for key, candidate in self.candidates.items()
+        }
 
     @cached_property
     def based_on(self) -> BasedOn:

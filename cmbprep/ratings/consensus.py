@@ -198,7 +198,14 @@ def reviewed_scan(
 def match_lesions(reviews: Sequence[Review]) -> list[Match]:
     """Match the definite and possible lesions of several readers of a scan, see :func:`.join`."""
     return join(
-        [see(reviewed_rows(review.automatic, review.state), review.acts) for review in reviews]
+        [
+            see(
+                reviewed_rows(review.automatic, review.state),
+                review.acts,
+                review.automatic.places,
+            )
+            for review in reviews
+        ]
     )
 
 
@@ -219,22 +226,25 @@ def agreed_lesions(
     Returns
     -------
     list of (ReviewedLesion, Match)
-        With the voxels of the reader whose lesion stands for all. Automatic lesions have their
-        own index and name.
+        By index, with the voxels of the reader whose lesion stands for all. Automatic lesions have their
+        own index and name, unless another one at its place has them.
     """
     following = max((lesion.index for lesion in automatic.lesions), default=0)
     found = []
+    taken: set[int] = set()
     for match in match_lesions(reviews):
         lesion = _agreed(match, len(reviews), rule)
         if lesion is None:
             continue
         first = match.rows[match.first]
-        own = first.automatic_index
+        own = None if first.automatic_index in taken else first.automatic_index
+        if own is not None:
+            taken.add(own)
         following += own is None
         index = own or following
         lesion = replace(lesion, index=index, name=f"CMB-{index:03d}")
         found.append((ReviewedLesion(lesion=lesion, item=first.item, automatic_index=own), match))
-    return found
+    return sorted(found, key=lambda pair: pair[0].lesion.index)
 
 
 def _agreed(match: Match, readers: int, rule: str) -> Lesion | None:

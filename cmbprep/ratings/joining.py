@@ -5,19 +5,20 @@ a merged lesion, the whole of a split one. Lesions of different readers that hav
 one place, on which the readers may still disagree: one has merged two lesions that another calls
 two. The place then holds the lesions of the arrangement that most of its readers have, in a tie of
 the reader who stands first, and every reader with a lesion there has each lesion that shares a part
-with his own. What a reader has added is matched to the lesions of the others by distance
-(:func:`cmbprep.ratings.matching.assign`).
+with his own. What a reader has added, or moved to another place, is matched to the lesions of the
+others by distance (:func:`cmbprep.ratings.matching.assign`).
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cmbprep.ratings.acts import Act, Merge, Split
+from cmbprep.ratings.acts import Act, Merge, Point, Split
 from cmbprep.ratings.matching import assign, centre_distances
 from cmbprep.ratings.replay import STRENGTH, standing_acts
 from cmbprep.ratings.reviewed import ReviewedLesion
@@ -35,7 +36,8 @@ class Seen:
     row
         Of the reader's table.
     parts
-        Keys of the automatic lesions and candidates that it consists of; empty if added.
+        Keys of the automatic lesions and candidates that it consists of; empty if it was added
+        or moved to another place.
     """
 
     row: ReviewedLesion
@@ -85,19 +87,28 @@ def parts_of(acts: Sequence[Act]) -> dict[str, frozenset[str]]:
     return found
 
 
-def see(rows: Iterable[ReviewedLesion], acts: Sequence[Act]) -> list[Seen]:
-    """Return the definite and possible lesions of a reader, by the reader's rows and log."""
+def see(
+    rows: Iterable[ReviewedLesion], acts: Sequence[Act], places: Mapping[str, Point]
+) -> list[Seen]:
+    """Return the definite and possible lesions of a reader.
+
+    Parameters
+    ----------
+    rows, acts
+        The table and the log of the reader.
+    places
+        Key of each automatic lesion and candidate -> its centre in mm, RAS+. What the reader has
+        moved further than :data:`MATCH_MM` away from it is another lesion.
+    """
     made = parts_of(acts)
-    return [
-        Seen(
-            row,
-            frozenset({row.item.key})
-            if row.item.kind != "added"
-            else made.get(row.item.key, frozenset()),
-        )
-        for row in rows
-        if row.item.positive
-    ]
+    found = []
+    for row in rows:
+        if row.item.positive:
+            key = row.item.key
+            moved = key in places and math.dist(places[key], row.lesion.centre) > MATCH_MM
+            own = frozenset() if moved else frozenset({key})
+            found.append(Seen(row, made.get(key, frozenset() if key[0] == "N" else own)))
+    return found
 
 
 def join(readers: Sequence[Sequence[Seen]]) -> list[Match]:

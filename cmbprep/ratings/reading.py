@@ -299,7 +299,7 @@ def _rows_of_several(
     made = [_made(review) for review in reviews]
     kept: set[str] = set()
     for row, match in agreed_lesions(automatic, reviews, rule):
-        kept |= match.parts
+        kept |= {*match.parts, row.item.key}
         change = _change(automatic, row, made[match.first])
         yield ReadLesion(row=_countable(row), verdict=str(row.lesion.rating), change=change)
     by_index: dict[int, list[ReviewedLesion]] = {}
@@ -308,6 +308,8 @@ def _rows_of_several(
             if row.item.kind == "listed" and row.item.key not in kept:
                 by_index.setdefault(row.lesion.index, []).append(row)
     for rows in by_index.values():
+        # Where the detector has it, not where one of the readers has moved it.
+        rows.sort(key=lambda row: row.item.outline is not None)
         reasons = dict.fromkeys(row.item.reason for row in rows if row.item.reason)
         # Readers who do not agree leave no rating.
         row = replace(rows[0], lesion=replace(rows[0].lesion, rating=None))

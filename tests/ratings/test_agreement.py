@@ -197,10 +197,14 @@ def test_the_same_seed_gives_the_same_interval():
     assert compare(pair, seed=3, n_draws=50) == compare(pair, seed=3, n_draws=50)
 
 
-def test_lesions_of_one_key_are_the_same_wherever_they_lie():
+def test_lesions_of_one_key_are_the_same_unless_they_were_moved_away():
     first = [Spot(centre=(0, 0, 0), key="L1"), Spot(centre=(1, 0, 0))]
-    second = [Spot(centre=(1, 0, 0)), Spot(centre=(30, 0, 0), key="L1")]
+    second = [Spot(centre=(1, 0, 0)), Spot(centre=(4, 0, 0), key="L1")]
     assert match_spots(first, second, 5.0) == [(0, 1), (1, 0)]
+    # Further away, the key says nothing, and what lies near is matched.
+    assert match_spots(first, second, 2.9) == [(1, 0)]
+    moved = [Spot(centre=(30, 0, 0), key="L1")]
+    assert match_spots(first[:1], moved, 5.0) == []
 
 
 def test_other_lesions_are_matched_one_to_one_within_the_distance():

@@ -17,7 +17,7 @@ from cmbprep.ratings.reading import read_scan
 from cmbprep.ratings.replay import Item
 from cmbprep.ratings.reviewed import ReviewedLesion
 from cmbprep.ratings.store import Reader
-from tests.ratings.madeup import SPOTS, automatic, make_dataset, ras, rows_of
+from tests.ratings.madeup import MISSED, SPOTS, automatic, make_dataset, ras, rows_of
 from tests.ratings.test_reviewed import END, store, verdict
 
 MERGE = {"type": "merge", "lesions": ["L1", "L3"]}
@@ -116,6 +116,31 @@ def test_split_lesions_are_those_of_the_reader_who_kept_them(dataset):
         one, other = (np.array(row.lesion.centre) for row in match.rows.values())
         assert np.linalg.norm(one - other) < 2
     assert sorted(readings(scan, "all")[0]) == [4, 5], "of the first reader"
+
+
+MOVE = {"type": "move", "lesion": "L1", "centre_ras": list(ras(MISSED))}
+
+
+def test_a_lesion_moved_to_another_place_is_another_lesion(dataset):
+    """Anna moves L1 by 20 mm; Ben keeps it where the detector has it."""
+    scan = read_by(dataset, [*KEEPS[:-1], MOVE, END], KEEPS)
+    assert readings(scan, "all") == ({3: "possible"}, [1, 2])
+    assert readings(scan, "any")[0] == {1: "definite", 3: "possible", 4: "definite"}
+    found = {row.lesion.index: row for row in read_scan(scan, ReaderChoice(rule="any")).rows}
+    assert np.allclose(found[1].lesion.centre, ras(SPOTS["L1"]), atol=0.5)
+    assert np.allclose(found[4].lesion.centre, ras(MISSED), atol=0.5)
+    (rejected,) = [
+        row for row in read_scan(scan, ReaderChoice(rule="all")).rejected if row.lesion.index == 1
+    ]
+    assert np.allclose(rejected.lesion.centre, ras(SPOTS["L1"]), atol=0.5)
+    assert disagree(find_reviews(scan)) is True
+
+
+def test_two_readers_who_move_a_lesion_to_the_same_place_agree(dataset):
+    near = {**MOVE, "centre_ras": list(ras((MISSED[0] + 1, *MISSED[1:])))}
+    scan = read_by(dataset, [*KEEPS[:-1], MOVE, END], [*KEEPS[:-1], near, END])
+    assert readings(scan, "all") == ({1: "definite", 3: "possible"}, [2])
+    assert disagree(find_reviews(scan)) is False
 
 
 def made(key: str, x: float, verdict_: str = "definite") -> ReviewedLesion:

@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 
 from cmbprep.cli.main import main
+from cmbprep.lab.cli import main as tools
 from tests.group.cohort import read
-from tests.ratings.madeup import make_dataset
+from tests.ratings.madeup import add_scan, make_dataset, ras
+from tests.ratings.reviewing import read_scan
 from tests.review.browser.reader import current, press, state, until
 from tests.review.serving import Running, serving
 
@@ -114,8 +116,104 @@ def test_from_the_keyboard_to_the_group_tables(new_page: NEW, dataset: Path) -> 
     check_report(dataset)
     assert run(dataset, "group") == 0
     check_group(dataset)
-    # The place for agreement with the machine: of its 20 lesions, 15 stay where they were, L20
-    # has moved and four are rejected, so it has 15 true positives, 5 false ones and misses 2.
+    read_more(dataset)
+    assert tools(["agreement", str(dataset)]) == 0
+    check_agreement(dataset)
+
+
+#: Further participants: number of lesions that the detector lists, and what two readers do.
+MORE = {
+    "sub-03_T2starw": 20,
+    "sub-04_T2starw": 20,
+    "sub-05_T2starw": 20,
+    "sub-06_T2starw": 20,
+    "sub-07_T2starw": 0,
+}
+
+
+def judged(count: int, accepted: int, verdict: str = "definite") -> dict[str, str]:
+    """Verdicts that accept the first lesions and reject the others."""
+    return {
+        f"L{number}": verdict if number <= accepted else "rejected"
+        for number in range(1, count + 1)
+    }
+
+
+def read_more(root: Path) -> None:
+    """Five more participants are read by Anna, and all six by Ben, without a page."""
+    for name, listed in MORE.items():
+        add_scan(root, name, listed=listed, spots=SPOTS, missed=(MOVED, ADDED))
+    counts = {name: len(SPOTS) for name in (READ, *MORE)} | {"sub-07_T2starw": 0}
+    anna = dict(zip(MORE, (20, 0, 10, 2, 0), strict=True))
+    ben = dict(zip(counts, (10, 20, 0, 10, 1, 0), strict=True))
+    for name, accepted in anna.items():
+        added = [ras(ADDED)] if name == "sub-05_T2starw" else []
+        verdict = "possible" if name == "sub-05_T2starw" else "definite"
+        read_scan(root, name, "Anna", judged(counts[name], accepted, verdict), added=added)
+    for name, accepted in ben.items():
+        read_scan(root, name, "Ben", judged(counts[name], accepted))
+
+
+def check_agreement(root: Path) -> None:
+    """Six participants; the lesions of each, definite and possible, counted by hand:
+
+    ========  ========  ====  ===  ==============  =============
+    sub-      detector  Anna  Ben  detector, Anna  Anna and Ben
+    ========  ========  ====  ===  ==============  =============
+    01        20        17    10   15              10
+    03        20        20    20   20              20
+    04        20        0     0    0               0
+    05        20        11    10   10              10
+    06        20        2     1    2               1
+    07        0         0     0    0               0
+    together  100       50    41   47              41
+    ========  ========  ====  ===  ==============  =============
+
+    In sub-01, L20 was moved by more than 5 mm: it is no lesion of the detector any more.
+    """
+    found = {
+        (row["first"], row["second"], row["figure"]): row
+        for row in read(root / "group_agreement.tsv")
+        if (row["lesions"], row["protocol"]) == ("definite and possible", "all")
+    }
+    differences = np.array([3, 0, 20, 9, 18, 0])
+    reach = 1.96 * differences.std(ddof=1)
+    # Presence: both in four, neither in one, the detector alone in one.
+    kappa = (5 / 6 - 22 / 36) / (1 - 22 / 36)
+    expected = {
+        ("Anna", "detector"): {
+            "lesion_sensitivity": 47 / 50,
+            "lesion_precision": 47 / 100,
+            "lesion_f1": 94 / 150,
+            "false_positives_per_scan": 53 / 6,
+            "presence_kappa": kappa,
+            "presence_sensitivity": 4 / 4,
+            "presence_specificity": 1 / 2,
+            "count_difference": 50 / 6,
+            "count_limit_low": 50 / 6 - reach,
+            "count_limit_high": 50 / 6 + reach,
+            # All have a probability of 0.9.
+            "calibration_error": 0.9 - 47 / 100,
+        },
+        ("Anna", "Ben"): {
+            "lesion_f1": 82 / 91,
+            "presence_kappa": 1.0,
+            "count_difference": -9 / 6,
+        },
+        ("Ben", "detector"): {
+            "lesion_sensitivity": 41 / 41,
+            "false_positives_per_scan": 59 / 6,
+        },
+        # Anna's nine more in sub-01, and two elsewhere, are no majority of two.
+        ("consensus (majority)", "detector"): {"lesion_f1": 2 * 41 / 141},
+    }
+    for pair, figures in expected.items():
+        for name, value in figures.items():
+            row = found[(*pair, name)]
+            assert float(row["value"]) == pytest.approx(value, abs=1e-4), (pair, name)
+            assert (row["n_scans"], row["n_participants"]) == ("6", "6")
+    low, high = (float(found["Anna", "detector", "lesion_f1"][name]) for name in ("low", "high"))
+    assert low < 94 / 150 < high
 
 
 def check_derivative(root: Path) -> None:
