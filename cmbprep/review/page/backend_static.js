@@ -1,5 +1,6 @@
 "use strict";
-/* The same answers as the server's, from data inside the page; acts go to localStorage. */
+/* The same answers as the server's, from data inside the page; acts go to localStorage
+   and to a copy on the disk. */
 (function (cmb) {
   class StaticBackend {
     constructor(data, storage = window.localStorage) {
@@ -7,12 +8,14 @@
       this.storage = storage;
       this.isStatic = true;
       this.key = `cmbprep-review|${data.storage_key}`;
+      this.disk = new cmb.DiskCopy(this.key);
       this.acts = this.stored();
       this.exported = Number(this.read(`${this.key}|exported`) || 0);
       this.toVoxel = toVoxel(data.scan.affine);
     }
 
     async session() {
+      await this.recover();
       return this.data.session;
     }
 
@@ -43,7 +46,16 @@
       this.check(act);
       const entry = this.complete(act);
       this.write([...this.acts, entry]);
+      await this.disk.write(this.acts);
       return { state: this.state(), act: entry };
+    }
+
+    /* Take over the acts that only the copy on the disk has, after the browser was killed. */
+    async recover() {
+      const kept = await this.disk.read();
+      const here = this.stored();
+      const goesOn = kept?.length > here.length && here.every((act, at) => act.id === kept[at].id);
+      if (goesOn) this.write(kept);
     }
 
     /* Refuse what the server would refuse. */
