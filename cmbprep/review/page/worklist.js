@@ -123,7 +123,7 @@
       const change = (name) => (value) => this.setFilter({ [name]: value });
       this.search = h("input", {
         type: "search",
-        placeholder: "participant, session, flag …",
+        placeholder: "name or flag",
         value: filter.search,
         on: { input: () => this.setFilter({ search: this.search.value }) },
       });

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -46,6 +48,51 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
+#: Controls whose text, or what stands in it before something is written, cannot be read well.
+LOW_CONTRAST = """() => {
+    const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => {
+        const part = (v) => (v <= 10.3 ? v / 3294.6 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+    };
+    const ground = (one) => {
+        const colour = rgb(getComputedStyle(one).backgroundColor);
+        return colour[3] === 0 && one.parentElement ? ground(one.parentElement) : colour;
+    };
+    const found = [];
+    const controls = "select, option, optgroup, input, textarea, button";
+    for (const one of document.querySelectorAll(controls)) {
+        const disabled = one.disabled || one.closest("[disabled]");
+        if (disabled || !one.closest("select, button, label, dialog")?.checkVisibility()) continue;
+        for (const part of [null, "::placeholder"]) {
+            if (part && !one.placeholder) continue;
+            const pair = [light(rgb(getComputedStyle(one, part).color)), light(ground(one))];
+            const ratio = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+            if (ratio < 4.5) found.push(`${one.tagName} ${one.textContent} ${part} ${ratio}`);
+        }
+    }
+    return found;
+}"""
+
+
+def contrast_of_chosen(page: Page) -> float:
+    """Contrast (WCAG 2) of the chosen region as it is painted: its ground and its text."""
+    box = page.evaluate(
+        """() => {
+            const box = document.querySelector("#zones option:checked").getBoundingClientRect();
+            return { x: box.x, y: box.y, width: box.width, height: box.height };
+        }"""
+    )
+    image = Image.open(BytesIO(page.screenshot(clip=box))).convert("RGB")
+    values = np.asarray(image).reshape(-1, 3) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    light = linear @ [0.2126, 0.7152, 0.0722]
+    ground = float(np.median(light))
+    # The middle of a stroke is where the text is furthest from its ground.
+    text = float(light[np.argmax(np.abs(light - ground))])
+    return (max(ground, text) + 0.05) / (min(ground, text) + 0.05)
+
+
 @in_each_look
 def test_no_screen_is_cut_off(new_page: NEW, tmp_path: Path, width: int, theme: str) -> None:
     folder = pictures(tmp_path)
@@ -54,6 +101,7 @@ def test_no_screen_is_cut_off(new_page: NEW, tmp_path: Path, width: int, theme: 
         page.wait_for_timeout(150)
         page.screenshot(path=folder / f"review_{name}_{width}_{theme}.png")
         assert_nothing_is_cut_off(page)
+        assert page.evaluate(LOW_CONTRAST) == []
 
     other = FakeScan(id="scan2", name="sub-02_ses-baseline_acq-highres_run-01_echo-1_T2starw")
     with serve(FakeScan(), other) as fake:
@@ -73,6 +121,7 @@ def test_no_screen_is_cut_off(new_page: NEW, tmp_path: Path, width: int, theme: 
         look("enlarged")
         press(page, "z")
         look("region")
+        assert contrast_of_chosen(page) > 4.5
         press(page, "Escape", "?")
         look("keys")
 
