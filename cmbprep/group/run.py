@@ -170,7 +170,8 @@ def _deidentify(
     tables: Mapping[str, Table], disguise: Disguise
 ) -> tuple[dict[str, Table], list[LeftOut]]:
     """Leave what could identify a person out of all tables, and return what it was."""
-    found, left_out = {}, []
+    found: dict[str, Table] = {}
+    left_out: list[LeftOut] = []
     for name, table in tables.items():
         found[name], own = deidentify(name, table, disguise)
         left_out += own
