@@ -226,8 +226,8 @@ def agreed_lesions(
     Returns
     -------
     list of (ReviewedLesion, Match)
-        By index, with the voxels of the reader whose lesion stands for all. Automatic lesions have their
-        own index and name, unless another one at its place has them.
+        By index, with the voxels of the reader whose lesion stands for all. Automatic lesions have
+        their own index and name, unless another one at its place has them.
     """
     following = max((lesion.index for lesion in automatic.lesions), default=0)
     found = []
