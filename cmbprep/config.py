@@ -76,6 +76,7 @@ class Settings:
     reports_only: bool = False
     strict: bool = False
     deidentified: bool = False
+    baseline_session: str | None = None
     dry_run: bool = False
     verbosity: int = 0
 

@@ -53,10 +53,13 @@ def _run_group_level(settings: Settings) -> int:
         )
     choice = ReaderChoice.of(settings)
     if settings.dry_run:
+        from cmbprep.group.rows import make_rows
+        from cmbprep.group.visits import require_session
         from cmbprep.reports.reviewed import collect_reviewed, require_reader
 
         subjects = collect_reviewed(settings.output_dir, choice)
         require_reader(settings.output_dir, subjects, choice)
+        require_session(make_rows(subjects), settings.baseline_session)
         scans = sum(len(subject.scans) for subject in subjects)
         sys.stdout.write(f"write the tables and the page of the group: {scans} scans\n")
         return 0
@@ -68,6 +71,7 @@ def _run_group_level(settings: Settings) -> int:
         pattern_rule=settings.pattern_rule,
         strict=settings.strict,
         deidentified=settings.deidentified,
+        baseline_session=settings.baseline_session,
     )
     for note in result.notes:
         sys.stderr.write(f"cmbprep: {note}\n")

@@ -60,6 +60,9 @@ _OPTIONS: Mapping[str, Mapping[str, str]] = {
         "reports_only": "--reports-only: write the reports of finished results anew",
     },
     "group level": {
+        "baseline_session": "--baseline-session S: session that is the baseline of every "
+        "participant, with or without ses- (default: the earliest, by acq_time in scans.tsv or "
+        "sessions.tsv, else by the order of the rows in sessions.tsv)",
         "strict": "--strict: write nothing where results were made with different settings, or a "
         "table is damaged, changed or doubtful; say what and where",
         "deidentified": "--deidentified: leave dates, paths, free text and names of readers out of "
@@ -156,6 +159,9 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     values = vars(build_parser().parse_args(argv))
     values["participants"] = read_labels(values["participants"], "sub-", "--participant-label")
     values["sessions"] = read_labels(values["sessions"], "ses-", "--session-label")
+    if values["baseline_session"] is not None:
+        option = "--baseline-session"
+        (values["baseline_session"],) = read_labels([values["baseline_session"]], "ses-", option)
     values["derivatives"] = parse_folders(values["derivatives"])
     return Settings(**values)
 

@@ -17,6 +17,8 @@ from string import Formatter
 from typing import Any
 
 from cmbprep.bids.model import ENTITY_ORDER
+from cmbprep.group.primary import PRIMARY_RULE
+from cmbprep.group.visits import RULES
 from cmbprep.lesions import COLUMNS, HEMISPHERES, ZONES
 from cmbprep.reports.results import MIN_COVERAGE, STATUSES
 from cmbprep.reports.tally import SCALES
@@ -114,7 +116,7 @@ def describe(
                 key: _fill(value, {**always, **words}) for key, value in known.items()
             }
     if "status" in entries:
-        entries["status"]["Levels"] = dict(STATUSES)
+        entries["status"]["Levels"] = {**STATUSES, **entries["status"].get("Levels", {})}
     return entries
 
 
@@ -141,7 +143,7 @@ def outline(table: str) -> Dictionary:
         if name == "{lesion}":
             found |= COLUMNS
             continue
-        levels = {"Levels": dict(STATUSES)} if name == "status" else {}
+        levels = {"Levels": {**STATUSES, **entry.get("Levels", {})}} if name == "status" else {}
         filled = {**_always(DEFAULT_RULE), **words}
         found[name.format(**words)] = {
             key: _fill(value, filled)
@@ -157,6 +159,8 @@ def _always(pattern_rule: str) -> Words:
         "rule": pattern_rule,
         "rule_text": PATTERN_RULES[pattern_rule],
         "rules": dict(PATTERN_RULES),
+        "primary_rule": PRIMARY_RULE,
+        "baseline_rules": dict(RULES),
     }
 
 

@@ -51,18 +51,25 @@ class ScanProtocol(NamedTuple):
 
 @dataclass(frozen=True)
 class ProtocolGroup:
-    """Scans with a result that were acquired alike."""
+    """Scans with a result that were acquired alike.
+
+    Parameters
+    ----------
+    protocol
+        How they were acquired.
+    rows
+        The scans.
+    participants
+        Those that stand for a participant's baseline, at most one each: others are not
+        independent of them.
+    """
 
     protocol: ScanProtocol
     rows: tuple[Row, ...]
-
-    @property
-    def participants(self) -> tuple[Row, ...]:
-        """The first scan of each participant: the others are not independent of it."""
-        return tuple({row.subject: row for row in reversed(self.rows)}.values())[::-1]
+    participants: tuple[Row, ...]
 
     def bounds(self, *, definite: bool = True, zone: str | None = None) -> list[tuple[int, float]]:
-        """Return the smallest and largest count of each participant, in the first scan."""
+        """Return the smallest and largest count of each participant, at the baseline."""
         rating = "definite" if definite else None
         return [
             row.tally.bounds(rating=rating, zone=zone) for row in self.participants if row.tally
@@ -83,7 +90,7 @@ class ProtocolGroup:
         return (positive, total, *wilson_interval(positive, total))
 
     def zone(self, name: str) -> tuple[int, float]:
-        """Count definite microbleeds in a zone, over the first scans of the participants.
+        """Count definite microbleeds in a zone, over the participants' baselines.
 
         Returns
         -------
@@ -119,11 +126,19 @@ def group_by_protocol(rows: Sequence[Row], table: Table) -> list[ProtocolGroup]:
     Echo times are compared by the millisecond, slices by the tenth of a millimetre.
     Where the sidecar gives no slice thickness, the coarsest voxel size stands for it.
     """
-    groups: dict[ScanProtocol, list[Row]] = {}
+    groups: dict[ScanProtocol, list[tuple[Row, bool]]] = {}
     for row, values in zip(rows, table.values, strict=True):
         if row.tally is not None:
-            groups.setdefault(_protocol(values), []).append(row)
-    found = [ProtocolGroup(protocol, tuple(members)) for protocol, members in groups.items()]
+            chosen = bool(values.get("is_baseline") and values.get("is_primary"))
+            groups.setdefault(_protocol(values), []).append((row, chosen))
+    found = [
+        ProtocolGroup(
+            protocol,
+            rows=tuple(row for row, _ in members),
+            participants=tuple(row for row, chosen in members if chosen),
+        )
+        for protocol, members in groups.items()
+    ]
     return sorted(found, key=lambda item: (-len(item.rows), item.protocol.title))
 
 

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cmbprep.errors import UsageError
 from cmbprep.files.tsv import listing
 from cmbprep.group.comparable import changed_tables, mixed_settings, require_comparable
+from cmbprep.group.covariates import missing_participants, read_covariates
 from cmbprep.group.deidentified import (
     IDENTIFIES,
     Disguise,
@@ -19,14 +21,19 @@ from cmbprep.group.deidentified import (
     describe_privacy,
 )
 from cmbprep.group.frequency import write_frequency_maps
-from cmbprep.group.participants import Participants, missing_participants, read_participants
+from cmbprep.group.people import participant_table
 from cmbprep.group.rows import Row, make_rows
-from cmbprep.group.tables import Table, Visits, lesion_table, quality_table, scan_table
+from cmbprep.group.tables import Table, lesion_table, quality_table, scan_table
+from cmbprep.group.visits import find_visits, session_of
 from cmbprep.outputs.files import write_json, write_text
 from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.reports.results import ScanResult
 from cmbprep.reports.reviewed import collect_reviewed, require_reader
 from cmbprep.zones.burden import DEFAULT_RULE
+
+#: The table of participants again, at the place that BIDS has for measures of participants.
+PHENOTYPE = "phenotype/cmb"
+_MEASURED = "Cerebral microbleeds found by cmbprep, and reviewed where the column source says so."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +82,7 @@ def run_group(
     pattern_rule: str = DEFAULT_RULE,
     strict: bool = False,
     deidentified: bool = False,
+    baseline_session: str | None = None,
 ) -> GroupResult:
     """Join the results of all participants, with the lesions of readers where scans were read.
 
@@ -83,8 +91,8 @@ def run_group(
     root
         The output dataset; nothing else is read, but for
     participants_tsv
-        the table of participants, whose columns are joined to the rows; None if there
-        is none.
+        the table of participants of the raw dataset, and the tables of sessions and scans in the
+        folders beside it; None if there are none.
     choice
         Whose reviews count; by default those of the only reader.
     pattern_rule
@@ -95,6 +103,8 @@ def run_group(
     deidentified
         Whether to leave dates, free text and names of readers out of the group outputs, and to
         list what was left out and what remains in ``group_deidentified.txt``.
+    baseline_session
+        Label of the session that is everybody's baseline; None for the earliest one.
 
     Returns
     -------
@@ -104,8 +114,9 @@ def run_group(
     Raises
     ------
     UsageError
-        If the output dataset holds no results, it must be chosen whose reviews count, or there is
-        something that ``strict`` refuses. Nothing was written then.
+        If the output dataset holds no results, it must be chosen whose reviews count, no scan is
+        of the baseline session, or there is something that ``strict`` refuses. Nothing was written
+        then.
     """
     from cmbprep.group.page import render_group_page
 
@@ -120,22 +131,11 @@ def run_group(
             hint="run the participant level first, with the same output folder",
         )
     require_reader(root, subjects, choice)
-    participants, doubts = read_participants(participants_tsv)
-    scans, quality = scan_table(rows, _visits(rows, participants)), quality_table(rows)
-    doubts += (*mixed_settings(rows, scans), *changed_tables(rows))
+    tables, doubts, notes = _make_tables(rows, participants_tsv, baseline_session)
     if strict:
         require_comparable(doubts)
     used = [row.scan for row in rows if row.scan]
-    notes = (*doubts, *_review_notes(used))
-    if participants_tsv is not None:
-        # Participants withdrawn from the dataset need no row in its table of participants.
-        labels = {row.subject for row in rows if row.status != "withdrawn"}
-        notes += missing_participants(participants, labels, participants_tsv.name)
-    tables = {
-        "group_cmb": scans,
-        "group_quality": quality,
-        "group_lesions": lesion_table(rows, scans),
-    }
+    notes = (*doubts, *_review_notes(used), *notes)
     maps, map_notes = write_frequency_maps(root, used)
     notes += map_notes
     shown, privacy = notes, root / "group_deidentified.txt"
@@ -147,6 +147,7 @@ def run_group(
         shown, rows = (), deidentified_rows(rows, disguise)
         what = "what was left out, and what in other files can still identify a person"
         notes += (f"--deidentified: {what}, is listed in {privacy}",)
+    tables[PHENOTYPE] = tables["group_participants"]
     page = render_group_page(
         root,
         rows,
@@ -166,6 +167,29 @@ def run_group(
     )
 
 
+def _make_tables(
+    rows: Sequence[Row], participants_tsv: Path | None, baseline_session: str | None
+) -> tuple[dict[str, Table], tuple[str, ...], tuple[str, ...]]:
+    """Make the tables; also return doubts that ``strict`` refuses, and other notes."""
+    raw = None if participants_tsv is None else participants_tsv.parent
+    units = [(row.subject, session_of(row)) for row in rows if row.counts_as_scan]
+    covariates, doubts = read_covariates(raw, units)
+    visits, visit_notes = find_visits(rows, covariates, baseline_session)
+    scans = scan_table(rows, visits.scans)
+    people, notes = participant_table(rows, scans, visits, covariates)
+    tables = {
+        "group_cmb": scans,
+        "group_quality": quality_table(rows),
+        "group_lesions": lesion_table(rows, scans),
+        "group_participants": people,
+    }
+    # Participants withdrawn from the dataset need no row in its table of participants.
+    labels = {row.subject for row in rows if row.status != "withdrawn"}
+    missing = missing_participants(covariates.participants, labels)
+    doubts += (*mixed_settings(rows, scans), *changed_tables(rows))
+    return tables, doubts, (*missing, *visit_notes, *notes)
+
+
 def _deidentify(
     tables: Mapping[str, Table], disguise: Disguise
 ) -> tuple[dict[str, Table], list[LeftOut]]:
@@ -178,20 +202,14 @@ def _deidentify(
     return found, left_out
 
 
-def _visits(rows: Sequence[Row], participants: Participants) -> Visits:
-    """Return site and age of each scan's participant."""
-    return {
-        row.name: {name: participants.value(row.subject, name) for name in ("site", "age")}
-        for row in rows
-    }
-
-
 def _write_table(root: Path, name: str, table: Table) -> Path:
     """Write a table and its data dictionary."""
-    written = {
+    written: dict[str, Mapping[str, Any]] = {
         column: {key: value for key, value in entry.items() if key != IDENTIFIES}
         for column, entry in table.dictionary.items()
     }
+    if name == PHENOTYPE:
+        written = {"MeasurementToolMetadata": {"Description": _MEASURED}, **written}
     write_json(root / f"{name}.json", written)
     return write_text(root / f"{name}.tsv", table.to_tsv())
 

@@ -8,15 +8,15 @@ show the whole zone. :mod:`.dictionary` has the columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 
 from cmbprep.bids.model import ENTITY_ORDER
 from cmbprep.group.dictionary import RATED, Dictionary, describe, region_column
 from cmbprep.group.rows import Row
+from cmbprep.group.visits import ScanVisit
 from cmbprep.lesions import COLUMNS, HEMISPHERES, MISSING, ZONES, Lesion
 from cmbprep.reports.results import ScanResult
 from cmbprep.reports.tally import SCALES, UNKNOWN_ZONE, Tally, is_mimic
@@ -34,10 +34,6 @@ ACQUISITION = (
 )
 STAGES = ("preproc", "lesions", "anatomy")
 IDENTITY = ("participant_id", "session_id", "scan")
-
-#: Name of a scan -> values of columns that others know: site, age and visits.
-Visits = Mapping[str, Mapping[str, Any]]
-_NO_VISITS: Visits = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +57,7 @@ class Table:
         return "".join("\t".join(line) + "\n" for line in ([*self.dictionary], *lines))
 
 
-def scan_table(rows: Sequence[Row], visits: Visits = _NO_VISITS) -> Table:
+def scan_table(rows: Sequence[Row], visits: Sequence[ScanVisit] | None = None) -> Table:
     """Make the table of scans.
 
     Parameters
@@ -69,11 +65,11 @@ def scan_table(rows: Sequence[Row], visits: Visits = _NO_VISITS) -> Table:
     rows
         The scans, and the files that were refused.
     visits
-        Name of a scan -> ``site``, ``age``, ``acq_time``, ``visit``, ``is_baseline``,
-        ``is_primary`` and ``days_since_baseline``, as far as they are known.
+        The visit of each row; None where they are not known.
     """
     rule = rows[0].pattern_rule if rows else DEFAULT_RULE
-    values = tuple(_scan_values(row) | dict(visits.get(row.name, {})) for row in rows)
+    visits = [ScanVisit()] * len(rows) if visits is None else visits
+    values = tuple(_scan_values(row) | vars(visit) for row, visit in zip(rows, visits, strict=True))
     return Table(describe("scans", pattern_rule=rule), values)
 
 

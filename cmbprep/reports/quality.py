@@ -135,7 +135,7 @@ def trust(result: ScanResult, tally: Tally, source: str) -> tuple[Statement, ...
     )
 
 
-def _merit(result: ScanResult, *keys: str) -> Any:
+def merit(result: ScanResult, *keys: str) -> Any:
     """Return the first of these figures of merit that a stage has recorded."""
     merged: dict[str, Any] = {}
     for record in result.records:
@@ -145,8 +145,8 @@ def _merit(result: ScanResult, *keys: str) -> Any:
 
 
 def _registration(result: ScanResult) -> Statement:
-    title, route = "Zones", _merit(result, "zone_route", "route")
-    verdict = _merit(result, "zone_verdict", f"{route}_registration_verdict")
+    title, route = "Zones", merit(result, "zone_route", "route")
+    verdict = merit(result, "zone_verdict", f"{route}_registration_verdict")
     if verdict is None:
         return Statement(title, "The registration was not judged", "unknown", "not known")
     if route == "none" or verdict == "failed":
@@ -159,7 +159,7 @@ def _registration(result: ScanResult) -> Statement:
 
 def _mask(result: ScanResult) -> Statement:
     names = ("brain_mask_source", "brain_mask_sureness", "brain_mask_agreement")
-    source, *values = [_merit(result, name) for name in names]
+    source, *values = [merit(result, name) for name in names]
     judged = [
         _judge("preproc", name, value)
         for name, value in zip(names, (source, *values), strict=True)

@@ -42,6 +42,11 @@ def lesion_columns() -> dict[str, Any]:
     return outline("lesions")
 
 
+def participant_columns() -> dict[str, Any]:
+    """Return the columns of ``group_participants.tsv`` that are its own."""
+    return outline("participants")
+
+
 def burden_scales() -> dict[str, Any]:
     """Return the burden scales that the tables have, each with its classes and source."""
     found = {}

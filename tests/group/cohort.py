@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
+from cmbprep.group.covariates import read_covariates
+from cmbprep.group.rows import Row
+from cmbprep.group.visits import ScanVisit, find_visits, session_of
+from tests.group.datasets import write_dataset
 from tests.reports.outputtree import TEMPLATE, Tree, make_lesion
 
 MAP = f"space-{TEMPLATE}_label-CMB_desc-frequency_probseg.nii.gz"
@@ -46,3 +51,14 @@ def cohort(tree: Tree) -> Path:
     tree.refuse("4", "sub-4_part-phase_T2starw.nii.gz", "a phase image")
     tree.add("sub-5_acq-x_swi", acquisition={"EchoTime": 0.03, "MagneticFieldStrength": 1.5})
     return tree.finish()
+
+
+def visits_of(rows: Sequence[Row], raw: Path | None = None) -> tuple[ScanVisit, ...]:
+    """Return the visit of each row; the raw dataset says the order of sessions."""
+    covariates, _ = read_covariates(raw, [(row.subject, session_of(row)) for row in rows])
+    return find_visits(rows, covariates)[0].scans
+
+
+def raw_tables(root: Path) -> Path:
+    """Write the tables of the raw dataset of :func:`cohort`: its sessions in their order."""
+    return write_dataset(root, sessions={"1": "session_id\nses-a\nses-b\n"})

@@ -21,6 +21,7 @@ from cmbprep.group.deidentified import (
 )
 from cmbprep.group.rows import make_rows
 from cmbprep.group.tables import Table, scan_table
+from cmbprep.group.visits import ScanVisit
 from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.reports.results import collect_results
 from tests.group.cohort import read
@@ -117,7 +118,7 @@ def test_readers_are_numbers(tmp_path: Path) -> None:
 def test_dates_of_visits_are_left_out_and_intervals_stay(tree: Tree) -> None:
     tree.add("sub-1_T2starw")
     rows = make_rows(collect_results(tree.finish()))
-    visits = {"sub-1_T2starw": {"acq_time": "2021-05-03T08:00:00", "days_since_baseline": 365}}
+    visits = [ScanVisit(acq_time="2021-05-03T08:00:00", days_since_baseline=365)]
     table, left_out = deidentify("group_cmb", scan_table(rows, visits), Disguise(rows))
     assert [(item.column, item.kind, item.values) for item in left_out] == [
         ("acq_time", "dates", 1)

@@ -16,7 +16,7 @@ from cmbprep.group.protocols import (
 from cmbprep.group.rows import make_rows
 from cmbprep.group.tables import quality_table, scan_table
 from cmbprep.reports.results import collect_results
-from tests.group.cohort import cohort
+from tests.group.cohort import cohort, raw_tables, visits_of
 from tests.reports.outputtree import (
     Tree,
     make_lesion,
@@ -25,13 +25,13 @@ from tests.reports.outputtree import (
 pytestmark = pytest.mark.usefixtures("quick")
 
 
-def grouped(root: Path) -> list[ProtocolGroup]:
+def grouped(root: Path, raw: Path | None = None) -> list[ProtocolGroup]:
     rows = make_rows(collect_results(root))
-    return group_by_protocol(rows, scan_table(rows))
+    return group_by_protocol(rows, scan_table(rows, visits_of(rows, raw)))
 
 
-def test_protocols_are_kept_apart(tree: Tree) -> None:
-    protocols = grouped(cohort(tree))
+def test_protocols_are_kept_apart(tree: Tree, tmp_path: Path) -> None:
+    protocols = grouped(cohort(tree), raw_tables(tmp_path / "raw"))
     assert [
         (len(item.rows), item.protocol.field, item.protocol.echo_time) for item in protocols
     ] == [
@@ -41,6 +41,7 @@ def test_protocols_are_kept_apart(tree: Tree) -> None:
     ]
     maker = next(item for item in protocols if item.protocol.scanner == "Maker One")
     assert maker.prevalence()[:2] == (1, 1)
+    assert [len(item.participants) for item in protocols] == [1, 1, 1], "ses-b is no baseline"
     assert maker.zone("deep") == (0, 0), "possible and diamagnetic ones are not definite"
 
 
