@@ -1,0 +1,231 @@
+"""Checks of a fitted model: over-dispersion, zeros, single persons, single sites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmbprep.group.models.design import INTERCEPT, Design
+from cmbprep.group.models.fitting import Estimate, Fit, fit_design
+from cmbprep.group.models.search import NotFittedError
+from cmbprep.group.models.separation import without_separation
+
+#: Persons whose leaving out is computed: those that change the estimates most.
+N_INFLUENTIAL = 5
+MAX_SITES = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One line of ``group_model_checks.tsv``.
+
+    Attributes
+    ----------
+    check
+        ``over-dispersion``, ``zeros``, ``without participant``, ``without site``, or a text.
+    subject
+        What was left out: a participant or a site; None for the others.
+    part, column
+        Coefficient that a line is about; None for one about the whole model.
+    value, low, high, expected, p
+        Numbers; None where there is none.
+    text
+        What it means.
+    """
+
+    check: str
+    text: str
+    subject: str | None = None
+    part: str | None = None
+    column: str | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    expected: float | None = None
+    p: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dispersion:
+    """How much the counts vary beyond a Poisson model with the same terms.
+
+    Attributes
+    ----------
+    pearson
+        Sum of squared Pearson residuals of the Poisson model by its degrees of freedom; 1 for
+        Poisson counts.
+    statistic, p
+        Likelihood ratio of the negative binomial against the Poisson model. The p-value is half of
+        that of a chi-squared with one degree of freedom, because the dispersion cannot be negative.
+    """
+
+    pearson: float
+    statistic: float
+    p: float
+
+
+def measure_dispersion(design: Design) -> Dispersion | None:
+    """Measure over-dispersion; None where the models cannot be fitted."""
+    from scipy import stats
+
+    try:
+        poisson = fit_design(design, kind="poisson")
+        full = fit_design(design, kind="nb")
+    except NotFittedError:
+        return None
+    (engine,) = poisson.engines
+    mean = engine.model.predict(engine.params)
+    freedom = len(design.y) - design.x.shape[1]
+    if freedom < 1:
+        return None
+    pearson = float(((design.y - mean) ** 2 / mean).sum() / freedom)
+    statistic = max(0.0, 2.0 * (full.loglike - poisson.loglike))
+    p = 0.5 * float(stats.chi2.sf(statistic, 1)) if statistic > 0 else 1.0
+    return Dispersion(pearson=pearson, statistic=statistic, p=p)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Zeros:
+    """Persons without a microbleed, and how many the model expects.
+
+    Attributes
+    ----------
+    observed, expected
+        Numbers of persons.
+    p
+        One-sided test for excess zeros; None for kinds that have their own part for zeros, and
+        where the test could not be made.
+    """
+
+    observed: int
+    expected: float
+    p: float | None
+
+
+def count_zeros(fit: Fit) -> Zeros | None:
+    """Compare the zeros with those that a model of counts expects; None for other kinds.
+
+    A Poisson model is tested by the score test of van den Broek (Biometrics 1995;51:738-743), a
+    negative binomial one by the likelihood ratio of the model with a share of excess zeros.
+    """
+    if fit.kind not in ("poisson", "nb", "zip", "zinb"):
+        return None
+    (engine,) = fit.engines
+    zero = {"which": "prob", "y_values": np.array([0])}
+    p0 = np.asarray(engine.model.predict(engine.params, **zero), dtype=float)[:, 0]
+    observed, expected = int((fit.design.y == 0).sum()), float(p0.sum())
+    p = {"poisson": _score_of_zeros, "nb": _ratio_of_zeros}.get(fit.kind, lambda *_: None)(fit, p0)
+    return Zeros(observed=observed, expected=expected, p=p)
+
+
+def _score_of_zeros(fit: Fit, p0: NDArray[np.float64]) -> float | None:
+    """Test the slope of the log-likelihood where the share of excess zeros is 0.
+
+    The slope is the sum of 1[y=0]/p0 - 1. The coefficients take up a part of its variance, by
+    their own slopes at a count of 0, which are minus the mean times the columns.
+    """
+    from scipy import stats
+
+    (engine,) = fit.engines
+    slope = float(((fit.design.y == 0) / p0 - 1.0).sum())
+    taken = engine.model.exog.T @ np.log(p0)  # the mean of a Poisson count is -log(p0)
+    variance = float(((1.0 - p0) / p0).sum() - taken @ engine.naive_cov @ taken)
+    return float(stats.norm.sf(slope / np.sqrt(variance))) if variance > 0 else None
+
+
+def _ratio_of_zeros(fit: Fit, p0: NDArray[np.float64]) -> float | None:
+    import pandas as pd
+    from scipy import stats
+
+    constant = pd.DataFrame({INTERCEPT: np.ones(len(p0))}, index=fit.design.x.index)
+    try:
+        full = fit_design(replace(fit.design, zero_x=constant, clusters=None), kind="zinb")
+    except NotFittedError:
+        return None
+    statistic = 2.0 * (full.loglike - fit.loglike)
+    # A share cannot be negative, so the statistic is 0 in half of the cohorts without excess.
+    return (
+        0.5 * float(stats.chi2.sf(statistic, 1)) if statistic > 0 and full.kind == "zinb" else 1.0
+    )
+
+
+def influence(fit: Fit) -> NDArray[np.float64]:
+    """Approximate how far each person moves each coefficient (DFBETAS).
+
+    Returns
+    -------
+    array of shape (n, p)
+        For each row of the design and each column of its ``x``: the largest change over the parts
+        of the model, in standard errors, to first order.
+    """
+    columns = list(fit.design.x.columns)
+    moved = np.zeros((len(fit.design.y), len(columns)))
+    for engine in fit.engines:
+        steps = np.asarray(engine.model.score_obs(engine.params), dtype=float) @ engine.naive_cov
+        steps = np.abs(steps) / np.sqrt(np.diag(engine.naive_cov))
+        for number, (part, column) in enumerate(engine.names):
+            if column in columns and part != "zeros":
+                place = columns.index(column)
+                moved[engine.rows, place] = np.maximum(moved[engine.rows, place], steps[:, number])
+    return moved
+
+
+def leave_out_people(fit: Fit) -> Iterator[tuple[str, Fit | None]]:
+    """Refit without each of the most influential persons; None where that has no estimates."""
+    shown = [
+        number
+        for number, name in enumerate(fit.design.x.columns)
+        if name != INTERCEPT and name not in fit.design.nuisance
+    ]
+    if not shown:
+        return
+    largest = influence(fit)[:, shown].max(axis=1)
+    # Ties are broken by the label, so that the order of the rows does not matter.
+    order = sorted(range(len(largest)), key=lambda row: (-largest[row], fit.design.people[row]))
+    for row in order[:N_INFLUENTIAL]:
+        kept = np.arange(len(largest)) != row
+        yield str(fit.design.people[row]), _refit(fit, kept)
+
+
+def leave_out_sites(fit: Fit) -> Iterator[tuple[str, Fit | None]]:
+    """Refit without each site; None where that has no estimates."""
+    sites = fit.design.sites
+    if sites is None:
+        return
+    names = sorted({str(site) for site in sites if not _is_missing(site)})
+    if not 2 <= len(names) <= MAX_SITES:
+        return
+    words = np.array(["" if _is_missing(site) else str(site) for site in sites], dtype=object)
+    for name in names:
+        yield name, _refit(fit, words != name)
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or value != value  # not a number
+
+
+def _refit(fit: Fit, kept: NDArray[np.bool_]) -> Fit | None:
+    design, _ = without_separation(fit.design.take(kept))
+    if design.x.shape[1] == 0 or len(design.y) <= design.x.shape[1]:
+        return None
+    try:
+        return fit_design(replace(design, inseparable={}), kind=fit.refit_kind, start=fit)
+    except NotFittedError:
+        return None
+
+
+def find_estimate(fit: Fit | None, part: str, column: str) -> Estimate | None:
+    """Return a coefficient of a fit; None where it has none or no finite one."""
+    found = (
+        []
+        if fit is None
+        else [
+            item
+            for item in fit.estimates
+            if (item.part, item.column) == (part, column) and np.isfinite(item.error)
+        ]
+    )
+    return found[0] if found else None
