@@ -87,6 +87,8 @@ def warn_of_protocol(table: pd.DataFrame, design: Design, request: ModelRequest)
         if len(levels) < 2:
             continue
         within = groups and bool((rows.groupby(groups)[column].nunique() <= 1).all())
+        if within and any(column in name for name in design.inseparable):
+            continue  # warn_of_design names it
         if within:
             yield (
                 f"protocol and site inseparable: {title} is the same within each site "

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmbprep.group.models.design import INTERCEPT, Design
-from cmbprep.group.models.fitting import Estimate, Fit, fit_design
+from cmbprep.group.models.fitting import Estimate, Fit, bounds, fit_design
 from cmbprep.group.models.search import NotFittedError
 from cmbprep.group.models.separation import without_separation
 
@@ -229,3 +229,101 @@ def find_estimate(fit: Fit | None, part: str, column: str) -> Estimate | None:
         ]
     )
     return found[0] if found else None
+
+
+# --- lines ---------------------------------------------------------------------------------------
+
+
+def measures(fit: Fit, dispersion: Dispersion | None, zeros: Zeros | None) -> Iterator[Check]:
+    """Yield the lines about the whole model."""
+    if dispersion is not None:
+        yield Check(
+            check="over-dispersion",
+            value=dispersion.pearson,
+            expected=1.0,
+            p=dispersion.p,
+            text="Pearson's chi-squared of the Poisson model by its degrees of freedom; likelihood "
+            f"ratio of the negative binomial against it: {dispersion.statistic:.2f}",
+        )
+    if fit.dispersion is not None:
+        yield Check(check="alpha", value=fit.dispersion, text="dispersion of the counts (NB2)")
+    if zeros is not None:
+        yield Check(
+            check="zeros",
+            value=float(zeros.observed),
+            expected=zeros.expected,
+            p=zeros.p,
+            text="participants with a count of 0, and how many the model expects; one-sided score "
+            "test for excess zeros",
+        )
+    n = sum(len(engine.params) for engine in fit.engines)
+    yield Check(check="log-likelihood", value=fit.loglike, text=f"with {n} parameters")
+    yield Check(check="AIC", value=2.0 * n - 2.0 * fit.loglike, text="Akaike's criterion")
+
+
+def left_out(fit: Fit, what: str) -> Iterator[tuple[Check, str | None]]:
+    """Yield lines without single participants or sites, with a warning where much changes."""
+    refits = leave_out_people(fit) if what == "participant" else leave_out_sites(fit)
+    shown = [item for item in fit.estimates if _is_shown(fit, item, what)]
+    for subject, other in refits:
+        for item in shown:
+            found = find_estimate(other, item.part, item.column)
+            low, high = bounds(item.value, item.error, fit.df)
+            label = fit.design.label(item.column)
+            if found is None or other is None:
+                text = f"{label}: no estimate without {what} {subject}"
+                yield _line(what, subject, item, None, text), None
+                continue
+            text = f"{item.ratio} of {label} without {what} {subject}"
+            inner = bounds(found.value, found.error, other.df)
+            verdict = (low > 0 or high < 0) != (inner[0] > 0 or inner[1] < 0)
+            words = f"95 % interval {np.exp(inner[0]):.3g} to {np.exp(inner[1]):.3g}"
+            yield (
+                _line(what, subject, item, (found.value, *inner), text),
+                _change(label, what, subject, item, found, verdict, words),
+            )
+
+
+def _is_shown(fit: Fit, item: Estimate, what: str) -> bool:
+    plain = item.ratio and item.column != INTERCEPT and item.column not in fit.design.nuisance
+    # Without a site, the terms of the site itself mean something else.
+    own = fit.design.categories.get(item.column, ("",))[0] == "site" or "site" in item.column
+    return bool(plain) and not (what == "site" and own)
+
+
+def _line(
+    what: str, subject: str, item: Estimate, numbers: tuple[float, float, float] | None, text: str
+) -> Check:
+    value, low, high = (None, None, None) if numbers is None else np.exp(numbers)
+    return Check(
+        check=f"without {what}",
+        subject=subject,
+        part=item.part,
+        column=item.column,
+        value=None if value is None else float(value),
+        low=None if low is None else float(low),
+        high=None if high is None else float(high),
+        expected=float(np.exp(item.value)),
+        text=text,
+    )
+
+
+def _change(
+    label: str, what: str, subject: str, item: Estimate, found: Estimate, verdict: bool, inner: str
+) -> str | None:
+    """Return a warning where an estimate moves more than chance explains."""
+    moved = abs(found.value - item.value)
+    if what == "site":
+        # Variance of the difference between an estimate and that from a part of its data.
+        chance = np.sqrt(max(found.error**2 - item.error**2, 0.0))
+        turned = found.value * item.value < 0 and moved > item.error
+        far = turned or moved > 2.5 * max(chance, 0.1 * item.error)
+    else:
+        far = moved > item.error or (verdict and moved > 0.5 * item.error)
+    if not far:
+        return None
+    change = f"{np.exp(item.value):.3g} becomes {np.exp(found.value):.3g}"
+    where = f" ({item.part})" if item.part in ("presence", "zeros") else ""
+    return (
+        f"{label}{where} rests on {what} {subject}: without it, the {item.ratio} {change} ({inner})"
+    )

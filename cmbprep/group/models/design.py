@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmbprep.errors import UsageError
-from cmbprep.files.tsv import listing, nearest
+from cmbprep.files.tsv import listing
 from cmbprep.group.models.formula import NUMERIC, ModelRequest
+from cmbprep.group.models.outcome import check_columns, code_outcome, level_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ NUISANCE = {
 }
 _TITLES = {
     INTERCEPT: "constant",
-    **{column: title for column, _, title in NUISANCE.values()},
+    **{name: title for column, term, title in NUISANCE.values() for name in (column, term)},
     "echo_time_10ms": "echo time, 10 ms more",
     "SliceThickness": "slice thickness, 1 mm more",
 }
@@ -150,7 +151,7 @@ def make_design(
             hint=f"missing: {listing(f'{name} {text}' for name, text in missing.items())}",
         )
     x, categories = _matrix(rows, request, request.terms, used)
-    own = set(x.columns)
+    own = {*x.columns}
     if extra:
         right = " + ".join((request.terms, *(term for _, term, _ in extra)))
         x, categories = _matrix(rows, request, right, used)
@@ -170,45 +171,29 @@ def make_design(
     if kind == "ordinal":
         x = x.drop(columns=INTERCEPT)
     x, rows = x[finite], rows[finite]
-    kept_columns = independent_columns(x, constant=kind == "ordinal")
+    kept_columns, inseparable = _separate(x, constant=kind == "ordinal")
+    for column, term, _ in extra:
+        if not any(column in name for name in x.columns):  # a category with one level
+            inseparable[term] = ()
+    if zero_x is not None:
+        zero_columns, lost_zeros = _separate(zero_x[finite])
+        zero_x, inseparable = zero_x[finite][zero_columns], {**lost_zeros, **inseparable}
     return Design(
         kind=kind,
         y=y[kept][finite].to_numpy(float),
         x=x[kept_columns],
-        zero_x=None if zero_x is None else zero_x[finite],
+        zero_x=zero_x,
         offset=offset[finite],
         people=rows["participant_id"].to_numpy(object),
         sites=rows["site"].astype(object).to_numpy() if rows.get("site") is not None else None,
         clusters=None if cluster is None else rows[cluster].astype(str).to_numpy(object),
         classes=classes,
-        nuisance=frozenset(set(x.columns) - own),
+        nuisance=frozenset({*x.columns, *inseparable} - own),
         categories=categories,
-        inseparable={
-            column: determining(x[kept_columns], x[column])
-            for column in x.columns
-            if column not in kept_columns
-        },
+        inseparable=inseparable,
         missing=missing,
         n_left_out=len(table) - len(rows),
     )
-
-
-def check_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
-    """Check that a table has columns.
-
-    Raises
-    ------
-    UsageError
-        If it has not; the message has the near names.
-    """
-    unknown = [name for name in dict.fromkeys(names) if name not in table.columns]
-    if unknown:
-        near = "".join(dict.fromkeys(nearest(name, table.columns) for name in unknown))
-        raise UsageError(
-            f"the table of participants has no column {listing(map(repr, unknown))}{near}",
-            hint="name columns of group_participants.tsv; columns of participants.tsv are in it "
-            "under their own names",
-        )
 
 
 def _with_echo_time(table: pd.DataFrame) -> pd.DataFrame:
@@ -240,115 +225,6 @@ def _missing(table: pd.DataFrame, lost: Mapping[str, pd.Series], outcome: str) -
             by = Counter(table.loc[rows, "status"].fillna("n/a").astype(str))
             found[name] += f" ({', '.join(f'{n} {status}' for status, n in sorted(by.items()))})"
     return found
-
-
-# --- the outcome ---------------------------------------------------------------------------------
-
-
-def code_outcome(
-    table: pd.DataFrame, request: ModelRequest
-) -> tuple[str, pd.Series, tuple[str, ...]]:
-    """Return the kind of a model, its outcome as numbers, and the classes of an ordinal one.
-
-    Without a kind in the formula, counts (``n_…``) make a negative binomial model, burden classes
-    an ordinal one, and a comparison or a column of true and false a logistic one.
-
-    Raises
-    ------
-    UsageError
-        If the outcome does not suit the kind.
-    """
-    import pandas as pd
-
-    outcome, column = request.outcome, table[request.outcome.column]
-    fault = f"the outcome {str(outcome)!r} of the model {request.text!r}"
-    if outcome.operator is not None:
-        if request.kind not in (None, "logit"):
-            raise UsageError(
-                f"{fault} is a comparison, and the kind {request.kind} is not for yes or no",
-                hint="use the kind logit, or the column itself as the outcome",
-            )
-        return "logit", _compare(column, request), ()
-    words = column.dropna().map(lambda value: str(value).lower())
-    if words.isin(("true", "false")).all() and len(words) and request.kind in (None, "logit"):
-        return (
-            "logit",
-            column.map(
-                lambda value: np.nan if pd.isna(value) else float(str(value).lower() == "true")
-            ).astype(float),
-            (),
-        )
-    kind = request.kind or ("ordinal" if outcome.column.startswith("burden_") else None)
-    if kind == "ordinal":
-        return _ordered(column, fault)
-    if kind is None and outcome.column.startswith(("n_", "Q(")):
-        kind = "nb"
-    numbers = pd.to_numeric(column, errors="coerce")
-    if kind is None or (numbers.isna() & column.notna()).any():
-        raise UsageError(
-            f"{fault} is neither a count (n_…), a burden class, nor yes or no",
-            hint='compare it with a value ("pattern_definite == strictly lobar"), or name the kind '
-            'before it ("poisson: falls ~ age")',
-        )
-    known = numbers.dropna()
-    allowed = known.isin((0, 1)) if kind == "logit" else (known >= 0) & (known == known.round())
-    if not allowed.all():
-        raise UsageError(
-            f"{fault} has the value {known[~allowed].iloc[0]:g}, and a model of kind {kind} needs "
-            f"{'0 and 1' if kind == 'logit' else 'whole numbers from 0'}",
-            hint="choose another outcome or kind",
-        )
-    return kind, numbers, ()
-
-
-def _compare(column: pd.Series, request: ModelRequest) -> pd.Series:
-    import pandas as pd
-
-    outcome = request.outcome
-    numbers = pd.to_numeric(column, errors="coerce")
-    if isinstance(outcome.value, float) and not (numbers.isna() & column.notna()).any():
-        compare = {
-            "==": numbers.eq,
-            ">": numbers.gt,
-            ">=": numbers.ge,
-            "<": numbers.lt,
-            "<=": numbers.le,
-        }[outcome.operator or "=="]
-        return compare(outcome.value).astype(float).where(numbers.notna())
-    wanted = f"{outcome.value:g}" if isinstance(outcome.value, float) else str(outcome.value)
-    words = column.map(lambda value: None if pd.isna(value) else str(value))
-    levels = sorted(set(words.dropna()))
-    if outcome.operator != "==" or wanted not in levels:
-        raise UsageError(
-            f"no participant has {outcome.column} {outcome.operator} {wanted}"
-            f"{nearest(wanted, levels)}",
-            hint=f"{outcome.column} has {listing(map(repr, levels))}",
-        )
-    # A pattern that could not be decided is neither the one that is asked for nor another one.
-    known = words.notna() & (words != "undetermined")
-    return words.eq(wanted).astype(float).where(known)
-
-
-def _ordered(column: pd.Series, fault: str) -> tuple[str, pd.Series, tuple[str, ...]]:
-    """Order classes by the number that their names begin with: 0, 1, 2to4, 5ormore."""
-    import pandas as pd
-
-    words = column.map(lambda value: None if pd.isna(value) else _class_name(value))
-    starts = {word: re.match(r"\D{0,2}(\d+)", word) for word in set(words.dropna())}
-    if not starts or not all(starts.values()):
-        raise UsageError(
-            f"{fault} has no classes that begin with a number, so that their order is unknown",
-            hint="use a column burden_…",
-        )
-    classes = tuple(sorted(starts, key=lambda word: int(starts[word][1])))  # type: ignore[index]
-    if len(classes) < 2:
-        raise UsageError(f"{fault} has one class only, {classes[0]!r}", hint="choose another scale")
-    codes = {word: float(number) for number, word in enumerate(classes)}
-    return "ordinal", words.map(codes).astype(float), classes
-
-
-def _class_name(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 # --- the terms -----------------------------------------------------------------------------------
@@ -388,7 +264,7 @@ def _matrix(
     for factor, described in info.factor_infos.items():
         if described.type != "categorical":
             continue
-        levels = [_class_name(level) for level in described.categories]
+        levels = [level_name(level) for level in described.categories]
         short = re.sub(r"^C\(\s*(?:Q\(['\"](.+)['\"]\)|([^,)]+)).*\)$", r"\1\2", factor.name())
         for column in info.column_names:
             match = re.fullmatch(re.escape(factor.name()) + r"\[T\.(.*)\]", column)
@@ -468,6 +344,15 @@ def _offset(rows: pd.DataFrame, request: ModelRequest, used: Sequence[str]) -> N
             )
         total += columns.to_numpy()[:, 0]
     return total
+
+
+def _separate(
+    x: pd.DataFrame, *, constant: bool = False
+) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """Return the columns to keep, and each other one with the columns that determine it."""
+    kept = independent_columns(x, constant=constant)
+    lost = [name for name in x.columns if name not in kept]
+    return kept, {name: determining(x[kept], x[name]) for name in lost}
 
 
 def independent_columns(x: pd.DataFrame, *, constant: bool = False) -> list[str]:

@@ -143,6 +143,14 @@ def fit_design(design: Design, *, kind: str | None = None, start: Fit | None = N
     return fit
 
 
+def bounds(value: float, error: float, df: float, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval of an estimate on the log scale, by the t distribution."""
+    from scipy import stats
+
+    reach = float(stats.t.ppf(0.5 + level / 2.0, df)) * error if df > 0 else float("nan")
+    return value - reach, value + reach
+
+
 def _check_finite(fit: Fit) -> None:
     """Refuse estimates that would grow without end if the search went on."""
     spread = fit.design.x.std(ddof=0).to_dict()

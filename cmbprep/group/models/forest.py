@@ -11,11 +11,18 @@ from cmbprep.reports.figures.canvas import Canvas, shorten
 
 #: Readable at 700 pixels, where a page shows it at its own size.
 WIDTH = 680.0
-LABELS, NUMBERS, ROW = 210.0, 150.0, 24.0
+LABELS, NUMBERS, ROW = 216.0, 172.0, 24.0
 INK, QUIET, POINT, DOUBT = "#c9d1d9", "#8b949e", "#56b4e9", "#e69f00"
 #: The scale reaches no further than this, either way; arrows mark intervals that do.
 LIMIT = 100.0
-_STEPS = (1.0, 2.0, 5.0)
+#: Steps of the scale within a factor of ten, from fine to coarse.
+_STEPS = (
+    (1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0),
+    (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    (1.0, 2.0, 5.0),
+    (1.0,),
+)
+MAX_TICKS = 8
 PARTS = {
     "count": "number of microbleeds",
     "presence": "presence",
@@ -150,10 +157,11 @@ def _range(lines: Sequence[Line]) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return round numbers on the scale, such as 0.5, 1, 2 and 5."""
-    found = [
-        step * 10.0**power
-        for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        for step in _STEPS
-    ]
-    return [value for value in found if low <= value <= high]
+    """Return round numbers on the scale: as fine a set as has room for its labels."""
+    for steps in _STEPS:
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        found = [float(f"{step}e{power}") for power in powers for step in steps]
+        shown = [value for value in found if low <= value <= high]
+        if len(shown) <= MAX_TICKS:
+            break
+    return shown

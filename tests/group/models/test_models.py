@@ -107,8 +107,9 @@ def test_protocol_and_site_that_go_together_are_named() -> None:
     table = make_cohort()
     table["MagneticFieldStrength"] = np.where(table["site"] == "A", 1.5, 3.0)
     found = model(table, "n_definite ~ age + C(site)", nuisance=("field",))
-    assert warned(found, "protocol and site inseparable: field strength")
     assert warned(found, "inseparable: field strength: 3 against 1.5 follows from site")
+    without = model(table, "n_definite ~ age + C(site)")
+    assert warned(without, "protocol and site inseparable: field strength")
     assert row(found, "C(MagneticFieldStrength)[T.3.0]")["note"] == "follows from other terms"
     plain = model(table, "n_definite ~ age")
     assert warned(plain, "field strength varies (1.5: 30, 3: 60) and is not in the model")
@@ -116,6 +117,21 @@ def test_protocol_and_site_that_go_together_are_named() -> None:
     assert not warned(inside, "field strength varies")
     assert row(inside, "C(MagneticFieldStrength)[T.3.0]")["role"] == "nuisance"
     assert "field strength as a nuisance term" in inside.methods_sentence
+
+
+def test_a_nuisance_term_that_does_not_vary_is_named() -> None:
+    found = model(make_cohort(), "n_definite ~ age", nuisance=("field", "te"))
+    assert warned(found, "field strength is the same for all participants")
+    assert warned(found, "echo time, 10 ms more is the same for all participants")
+    field = row(found, "C(MagneticFieldStrength)")
+    assert (field["role"], field["note"]) == ("nuisance", "the same for all participants")
+
+
+def test_terms_of_the_zeros_that_go_together_are_named() -> None:
+    table = make_cohort(120, seed=3)
+    table["twice"] = 2 * table["hypertension"]
+    found = model(table, "zip: n_definite ~ age | hypertension + twice")
+    assert warned(found, "twice follows from hypertension")
 
 
 def test_a_mixture_of_sources_is_named() -> None:

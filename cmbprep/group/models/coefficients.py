@@ -1,0 +1,118 @@
+"""Coefficients of a fitted model as rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cmbprep.group.models.cautions import count_events
+from cmbprep.group.models.design import INTERCEPT, Design
+from cmbprep.group.models.fitting import Estimate, Fit, bounds
+
+if TYPE_CHECKING:
+    from cmbprep.group.models.fitted import FittedModel
+
+
+def coefficient_rows(model: FittedModel) -> Iterator[dict[str, Any]]:
+    """Yield the values of the rows of ``group_models.tsv``, one per coefficient, by column."""
+    design, fit = model.design, model.fit
+    events, _ = count_events(design)
+    common = {
+        "formula": model.request.text,
+        "kind": model.kind,
+        "outcome": str(model.request.outcome),
+        "n": len(design.y),
+        "n_left_out": design.n_left_out,
+        "missing": "; ".join(f"{name} {text}" for name, text in design.missing.items()) or None,
+        "n_events": events,
+        "covariance": "model" if design.clusters is None else f"cluster {model.options.cluster}",
+        "n_clusters": None if design.clusters is None else len(set(design.clusters)),
+    }
+    known = set()
+    for item in () if fit is None else fit.estimates:
+        known.add(item.column)
+        yield {**common, **_numbers(model, fit, item)}  # type: ignore[arg-type]
+    notes = {
+        column: "follows from other terms" if others else "the same for all participants"
+        for column, others in design.inseparable.items()
+    }
+    notes |= dict.fromkeys(model.separated, "no finite estimate (separation)")
+    if fit is None:
+        notes = {**dict.fromkeys(design.x.columns, "no estimates"), **notes}
+    part = {"logit": "presence", "ordinal": "class"}.get(design.kind, "count")
+    for column, note in notes.items():
+        if column not in known:
+            yield {
+                **common,
+                "part": part,
+                "term": column,
+                "label": design.label(column),
+                "role": _role(design, column, ratio=True),
+                "ratio_type": None,
+                "ratio": None,
+                "ratio_low": None,
+                "ratio_high": None,
+                "note": note,
+            }
+
+
+def _role(design: Design, column: str, *, ratio: bool) -> str:
+    if column == "alpha":
+        return "dispersion"
+    if column == INTERCEPT:
+        return "constant"
+    if not ratio:
+        return "threshold"
+    return "nuisance" if column in design.nuisance else "term"
+
+
+def _numbers(model: FittedModel, fit: Fit, item: Estimate) -> dict[str, Any]:
+    from scipy import stats
+
+    low, high = bounds(item.value, item.error, fit.df)
+    values: dict[str, Any] = {
+        "part": item.part,
+        "term": item.column,
+        "label": model.design.label(item.column),
+        "role": _role(model.design, item.column, ratio=bool(item.ratio)),
+        "estimate": item.value,
+        "se": item.error,
+        "df": fit.df,
+        "ratio_type": item.ratio or None,
+        "ratio": None,
+        "ratio_low": None,
+        "ratio_high": None,
+    }
+    if not item.ratio:
+        return values
+    values |= dict(
+        zip(("ratio", "ratio_low", "ratio_high"), _exp(item.value, low, high), strict=True)
+    )
+    if item.error > 0:
+        values["p"] = float(2.0 * stats.t.sf(abs(item.value) / item.error, fit.df))
+    pooled = (
+        None
+        if model.sensitivity is None
+        else model.sensitivity.pooled.get((item.part, item.column))
+    )
+    if pooled is not None and model.sensitivity is not None:
+        ends = bounds(pooled.value, pooled.error, pooled.df)
+        ratio, lower, upper = _exp(pooled.value, *ends)
+        values |= {
+            "detection_draws": model.sensitivity.n_draws - model.sensitivity.n_lost,
+            "detection_estimate": pooled.value,
+            "detection_se": pooled.error,
+            "detection_ratio": ratio,
+            "detection_low": lower,
+            "detection_high": upper,
+            "detection_p": float(2.0 * stats.t.sf(abs(pooled.value) / pooled.error, pooled.df)),
+            "detection_share": pooled.share,
+        }
+    return values
+
+
+def _exp(*values: float) -> tuple[float, ...]:
+    with np.errstate(over="ignore"):
+        return tuple(float(value) for value in np.exp(values))
