@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cmbprep.files.tsv import listing
 from cmbprep.group.models.checks import Dispersion, Zeros
 from cmbprep.group.models.design import INTERCEPT, NUISANCE, PROTOCOL, Design
-from cmbprep.group.models.fitting import Fit
+from cmbprep.group.models.fitting import Fit, saturated_columns
 from cmbprep.group.models.formula import KINDS, ModelRequest
 
 if TYPE_CHECKING:
@@ -68,11 +68,14 @@ def warn_of_design(design: Design, lost: Sequence[str], kind: str) -> Iterator[s
             f"{MIN_CLUSTERS} make intervals too narrow; a term for each cluster, such as C(site), "
             "is the safer choice"
         )
-    if sizes and len(sizes) <= len(design.x.columns):
+    if saturated := saturated_columns(design) - {INTERCEPT}:
+        named = listing(map(design.label, sorted(saturated)))
         yield (
-            f"{len(sizes)} clusters are too few for {len(design.x.columns)} coefficients: terms "
-            "that vary between clusters alone have no valid error"
+            f"{named} {'fits' if len(saturated) == 1 else 'fit'} the clusters exactly, so that "
+            "there is no valid error; use --cluster or terms of the clusters, not both"
         )
+    if sizes and len(sizes) <= len(design.x.columns):
+        yield (f"{len(sizes)} clusters are too few for {len(design.x.columns)} coefficients")
 
 
 def warn_of_protocol(table: pd.DataFrame, design: Design, request: ModelRequest) -> Iterator[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmbprep.group.models.design import INTERCEPT, Design
-from cmbprep.group.models.fitting import Estimate, Fit, bounds, fit_design
+from cmbprep.group.models.fitting import Estimate, Fit, bounds, fit_design, ratios
 from cmbprep.group.models.search import NotFittedError
 from cmbprep.group.models.separation import without_separation
 
@@ -277,7 +277,7 @@ def left_out(fit: Fit, what: str) -> Iterator[tuple[Check, str | None]]:
             text = f"{item.ratio} of {label} without {what} {subject}"
             inner = bounds(found.value, found.error, other.df)
             verdict = (low > 0 or high < 0) != (inner[0] > 0 or inner[1] < 0)
-            words = f"95 % interval {np.exp(inner[0]):.3g} to {np.exp(inner[1]):.3g}"
+            words = "95 % interval {:.3g} to {:.3g}".format(*ratios(*inner))
             yield (
                 _line(what, subject, item, (found.value, *inner), text),
                 _change(label, what, subject, item, found, verdict, words),
@@ -285,7 +285,12 @@ def left_out(fit: Fit, what: str) -> Iterator[tuple[Check, str | None]]:
 
 
 def _is_shown(fit: Fit, item: Estimate, what: str) -> bool:
-    plain = item.ratio and item.column != INTERCEPT and item.column not in fit.design.nuisance
+    plain = (
+        item.ratio
+        and np.isfinite(item.error)
+        and item.column != INTERCEPT
+        and item.column not in fit.design.nuisance
+    )
     # Without a site, the terms of the site itself mean something else.
     own = fit.design.categories.get(item.column, ("",))[0] == "site" or "site" in item.column
     return bool(plain) and not (what == "site" and own)
@@ -294,15 +299,15 @@ def _is_shown(fit: Fit, item: Estimate, what: str) -> bool:
 def _line(
     what: str, subject: str, item: Estimate, numbers: tuple[float, float, float] | None, text: str
 ) -> Check:
-    value, low, high = (None, None, None) if numbers is None else np.exp(numbers)
+    value, low, high = (None, None, None) if numbers is None else ratios(*numbers)
     return Check(
         check=f"without {what}",
         subject=subject,
         part=item.part,
         column=item.column,
-        value=None if value is None else float(value),
-        low=None if low is None else float(low),
-        high=None if high is None else float(high),
+        value=value,
+        low=low,
+        high=high,
         expected=float(np.exp(item.value)),
         text=text,
     )

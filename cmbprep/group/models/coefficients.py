@@ -9,7 +9,10 @@ import numpy as np
 
 from cmbprep.group.models.cautions import count_events
 from cmbprep.group.models.design import INTERCEPT, Design
-from cmbprep.group.models.fitting import Estimate, Fit, bounds
+from cmbprep.group.models.fitting import Estimate, Fit, bounds, ratios
+
+#: Width of an interval on the log scale above which the ratio says nothing.
+MAX_WIDTH = 20.0 * float(np.log(10.0))
 
 if TYPE_CHECKING:
     from cmbprep.group.models.fitted import FittedModel
@@ -85,10 +88,19 @@ def _numbers(model: FittedModel, fit: Fit, item: Estimate) -> dict[str, Any]:
         "ratio_low": None,
         "ratio_high": None,
     }
+    if not np.isfinite(item.error):
+        return values | {
+            "estimate": None,
+            "se": None,
+            "ratio_type": None,
+            "note": "no valid error: fits the clusters exactly",
+        }
+    if item.ratio and high - low > MAX_WIDTH:
+        return values | {"note": "the interval of the ratio spans more than twenty powers of ten"}
     if not item.ratio:
         return values
     values |= dict(
-        zip(("ratio", "ratio_low", "ratio_high"), _exp(item.value, low, high), strict=True)
+        zip(("ratio", "ratio_low", "ratio_high"), ratios(item.value, low, high), strict=True)
     )
     if item.error > 0:
         values["p"] = float(2.0 * stats.t.sf(abs(item.value) / item.error, fit.df))
@@ -99,7 +111,7 @@ def _numbers(model: FittedModel, fit: Fit, item: Estimate) -> dict[str, Any]:
     )
     if pooled is not None and model.sensitivity is not None:
         ends = bounds(pooled.value, pooled.error, pooled.df)
-        ratio, lower, upper = _exp(pooled.value, *ends)
+        ratio, lower, upper = ratios(pooled.value, *ends)
         values |= {
             "detection_draws": model.sensitivity.n_draws - model.sensitivity.n_lost,
             "detection_estimate": pooled.value,
@@ -111,8 +123,3 @@ def _numbers(model: FittedModel, fit: Fit, item: Estimate) -> dict[str, Any]:
             "detection_share": pooled.share,
         }
     return values
-
-
-def _exp(*values: float) -> tuple[float, ...]:
-    with np.errstate(over="ignore"):
-        return tuple(float(value) for value in np.exp(values))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cmbprep.group.models.fitting import Fit, fit_design
-from cmbprep.group.models.search import NotFittedError
+from cmbprep.group.models.search import Name, NotFittedError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +82,7 @@ class Sensitivity:
 
     n_draws: int
     n_lost: int
-    pooled: dict[tuple[str, str], Pooled]
+    pooled: dict[Name, Pooled]
 
 
 def refit_over_draws(
@@ -105,7 +105,7 @@ def refit_over_draws(
         Of the random numbers; the same seed gives the same draws.
     """
     random = np.random.default_rng(seed)
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    found: dict[Name, list[tuple[float, float]]] = {}
     lost = 0
     for _ in range(n_draws):
         try:
@@ -119,10 +119,12 @@ def refit_over_draws(
             lost += 1
             continue
         for item in drawn.estimates:
-            if item.ratio:
+            if item.ratio and np.isfinite(item.error):
                 found.setdefault((item.part, item.column), []).append((item.value, item.error))
     whole = {key: pairs for key, pairs in found.items() if len(pairs) == n_draws - lost}
-    pooled = {}
+    pooled: dict[Name, Pooled] = {}
     if lost <= MAX_LOST * n_draws and n_draws - lost >= 2:
-        pooled = {key: pool(*np.array(pairs).T, df=fit.df) for key, pairs in whole.items()}
+        for key, pairs in whole.items():
+            values, errors = np.array(pairs).T
+            pooled[key] = pool(values, errors, fit.df)
     return Sensitivity(n_draws=n_draws, n_lost=lost, pooled=pooled)

@@ -151,6 +151,12 @@ def bounds(value: float, error: float, df: float, level: float = 0.95) -> tuple[
     return value - reach, value + reach
 
 
+def ratios(*values: float) -> tuple[float, ...]:
+    """Return the exponentials of numbers; infinity where one is too large."""
+    with np.errstate(over="ignore"):
+        return tuple(float(value) for value in np.exp(values))
+
+
 def _check_finite(fit: Fit) -> None:
     """Refuse estimates that would grow without end if the search went on."""
     spread = fit.design.x.std(ddof=0).to_dict()
@@ -188,7 +194,8 @@ def _estimates(engine: Engine, fit: Fit) -> Iterator[Estimate]:
         limits = sum(column not in fit.design.x.columns for _, column in engine.names)
         params, cov = _thresholds(params, cov, limits)
     errors = np.sqrt(np.maximum(np.diag(cov), 0.0))
-    ratios = {"count": RATE, "presence": ODDS, "class": ODDS, "zeros": ODDS}
+    no_error = saturated_columns(fit.design)
+    kinds = {"count": RATE, "presence": ODDS, "class": ODDS, "zeros": ODDS}
     known = set(fit.design.x.columns) | {INTERCEPT}
     if fit.design.zero_x is not None:
         known |= set(fit.design.zero_x.columns)
@@ -197,9 +204,23 @@ def _estimates(engine: Engine, fit: Fit) -> Iterator[Estimate]:
             part=part,
             column=column,
             value=float(value),
-            error=float(error),
-            ratio=ratios[part] if column in known else "",
+            error=float("nan") if column in no_error else float(error),
+            ratio=kinds[part] if column in known else "",
         )
+
+
+def saturated_columns(design: Design) -> frozenset[str]:
+    """Return the terms between clusters, where there are as many of them as clusters.
+
+    They fit the clusters exactly, so that nothing is left to estimate their error from: a robust
+    covariance is then near 0, which is wrong.
+    """
+    if design.clusters is None:
+        return frozenset()
+    by_cluster = design.x.groupby(design.clusters)
+    constant = {name for name in design.x.columns if (by_cluster[name].nunique() <= 1).all()}
+    constant.add(INTERCEPT)
+    return frozenset(constant) if len(constant) >= len(set(design.clusters)) else frozenset()
 
 
 def _thresholds(

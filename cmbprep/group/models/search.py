@@ -159,6 +159,8 @@ def maximise(design: Design, kind: str, before: Mapping[Name, float]) -> tuple[E
     NotFittedError
         If the search does not end at a maximum.
     """
+    import statsmodels.api  # noqa: F401  # its import sets filters of warnings, so before quiet()
+
     scaled, scale = _standardise(design)
     pairs = zip(likelihoods(design, kind), likelihoods(scaled, kind), strict=True)
     with quiet():

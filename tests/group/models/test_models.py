@@ -151,6 +151,14 @@ def test_few_clusters_are_named_and_have_few_degrees_of_freedom() -> None:
     assert not warned(model(many, "n_definite ~ age", cluster="ward"), "cluster")
 
 
+def test_terms_that_fit_the_clusters_exactly_have_no_error() -> None:
+    found = model(make_cohort(), "n_definite ~ age + C(site)", cluster="site")
+    assert warned(found, "site: B against A, site: C against A fit the clusters exactly")
+    lost = row(found, "C(site)[T.B]")
+    assert lost["ratio"] is None and lost["se"] is None and "exactly" in lost["note"]
+    assert row(found, "age")["se"] > 0
+
+
 def test_over_dispersion_and_excess_zeros_are_named() -> None:
     found = model(make_cohort(200, seed=4, alpha=2.0), "poisson: n_definite ~ age")
     assert warned(found, "over-dispersion") and warned(found, "excess zeros")
@@ -189,6 +197,11 @@ def test_without_estimates_every_term_is_listed_with_the_reason() -> None:
     assert all(item["ratio"] is None and item["note"] for item in found.rows)
     assert "there are no estimates" in found.methods_sentence
     check_figure(found.forest_svg())
+
+
+def test_an_ordinal_model_needs_a_term() -> None:
+    found = model(make_cohort(), "burden_count_definite ~ 1")
+    assert found.fit is None and found.rows == () and warned(found, "no term")
 
 
 def test_missing_rows_are_in_rows_and_words() -> None:
