@@ -240,13 +240,16 @@ def measure_detection(random: np.random.Generator, coverage: Coverage) -> None:
     truth = [float((random.random(len(p)) < p).sum()) for p in each]
     request = parse_model(study.formula)
 
-    def outcomes(draws: np.random.Generator) -> NDArray[np.float64]:
+    seed = int(random.integers(2**31))
+
+    def outcomes(number: int) -> NDArray[np.float64]:
+        draws = np.random.default_rng([seed, number])
         return np.array([float((draws.random(len(p)) < p).sum()) for p in each])
 
     try:
         listed = fit_design(make_design(table, request))
         real = fit_design(make_design(table.assign(n_definite=truth), request))
-        pooled = refit_over_draws(listed, outcomes, DRAWS, seed=int(random.integers(2**31))).pooled
+        pooled = refit_over_draws(listed, outcomes, DRAWS).pooled
     except NotFittedError:
         coverage.failed += 1
         return

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 #: A table of participants with other outcomes: as if each lesion were real with its probability.
 Redraw = Callable[[np.random.Generator], "pd.DataFrame"]
+#: Of the random numbers of the draws: the same results give the same draws.
 SEED = 20240501
 #: Share of draws without estimates above which there is no pooled result.
 MAX_LOST = 0.05
@@ -87,9 +88,8 @@ class Sensitivity:
 
 def refit_over_draws(
     fit: Fit,
-    outcomes: Callable[[np.random.Generator], npt.NDArray[np.float64]],
+    outcomes: Callable[[int], npt.NDArray[np.float64]],
     n_draws: int,
-    seed: int = SEED,
 ) -> Sensitivity:
     """Refit a model to drawn outcomes.
 
@@ -98,18 +98,16 @@ def refit_over_draws(
     fit
         The fit to the outcomes as they are.
     outcomes
-        Returns an outcome for each row of the design; not a number where it is not known.
+        Returns an outcome for each row of the design, not a number where it is not known, for the
+        number of a draw.
     n_draws
         Number of draws, at least 2.
-    seed
-        Of the random numbers; the same seed gives the same draws.
     """
-    random = np.random.default_rng(seed)
     found: dict[Name, list[tuple[float, float]]] = {}
     lost = 0
-    for _ in range(n_draws):
+    for number in range(n_draws):
         try:
-            y = outcomes(random)
+            y = outcomes(number)
             known = np.isfinite(y)
             design = replace(fit.design, y=y)
             drawn = fit_design(

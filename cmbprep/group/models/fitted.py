@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from cmbprep.group.models import cautions
 from cmbprep.group.models.checks import Check, count_zeros, left_out, measure_dispersion, measures
 from cmbprep.group.models.coefficients import coefficient_rows
 from cmbprep.group.models.design import NUISANCE, Design, make_design
-from cmbprep.group.models.detection import Redraw, Sensitivity, refit_over_draws
+from cmbprep.group.models.detection import SEED, Redraw, Sensitivity, refit_over_draws
 from cmbprep.group.models.fitting import Fit, fit_design
 from cmbprep.group.models.forest import Line, draw_forest
 from cmbprep.group.models.formula import ModelRequest
@@ -185,11 +185,20 @@ def fit_models(
     """
     options = options or ModelOptions()
     check_requests(table, requests, options)
-    return tuple(_fit_model(table, request, options, redraw) for request in requests)
+    drawn = None if redraw is None else _numbered(redraw)
+    return tuple(_fit_model(table, request, options, drawn) for request in requests)
+
+
+def _numbered(redraw: Redraw) -> Callable[[int], pd.DataFrame]:
+    """Return the table of each draw by its number, made once for all models."""
+    return cache(lambda number: redraw(np.random.default_rng([SEED, number])))
 
 
 def _fit_model(
-    table: pd.DataFrame, request: ModelRequest, options: ModelOptions, redraw: Redraw | None
+    table: pd.DataFrame,
+    request: ModelRequest,
+    options: ModelOptions,
+    drawn: Callable[[int], pd.DataFrame] | None,
 ) -> FittedModel:
     design = make_design(table, request, nuisance=options.nuisance, cluster=options.cluster)
     reduced, lost = without_separation(design)
@@ -210,8 +219,8 @@ def _fit_model(
         lines = [*left_out(fit, "participant"), *left_out(fit, "site")]
         checks += [check for check, _ in lines]
         warnings += [warning for _, warning in lines if warning]
-        if options.n_draws and redraw is not None and _is_automatic(table, design, request):
-            sensitivity = refit_over_draws(fit, _outcomes(redraw, request, fit), options.n_draws)
+        if options.n_draws and drawn is not None and _is_automatic(table, design, request):
+            sensitivity = refit_over_draws(fit, _outcomes(drawn, request, fit), options.n_draws)
             if not sensitivity.pooled:
                 warnings.append(
                     f"{sensitivity.n_lost} of {sensitivity.n_draws} draws of the detector's "
@@ -256,12 +265,14 @@ def _is_automatic(table: pd.DataFrame, design: Design, request: ModelRequest) ->
     return bool((table.loc[used, "source"] == "automatic").any())
 
 
-def _outcomes(redraw: Redraw, request: ModelRequest, fit: Fit) -> Any:
+def _outcomes(
+    drawn: Callable[[int], pd.DataFrame], request: ModelRequest, fit: Fit
+) -> Callable[[int], NDArray[np.float64]]:
     """Return a function that draws the outcome of each row of a design."""
     classes = fit.design.classes
 
-    def draw(random: np.random.Generator) -> NDArray[np.float64]:
-        table = redraw(random).set_index("participant_id").loc[list(fit.design.people)]
+    def draw(number: int) -> NDArray[np.float64]:
+        table = drawn(number).set_index("participant_id").loc[list(fit.design.people)]
         column = table[request.outcome.column]
         if fit.design.kind == "ordinal":
             codes = {name: float(number) for number, name in enumerate(classes)}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from cmbprep.files.tsv import MISSING
+from cmbprep.group.dictionary import describe
 from cmbprep.group.models.fitted import FittedModel
 from cmbprep.group.tables import Table
 
@@ -16,19 +14,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@cache
-def _declared() -> dict[str, dict[str, dict[str, Any]]]:
-    text = resources.files(__package__).joinpath("columns.json").read_text(encoding="utf-8")
-    declared: dict[str, dict[str, dict[str, Any]]] = json.loads(text)
-    return declared
-
-
 def models_table(models: Sequence[FittedModel]) -> Table:
     """Make the table of models: one row per coefficient."""
     values = tuple(
         {"model": number, **row} for number, model in enumerate(models, 1) for row in model.rows
     )
-    return Table(_declared()["models"], values)
+    return Table(describe("models"), values)
 
 
 def checks_table(models: Sequence[FittedModel]) -> Table:
@@ -38,7 +29,7 @@ def checks_table(models: Sequence[FittedModel]) -> Table:
         for number, model in enumerate(models, 1)
         for line in _lines(model)
     ]
-    return Table(_declared()["checks"], tuple(values))
+    return Table(describe("model_checks"), tuple(values))
 
 
 def _lines(model: FittedModel) -> Iterator[dict[str, Any]]:
