@@ -77,6 +77,10 @@ class Settings:
     strict: bool = False
     deidentified: bool = False
     baseline_session: str | None = None
+    models: tuple[str, ...] = ()
+    nuisance: tuple[str, ...] = ()
+    cluster: str | None = None
+    draws: int = 20
     dry_run: bool = False
     verbosity: int = 0
 

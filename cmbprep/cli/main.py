@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from cmbprep.cli.guard import private_caches, run_guarded
 from cmbprep.cli.parser import options_without_effect, parse_settings
 from cmbprep.config import Settings
+from cmbprep.errors import UsageError
 
 if TYPE_CHECKING:
     from cmbprep.group import GroupResult
+    from cmbprep.group.models import ModelOptions, ModelRequest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,6 +49,7 @@ def _run_group_level(settings: Settings) -> int:
     from cmbprep.ratings.choice import ReaderChoice
 
     open_terminal(verbosity=settings.verbosity)
+    models, options = _read_models(settings)
     for option in options_without_effect(settings):
         logging.getLogger("cmbprep").warning(
             "%s has no effect at the group level, which joins all results of OUTPUT_DIR", option
@@ -72,6 +75,8 @@ def _run_group_level(settings: Settings) -> int:
         strict=settings.strict,
         deidentified=settings.deidentified,
         baseline_session=settings.baseline_session,
+        models=models,
+        model_options=options,
     )
     for note in result.notes:
         sys.stderr.write(f"cmbprep: {note}\n")
@@ -85,6 +90,21 @@ def _run_group_level(settings: Settings) -> int:
         )
     sys.stderr.write(f"cmbprep: {_summary(result)}; the group report is {result.page}\n")
     return 0
+
+
+def _read_models(settings: Settings) -> tuple[tuple[ModelRequest, ...], ModelOptions]:
+    """Read the models that were asked for, before anything else is done."""
+    from cmbprep.group.models import ModelOptions, parse_models
+
+    if not settings.models and (settings.nuisance or settings.cluster):
+        raise UsageError(
+            "--nuisance and --cluster are about models, and there is none",
+            hint="give a model with --model",
+        )
+    options = ModelOptions(
+        nuisance=settings.nuisance, cluster=settings.cluster, n_draws=settings.draws
+    )
+    return parse_models(settings.models), options
 
 
 def _summary(result: GroupResult) -> str:

@@ -63,6 +63,14 @@ _OPTIONS: Mapping[str, Mapping[str, str]] = {
         "baseline_session": "--baseline-session S: session that is the baseline of every "
         "participant, with or without ses- (default: the earliest, by acq_time in scans.tsv or "
         "sessions.tsv, else by the order of the rows in sessions.tsv)",
+        "models": "--model FORMULA: models of the counts, as for statsmodels, for instance "
+        '"n_definite ~ age + hypertension + C(site)"',
+        "nuisance": "--nuisance TERM: terms of the acquisition in all models: field, te, sequence, "
+        "slice, manufacturer",
+        "cluster": "--cluster COLUMN: make standard errors of the models robust to clusters, such "
+        "as site",
+        "draws": "--draws N: refit models of automatic counts N times, each lesion kept with its "
+        "probability; 0 for not (default: %(default)s)",
         "strict": "--strict: write nothing where results were made with different settings, or a "
         "table is damaged, changed or doubtful; say what and where",
         "deidentified": "--deidentified: leave dates, paths, free text and names of readers out of "
@@ -162,6 +170,9 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     if values["baseline_session"] is not None:
         option = "--baseline-session"
         (values["baseline_session"],) = read_labels([values["baseline_session"]], "ses-", option)
+    values["models"] = tuple(values["models"])
+    terms = (word for text in values["nuisance"] for word in text.split(","))
+    values["nuisance"] = tuple(dict.fromkeys(word.strip() for word in terms if word.strip()))
     values["derivatives"] = parse_folders(values["derivatives"])
     return Settings(**values)
 

@@ -21,6 +21,8 @@ from cmbprep.group.deidentified import (
     describe_privacy,
 )
 from cmbprep.group.frequency import write_frequency_maps
+from cmbprep.group.models import FittedModel, ModelOptions, ModelRequest
+from cmbprep.group.models.tables import checks_table, fit_cohort, models_table
 from cmbprep.group.people import participant_table
 from cmbprep.group.rows import Row, make_rows
 from cmbprep.group.tables import Table, lesion_table, quality_table, scan_table
@@ -34,6 +36,9 @@ from cmbprep.zones.burden import DEFAULT_RULE
 #: The table of participants again, at the place that BIDS has for measures of participants.
 PHENOTYPE = "phenotype/cmb"
 _MEASURED = "Cerebral microbleeds found by cmbprep, and reviewed where the column source says so."
+
+#: Tables of the models, where there are any.
+MODEL_TABLES = ("group_models", "group_model_checks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +88,8 @@ def run_group(
     strict: bool = False,
     deidentified: bool = False,
     baseline_session: str | None = None,
+    models: Sequence[ModelRequest] = (),
+    model_options: ModelOptions | None = None,
 ) -> GroupResult:
     """Join the results of all participants, with the lesions of readers where scans were read.
 
@@ -105,6 +112,8 @@ def run_group(
         list what was left out and what remains in ``group_deidentified.txt``.
     baseline_session
         Label of the session that is everybody's baseline; None for the earliest one.
+    models, model_options
+        Models to fit to the participants, and how.
 
     Returns
     -------
@@ -115,8 +124,8 @@ def run_group(
     ------
     UsageError
         If the output dataset holds no results, it must be chosen whose reviews count, no scan is
-        of the baseline session, or there is something that ``strict`` refuses. Nothing was written
-        then.
+        of the baseline session, a model cannot be fitted to these participants, or there is
+        something that ``strict`` refuses. Nothing was written then.
     """
     from cmbprep.group.page import render_group_page
 
@@ -134,6 +143,7 @@ def run_group(
     tables, doubts, notes = _make_tables(rows, participants_tsv, baseline_session)
     if strict:
         require_comparable(doubts)
+    fitted = _fit(rows, tables["group_participants"], models, model_options, deidentified)
     used = [row.scan for row in rows if row.scan]
     notes = (*doubts, *_review_notes(used), *notes)
     maps, map_notes = write_frequency_maps(root, used)
@@ -147,6 +157,8 @@ def run_group(
         shown, rows = (), deidentified_rows(rows, disguise)
         what = "what was left out, and what in other files can still identify a person"
         notes += (f"--deidentified: {what}, is listed in {privacy}",)
+    tables |= _model_tables(fitted)
+    notes += (*_drop_old_models(root, fitted), *_model_notes(fitted))
     tables[PHENOTYPE] = tables["group_participants"]
     page = render_group_page(
         root,
@@ -188,6 +200,42 @@ def _make_tables(
     missing = missing_participants(covariates.participants, labels)
     doubts += (*mixed_settings(rows, scans), *changed_tables(rows))
     return tables, doubts, (*missing, *visit_notes, *notes)
+
+
+def _fit(
+    rows: Sequence[Row],
+    people: Table,
+    requests: Sequence[ModelRequest],
+    options: ModelOptions | None,
+    deidentified: bool,
+) -> tuple[FittedModel, ...]:
+    """Fit the models; those of a deidentified cohort see only the columns that are kept."""
+    if not requests:
+        return ()
+    if deidentified:
+        people, _ = deidentify("group_participants", people, Disguise(rows))
+    return fit_cohort(people, rows, requests, options or ModelOptions())
+
+
+def _model_tables(fitted: Sequence[FittedModel]) -> dict[str, Table]:
+    if not fitted:
+        return {}
+    return dict(zip(MODEL_TABLES, (models_table(fitted), checks_table(fitted)), strict=True))
+
+
+def _drop_old_models(root: Path, fitted: Sequence[FittedModel]) -> tuple[str, ...]:
+    """Remove the models of an earlier run, which are not of these tables; say so."""
+    old = [root / f"{name}{ending}" for name in MODEL_TABLES for ending in (".tsv", ".json")]
+    found = [path for path in old if path.exists()]
+    if fitted or not found:
+        return ()
+    for path in found:
+        path.unlink()
+    return (f"{listing(path.name for path in found)} of an earlier run are removed: no --model",)
+
+
+def _model_notes(fitted: Sequence[FittedModel]) -> tuple[str, ...]:
+    return tuple(f"model {x.request.text}: {warning}" for x in fitted for warning in x.warnings)
 
 
 def _deidentify(

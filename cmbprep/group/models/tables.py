@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from cmbprep.files.tsv import MISSING
 from cmbprep.group.dictionary import describe
-from cmbprep.group.models.fitted import FittedModel
+from cmbprep.group.models.doubt import make_redraw
+from cmbprep.group.models.fitted import FittedModel, ModelOptions, fit_models
+from cmbprep.group.models.formula import ModelRequest
+from cmbprep.group.rows import Row
 from cmbprep.group.tables import Table
 
 if TYPE_CHECKING:
@@ -44,6 +47,37 @@ def _lines(model: FittedModel) -> Iterator[dict[str, Any]]:
         }
 
 
+def fit_cohort(
+    people: Table,
+    rows: Sequence[Row],
+    requests: Sequence[ModelRequest],
+    options: ModelOptions,
+) -> tuple[FittedModel, ...]:
+    """Fit models to the participants of a cohort.
+
+    Parameters
+    ----------
+    people
+        The table of participants.
+    rows
+        All scans, of which ``baseline_scan`` of the table says which one a participant stands for.
+    requests, options
+        The models.
+
+    Raises
+    ------
+    UsageError
+        If a model cannot be fitted to this table.
+    """
+    frame = participants_frame([*people.dictionary], people.values)
+    scans = {(f"sub-{row.subject}", row.name): row for row in rows}
+    keys = [(line["participant_id"], str(line.get("baseline_scan"))) for line in people.values]
+    baseline = {person: scans[person, name] for person, name in keys if (person, name) in scans}
+    outcomes = [*dict.fromkeys(request.outcome.column for request in requests)]
+    redraw = make_redraw(frame, baseline, outcomes) if options.n_draws else None
+    return fit_models(frame, requests, options, redraw=redraw)
+
+
 def participants_frame(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return a table as pandas has it: numbers where all values of a column are numbers.
 
@@ -56,17 +90,16 @@ def participants_frame(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
     """
     import pandas as pd
 
-    frame = pd.DataFrame(
-        {name: pd.Series([_value(row.get(name)) for row in rows], dtype=object) for name in columns}
-    )
-    for name in frame.columns:
-        known = frame[name].dropna()
-        if name == "participant_id" or known.map(lambda value: isinstance(value, bool)).any():
-            continue
+    found: dict[str, Any] = {}
+    for name in columns:
+        values = pd.Series([_value(row.get(name)) for row in rows], dtype=object)
+        known = values.dropna()
         numbers = pd.to_numeric(known, errors="coerce")
-        if len(known) and not numbers.isna().any():
-            frame[name] = pd.to_numeric(frame[name])
-    return frame
+        is_text = name == "participant_id" or any(isinstance(item, bool) for item in known)
+        if not is_text and len(known) and not numbers.isna().any():
+            values = pd.to_numeric(values)
+        found[name] = values.to_numpy()
+    return pd.DataFrame(found)
 
 
 def _value(value: Any) -> Any:
