@@ -118,6 +118,7 @@ def segment_lesions(
     affine: NDArray[np.floating],
     seeds: NDArray[np.floating],
     radii_mm: Sequence[float] | NDArray[np.floating],
+    within: BoolArray | None = None,
 ) -> list[Region]:
     """Grow one region from each seed; no two share a voxel.
 
@@ -134,6 +135,8 @@ def segment_lesions(
         that two would claim.
     radii_mm
         (n,) rough radius of each lesion.
+    within
+        Where regions may grow besides the brain, (X, Y, Z); everywhere if None.
 
     Returns
     -------
@@ -143,9 +146,10 @@ def segment_lesions(
     """
     scan = _Scan.of(image, mask, affine)
     taken = np.zeros(image.shape, bool)
+    closed = taken if within is None else ~within
     regions = []
     for number, (seed, radius) in enumerate(zip(seeds, radii_mm, strict=True)):
-        grown = _grow(scan, taken, np.asarray(seed, float), float(radius))
+        grown = _grow(scan, taken | closed, np.asarray(seed, float), float(radius))
         if grown is not None and not (_dilated(grown.body) & taken[grown.window]).any():
             region = _measure(number, scan, grown.window, grown.body, grown.levels)
             taken[tuple(region.voxels.T)] = True

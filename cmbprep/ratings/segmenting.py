@@ -18,6 +18,7 @@ from cmbprep.detectors.segmentation import (
     void_volume,
 )
 from cmbprep.ratings.automatic import Automatic
+from cmbprep.ratings.basin import basin
 from cmbprep.ratings.outline import Outline, encode_runs
 from cmbprep.ratings.replay import Item, RefusedActError
 from cmbprep.ratings.template import template_coordinates
@@ -125,11 +126,17 @@ class Segmenter:
         Outline
             Where nothing is darker than its surroundings, a ball of one voxel around the position.
         """
-        seed = self._voxel(centre_ras)
-        found = segment_lesions(self.image, self.brain, self.affine, seed[None], [radius_mm])
-        if found:
-            return self._outline(found[0], segmented=True)
-        return self._ball(centre_ras, np.round(seed).astype(int))
+        position = self._voxel(centre_ras)
+        spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
+        spot = basin(self.image, self.brain, spacing, position)
+        if spot is not None:
+            seed, own = spot
+            found = segment_lesions(
+                self.image, self.brain, self.affine, seed[None], [radius_mm], within=own
+            )
+            if found:
+                return self._outline(found[0], segmented=True)
+        return self._ball(centre_ras, np.round(position).astype(int))
 
     def of_voxels(self, voxels: NDArray[np.int_]) -> Outline:
         """Measure and place a lesion whose voxels are known, shape (m, 3)."""

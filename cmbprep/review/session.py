@@ -197,7 +197,7 @@ class ReviewSession:
             images=[image.describe() for image in self._list_images(scan)],
             blinded=self.blinded,
         )
-        return {**view, "id": scan.id}
+        return {**view, "id": scan.id, "last_act": acts[-1].id if acts else None}
 
     def image(self, name: str, image: str) -> Packed:
         """Return an image of a scan.

@@ -1,6 +1,6 @@
 "use strict";
-/* A second copy of the acts of a static page that is on the disk when an act is answered: a browser
-   may keep what goes to localStorage in memory for some seconds, and loses it when it is killed. */
+/* A value that is on the disk when writing it has ended: what goes to localStorage, a browser may
+   keep in memory for some seconds, and loses it when it is killed. */
 (function (cmb) {
   const DATABASE = "cmbprep-review";
   const STORE = "acts";
@@ -12,7 +12,7 @@
       this.factory = factory;
     }
 
-    /* The acts that are kept; null where there are none, or the browser keeps nothing. */
+    /* The value that is kept; null where there is none, or the browser keeps nothing. */
     async read() {
       try {
         const text = await this.use("readonly", (store) => store.get(this.key));
@@ -22,10 +22,11 @@
       }
     }
 
-    /* Keep acts; returns whether they are on the disk. */
-    async write(acts) {
+    /* Keep a value; returns whether it is on the disk. */
+    async write(value) {
+      const text = JSON.stringify(value);
       try {
-        await this.use("readwrite", (store) => store.put(JSON.stringify(acts), this.key));
+        await this.use("readwrite", (store) => store.put(text, this.key));
         return true;
       } catch {
         return false;

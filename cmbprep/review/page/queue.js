@@ -1,12 +1,14 @@
 "use strict";
-/* Acts on their way to the backend: one after the other, sent again while no server answers. */
+/* Acts on their way to the backend: one after the other, sent again while no server answers. What is
+   not answered is kept on the disk, for a browser that is killed meanwhile. */
 (function (cmb) {
   const RETRY_MS = 2000;
 
   class ActQueue {
-    /* `onDone(answer, act)`, `onRefused(error, act)` and `onStatus(waiting, error)` are called. */
-    constructor(backend, scan, { onDone, onRefused, onStatus }) {
-      Object.assign(this, { backend, scan, onDone, onRefused, onStatus });
+    /* `onDone(answer, act)`, `onRefused(error, act)` and `onStatus(waiting, error)` are called.
+       `last` is the id of the last act that is stored; `kept` holds what is not, or is null. */
+    constructor(backend, scan, { onDone, onRefused, onStatus, kept = null, last = null }) {
+      Object.assign(this, { backend, scan, onDone, onRefused, onStatus, kept, last });
       this.waiting = [];
       this.running = false;
       this.trouble = null;
@@ -14,8 +16,26 @@
 
     push(act) {
       this.waiting.push({ id: cmb.newId(), ...act });
+      this.keep();
       this.onStatus(this.waiting.length, this.trouble);
       this.send();
+    }
+
+    keep() {
+      this.kept?.write({ last: this.last, waiting: this.waiting });
+    }
+
+    /* Send what an earlier page could not. Where reading has gone on since, it no longer fits.
+       Returns the numbers of acts that are sent, and that are given up. */
+    async resume() {
+      const before = await this.kept?.read();
+      const waiting = before?.waiting || [];
+      const place = waiting.findIndex((act) => act.id === this.last);
+      const fits = place >= 0 || before?.last === this.last;
+      const left = waiting.slice(place + 1);
+      if (fits) left.forEach((act) => this.push(act));
+      else if (left.length) this.keep();
+      return { sent: fits ? left.length : 0, lost: fits ? 0 : left.length };
     }
 
     async send() {
@@ -48,6 +68,8 @@
       }
       this.trouble = null;
       this.waiting.shift();
+      if (!refusal) this.last = answer.act.id;
+      this.keep();
       if (refusal) this.onRefused(refusal, act);
       else this.onDone(answer, act);
     }

@@ -26,7 +26,12 @@
       this.marked = new Set();
       this.split = null;
       this.readOnly = Boolean(scan.locked);
+      const { dataset, reader, round } = app.session;
       this.queue = new cmb.ActQueue(app.backend, scan.id, {
+        kept: app.backend.isStatic
+          ? null
+          : new cmb.DiskCopy(["unsent", dataset, reader, round, scan.id].join("|")),
+        last: scan.last_act,
         onDone: (answer, act) => this.take(answer, act),
         onRefused: (error, act) => this.refused(error, act),
         onStatus: (waiting, error) => app.showSaving(waiting, error),
@@ -57,6 +62,8 @@
           "This review was begun on an older result of the program. Its lesions are the same.",
         );
       }
+      if (!this.readOnly) await this.resume();
+      if (this.closed) return;
       const first = this.items().find(cmb.isOpen) || this.items()[0];
       this.select(first?.key ?? null);
       await this.display.show(this.display.main, this.scan.images[0].id);
@@ -67,6 +74,17 @@
         this.app.notice(`Outlines cannot be shown: ${error.message}`);
       }
       if (!this.closed) this.update();
+    }
+
+    async resume() {
+      const { sent, lost } = await this.queue.resume();
+      if (sent) cmb.announce(`${sent} acts that were not stored before are sent now.`);
+      if (lost) {
+        this.app.notice(
+          `${lost} acts were not stored when this page was closed, and the scan was read on since: ` +
+            "they are not used.",
+        );
+      }
     }
 
     close() {

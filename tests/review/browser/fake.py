@@ -154,6 +154,7 @@ class FakeScan:
             "scheme": {"name": "MARS", "regions": REGIONS},
             "state": self.state(),
             "acts": len(self.acts),
+            "last_act": self.acts[-1]["id"] if self.acts else None,
             "locked": self.locked,
             "stale": False,
             "others": self.others,

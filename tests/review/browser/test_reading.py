@@ -303,6 +303,51 @@ def test_acts_wait_while_no_server_answers(new_page: NEW, fake: Fake, scan: Fake
     ]
 
 
+def close_unsent(page: Page, fake: Fake, *keys: str) -> Page:
+    """Press keys while no server answers, close the page, and open the scan in another one."""
+    fake.failing = True
+    for key in keys:
+        page.keyboard.press(key)
+    until(page, f"cmb.app.waiting === {len(keys)}")
+    page.wait_for_timeout(300)
+    page.close(run_before_unload=False)
+    fake.failing = False
+    return page.context.new_page()
+
+
+def test_acts_that_were_not_sent_are_sent_by_the_next_page(
+    new_page: NEW, fake: Fake, scan: FakeScan
+) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    press(page, "d")
+    page = close_unsent(page, fake, "p", "1")
+    open_scan(page, fake)
+    until(page, "cmb.app.waiting === 0")
+    assert acts(scan, "verdict") == [
+        ("verdict", "definite"),
+        ("verdict", "possible"),
+        ("verdict", "rejected"),
+    ]
+    assert "2 acts that were not stored before are sent now" in page.inner_text("#announcer")
+    # They are sent once.
+    page.reload()
+    page.wait_for_selector("body[data-ready=scan1]")
+    assert len(scan.acts) == 3 and "sent now" not in page.inner_text("#announcer")
+
+
+def test_acts_that_were_not_sent_are_given_up_where_reading_went_on(
+    new_page: NEW, fake: Fake, scan: FakeScan
+) -> None:
+    page = new_page()
+    open_scan(page, fake)
+    page = close_unsent(page, fake, "d", "p")
+    scan.act({"type": "verdict", "lesion": "L1", "verdict": "rejected"})
+    open_scan(page, fake)
+    assert "2 acts were not stored" in page.inner_text("#notice")
+    assert acts(scan, "verdict") == [("verdict", "rejected")]
+
+
 def test_a_new_start_of_the_server_is_named(new_page: NEW, fake: Fake, scan: FakeScan) -> None:
     page = new_page()
     open_scan(page, fake)
