@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -75,26 +75,6 @@ class Reading:
         ]
 
 
-#: Column of the table of scans -> its entry in the data dictionary.
-NOTED: Mapping[str, Mapping[str, object]] = {
-    "reader_siderosis": {
-        "Description": "Whether the readers whose lesions count saw superficial "
-        "siderosis. Several readers: by the rule of consensus, among those who stated it; n/a "
-        "where nobody did, or the rule leaves it open.",
-        "Levels": {"present": "Present.", "absent": "Absent."},
-    },
-    "reader_quality": {
-        "Description": "Image quality according to the readers whose lesions count; of several, "
-        "the worst that was stated. n/a where nobody stated it.",
-        "Levels": {name: f"{name.capitalize()}." for name in SCAN_QUALITIES},
-    },
-    "reader_findings": {
-        "Description": "Other findings of the readers whose lesions count, each finding of any of "
-        "them once, in alphabetical order, separated by semicolons; n/a where none was noted.",
-    },
-}
-
-
 def noted(reading: ScanReading | None) -> dict[str, str | None]:
     """Return what the readers whose lesions count noted on a scan as a whole.
 
@@ -106,7 +86,8 @@ def noted(reading: ScanReading | None) -> dict[str, str | None]:
     Returns
     -------
     dict
-        A value for each column of :data:`NOTED`; None where nothing was stated.
+        Values of ``reader_siderosis``, ``reader_quality`` and ``reader_findings`` in the table of
+        scans; None where nothing was stated.
     """
     reviews = () if reading is None else reading.used
     notes = [review.state.scan for review in reviews]

@@ -15,6 +15,7 @@ from typing import Any
 
 from cmbprep.bids.model import ENTITY_ORDER
 from cmbprep.group.dictionary import RATED, Dictionary, describe, region_column
+from cmbprep.group.readers import noted
 from cmbprep.group.rows import Row
 from cmbprep.group.visits import ScanVisit
 from cmbprep.lesions import COLUMNS, HEMISPHERES, MISSING, ZONES, Lesion
@@ -207,6 +208,7 @@ def _review(row: Row) -> dict[str, Any]:
             "n_readers": len(reading.used),
             "n_rejected": len(reading.rejected),
             "n_added": len(reading.added),
+            **noted(reading),
         }
     return values
 

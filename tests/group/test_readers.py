@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cmbprep.group.readers import NOTED, noted
+from cmbprep.group.readers import noted
 from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.ratings.reading import read_scan as reading_of
 from tests.ratings.madeup import automatic, make_dataset
@@ -33,7 +33,7 @@ def read(tmp_path):
     return found
 
 
-NOTHING = dict.fromkeys(NOTED)
+NOTHING = dict.fromkeys(("reader_siderosis", "reader_quality", "reader_findings"))
 
 
 def test_nothing_is_stated_for_a_scan_that_nobody_has_read(read):

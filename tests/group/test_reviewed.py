@@ -42,6 +42,7 @@ READ = [
     verdict("L3", "definite"),
     {"type": "zone", "lesion": "L3", "region": "occipital"},
     ADD,
+    {"type": "scan", "siderosis": False, "quality": "good", "findings": ["infarct", "atrophy"]},
     END,
 ]
 NOTHING = [verdict(f"L{number}", "rejected", "artefact") for number in (1, 2, 3)]
@@ -93,6 +94,8 @@ def test_counts_are_those_of_the_reader_beside_the_detectors(dataset: Path) -> N
         "2to4",
     ]
     assert values(row, "n_rejected", "n_added") == ["1", "1"]
+    noted = values(row, "reader_siderosis", "reader_quality", "reader_findings")
+    assert noted == ["absent", "good", "atrophy; infarct"]
     automatic_names = [f"n_automatic_{x}" for x in ("any", "definite", "any_deep", "any_lobar")]
     assert values(row, *automatic_names) == ["3", "2", "3", "0"]
     assert values(row, "volume_automatic_any_mm3", "pattern_automatic_definite") == [
