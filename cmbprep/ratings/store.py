@@ -4,10 +4,13 @@ A line is one act, written by one call and flushed to the disk before the reader
 writer that is killed leaves at most a last line that is not whole; it is passed over by readers
 and cut off by the next writer.
 
-Each reader and round has files of its own, so that readers never share a file. A log has one
-writer at a time: :func:`cmbprep.running.locks.try_lock` uses locks of the kernel, which network
-file systems hand on to the other machines. Where a file system has none, the length of the file
-shows before each act whether another writer was there.
+Each reader and round has files of its own, so that readers never share a file, on one machine or on
+several. A log has one writer at a time: :func:`cmbprep.running.locks.try_lock` uses locks of the
+kernel (``flock``), which NFS hands on to the server, and so to other machines, unless it was
+mounted with local locks. Where a file system has no locks, or keeps them to a machine, the name of
+the other machine in the lock file and the length of the log, looked at before each act, show that
+another writer was there. Two such writers of the same reader and scan could still write in the same
+instant: an act would then be lost or damaged, which the next reader of the log names.
 """
 
 from __future__ import annotations
@@ -283,6 +286,8 @@ class ReviewLog:
                 hint="close it there, or read under another name or round",
             )
         self._lock: Lock = lock
+        #: Who on another machine had the log open and did not close it; None for nobody.
+        self.left_open: str | None = lock.left
         self.acts: list[Act] = []
         self._size = 0
         try:

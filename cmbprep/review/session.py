@@ -165,14 +165,16 @@ class ReviewSession:
         scan = self.scans[name]
         scan.automatic.require_unchanged()
         with self._lock:
-            locked = None
+            locked = left = None
             try:
-                acts = self._log(scan).acts
+                log = self._log(scan)
+                acts, left = log.acts, log.left_open
             except OpenElsewhereError as error:
                 acts, locked = self._acts(scan), error.message
             _require_same_lesions(scan, acts)
             stale = scan.automatic.is_stale(acts)
             view = {**self._view(scan, acts), "locked": locked, "stale": stale}
+            view["left_open"] = left
         others = None
         if self.settling:
             reviews = choose_reviews(find_reviews(scan.automatic))
@@ -183,7 +185,7 @@ class ReviewSession:
     def scan_without_acts(self, name: str) -> dict[str, Any]:
         """Return the same of a scan that nobody has read yet."""
         view = self._view(self.scans[name], ())
-        return {**view, "locked": None, "stale": False, "others": None}
+        return {**view, "locked": None, "stale": False, "others": None, "left_open": None}
 
     def row_without_acts(self, name: str) -> dict[str, Any]:
         """Return the row of a scan that nobody has read yet."""

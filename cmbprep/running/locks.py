@@ -16,7 +16,7 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -38,10 +38,14 @@ class Lock(AbstractContextManager["Lock"]):
     ----------
     files
         Path -> descriptor of each locked file. Empty where the file system has no locks.
+    left
+        Who on another machine has signed one of the files and not removed it: that process was
+        killed, or the file system does not hand locks on to other machines. None for nobody.
     """
 
     def __init__(self) -> None:
         self.files: dict[Path, int] = {}
+        self.left: str | None = None
         _HELD.add(self)
 
     def release(self) -> None:
@@ -104,6 +108,8 @@ def try_lock(folder: Path, labels: Sequence[str]) -> Lock | None:
                 taken.release()
                 return None
             taken.files[path] = descriptor
+            taken.left = taken.left or _other_host(descriptor)
+            _sign(descriptor)
     except OSError as error:
         taken.release()
         if error.errno not in _WITHOUT_LOCKS:
@@ -142,7 +148,6 @@ def _try_file(path: Path) -> int | None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_current(descriptor, path):
-                _sign(descriptor)
                 return descriptor
         except BlockingIOError:
             os.close(descriptor)
@@ -160,6 +165,19 @@ def _is_current(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _other_host(descriptor: int) -> str | None:
+    """Return who on another machine has signed a lock file; None for nobody."""
+    try:
+        content = json.loads(os.pread(descriptor, 1000, 0))
+        return _signature(content) if content["host"] != socket.gethostname() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _signature(content: Mapping[str, object]) -> str:
+    return f"process {content['pid']} on {content['host']} since {content['start']}"
 
 
 def _sign(descriptor: int) -> None:
@@ -186,7 +204,7 @@ def holder(folder: Path, labels: Sequence[str]) -> str:
                 if not _is_locked(file.fileno()):
                     continue
                 content = json.load(file)
-            return f"process {content['pid']} on {content['host']} since {content['start']}"
+            return _signature(content)
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError):

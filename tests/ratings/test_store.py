@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -137,6 +138,87 @@ def test_a_second_writer_is_told_who_writes(tmp_path):
     other.close()
     log.close()
     ReviewLog(path, tmp_path / "locks").close()
+
+
+#: Opens a log, prints what happened, and holds it until it is killed.
+HOLDER = """
+import sys, time
+from pathlib import Path
+from cmbprep.ratings.store import OpenElsewhereError, ReviewLog
+try:
+    log = ReviewLog(Path(sys.argv[1]) / sys.argv[2], Path(sys.argv[1]) / "locks")
+except OpenElsewhereError as error:
+    print(error.message, flush=True)
+else:
+    print("open", flush=True)
+    time.sleep(60)
+"""
+
+
+def on_another_machine(folder, mounted, name):
+    """Start a holder under another name of the machine and another path of the folder.
+
+    The kernel is the same: this is as near to a second machine as one machine comes.
+    """
+    script = (
+        f"hostname node2 && mount --bind '{folder}' '{mounted}' && "
+        f"exec '{sys.executable}' -c \"$0\" '{mounted}' '{name}'"
+    )
+    command = ["unshare", "--mount", "--uts", "sh", "-c", script, HOLDER]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def may_mount():
+    """Whether this user may mount folders, as root may."""
+    trial = "hostname node2 && mount --bind /tmp /tmp"
+    command = ["unshare", "--mount", "--uts", "sh", "-c", trial]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def test_a_writer_on_another_machine_is_named(tmp_path):
+    if not may_mount():
+        pytest.skip("folders cannot be mounted here")
+    folder, mounted = tmp_path / "out", tmp_path / "mounted"
+    folder.mkdir()
+    mounted.mkdir()
+    path = log_path(folder, "sub-1", READER)
+    log = ReviewLog(path, folder / "locks")
+    assert log.left_open is None
+    with on_another_machine(folder, mounted, path.name) as other:
+        said = other.stdout.readline()
+        other.wait()
+    assert f"process {os.getpid()} on {socket.gethostname()}" in said
+    log.append(act())
+    log.close()
+    with on_another_machine(folder, mounted, path.name) as other:
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(OpenElsewhereError, match="on node2"):
+            ReviewLog(path, folder / "locks")
+        other.kill()
+    log = ReviewLog(path, folder / "locks")
+    assert " on node2 since " in log.left_open, "it was not closed there"
+    assert len(log.acts) == 1
+    log.close()
+    # Once it is closed here, nothing is left of it.
+    log = ReviewLog(path, folder / "locks")
+    assert log.left_open is None
+    log.close()
+
+
+def test_locks_that_stay_on_a_machine_are_seen_by_the_name_of_the_other(tmp_path):
+    """As on a network file system with local locks: the file is there, and nobody holds it here."""
+    path = log_path(tmp_path, "sub-1", READER)
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    content = {"host": "node17", "pid": 4711, "start": "2026-03-01 10:11:12"}
+    (locks / f"{path.stem}.lock").write_text(json.dumps(content))
+    log = ReviewLog(path, locks)
+    assert log.left_open == "process 4711 on node17 since 2026-03-01 10:11:12"
+    log.append(act())
+    log.close()
 
 
 def test_a_writer_without_locks_sees_that_the_log_has_grown(tmp_path):

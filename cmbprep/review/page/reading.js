@@ -62,6 +62,12 @@
           "This review was begun on an older result of the program. Its lesions are the same.",
         );
       }
+      if (this.scan.left_open) {
+        this.app.notice(
+          `This scan was opened under the same name and round by ${this.scan.left_open}, and not closed ` +
+            "there. If it is still open there, close it first.",
+        );
+      }
       if (!this.readOnly) await this.resume();
       if (this.closed) return;
       const first = this.items().find(cmb.isOpen) || this.items()[0];

@@ -62,6 +62,7 @@ class FakeScan:
     locked: str | None = None
     others: list[dict[str, Any]] | None = None
     outside_brain: bool = False
+    left_open: str | None = None
     packed: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -156,6 +157,7 @@ class FakeScan:
             "acts": len(self.acts),
             "last_act": self.acts[-1]["id"] if self.acts else None,
             "locked": self.locked,
+            "left_open": self.left_open,
             "stale": False,
             "others": self.others,
         }

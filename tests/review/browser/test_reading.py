@@ -381,6 +381,16 @@ def test_open_elsewhere_is_read_only(new_page: NEW, scan: FakeScan) -> None:
         assert scan.acts == [] and page.inner_text("#notice") == scan.locked
 
 
+def test_a_scan_that_another_machine_has_not_closed_is_named(new_page: NEW, scan: FakeScan) -> None:
+    scan.left_open = "process 7 on node2 since 10:00"
+    with serve(scan) as fake:
+        page = new_page()
+        open_scan(page, fake)
+        assert "process 7 on node2 since 10:00, and not closed" in page.inner_text("#notice")
+        press(page, "d")
+        assert len(scan.acts) == 1 and not page.is_visible("#notice")
+
+
 def test_blinded_hides_what_the_machine_thinks(new_page: NEW, scan: FakeScan) -> None:
     with serve(scan, blinded=True) as fake:
         page = new_page()
