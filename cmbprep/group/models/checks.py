@@ -16,6 +16,8 @@ from cmbprep.group.models.separation import without_separation
 #: Persons whose leaving out is computed: those that change the estimates most.
 N_INFLUENTIAL = 5
 MAX_SITES = 100
+#: Counts above this have no part in the information on a dispersion.
+MAX_COUNT = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +110,8 @@ class Zeros:
 def count_zeros(fit: Fit) -> Zeros | None:
     """Compare the zeros with those that a model of counts expects; None for other kinds.
 
-    A Poisson model is tested by the score test of van den Broek (Biometrics 1995;51:738-743), a
-    negative binomial one by the likelihood ratio of the model with a share of excess zeros.
+    The test is the score test of van den Broek (Biometrics 1995;51:738-743) for Poisson models, and
+    the same test with the dispersion as one more coefficient for negative binomial ones.
     """
     if fit.kind not in ("poisson", "nb", "zip", "zinb"):
         return None
@@ -117,39 +119,48 @@ def count_zeros(fit: Fit) -> Zeros | None:
     zero = {"which": "prob", "y_values": np.array([0])}
     p0 = np.asarray(engine.model.predict(engine.params, **zero), dtype=float)[:, 0]
     observed, expected = int((fit.design.y == 0).sum()), float(p0.sum())
-    p = {"poisson": _score_of_zeros, "nb": _ratio_of_zeros}.get(fit.kind, lambda *_: None)(fit, p0)
+    p = _score_of_zeros(fit, p0) if fit.kind in ("poisson", "nb") else None
     return Zeros(observed=observed, expected=expected, p=p)
 
 
 def _score_of_zeros(fit: Fit, p0: NDArray[np.float64]) -> float | None:
     """Test the slope of the log-likelihood where the share of excess zeros is 0.
 
-    The slope is the sum of 1[y=0]/p0 - 1. The coefficients take up a part of its variance, by
-    their own slopes at a count of 0, which are minus the mean times the columns.
+    The slope is the sum of 1[y=0]/p0 - 1. The coefficients take up a part of its variance: their
+    own slopes at a count of 0, weighed by the inverse of the expected information. Coefficients
+    and dispersion do not share information.
     """
     from scipy import stats
 
     (engine,) = fit.engines
+    x, alpha = engine.model.exog, fit.dispersion or 0.0
+    mean = np.asarray(engine.model.predict(engine.params), dtype=float)
+    weight = mean / (1.0 + alpha * mean)
     slope = float(((fit.design.y == 0) / p0 - 1.0).sum())
-    taken = engine.model.exog.T @ np.log(p0)  # the mean of a Poisson count is -log(p0)
-    variance = float(((1.0 - p0) / p0).sum() - taken @ engine.naive_cov @ taken)
+    taken = -x.T @ weight
+    variance = float(((1.0 - p0) / p0).sum())
+    variance -= taken @ np.linalg.solve(x.T @ (weight[:, None] * x), taken)
+    if alpha:
+        at_zero = np.log1p(alpha * mean) / alpha**2 - weight / alpha
+        variance -= at_zero.sum() ** 2 / _information_on_dispersion(mean, alpha)
     return float(stats.norm.sf(slope / np.sqrt(variance))) if variance > 0 else None
 
 
-def _ratio_of_zeros(fit: Fit, p0: NDArray[np.float64]) -> float | None:
-    import pandas as pd
-    from scipy import stats
-
-    constant = pd.DataFrame({INTERCEPT: np.ones(len(p0))}, index=fit.design.x.index)
-    try:
-        full = fit_design(replace(fit.design, zero_x=constant, clusters=None), kind="zinb")
-    except NotFittedError:
-        return None
-    statistic = 2.0 * (full.loglike - fit.loglike)
-    # A share cannot be negative, so the statistic is 0 in half of the cohorts without excess.
-    return (
-        0.5 * float(stats.chi2.sf(statistic, 1)) if statistic > 0 and full.kind == "zinb" else 1.0
-    )
+def _information_on_dispersion(mean: NDArray[np.float64], alpha: float) -> float:
+    """Return the expected information on the dispersion: the mean square of its slope."""
+    share = alpha * mean / (1.0 + alpha * mean)
+    chance = (1.0 + alpha * mean) ** (-1.0 / alpha)
+    left, total, harmonic = np.ones_like(mean), 0.0, 0.0
+    for count in range(MAX_COUNT):
+        slope = (np.log1p(alpha * mean) - harmonic) / alpha**2
+        slope += (count - mean) / (alpha * (1.0 + alpha * mean))
+        total += float((chance * slope**2).sum())
+        left -= chance
+        if left.max() < 1e-9:
+            break
+        harmonic += 1.0 / (count + 1.0 / alpha)
+        chance = chance * share * (count + 1.0 / alpha) / (count + 1.0)
+    return total
 
 
 def influence(fit: Fit) -> NDArray[np.float64]:
