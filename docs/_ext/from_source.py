@@ -47,6 +47,11 @@ def participant_columns() -> dict[str, Any]:
     return outline("participants")
 
 
+def model_columns() -> dict[str, Any]:
+    """Return the columns of ``group_models.tsv``."""
+    return outline("models")
+
+
 def burden_scales() -> dict[str, Any]:
     """Return the burden scales that the tables have, each with its classes and source."""
     found = {}
