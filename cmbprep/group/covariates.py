@@ -257,7 +257,7 @@ def _without_key(file: str, key: str, similar: tuple[str, ...], columns: Sequenc
 
 def _by_key(
     table: Table, columns: Sequence[str], key: str, file: str
-) -> tuple[dict[str, dict[str, str]], list[str]]:
+) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
     """Sort the rows by key, and say which keys have several rows, and how many rows have none."""
     found: dict[str, list[dict[str, str]]] = {}
     nameless = 0
@@ -267,7 +267,7 @@ def _by_key(
             nameless += 1
         else:
             found.setdefault(name, []).append(row)
-    rows, notes = {}, []
+    rows, notes = {}, Notes()
     for name, own in found.items():
         if len(own) == 1:
             rows[name] = own[0]
@@ -279,19 +279,12 @@ def _by_key(
             for column, values in known.items()
         }
         conflicts = [column for column, values in known.items() if len(values) > 1]
-        notes.append(_of_duplicate(file, key, name, conflicts))
+        told = f"which disagree; n/a there: {', '.join(conflicts)}" if conflicts else "which agree"
+        prefix = {"participant_id": "sub-", "session_id": "ses-"}.get(key, "")
+        notes.add(f"{file} has several rows of {{}}, {told}", f"{prefix}{name}")
     if nameless:
-        notes.append(f"{file}: {nameless} rows without {key} are left out")
-    return rows, notes
-
-
-def _of_duplicate(file: str, key: str, name: str, conflicts: Sequence[str]) -> str:
-    who = {"participant_id": f"sub-{name}", "session_id": f"ses-{name}"}.get(key, name)
-    several = f"{file} has several rows of {who}"
-    if not conflicts:
-        return f"{several}, which agree"
-    whose = {"participant_id": "participant", "session_id": "session"}.get(key, "file")
-    return f"{several}, which disagree; unknown for this {whose}: {', '.join(conflicts)}"
+        notes.add(f"{file}: {nameless} rows without {key} are left out", "")
+    return rows, notes.sentences()
 
 
 def _read_own(path: Path, kind: str, notes: Notes) -> KeyedTable | None:

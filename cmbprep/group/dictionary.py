@@ -18,7 +18,7 @@ from typing import Any
 
 from cmbprep.bids.model import ENTITY_ORDER
 from cmbprep.group.primary import PRIMARY_RULE
-from cmbprep.group.visits import RULES
+from cmbprep.group.timeline import RULES
 from cmbprep.lesions import COLUMNS, HEMISPHERES, ZONES
 from cmbprep.reports.results import MIN_COVERAGE, STATUSES
 from cmbprep.reports.tally import SCALES

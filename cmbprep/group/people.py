@@ -16,7 +16,8 @@ from cmbprep.group.deidentified import IDENTIFIES, UNKNOWN
 from cmbprep.group.dictionary import ENTITIES, Dictionary, describe
 from cmbprep.group.rows import Row
 from cmbprep.group.tables import Table
-from cmbprep.group.visits import Person, Visits, session_of, source_keys
+from cmbprep.group.timeline import session_of, source_keys
+from cmbprep.group.visits import Person, Visits
 
 #: Columns of the table of scans that say which scan it is, not what was found.
 _OF_SCAN = {
@@ -151,7 +152,7 @@ def _state(own: Sequence[Row], person: Person | None, baseline: Row | None) -> d
 def _without_scans(own: Sequence[Row]) -> dict[str, Any]:
     """Return the status of a participant without scans: refused, withdrawn or not there."""
     if not own:
-        text = "listed in participants.tsv, and there is no scan of it in these results"
+        text = "listed in participants.tsv, and these results have no scan of this participant"
         return {"status": "no scan", "reason": text}
     # Refused before withdrawn.
     status = min(row.status for row in own)

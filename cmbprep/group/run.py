@@ -26,7 +26,8 @@ from cmbprep.group.models.tables import checks_table, fit_cohort, models_table
 from cmbprep.group.people import participant_table
 from cmbprep.group.rows import Row, make_rows
 from cmbprep.group.tables import Table, lesion_table, quality_table, scan_table
-from cmbprep.group.visits import find_visits, session_of
+from cmbprep.group.timeline import session_of
+from cmbprep.group.visits import find_visits
 from cmbprep.outputs.files import write_json, write_text
 from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.reports.results import ScanResult

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cmbprep.group.covariates import read_covariates
 from cmbprep.group.rows import Row
-from cmbprep.group.visits import ScanVisit, find_visits, session_of
+from cmbprep.group.timeline import session_of
+from cmbprep.group.visits import ScanVisit, find_visits
 from tests.group.datasets import write_dataset
 from tests.reports.outputtree import TEMPLATE, Tree, make_lesion
 

@@ -70,11 +70,19 @@ def test_rows_of_a_participant_that_disagree_are_unknown(tmp_path: Path) -> None
     assert (found.value("1", "sex"), found.value("1", "site")) == ("F", "A")
     assert (found.value("2", "age"), found.value("2", "site")) == ("60", "B")
     first, second = notes
-    assert first == (
-        "participants.tsv has several rows of sub-1, which disagree; unknown for this "
-        "participant: age"
-    )
+    assert first == ("participants.tsv has several rows of sub-1, which disagree; n/a there: age")
     assert second == "participants.tsv has several rows of sub-2, which agree"
+
+
+def test_one_row_per_session_in_participants_tsv_is_one_note(tmp_path: Path) -> None:
+    rows = "".join(f"sub-{n}\t{7 * n}\nsub-{n}\t{7 * n + 1}\n" for n in range(100))
+    found, notes = read(tmp_path, f"participant_id\tage\n{rows}")
+    (note,) = notes
+    assert note == (
+        "participants.tsv has several rows of sub-0, sub-1, sub-2 and 97 more, which disagree; "
+        "n/a there: age"
+    )
+    assert found.value("50", "age") is None
 
 
 @pytest.mark.parametrize(

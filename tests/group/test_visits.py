@@ -12,7 +12,8 @@ import pytest
 from cmbprep.errors import UsageError
 from cmbprep.group.covariates import read_covariates
 from cmbprep.group.rows import Row
-from cmbprep.group.visits import ScanVisit, find_visits, session_of
+from cmbprep.group.timeline import session_of
+from cmbprep.group.visits import ScanVisit, find_visits
 from tests.group.datasets import make_row, write_dataset
 
 #: What tables say of the sessions a, b and c -> visits, rule.
@@ -212,8 +213,8 @@ def test_rows_that_are_no_scans_are_no_visits(tmp_path: Path) -> None:
         make_row("sub-1_ses-a_T2starw", "withdrawn"),
         make_row("sub-1_ses-b_T2starw"),
     ]
-    found, notes = visits_of(tmp_path, rows)
-    assert notes == ()
+    found, (note,) = visits_of(tmp_path, rows)
+    assert "refused files and no scan are no visits" in note and "(sub-1_ses-a)" in note
     first, second, third = found.values()
     assert first == second == ScanVisit(site="A")
     assert (third.visit, third.is_baseline, third.is_primary) == (1, True, True)
@@ -249,12 +250,20 @@ def test_dates_of_scans_and_of_sessions(tmp_path: Path) -> None:
         found, notes = visits_of(write(of_sessions, of_scans), rows)
         assert [v.days_since_baseline for v in found.values()] == [0, days]
         assert notes == ()
-    reversed_ = {"a": "1901-03-01", "b": "1901-02-02"}
-    found, notes = visits_of(write(whole, reversed_), rows)
-    # The rows of sessions.tsv still have an order.
+    # The rows of sessions.tsv do not decide between tables that contradict each other.
+    for of_sessions, of_scans in (
+        (whole, {"a": "1901-03-01", "b": "1901-02-02"}),
+        ({"a": "2001-01-01", "b": "n/a"}, {"a": "1901-01-01"}),
+    ):
+        found, notes = visits_of(write(of_sessions, of_scans), rows)
+        assert [(v.visit, v.is_baseline) for v in found.values()] == [(None, None)] * 2
+        (note,) = notes
+        assert note.startswith("acq_time in scans.tsv and in sessions.tsv contradict each other")
+    # The order is the same, the intervals are not.
+    found, notes = visits_of(write(whole, {"a": "1901-01-01", "b": "1902-01-01"}), rows)
     assert [(v.visit, v.days_since_baseline) for v in found.values()] == [(1, 0), (2, None)]
     (note,) = notes
-    assert "contradict each other and are not used (sub-1)" in note
+    assert "give other intervals (sub-1)" in note
 
 
 def test_the_time_of_a_scan_is_that_of_its_first_echo(tmp_path: Path) -> None:
@@ -286,3 +295,18 @@ def test_the_time_of_a_scan_is_that_of_its_first_echo(tmp_path: Path) -> None:
         "acq_time in scans.tsv is no date as 2001-12-31T23:59:59 and is not used "
         "(sub-1_ses-a_swi: soon)"
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "note"),
+    [
+        ("a\t2001-01-01\t71\nb\t2003-01-01\t70\n", "age in sessions.tsv falls"),
+        ("a\t2001-01-01T09:00:00\t71\nb\t2001-01-01\t71\n", "all sessions have the same date"),
+    ],
+)
+def test_doubtful_dates_give_no_intervals(tmp_path: Path, rows: str, note: str) -> None:
+    write_dataset(tmp_path, sessions={"1": f"session_id\tacq_time\tage\n{rows}"})
+    scans = [make_row(f"sub-1_ses-{session}_T2starw") for session in "ab"]
+    found, (told,) = visits_of(tmp_path, scans)
+    assert note in told and "(sub-1)" in told
+    assert [(v.visit, v.days_since_baseline) for v in found.values()] == [(1, 0), (2, None)]
