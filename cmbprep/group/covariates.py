@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +229,8 @@ def missing_participants(participants: KeyedTable, subjects: Iterable[str]) -> t
     return (note,)
 
 
-def find_column(columns: Sequence[str], name: str) -> str | None:
+@cache
+def find_column(columns: tuple[str, ...], name: str) -> str | None:
     """Return the column of a name, else the only one that differs by capitals.
 
     Examples
