@@ -68,6 +68,7 @@
             "there. If it is still open there, close it first.",
         );
       }
+      cmb.announce(this.startText());
       if (!this.readOnly) await this.resume();
       if (this.closed) return;
       const first = this.items().find(cmb.isOpen) || this.items()[0];
@@ -80,6 +81,16 @@
         this.app.notice(`Outlines cannot be shown: ${error.message}`);
       }
       if (!this.closed) this.update();
+    }
+
+    /* What is to be done on a scan that was just opened. */
+    startText() {
+      const items = this.items();
+      if (this.state.finished) return "The whole scan was read.";
+      if (!items.length) {
+        return "No lesion is listed: look through the whole scan, add what is missing, then finish.";
+      }
+      return `${items.filter(cmb.isOpen).length} of ${items.length} lesions are undecided.`;
     }
 
     async resume() {

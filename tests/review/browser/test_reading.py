@@ -277,6 +277,20 @@ def test_notes_on_the_scan(new_page: NEW, fake: Fake, scan: FakeScan) -> None:
     }
 
 
+def test_an_opened_scan_says_what_is_to_be_done(new_page: NEW, scan: FakeScan) -> None:
+    """And nothing of the scan before it."""
+    empty = FakeScan(id="scan2", name="sub-02_T2starw", centres=(), candidates=())
+    with serve(scan, empty) as fake:
+        page = new_page()
+        open_scan(page, fake)
+        assert page.inner_text("#announcer") == "3 of 3 lesions are undecided."
+        press(page, "d", "d", "d", "Shift+F")
+        assert "The whole scan is read" in page.inner_text("#announcer")
+        page.keyboard.press("Shift+N")
+        page.wait_for_selector("body[data-ready=scan2]")
+        assert "No lesion is listed: look through" in page.inner_text("#announcer")
+
+
 def test_reload_shows_the_same_state(new_page: NEW, fake: Fake) -> None:
     page = new_page()
     open_scan(page, fake)
