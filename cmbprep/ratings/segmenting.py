@@ -132,7 +132,7 @@ class Segmenter:
         if spot is not None:
             seed, own = spot
             found = segment_lesions(
-                self.image, self.brain, self.affine, seed[None], [radius_mm], within=own
+                self.image, self.brain, self.affine, 1.0 * seed[None], [radius_mm], within=own
             )
             if found:
                 return self._outline(found[0], segmented=True)
