@@ -10,8 +10,9 @@ Tissues of a real scan come from its T1w image, or from the template by the regi
 RESULTS; a voxel counts if 0.85 of it is of one tissue. A scan without a usable registration
 (``--by-mask``) gets a brain mask by its own intensities (the dark skull parts brain and scalp), and
 the template by an affine map of masks; ventricles are then the dark or bright voxels within the
-template's. Fat is the brighter half of the rim of the head. Shading is the bias field at 5 mm
-below the surface of the brain, divided by that at 35 mm and deeper.
+template's. Fat is the brighter part of the rim of the head; in simulated heads, what is mostly fat.
+It is relative to the outer 10 mm of the brain, without bias correction. Shading is the bias field
+at 5 mm below the surface of the brain, divided by that at 35 mm and deeper.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from cmbprep.spatial.grids import Grid, respaced_grid, working_grid
 from cmbprep.spatial.transforms import LinearMap, PointMap, apply_transforms, read_transform
 
 Mask = NDArray[np.bool_]
-PURE = 0.85
+PURE, FATTY = 0.85, 0.6
 TISSUES = ("gm", "wm", "csf", "pallidum", "fat")
 
 
@@ -98,12 +99,14 @@ def measure(
     outside = ndimage.distance_transform_edt(~brain, sampling=spacing)
     rim = head & (outside > 4) & (outside < 20) & _above(brain, image.affine)
     values = raw[rim]
-    if len(values) > 50:
-        bright = values[values >= otsu_threshold(values)]
+    fat = values[values >= otsu_threshold(values)] if len(values) > 50 else values[:0]
+    if "fat" in masks:
+        fat = raw[masks["fat"] & _above(brain, image.affine)]
+    if len(fat) > 25:
         # Near the coil all is brighter: the fat is held against the brain's outer part.
         inside = ndimage.distance_transform_edt(brain, sampling=spacing)
         outer = brain & (inside < 10) & _above(brain, image.affine)
-        found["fat"] = np.percentile(bright, (25, 50, 75)) / float(np.median(raw[outer]))
+        found["fat"] = np.percentile(fat, (25, 50, 75)) / float(np.median(raw[outer]))
     depth = ndimage.distance_transform_edt(np.pad(brain, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
     field = np.asarray(corrected.field.dataobj)
     ring, deep = field[brain & (depth > 3) & (depth < 7)], field[brain & (depth > 35)]
@@ -224,14 +227,15 @@ def simulated(name: str, seed: int) -> tuple[dict[str, NDArray[np.float64] | Non
     shown = np.abs(scan.echoes[-1])
     if protocol.suffix == "swi":
         shown = swi(scan.echoes[-1], phase_sign=protocol.phase_sign)
-    parts = {tissue: head.fraction(tissue) for tissue in ("gm", "wm", "csf")}
+    parts = {tissue: head.fraction(tissue) for tissue in ("gm", "wm", "csf", "fat")}
     parts["csf"][ndimage.distance_transform_edt(head.brain_mask()) < 18] = 0
     parts["pallidum"] = (head.iron > 12).astype(np.float32)
     to_head = LinearMap(np.linalg.inv(geometry.pose))
     own = {n: nib.Nifti1Image(np.asarray(v, np.float32), head.affine) for n, v in parts.items()}
     found = _tissues(Grid(geometry.shape, geometry.affine), own, [to_head])
     brain = brain_on_scan(head, geometry)
-    return measure(nib.Nifti1Image(shown, geometry.affine), brain, _pure(found, brain))
+    masks = _pure(found, brain) | {"fat": found["fat"] > FATTY}
+    return measure(nib.Nifti1Image(shown, geometry.affine), brain, masks)
 
 
 def brain_by_skull(image: nib.Nifti1Image) -> Mask:

@@ -88,3 +88,13 @@ def add_image(
         stem = path.name.removesuffix(".gz").removesuffix(".nii")
         (path.parent / f"{stem}.json").write_text(json.dumps(sidecar))
     return path
+
+
+def wrapped(low: float, high: float, *, whole: bool) -> np.ndarray:
+    """Return a phase image: a smooth field in the head, noise in the air."""
+    magnitude = head()
+    x = np.linspace(-6, 6, magnitude.size).reshape(magnitude.shape)
+    noise = np.random.default_rng(3).uniform(0, 1, magnitude.shape)
+    turns = np.where(magnitude > 300, np.mod(x, 1), noise)
+    values = low + turns * (high - low)
+    return np.rint(values) if whole else values

@@ -70,6 +70,15 @@ def real_bids() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_phase(real_bids: Path) -> Path:
+    """Folder of real phase images beside the real scans; a test that needs it is skipped."""
+    folder = real_bids.parent / "phase"
+    if not (folder / "gre3_phase.nii.gz").is_file():
+        pytest.skip(f"no real phase images here: {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def seed() -> int:
     """The seed of everything random in the tests."""
     return 20260501

@@ -1,9 +1,9 @@
 """Reading scans, and telling what is wrong with them before anything is computed.
 
 :func:`read_scan_image` is the door through which every raw image enters: after it, an
-image is three-dimensional, finite, float32 and has a usable affine, or there was a
-:class:`~cmbprep.errors.ScanError` that names the file and the remedy. Axes are left as
-they are: oblique, left-handed and anisotropic grids are accepted and kept.
+image is three-dimensional, finite (but for unknown phase, which is NaN), float32 and has a usable
+affine, or there was a :class:`~cmbprep.errors.ScanError` that names the file and the remedy. Axes
+are left as they are: oblique, left-handed and anisotropic grids are accepted and kept.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from cmbprep.bids.geometry import Array, ImageGrid, Role, Warnings, read_affine, scan_grid
 from cmbprep.bids.nifti_file import NiftiFile, empty_image, open_nifti
 from cmbprep.bids.nifti_header import COPY_AGAIN, naming
+from cmbprep.bids.phase import LEAST_RADIANS, PHASE_UNITS, phase_scales, to_radians
 from cmbprep.errors import ScanError
 from cmbprep.spatial.grids import GRID_TOLERANCE, grid_gap, trimmed_shape
 
@@ -30,7 +31,6 @@ __all__ = [
     "PHASE_WITHOUT_ECHO_TIME",
     "CheckedImage",
     "ImageGrid",
-    "PhaseScale",
     "Role",
     "check_files",
     "check_header",
@@ -38,11 +38,10 @@ __all__ = [
     "combine_echoes",
     "open_image",
     "phase_not_used",
-    "phase_scale",
-    "phase_to_radians",
     "phase_warnings",
     "read_geometry",
     "read_phase",
+    "read_phases",
     "read_scan_image",
     "require_echo_grid",
     "require_phase_grid",
@@ -78,8 +77,8 @@ def read_scan_image(path: Path, *, role: Role) -> CheckedImage:
     Returns
     -------
     CheckedImage
-        The image as float32, three-dimensional and finite, on its own grid, in mm, and the
-        warnings about it.
+        The image as float32, three-dimensional and finite (a phase image is NaN where it is
+        unknown), on its own grid, in mm, and the warnings about it.
 
     Raises
     ------
@@ -148,33 +147,40 @@ def check_files(
     ScanError
         If a magnitude image cannot be used, or lies on another grid.
     """
-
-    def look_at(path: Path, role: Role, unit: str | None = None) -> tuple[ImageGrid, Warnings]:
-        if not voxels:
-            with naming(path):
-                return _open_scan(path, role)[1:]
-        read = read_phase(path, unit) if role == "phase" else read_scan_image(path, role=role)
-        return ImageGrid(read.image.shape, read.image.affine), read.warnings
-
     looks = []
     for path in magnitudes:
-        looks.append(look_at(path, "magnitude"))
+        looks.append(_look_at(path, "magnitude", voxels=voxels))
         require_echo_grid(looks[-1][0], path, looks[0][0], magnitudes[0])
     warnings = [text for _, found in looks for text in found]
+    given = [(n, path) for n, path in enumerate(phases) if path is not None]
+    read: list[CheckedImage | ScanError] = []
+    if voxels:
+        read = read_phases([path for _, path in given], [units[n] for n, _ in given])
     used: dict[int, Warnings] = {}
-    for n, phase in enumerate(phases):
-        if phase is None:
-            continue
+    for place, (n, path) in enumerate(given):
         try:
-            grid, used[n] = look_at(phase, "phase", units[n] if voxels else None)
-            require_phase_grid(grid, phase, looks[0][0])
+            if voxels:
+                image, found = usable(read[place])
+                grid = ImageGrid(image.shape, image.affine)
+            else:
+                grid, found = _look_at(path, "phase", voxels=False)
+            require_phase_grid(grid, path, looks[0][0])
+            used[n] = found
         except ScanError as error:
-            used.pop(n, None)
             warnings.append(phase_not_used(error))
     besides = [text for n in used for text in looks[n][1]]
     for n, found in used.items():
         warnings += phase_warnings(Path(str(phases[n])), found, besides=besides)
     return tuple(dict.fromkeys(warnings))
+
+
+def _look_at(path: Path, role: Role, *, voxels: bool) -> tuple[ImageGrid, Warnings]:
+    """Check an image, by its header or with its voxels."""
+    if not voxels:
+        with naming(path):
+            return _open_scan(path, role)[1:]
+    image, warnings = read_scan_image(path, role=role)
+    return ImageGrid(image.shape, image.affine), warnings
 
 
 def check_image(image: Any, path: Path, *, role: Role) -> CheckedImage:
@@ -251,7 +257,7 @@ def _checked(image: Any, grid: ImageGrid, role: Role, warnings: Sequence[str]) -
     found = list(warnings)
     with _reading(image.shape):
         data: Array = np.asarray(image.dataobj, dtype=np.float32)
-    data = _finite(data.reshape(grid.shape), found)
+    data = _finite(data.reshape(grid.shape), found, role)
     _check_content(data, role)
     return CheckedImage(_rebuilt(image.header, data, grid.affine), tuple(found))
 
@@ -356,8 +362,8 @@ def phase_warnings(path: Path, found: Sequence[str], *, besides: Sequence[str]) 
 # --- values ----------------------------------------------------------------------------
 
 
-def _finite(data: Array, warnings: list[str]) -> Array:
-    """Put zero in the place of values that are not finite."""
+def _finite(data: Array, warnings: list[str], role: Role) -> Array:
+    """Put zero in the place of values that are not finite; in a phase image NaN."""
     finite = np.isfinite(data)
     count = int(data.size - np.count_nonzero(finite))
     if count == 0:
@@ -367,15 +373,20 @@ def _finite(data: Array, warnings: list[str]) -> Array:
             f"{count / data.size:.0%} of its voxels are not a number",
             hint="make it again from the source",
         )
-    warnings.append(f"{count} voxels that are not a number (NaN or infinite) were set to 0")
+    what = f"{count} voxels that are not a number (NaN or infinite)"
+    if role == "phase":
+        # No phase is as likely as any other: zero would be a wrong number.
+        warnings.append(f"{what}: their phase counts as unknown")
+        return np.where(finite, data, np.float32(np.nan))
+    warnings.append(f"{what} were set to 0")
     return np.where(finite, data, np.float32(0))
 
 
 def _check_content(data: Array, role: Role) -> None:
-    low, high = float(data.min()), float(data.max())
+    low, high = float(np.nanmin(data)), float(np.nanmax(data))
     if low == high:
         raise empty_image(low)
-    if bool(np.all((data == low) | (data == high))):
+    if bool(np.all((data == low) | (data == high) | np.isnan(data))):
         raise ScanError(
             f"it has only two values ({low:g} and {high:g}), as a mask has",
             hint="offer the image itself",
@@ -418,123 +429,61 @@ def _looks_like_phase(data: Array, low: float, high: float) -> bool:
 # --- phase -----------------------------------------------------------------------------
 
 
-class PhaseScale(NamedTuple):
-    """How the values of a phase image become radians: ``(value - zero) * 2π / period``."""
-
-    period: float
-    zero: float
-    how: str
-
-
-#: Full circles that images are stored with. In those of bits the scanner's zero lies in the
-#: middle (0..4095 and -4096..4095 both stand for -π..π); in the others 0 is 0.
-_PERIODS = (
-    (1.0, "cycles"),
-    (2.0, "multiples of π"),
-    (360.0, "degrees"),
-    (4096.0, "12 bits"),
-    (2000 * np.pi, "milliradians"),
-    (8192.0, "13 bits"),
-    (65536.0, "16 bits"),
-)
-_BY_RANGE = "range of the values"
-#: ``Units`` that a phase image can have (BIDS 1.10 asks for one of the first two).
-PHASE_UNITS = ("rad", "arbitrary", "radians", "a.u.")
-#: Phase that was unwrapped does not go beyond this many radians in a head.
-_UNWRAPPED_LIMIT = 100.0
-
-
-def phase_scale(data: Array, units: str | None = None) -> PhaseScale:
-    """Find out how a phase image is scaled.
-
-    Parameters
-    ----------
-    data
-        The values.
-    units
-        ``Units`` of its sidecar: ``rad``, ``arbitrary`` or None. It is not simply
-        believed: converters write ``rad`` beside integers and ``arbitrary`` beside radians.
-
-    Returns
-    -------
-    PhaseScale
-        Full circle and zero in units of the image.
-
-    Raises
-    ------
-    ValueError
-        If there are no two different values.
-
-    Notes
-    -----
-    Fractions that span more than π and less than a hundred are radians, wrapped or not,
-    and so are fractions of a smaller span if the sidecar says so (filtered phase).
-    Otherwise wrapped phase fills its circle, if only with the noise of air, so the range of
-    the values, a thousandth left out at each end, tells the circle: the one of the usual
-    circles that holds the range and is filled to nine tenths, and the range itself where
-    none is.
-    """
-    values = np.asarray(data, dtype=np.float64)
-    values = values[np.isfinite(values)]
-    if values.size == 0 or values.min() == values.max():
-        raise ValueError("the phase image has no two different values")
-    low, high = (float(value) for value in np.percentile(values, (0.1, 99.9)))
-    if high <= low:
-        low, high = float(values.min()), float(values.max())
-    span = high - low
-    whole = bool(np.all(values == np.round(values)))
-    if not whole and span < _UNWRAPPED_LIMIT and (units == "rad" or span > np.pi):
-        return PhaseScale(2 * np.pi, 0.0, "radians")
-    for period, how in _PERIODS:
-        if 0.9 * period <= span <= 1.01 * period and not (whole and period <= 2):
-            centred = not how.endswith("bits") or low < -0.25 * span
-            return PhaseScale(period, 0.0 if centred else period / 2, how)
-    return PhaseScale(span, (low + high) / 2, _BY_RANGE)
-
-
-def phase_to_radians(data: Array, units: str | None = None) -> Array:
-    """Scale a phase image to radians in [-π, π).
-
-    Parameters
-    ----------
-    data
-        Values in any of the usual ranges (-π..π, 0..2π, 0..4095, -4096..4095, ...).
-    units
-        ``Units`` of its sidecar.
-
-    Returns
-    -------
-    ndarray of float32
-        Same shape. A constant offset may remain, as scanners differ in where they put
-        zero; differences between voxels are right.
-    """
-    scale = phase_scale(data, units)
-    turns = (np.asarray(data, dtype=np.float64) - scale.zero) / scale.period
-    wrapped = turns - np.floor(turns + 0.5)
-    return np.asarray(wrapped * 2 * np.pi, dtype=np.float32)
-
-
 def read_phase(path: Path, units: str | None = None) -> CheckedImage:
-    """Read a phase image and bring it to radians.
+    """Read one phase image and bring it to radians, judged by itself.
+
+    See :func:`read_phases` for parameters and errors.
+    """
+    return usable(read_phases([path], [units])[0])
+
+
+def usable(read: CheckedImage | ScanError) -> CheckedImage:
+    """Return an image of :func:`read_phases`, or raise its error."""
+    if isinstance(read, ScanError):
+        raise read
+    return read
+
+
+def read_phases(
+    paths: Sequence[Path], units: Sequence[str | None]
+) -> list[CheckedImage | ScanError]:
+    """Read the phase images of a scan and bring them to radians, judged together.
 
     Parameters
     ----------
-    path
-        A NIfTI file.
+    paths
+        NIfTI files, one an echo.
     units
-        ``Units`` of its sidecar; ``rad``, ``arbitrary`` or None.
+        ``Units`` of their sidecars; ``rad``, ``arbitrary`` or None.
 
     Returns
     -------
-    CheckedImage
-        The phase in [-π, π), float32, on its own grid, and the warnings about the image.
-
-    Raises
-    ------
-    ScanError
-        If the file cannot be read, the units are not those of a phase, or the values fill
-        no circle that scanners use: then it cannot be told how many of them make a turn.
+    list
+        For each echo the phase in [-π, π), float32, on its own grid, NaN where it is unknown,
+        with the warnings about the image; or the error, if the file cannot be read, the units
+        are not those of a phase, or the values fill no circle that scanners use: then it cannot
+        be known how many of them make a turn.
     """
+    found: list[CheckedImage | ScanError] = []
+    for path, unit in zip(paths, units, strict=True):
+        try:
+            found.append(_read_values(path, unit))
+        except ScanError as error:
+            found.append(error)
+    good = [(n, one) for n, one in enumerate(found) if not isinstance(one, ScanError)]
+    values = [np.asarray(one.image.dataobj, dtype=np.float32) for _, one in good]
+    scales = phase_scales(values, [units[n] for n, _ in good])
+    for (n, (image, warnings)), data, scale in zip(good, values, scales, strict=True):
+        if scale.known:
+            radians = _rebuilt(image.header, to_radians(data, scale), image.affine)
+            found[n] = CheckedImage(radians, warnings)
+        else:
+            found[n] = _unknown_scale(data, units[n], paths[n])
+    return found
+
+
+def _read_values(path: Path, units: str | None) -> CheckedImage:
+    """Read a phase image as it is stored."""
     if units is not None and units not in PHASE_UNITS:
         raise ScanError(
             f"its Units are {units!r}, which is no phase",
@@ -542,21 +491,27 @@ def read_phase(path: Path, units: str | None = None) -> CheckedImage:
             hint="offer the phase that the scanner made, with Units rad or arbitrary; a field "
             "map in Hz is something else",
         )
-    image, warnings = read_scan_image(path, role="phase")
-    values = np.asarray(image.dataobj, dtype=np.float32)
-    try:
-        scale = phase_scale(values, units)
-    except ValueError as error:
-        raise ScanError(str(error), path=path, hint=COPY_AGAIN) from error
-    if scale.how == _BY_RANGE:
-        raise ScanError(
-            f"its values ({values.min():g} to {values.max():g}) fill none of the ranges that "
-            "scanners store phase in (-π to π, 0 to 2π, 0 to 4095, -4096 to 4095, ...)",
-            path=path,
-            hint="convert it to radians and write Units rad into its sidecar",
+    return read_scan_image(path, role="phase")
+
+
+def _unknown_scale(values: Array, units: str | None, path: Path) -> ScanError:
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if units in ("rad", "radians"):
+        why = (
+            f"span less than the {LEAST_RADIANS:g} rad that phase in a head has at least"
+            if high - low < LEAST_RADIANS
+            else "do not look like radians: they wrap at the ends of another range, or go too far"
         )
-    return CheckedImage(
-        _rebuilt(image.header, phase_to_radians(values, units), image.affine), warnings
+        return ScanError(
+            f"its Units are rad, but its values ({low:g} to {high:g}) {why}",
+            path=path,
+            hint="scale it to radians (-π to π), or offer the phase as the scanner stored it",
+        )
+    return ScanError(
+        f"its values ({low:g} to {high:g}) fill none of the ranges that scanners store phase "
+        "in (-π to π, 0 to 2π, 0 to 4095, -4096 to 4095, ...)",
+        path=path,
+        hint="convert it to radians and write Units rad into its sidecar",
     )
 
 

@@ -44,7 +44,7 @@ class DetectorInput:
     echoes
         Magnitude of each echo, (X, Y, Z) each; empty if there is only ``magnitude``.
     phases
-        Phase of each echo, rad; empty if there is none.
+        Phase of each echo, rad, NaN where it is unknown; empty if there is none.
 
     Raises
     ------

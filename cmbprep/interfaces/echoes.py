@@ -15,9 +15,10 @@ from cmbprep.bids.images import (
     CheckedImage,
     phase_not_used,
     phase_warnings,
-    read_phase,
+    read_phases,
     read_scan_image,
     require_phase_grid,
+    usable,
 )
 from cmbprep.errors import ScanError
 
@@ -31,7 +32,8 @@ class Echoes:
     Attributes
     ----------
     magnitudes, phases
-        (X, Y, Z) float32, one an echo, phase in rad; `phases` is empty where there is none.
+        (X, Y, Z) float32, one an echo, phase in rad and NaN where it is unknown; `phases` is
+        empty where there is none.
     times
         Seconds, one an echo.
     warnings
@@ -70,11 +72,11 @@ def read_echoes(
         return Echoes(warnings=wrong)
     angles: dict[int, CheckedImage] = {}
     warnings = []
-    for index, path in enumerate(phases):
-        if path is None:
-            continue
+    given = [(index, Path(path)) for index, path in enumerate(phases) if path is not None]
+    read = read_phases([path for _, path in given], [units[index] for index, _ in given])
+    for (index, path), image in zip(given, read, strict=True):
         try:
-            angles[index] = _on_grid(read_phase(Path(path), units[index]), Path(path), like)
+            angles[index] = _on_grid(usable(image), path, like)
         except ScanError as error:
             warnings.append(phase_not_used(error))
     chosen = [(i, t) for i, t in known if not angles or i in angles]

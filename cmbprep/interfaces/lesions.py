@@ -9,6 +9,7 @@ from typing import Any, NotRequired
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cmbprep.detectors import CandidateTable, Detection, DetectorInput, get_detector
 from cmbprep.detectors.susceptibility import PhaseMaps, phase_maps
@@ -171,7 +172,7 @@ def _phase_quality(maps: PhaseMaps | None) -> dict[str, Any]:
 def _weighted(scan: DetectorInput, sign: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Compute the susceptibility-weighted image of the latest echo, and say how."""
     last = int(np.argmax(scan.echo_times))
-    signal = scan.echoes[last] * np.exp(1j * scan.phases[last])
+    signal = scan.echoes[last] * np.exp(1j * _filled(scan.phases[last]))
     across = slice_axis(scan.spacing)
     image = swi(signal.astype(np.complex64), phase_sign=sign, across=across)
     return image, {
@@ -180,6 +181,16 @@ def _weighted(scan: DetectorInput, sign: int) -> tuple[NDArray[np.float32], dict
         "PhaseFilter": f"homodyne, in plane, Hann window of {FILTER_SIZE} of 512 samples",
         "PhaseMaskPower": MASK_POWER,
     }
+
+
+def _filled(phase: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Put the nearest known phase in the place of an unknown one."""
+    unknown = np.isnan(phase)
+    if not unknown.any():
+        return phase
+    nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
+    filled: NDArray[np.float32] = phase[tuple(nearest)]
+    return filled
 
 
 class _Placed(Record):

@@ -116,7 +116,8 @@ def local_field(
     Parameters
     ----------
     phases
-        One an echo, rad, shape (X, Y, Z), wrapped or not.
+        One an echo, rad, shape (X, Y, Z), wrapped or not; NaN where it is unknown: such voxels
+        are filled in from around and have no trust.
     magnitudes
         As many, of the same shape, in one unit.
     echo_times
@@ -158,6 +159,13 @@ def local_field(
     kept = _best_echoes(magnitudes, echo_times, mask)
     signals = [np.asarray(magnitudes[i][box], dtype=np.float32) for i in kept]
     angles = [np.asarray(phases[i][box], dtype=np.float32) for i in kept]
+    for n, angle in enumerate(angles):
+        unknown = ~np.isfinite(angle)
+        if unknown.any():
+            angles[n] = np.where(unknown, np.float32(0), angle)
+            # As in a void: next to no signal, so that it counts only where nothing else does.
+            least = np.float32(1e-3 * np.median(signals[n][inside]))
+            signals[n] = np.where(unknown, least, signals[n])
     scales = [radians_per_ppm(field_strength, echo_times[i]) for i in kept]
     unwrapped = unwrap(angles, signals, inside)
     del angles

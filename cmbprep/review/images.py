@@ -206,7 +206,8 @@ def _read_raw(path: Path, like: Path, role: Literal["magnitude", "phase"]) -> ND
     # A phase without Units is scaled by its own range.
     checked = read_phase(path) if role == "phase" else read_scan_image(path, role=role)
     require_phase_grid(checked.image, path, nib.Nifti1Image.from_filename(like))
-    return np.asarray(checked.image.dataobj, dtype=np.float32)
+    # Where the phase is unknown, zero is shown.
+    return np.nan_to_num(np.asarray(checked.image.dataobj, dtype=np.float32), nan=0.0)
 
 
 def _high_pass(path: Path, like: Path) -> NDArray[np.float32]:

@@ -6,21 +6,17 @@ import gzip
 from pathlib import Path
 from typing import Any
 
-import hypothesis.strategies as st
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given
 
 from cmbprep.bids.images import (
     combine_echoes,
-    phase_scale,
-    phase_to_radians,
     read_scan_image,
     select_echoes,
 )
 from cmbprep.errors import ScanError
-from tests.bidsdata import head, save
+from tests.bidsdata import head, save, wrapped
 
 
 @pytest.fixture
@@ -324,16 +320,6 @@ def test_a_colour_image(path: Path) -> None:
     assert "colour" in refusal(path)
 
 
-def wrapped(low: float, high: float, *, whole: bool) -> np.ndarray:
-    """Return a phase image: a smooth field in the head, noise in the air."""
-    magnitude = head()
-    x = np.linspace(-6, 6, magnitude.size).reshape(magnitude.shape)
-    noise = np.random.default_rng(3).uniform(0, 1, magnitude.shape)
-    turns = np.where(magnitude > 300, np.mod(x, 1), noise)
-    values = low + turns * (high - low)
-    return np.rint(values) if whole else values
-
-
 @pytest.mark.parametrize("limits", [(0, 4095), (-4096, 4095), (-np.pi, np.pi), (0, 2 * np.pi)])
 def test_phase_offered_as_magnitude(path: Path, limits: tuple[float, float]) -> None:
     save(path, wrapped(*limits, whole=False).astype(np.float32))
@@ -371,87 +357,6 @@ def test_real_scans_are_accepted(real_bids: Path) -> None:
     for name in ("s1", "niivue", "forrest"):
         scan = real_bids / f"sub-{name}/anat/sub-{name}_T2starw.nii.gz"
         assert read_scan_image(scan, role="magnitude").warnings == ()
-
-
-# --- phase -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "whole", "how"),
-    [
-        (-np.pi, np.pi, False, "radians"),
-        (0, 2 * np.pi, False, "radians"),
-        (-1, 1, False, "multiples of π"),
-        (0, 1, False, "cycles"),
-        (-180, 180, False, "degrees"),
-        (0, 4095, True, "12 bits"),
-        (-4096, 4095, True, "13 bits"),
-        (-2048, 2047, True, "12 bits"),
-        (-3142, 3142, True, "milliradians"),
-        (0, 65535, True, "16 bits"),
-        (0, 1500, True, "range of the values"),
-        (-700, 700, True, "range of the values"),
-    ],
-)
-def test_phase_of_any_range_becomes_the_same_radians(
-    low: float, high: float, whole: bool, how: str
-) -> None:
-    data = wrapped(low, high, whole=whole)
-    for claim in (None, "arbitrary", "rad"):
-        # Fractions that claim to be radians are believed, whatever they span.
-        if claim != "rad" or how not in {"cycles", "multiples of π"}:
-            _check_radians(data, claim, how)
-
-
-def _check_radians(data: np.ndarray, units: str | None, how: str) -> None:
-    assert phase_scale(data, units).how == how
-    truth = wrapped(0, 2 * np.pi, whole=False)
-    found = phase_to_radians(data, units)
-    assert found.dtype == np.float32
-    assert found.min() >= -np.float32(np.pi)
-    assert found.max() <= np.float32(np.pi)
-    # One constant for the whole image is free; all differences must be right.
-    error = np.exp(1j * (found - truth))
-    offset = error.mean() / abs(error.mean())
-    assert np.abs(np.angle(error / offset)).max() < 0.02
-
-
-def test_signed_and_unsigned_storage_of_a_phase_agree() -> None:
-    unsigned = wrapped(0, 4095, whole=True)
-    signed = 2 * unsigned - 4096
-    difference = phase_to_radians(unsigned) - phase_to_radians(signed)
-    np.testing.assert_allclose(np.angle(np.exp(1j * difference)), 0, atol=1e-5)
-
-
-def test_a_few_outliers_do_not_change_the_scale() -> None:
-    data = wrapped(0, 4095, whole=True)
-    data[0, 0, :4] = 20000
-    assert phase_scale(data).how == "12 bits"
-
-
-def test_unwrapped_radians_keep_their_scale() -> None:
-    data = np.linspace(-20, 20, 1001)
-    expected = np.angle(np.exp(1j * data))
-    np.testing.assert_allclose(phase_to_radians(data), expected, atol=1e-5)
-
-
-def test_filtered_radians_are_believed_when_the_sidecar_says_so() -> None:
-    data = np.linspace(-0.9, 0.9, 1001)
-    np.testing.assert_allclose(phase_to_radians(data, "rad"), data, atol=1e-6)
-
-
-@pytest.mark.parametrize("data", [np.zeros(8), np.full(8, np.nan), np.array([])])
-def test_phase_without_content(data: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="no two different values"):
-        phase_scale(data)
-
-
-@given(st.floats(-3.1, 3.1), st.integers(-3, 3))
-def test_whole_turns_change_nothing(value: float, turns: int) -> None:
-    data = np.array([-3.0, 3.0, value, value + 2 * np.pi * turns])
-    radians = phase_to_radians(data, "rad")
-    assert radians[2] == pytest.approx(value, abs=1e-5)
-    assert radians[3] == pytest.approx(value, abs=1e-5)
 
 
 # --- echoes ----------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def test_what_is_odd_about_a_phase_that_is_used_is_told(tmp_path: Path) -> None:
     name = "phase image sub-01_echo-2_part-phase_MEGRE.nii.gz"
     assert found.warnings == (
         f"{name}: its header gives no unit of length; 3 × 3 × 8 is taken to be in mm",
-        f"{name}: 1 voxels that are not a number (NaN or infinite) were set to 0",
+        f"{name}: 1 voxels that are not a number (NaN or infinite): their phase counts as unknown",
     )
     assert check_files(paths, phases) == found.warnings[:1]
 
@@ -121,3 +121,15 @@ def test_a_missing_phase_is_a_warning_and_a_missing_echo_an_error(tmp_path: Path
     assert "none.nii.gz: there is no such file" in warning
     with pytest.raises(ScanError, match="no such file"):
         check_files([*paths, tmp_path / "none.nii.gz"], [])
+
+
+def test_unknown_phase_is_told_though_the_magnitude_has_as_many_gaps(tmp_path: Path) -> None:
+    (path,), angle = echoes(tmp_path, 0.0)[:1], phase(tmp_path, 1, AFFINE)
+    for name in (path, angle):
+        image = nib.load(name)
+        values = image.get_fdata()
+        values[0, 0, 0] = np.nan
+        save(name, values.astype(np.float32), image.affine)
+    found = read_echoes([str(path)], [str(angle)], ["rad"], [0.02], nib.load(path))
+    assert len(found.warnings) == 1 and "phase counts as unknown" in found.warnings[0]
+    assert np.isnan(found.phases[0][0, 0, 0]) and np.isfinite(found.magnitudes[0]).all()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from cmbprep.lab.simulate.field import dipole_field
 from cmbprep.phase.dipole import dipole_kernel, main_field_direction
@@ -187,3 +190,25 @@ def test_input_that_does_not_fit_is_refused(wrong: str) -> None:
             (0, 0, 0) if wrong == "direction" else (0, 0, 1),
             field_strength=3.0,
         )
+
+
+def test_unknown_phase_is_filled_in_and_not_trusted() -> None:
+    """NaN in one echo costs little; NaN in all of them is a hole without trust."""
+    phantom = make_phantom(echo_times=(0.01, 0.02), snr=100.0)
+    whole = _compute(phantom)
+    hole = np.zeros(phantom.mask.shape, bool)
+    hole[tuple(slice(n // 2 - 9, n // 2 - 5) for n in hole.shape)] = True
+    for echoes in ([1], [0, 1]):
+        phases = [
+            np.where(hole, np.float32(np.nan), phase) if n in echoes else phase
+            for n, phase in enumerate(phantom.phases)
+        ]
+        found = _compute(replace(phantom, phases=phases))
+        for image in (found.local, found.total, found.trust, found.noise):
+            assert np.isfinite(image).all()
+        far = (whole.trust > 0.5) & (ndimage.distance_transform_edt(~hole) > 8)
+        assert np.abs(found.local - whole.local)[far].max() < 0.02
+        if len(echoes) == 2:
+            assert found.trust[hole].max() < 0.01
+        else:
+            assert found.trust[hole & phantom.mask].mean() > 0.1

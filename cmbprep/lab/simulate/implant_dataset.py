@@ -160,7 +160,8 @@ def _load(path: Path) -> Any:
 def _write_echo(
     scan: Scan, echo: Echo, image: nib.Nifti1Image, result: Implanted, copy: _Copy
 ) -> None:
-    from cmbprep.bids.images import phase_to_radians, read_scan_image, require_phase_grid
+    from cmbprep.bids.images import read_scan_image, require_phase_grid
+    from cmbprep.bids.phase import phase_to_radians
 
     sidecar = {**scan.metadata}
     if echo.echo_time is not None:
