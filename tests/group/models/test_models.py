@@ -10,6 +10,7 @@ import pytest
 
 from cmbprep.errors import UsageError
 from cmbprep.group.models import FittedModel, ModelOptions, fit_models, parse_models
+from cmbprep.group.models.page import model_sections
 from cmbprep.group.models.tables import checks_table, models_table, participants_frame
 from cmbprep.reports.figures.canvas import check_figure
 from tests.group.models.cohort import burden, make_cohort
@@ -256,6 +257,26 @@ def test_a_level_that_a_draw_lacks_loses_the_draw() -> None:
     found = model(table, formula, redraw, n_draws=4)
     assert found.sensitivity is not None and found.sensitivity.n_lost == 4
     assert warned(found, "4 of 4 draws")
+
+
+def test_the_page_has_every_coefficient_with_its_numbers() -> None:
+    table = make_cohort(90, seed=5)
+    table.loc[table["site"] == "C", "n_definite"] = 0.0
+    found = model(table, "n_definite ~ age + C(site)", redrawn(table), n_draws=3)
+    (section,) = model_sections([found])
+    cells = {line["term"]: line for line in section.rows}
+    assert set(cells) == {"constant", "age", "site: B against A", "site: C against A"}
+    age = row(found, "age")
+    text = f"{age['ratio']:.3g} ({age['ratio_low']:.3g} to {age['ratio_high']:.3g})"
+    assert cells["age"]["ratio (95 % interval)"] == text
+    assert cells["site: C against A"]["ratio (95 % interval)"] == "n/a"
+    assert "separation" in cells["site: C against A"]["note"]
+    assert "part" not in section.columns
+    assert {"with the detector's doubt", "note"} <= set(section.columns)
+    assert (section.methods, section.warnings) == (found.methods_sentence, found.warnings)
+    assert all(set(section.columns) <= set(line) for line in section.rows)
+    (two,) = model_sections([model(make_cohort(120, seed=3), "hurdle: n_definite ~ age")])
+    assert "part" in two.columns and "note" not in two.columns
 
 
 # --- requests and tables -------------------------------------------------------------------------
