@@ -87,17 +87,21 @@ def presence(
 ) -> NDArray[np.float64]:
     """Draw a presence with odds of the effects; with ``count``, also a number where it is there."""
     there = random.random(len(linear)) < 1.0 / (1.0 + np.exp(-linear))
-    number = negative_binomial(0.0 * linear, random, constant=1.0, alpha=0.8)
-    return np.where(there, np.maximum(number, 1.0) if count else 1.0, 0.0)
+    return np.where(there, above_zero(0.0 * linear, random) if count else 1.0, 0.0)
+
+
+def above_zero(linear: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+    """Draw zero-truncated negative binomial counts."""
+    counts = np.zeros(len(linear))
+    while (counts == 0).any():
+        again = negative_binomial(linear, random, constant=1.2, alpha=0.8)
+        counts = np.where(counts == 0, again, counts)
+    return counts
 
 
 def truncated(linear: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
     """Draw a presence without effects, and counts above 0 with them."""
-    counts = negative_binomial(linear, random, constant=1.2, alpha=0.8)
-    while (counts == 0).any():
-        again = negative_binomial(linear, random, constant=1.2, alpha=0.8)
-        counts = np.where(counts == 0, again, counts)
-    return np.where(random.random(len(linear)) < 0.7, counts, 0.0)
+    return np.where(random.random(len(linear)) < 0.7, above_zero(linear, random), 0.0)
 
 
 def latent(linear: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
@@ -173,10 +177,13 @@ class Coverage:
 
 
 def own_intervals(fit: Fit, part: str) -> Iterator[tuple[str, float, float, float]]:
-    """Yield coefficient, estimate, standard error and degrees of freedom of the effects."""
+    """Yield coefficient, estimate, standard error and degrees of freedom of the effects.
+
+    The error is that of the program's intervals.
+    """
     for item in fit.estimates:
         if item.part == part and item.column in EFFECTS and np.isfinite(item.error):
-            yield item.column, item.value, item.error, fit.df
+            yield item.column, item.value, item.error * item.widening, item.df
 
 
 def sandwich(fit: Fit, part: str) -> Iterator[tuple[str, float, float]]:
@@ -205,8 +212,13 @@ def measure(study: Study, random: np.random.Generator, coverage: Coverage) -> No
         coverage.failed += 1
         return
     normal = float(stats.norm.ppf(0.975))
-    for column, value, error, df in own_intervals(fit, study.part):
-        coverage.add("t (the program's)", column, *bounds(value, error, df))
+    for item in fit.estimates:
+        if item.part != study.part or item.column not in EFFECTS or not np.isfinite(item.error):
+            continue
+        column, value, error = item.column, item.value, item.error
+        coverage.add("the program's", column, *item.interval)
+        if item.widening > 1.0:
+            coverage.add("t, error as it is", column, *bounds(value, error, item.df))
         coverage.add("normal", column, value - normal * error, value + normal * error)
         coverage.bias.setdefault(column, []).append(value - EFFECTS[column])
     if design.kind in ("nb", "poisson", "logit"):

@@ -50,7 +50,9 @@ write.table(shares, file.path(folders[2], "prevalence.tsv"),
 # A model: glm.nb has theta where statsmodels and cmbprep have alpha = 1 / theta
 fit <- glm.nb(n_definite ~ age + hypertension + factor(site), data = people)
 rows <- summary(fit)$coefficients[-1, ]
-reach <- qt(0.975, df.residual(fit)) * rows[, "Std. Error"]
+df <- df.residual(fit)
+# The dispersion is estimated too, and comes out too small: the errors are made wider for it
+reach <- qt(0.975, df) * sqrt(nobs(fit) / df) * rows[, "Std. Error"]
 ratios <- exp(cbind(ratio = rows[, "Estimate"], low = rows[, "Estimate"] - reach,
                     high = rows[, "Estimate"] + reach))
 write.table(ratios, file.path(folders[2], "rate_ratios.tsv"),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmbprep.group.models.design import INTERCEPT, Design
-from cmbprep.group.models.fitting import Estimate, Fit, bounds, fit_design, ratios
+from cmbprep.group.models.fitting import Estimate, Fit, fit_design, ratios
 from cmbprep.group.models.search import NotFittedError
 from cmbprep.group.models.separation import without_separation
 
@@ -279,14 +279,14 @@ def left_out(fit: Fit, what: str) -> Iterator[tuple[Check, str | None]]:
     for subject, other in refits:
         for item in shown:
             found = find_estimate(other, item.part, item.column)
-            low, high = bounds(item.value, item.error, fit.df)
+            low, high = item.interval
             label = fit.design.label(item.column)
             if found is None or other is None:
                 text = f"{label}: no estimate without {what} {subject}"
                 yield _line(what, subject, item, None, text), None
                 continue
             text = f"{item.ratio} of {label} without {what} {subject}"
-            inner = bounds(found.value, found.error, other.df)
+            inner = found.interval
             verdict = (low > 0 or high < 0) != (inner[0] > 0 or inner[1] < 0)
             words = "95 % interval {:.3g} to {:.3g}".format(*ratios(*inner))
             yield (

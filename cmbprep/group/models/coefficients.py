@@ -9,7 +9,7 @@ import numpy as np
 
 from cmbprep.group.models.cautions import count_events
 from cmbprep.group.models.design import INTERCEPT, Design
-from cmbprep.group.models.fitting import Estimate, Fit, bounds, ratios
+from cmbprep.group.models.fitting import Estimate, bounds, ratios
 
 #: Width of an interval on the log scale above which the ratio says nothing.
 MAX_WIDTH = 20.0 * float(np.log(10.0))
@@ -36,7 +36,7 @@ def coefficient_rows(model: FittedModel) -> Iterator[dict[str, Any]]:
     known = set()
     for item in () if fit is None else fit.estimates:
         known.add(item.column)
-        yield {**common, **_numbers(model, fit, item)}  # type: ignore[arg-type]
+        yield {**common, **_numbers(model, item)}
     notes = {
         column: "follows from other terms" if others else "the same for all participants"
         for column, others in design.inseparable.items()
@@ -71,10 +71,10 @@ def _role(design: Design, column: str, *, ratio: bool) -> str:
     return "nuisance" if column in design.nuisance else "term"
 
 
-def _numbers(model: FittedModel, fit: Fit, item: Estimate) -> dict[str, Any]:
+def _numbers(model: FittedModel, item: Estimate) -> dict[str, Any]:
     from scipy import stats
 
-    low, high = bounds(item.value, item.error, fit.df)
+    low, high = item.interval
     values: dict[str, Any] = {
         "part": item.part,
         "term": item.column,
@@ -82,7 +82,7 @@ def _numbers(model: FittedModel, fit: Fit, item: Estimate) -> dict[str, Any]:
         "role": _role(model.design, item.column, ratio=bool(item.ratio)),
         "estimate": item.value,
         "se": item.error,
-        "df": fit.df,
+        "df": item.df,
         "ratio_type": item.ratio or None,
         "ratio": None,
         "ratio_low": None,
@@ -103,7 +103,7 @@ def _numbers(model: FittedModel, fit: Fit, item: Estimate) -> dict[str, Any]:
         zip(("ratio", "ratio_low", "ratio_high"), ratios(item.value, low, high), strict=True)
     )
     if item.error > 0:
-        values["p"] = float(2.0 * stats.t.sf(abs(item.value) / item.error, fit.df))
+        values["p"] = item.p
     pooled = (
         None
         if model.sensitivity is None

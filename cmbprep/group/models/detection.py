@@ -103,7 +103,7 @@ def refit_over_draws(
     n_draws
         Number of draws, at least 2.
     """
-    found: dict[Name, list[tuple[float, float]]] = {}
+    found: dict[Name, list[tuple[float, float, float]]] = {}
     lost = 0
     for number in range(n_draws):
         try:
@@ -118,11 +118,13 @@ def refit_over_draws(
             continue
         for item in drawn.estimates:
             if item.ratio and np.isfinite(item.error):
-                found.setdefault((item.part, item.column), []).append((item.value, item.error))
+                found.setdefault((item.part, item.column), []).append(
+                    (item.value, item.error * item.widening, item.df)
+                )
     whole = {key: pairs for key, pairs in found.items() if len(pairs) == n_draws - lost}
     pooled: dict[Name, Pooled] = {}
     if lost <= MAX_LOST * n_draws and n_draws - lost >= 2:
         for key, pairs in whole.items():
-            values, errors = np.array(pairs).T
-            pooled[key] = pool(values, errors, fit.df)
+            values, errors, df = np.array(pairs).T
+            pooled[key] = pool(values, errors, float(df.mean()))
     return Sensitivity(n_draws=n_draws, n_lost=lost, pooled=pooled)

@@ -39,6 +39,12 @@ class Estimate:
         On the log scale, and its standard error; not a number where it cannot be estimated.
     ratio
         What its exponential is: :data:`RATE` or :data:`ODDS`; empty for thresholds and dispersion.
+    df
+        Degrees of freedom: persons that the part was fitted to less terms, or clusters less one.
+    widening
+        Factor of the error for interval and p-value: the root of persons by degrees of freedom for
+        counts with a dispersion, else 1. The largest likelihood makes the dispersion too small, as
+        it makes the variance of a linear model too small, by the coefficients that it fits.
     """
 
     part: str
@@ -46,6 +52,20 @@ class Estimate:
     value: float
     error: float
     ratio: str
+    df: float
+    widening: float = 1.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval, by the t distribution."""
+        return bounds(self.value, self.error * self.widening, self.df)
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of the coefficient being 0."""
+        from scipy import stats
+
+        return float(2.0 * stats.t.sf(abs(self.value) / (self.error * self.widening), self.df))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -161,6 +181,8 @@ def _check_finite(fit: Fit) -> None:
     """Refuse estimates that would grow without end if the search went on."""
     spread = fit.design.x.std(ddof=0).to_dict()
     for item in fit.estimates:
+        if item.df < 1:
+            raise NotFittedError(f"too few participants for the coefficients of the {item.part}")
         if item.part != "zeros" and abs(item.value) * spread.get(item.column, 0.0) > MAX_SLOPE:
             raise NotFittedError(
                 f"the estimate of {fit.design.label(item.column)} has no end (separation)"
@@ -195,6 +217,10 @@ def _estimates(engine: Engine, fit: Fit) -> Iterator[Estimate]:
         params, cov = _thresholds(params, cov, limits)
     errors = np.sqrt(np.maximum(np.diag(cov), 0.0))
     no_error = saturated_columns(fit.design)
+    persons, df = int(engine.rows.sum()), fit.df
+    if fit.n_clusters is None:
+        df -= len(engine.rows) - persons
+    loose = any(column == "alpha" for _, column in engine.names) and fit.n_clusters is None
     kinds = {"count": RATE, "presence": ODDS, "class": ODDS, "zeros": ODDS}
     known = set(fit.design.x.columns) | {INTERCEPT}
     if fit.design.zero_x is not None:
@@ -206,6 +232,8 @@ def _estimates(engine: Engine, fit: Fit) -> Iterator[Estimate]:
             value=float(value),
             error=float("nan") if column in no_error else float(error),
             ratio=kinds[part] if column in known else "",
+            df=df,
+            widening=float(np.sqrt(persons / df)) if loose and part == "count" and df > 0 else 1.0,
         )
 
 

@@ -8,8 +8,15 @@ from cmbprep.files.tsv import listing
 from cmbprep.group.models.cautions import title as kind_title
 from cmbprep.group.models.design import NUISANCE
 
+#: How intervals of counts with a dispersion are made.
+WIDER = (
+    ", and for the counts the standard error times the root of participants by degrees of freedom, "
+    "because the dispersion is estimated too"
+)
+
 if TYPE_CHECKING:
     from cmbprep.group.models.fitted import FittedModel
+    from cmbprep.group.models.fitting import Fit
 
 
 def methods_sentence(model: FittedModel) -> str:
@@ -41,9 +48,10 @@ def methods_sentence(model: FittedModel) -> str:
             f"standard errors are robust to clusters by {model.options.cluster} "
             f"({model.fit.n_clusters} clusters), "
         )
+    wider = WIDER if any(item.widening > 1 for item in model.fit.estimates) else ""
     sentence += (
-        f"95 % intervals use the t distribution with {model.fit.df} degrees of freedom "
-        f"(statsmodels {statsmodels.__version__})."
+        f"95 % intervals use the t distribution with {_degrees(model.fit)} degrees of freedom"
+        f"{wider} (statsmodels {statsmodels.__version__})."
     )
     if model.fit.kind != design.kind:
         sentence += f" The kind {design.kind} was asked for; the data did not need it."
@@ -59,6 +67,11 @@ def methods_sentence(model: FittedModel) -> str:
 
 def _only_offset(name: str, terms: str) -> bool:
     return name not in terms
+
+
+def _degrees(fit: Fit) -> str:
+    found = dict.fromkeys(f"{item.df:.0f}" for item in fit.estimates)
+    return " and ".join(found)
 
 
 def _and(names: list[str]) -> str:

@@ -45,7 +45,7 @@ def test_draws_that_agree_change_nothing() -> None:
     (slope,) = [item for item in whole.estimates if item.column == "age"]
     pooled = found.pooled[AGE]
     assert pooled.value == pytest.approx(slope.value, abs=1e-7)
-    assert pooled.error == pytest.approx(slope.error, abs=1e-7)
+    assert pooled.error == pytest.approx(slope.error * slope.widening, abs=1e-7)
     assert (pooled.share, found.n_lost) == (pytest.approx(0.0, abs=1e-10), 0)
     assert set(found.pooled) == {("count", "Intercept"), AGE}
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
+from scipy import stats
 from statsmodels.discrete.count_model import ZeroInflatedNegativeBinomialP, ZeroInflatedPoisson
 from statsmodels.discrete.truncated_model import HurdleCountModel, TruncatedLFPoisson
 from statsmodels.miscmodels.ordinal_model import OrderedModel
@@ -144,6 +145,27 @@ def test_a_hurdle_without_over_dispersion_is_a_truncated_poisson_model() -> None
     design = make_design(table[table["n_definite"] > 0], parse_model("n_definite ~ age"))
     direct = polished(TruncatedLFPoisson(design.y, design.x.to_numpy()))
     assert numbers(found, "count")[0] == pytest.approx(direct.params, abs=1e-6)
+
+
+def test_intervals_allow_for_the_dispersion_that_is_estimated(table: pd.DataFrame) -> None:
+    reach = stats.t.ppf(0.975, 145)
+    for formula, wider in (("n_definite", np.sqrt(150 / 145)), ("poisson: n_definite", 1.0)):
+        item = fit(table, f"{formula} ~ {TERMS}").estimates[1]
+        low, high = item.interval
+        assert item.df == 145
+        assert high - low == pytest.approx(2 * reach * wider * item.error)
+        # The p-value is 0.05 where the interval ends at 0.
+        level = 2 * stats.t.sf(abs(item.value) / (item.error * wider), 145)
+        assert item.p == pytest.approx(level) and (item.p < 0.05) == (low > 0 or high < 0)
+    robust = fit(table, f"n_definite ~ {TERMS}", cluster="group").estimates[1]
+    assert (robust.df, robust.widening) == (11, 1.0)
+
+
+def test_numbers_of_a_hurdle_have_the_freedom_of_those_who_have_any(table: pd.DataFrame) -> None:
+    some = int((table["n_definite"] > 0).sum())
+    for item in fit(table, f"hurdle: n_definite ~ {TERMS}").estimates:
+        assert item.df == (145 if item.part == "presence" else some - 5)
+        assert item.widening == (1.0 if item.part == "presence" else np.sqrt(some / (some - 5)))
 
 
 def test_an_offset_has_a_coefficient_of_one(table: pd.DataFrame) -> None:
