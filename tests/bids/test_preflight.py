@@ -94,7 +94,7 @@ def test_values_that_are_no_phase_are_a_warning_as_in_the_run(tmp_path: Path) ->
     scan = make_scan(tmp_path)
     save(phase_of(scan, 0), np.random.default_rng(1).uniform(0, 700, (24, 28, 20)))
     (warning,) = dry_run(scan).warnings[NAME]
-    assert "fill none of the ranges" in warning
+    assert "do not look like radians" in warning
     assert warnings_of_the_run(scan, tmp_path) == [warning]
 
 
