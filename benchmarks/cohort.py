@@ -18,6 +18,7 @@ import os
 import sys
 import tempfile
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -37,7 +38,7 @@ from cmbprep.zones.schemes import MARS
 
 TEMPLATE = "MNI152NLin2009cAsym"
 #: Grid of a scan with thick slices.
-SCAN_SHAPE, SCAN_VOXEL = (256, 256, 48), (0.9, 0.9, 3.0)
+SCAN_SHAPE, SCAN_AFFINE = (256, 256, 48), np.diag([0.9, 0.9, 3.0, 1.0])
 #: Different images of microbleeds in template space, and most lesions of a scan.
 N_MASKS, MOST = 40, 90
 WARNINGS = ["the slices are thick"]
@@ -71,26 +72,27 @@ class Maker:
         self.regions = [region for region in MARS.regions if region.zone is not None]
         self.pool = root / ".pool"
         self.pool.mkdir(parents=True)
-        self.digests: dict[int, str] = {}
-        self.masks: list[dict] = []
         (self.pool / "any").write_bytes(b"\x1f\x8b" + bytes(4000))
-        template = nib.load(load_template().t1w)
-        for number in range(N_MASKS + 1):
-            mask = np.zeros(template.shape, np.uint8)
-            for centre in self.rng.integers(40, 150, (2 * bool(number), 3)):
-                mask[tuple(slice(at, at + 4) for at in centre)] = 1
-            path = write_image(
-                self.pool / f"mask{number}.nii.gz", nib.Nifti1Image(mask, template.affine)
-            )
-            self.masks.append(describe_mask(path))
-        affine = np.diag([*SCAN_VOXEL, 1.0])
+        self.template = nib.load(load_template().t1w)
         values = self.rng.integers(0, 800, (*SCAN_SHAPE[:2], 4)).astype(np.int16)
-        write_image(self.pool / "preproc", nib.Nifti1Image(values, affine))
-        for number in range(MOST + 1):
-            labels = np.zeros(SCAN_SHAPE, np.int16)
-            labels[40, 40 : 40 + number, 20] = np.arange(1, number + 1)
-            write_image(self.pool / f"dseg{number}", nib.Nifti1Image(labels, affine))
-            self.digests[number] = file_digest(self.pool / f"dseg{number}")
+        write_image(self.pool / "preproc", nib.Nifti1Image(values, SCAN_AFFINE))
+
+    @cache  # noqa: B019 - one maker a program
+    def mask(self, number: int) -> dict:
+        """Write a mask in template space, empty for 0, and return its record."""
+        mask = np.zeros(self.template.shape, np.uint8)
+        for centre in self.rng.integers(40, 150, (2 * bool(number), 3)):
+            mask[tuple(slice(at, at + 4) for at in centre)] = 1
+        path = self.pool / f"mask{number}.nii.gz"
+        return describe_mask(write_image(path, nib.Nifti1Image(mask, self.template.affine)))
+
+    @cache  # noqa: B019
+    def label_image(self, number: int) -> str:
+        """Write a label image with so many lesions, and return its digest."""
+        labels = np.zeros(SCAN_SHAPE, np.int16)
+        labels[40, 40 : 40 + number, 20] = np.arange(1, number + 1)
+        image = nib.Nifti1Image(labels, SCAN_AFFINE)
+        return file_digest(write_image(self.pool / f"dseg{number}", image))
 
     def add(self, subject: str, session: str, number: int) -> None:
         """Write one session with a scan that has so many lesions."""
@@ -120,8 +122,8 @@ class Maker:
                 "Quality": {"zone_route": "t1w", "zone_verdict": "ok", "zone_tolerance_mm": 2.0},
                 "Coverage": {"lobar": 0.98, "deep": 1.0, "infratentorial": 0.97},
                 "Labels": list(range(1, number + 1)),
-                "LabelImage": self.digests[number],
-                "TemplateMask": self.masks[mask],
+                "LabelImage": self.label_image(number),
+                "TemplateMask": self.mask(mask),
                 "Lesions": {str(item.index): place_and_size(item) for item in lesions},
             },
         }
