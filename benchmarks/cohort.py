@@ -6,8 +6,9 @@
 ``build`` writes finished results with the names, sizes and records of real ones: two sessions per
 participant, each with a T1w image and a scan. Nothing in them was computed: half of the scans have
 lesions, whose number per scan is geometric, at random places. Images of equal content share a file
-on the disk. ``measure`` runs ``cmbprep ... group`` and prints seconds, processor seconds and the
-largest memory.
+on the disk. The folder ``rawdata`` in it has the tables of a raw dataset: participants with age, sex
+and site, and the dates of their sessions. ``measure`` runs ``cmbprep ... group`` and prints seconds,
+processor seconds and the largest memory.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -41,6 +41,8 @@ TEMPLATE = "MNI152NLin2009cAsym"
 SCAN_SHAPE, SCAN_AFFINE = (256, 256, 48), np.diag([0.9, 0.9, 3.0, 1.0])
 #: Different images of microbleeds in template space, and most lesions of a scan.
 N_MASKS, MOST = 40, 90
+#: Folder of the tables of the raw dataset; year of each session.
+RAW, YEARS = "rawdata", {"a": 2019, "b": 2022}
 WARNINGS = ["the slices are thick"]
 PARAMETERS = {
     "detector": "learned",
@@ -226,8 +228,21 @@ def run_build(arguments: argparse.Namespace) -> int:
     numbers = maker.rng.permutation([*drawn, *[0] * (arguments.scans - positive)])
     for scan, number in enumerate(numbers):
         maker.add(f"{scan // 2 + 1:05}", "ab"[scan % 2], int(number))
+    write_raw(arguments.dest / RAW, (arguments.scans + 1) // 2, maker.rng)
     print(f"{arguments.scans} scans, {positive} with lesions, {numbers.sum()} lesions")
     return 0
+
+
+def write_raw(root: Path, number: int, rng: np.random.Generator) -> None:
+    """Write the tables of the raw dataset."""
+    lines = ["participant_id\tage\tsex\tsite"]
+    for person in range(1, number + 1):
+        label, site = f"sub-{person:05}", f"site{person % 3}"
+        lines.append(f"{label}\t{rng.normal(70, 8):.1f}\t{'MF'[person % 2]}\t{site}")
+        (root / label).mkdir(parents=True)
+        visits = "".join(f"ses-{ses}\t{year}-05-0{1 + person % 9}\n" for ses, year in YEARS.items())
+        (root / label / f"{label}_sessions.tsv").write_text("session_id\tacq_time\n" + visits)
+    (root / "participants.tsv").write_text("\n".join(lines) + "\n")
 
 
 def add_measure(parser: argparse.ArgumentParser) -> None:
@@ -238,9 +253,8 @@ def add_measure(parser: argparse.ArgumentParser) -> None:
 
 def run_measure(arguments: argparse.Namespace) -> int:
     """Run the group level, and print what it took."""
-    with tempfile.TemporaryDirectory() as raw:
-        command = [sys.executable, "-m", "cmbprep", raw, str(arguments.dest), "group"]
-        report("group level", measure(command))
+    folders = [str(arguments.dest / RAW), str(arguments.dest)]
+    report("group level", measure([sys.executable, "-m", "cmbprep", *folders, "group"]))
     return 0
 
 

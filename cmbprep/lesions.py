@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import Field, dataclass, fields
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,10 +86,9 @@ class Lesion:
     def __post_init__(self) -> None:
         if self.index < 1:
             raise ValueError(f"a lesion's index counts from 1, not {self.index}")
-        for name in COLUMNS:
+        for name, check in _CHECKS.items():
             value = getattr(self, name)
-            fault = None if value is None else _find_fault(name, value)
-            if fault is not None:
+            if value is not None and (fault := check(value)) is not None:
                 raise ValueError(f"lesion {self.index}: {name} {fault}")
 
     @property
@@ -109,19 +108,28 @@ class Lesion:
         return not (self.zone is None and self.region is None and self.boundary_distance_mm is None)
 
 
-def _find_fault(name: str, value: Any) -> str | None:
-    """Return what is wrong with a value of a column; None for a sound one."""
+def _check_of(name: str) -> Callable[[Any], str | None] | None:
+    """Return what finds the fault of a value of a column; None where any value is sound."""
     entry = COLUMNS[name]
     if name in _POSITIVE:
-        return None if math.isfinite(value) and value > 0 else f"{value} is not positive"
+        return lambda x: None if math.isfinite(x) and x > 0 else f"{x} is not positive"
     if "Maximum" in entry:
         low, high = entry["Minimum"], entry["Maximum"]
-        return None if low <= value <= high else f"{value} is outside {low}..{high}"
+        return lambda x: None if low <= x <= high else f"{x} is outside {low}..{high}"
     if "Units" in entry:
-        return None if math.isfinite(value) else "is not finite"
-    if "Levels" in entry and not isinstance(value, bool) and value not in entry["Levels"]:
-        return f"{value!r} is none of {', '.join(entry['Levels'])}"
+        return lambda x: None if math.isfinite(x) else "is not finite"
+    if (levels := entry.get("Levels")) and "true" not in levels:
+        return lambda x: None if x in levels else f"{x!r} is none of {', '.join(levels)}"
     return None
+
+
+#: Column -> check of its values. A table has thousands of cells, so what is checked is found once.
+_CHECKS = {name: check for name in COLUMNS if (check := _check_of(name)) is not None}
+#: Column -> how it is parsed, and whether a value may be missing.
+_KINDS = {
+    field.name: (_PARSERS[str(field.type).partition(" |")[0]], "None" in str(field.type))
+    for field in fields(Lesion)
+}
 
 
 def _cell(name: str, value: object) -> str:
@@ -181,11 +189,11 @@ def read_lesions(
     """
     path = Path(path)
     table = read_tsv(path, tuple(COLUMNS))
-    at = [(field, table.header.index(field.name)) for field in fields(Lesion)]
+    at = [(name, table.header.index(name)) for name in _KINDS]
     lesions: list[Lesion] = []
     for line, cells in table.rows:
         try:
-            lesion = Lesion(**{field.name: _parse(field, cells[place]) for field, place in at})
+            lesion = Lesion(**{name: _parse(name, cells[place]) for name, place in at})
             _check_place(lesion, scheme)
         except ValueError as error:
             raise CmbprepError(
@@ -247,16 +255,16 @@ def _number(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _parse(field: Field[Any], text: str) -> Any:
+def _parse(name: str, text: str) -> Any:
     """Parse a cell of a column; None for ``n/a``."""
-    kind, _, missing = str(field.type).partition(" | ")
+    parser, may_be_missing = _KINDS[name]
     if text == MISSING:
-        if not missing:
-            raise ValueError(f"{field.name} is missing")
+        if not may_be_missing:
+            raise ValueError(f"{name} is missing")
         return None
     if not text.strip():
-        raise ValueError(f"{field.name} is empty")
+        raise ValueError(f"{name} is empty")
     try:
-        return _PARSERS[kind](text)
+        return parser(text)
     except ValueError as error:
-        raise ValueError(f"{field.name}: {error}") from None
+        raise ValueError(f"{name}: {error}") from None

@@ -21,6 +21,8 @@ _TOKEN = re.compile(
     r"|(?P<word>[-+]?[A-Za-z_]\w*)",
     re.DOTALL,
 )
+#: Begins a number that a double may not hold; without a match, all are below 1e299.
+_EXTREME = re.compile(r"[0-9](?:[eE]\+?[0-9]{3,}(?:[\s,\]}]|$)|[0-9]{199})")
 #: What MATLAB, R, Python and printf write for numbers that are none, and for constants.
 _WORDS: Mapping[str, str] = {
     "nan": "NaN",
@@ -53,6 +55,7 @@ def parse_json(text: str, duplicates: list[str], *, strict: bool = True) -> tupl
         Whether :func:`replace_unsafe` has nothing to replace in it, as in nearly all files.
     """
     odd: list[str] = []
+    extreme = _EXTREME.search(text) is not None
 
     def merged(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
@@ -80,8 +83,9 @@ def parse_json(text: str, duplicates: list[str], *, strict: bool = True) -> tupl
         text,
         strict=strict,
         object_pairs_hook=merged,
-        parse_int=integer,
-        parse_float=number,
+        # Looking at each number takes longer than all the rest.
+        parse_int=integer if extreme else None,
+        parse_float=number if extreme else None,
         parse_constant=not_finite,
     )
     return content, not odd and "\\ud" not in text and "\\uD" not in text

@@ -238,7 +238,8 @@ def _parse_object(
     if not isinstance(content, dict):
         hint = 'write it like {"EchoTime": 0.02}' if repair else "restore it, or make it again"
         raise CmbprepError("it is not a JSON object", hint=hint)
-    if count_levels(content) > MAX_DEPTH:
+    # A text with fewer brackets has fewer levels.
+    if text.count("{") + text.count("[") > MAX_DEPTH and count_levels(content) > MAX_DEPTH:
         raise _too_deep()
     faults: dict[str, list[str]] = {"number": [], "text": []}
     # Looking at each value takes longer than all the rest, and hardly any file needs it.

@@ -14,13 +14,14 @@ from functools import cache
 from typing import Any
 
 from cmbprep.bids.model import ENTITY_ORDER
+from cmbprep.files.tsv import format_tsv
 from cmbprep.group.dictionary import RATED, Dictionary, describe, region_column
 from cmbprep.group.readers import noted
 from cmbprep.group.rows import Row
 from cmbprep.group.visits import ScanVisit
 from cmbprep.lesions import COLUMNS, HEMISPHERES, MISSING, ZONES, Lesion
 from cmbprep.reports.results import ScanResult
-from cmbprep.reports.tally import SCALES, UNKNOWN_ZONE, Tally, is_mimic
+from cmbprep.reports.tally import SCALES, UNKNOWN_ZONE, Count, Tally, is_mimic
 from cmbprep.reports.text import flatten, quality_title
 from cmbprep.zones.burden import DEFAULT_RULE
 from cmbprep.zones.schemes import BRAINSTEM, CEREBELLUM, SCHEMES
@@ -54,8 +55,8 @@ class Table:
 
     def to_tsv(self) -> str:
         """Return the text of the table."""
-        lines = [[cell(line.get(name)) for name in self.dictionary] for line in self.values]
-        return "".join("\t".join(line) + "\n" for line in ([*self.dictionary], *lines))
+        rows = (map(cell, map(line.get, self.dictionary)) for line in self.values)
+        return format_tsv(self.dictionary, rows)
 
 
 def scan_table(rows: Sequence[Row], visits: Sequence[ScanVisit] | None = None) -> Table:
@@ -76,14 +77,23 @@ def scan_table(rows: Sequence[Row], visits: Sequence[ScanVisit] | None = None) -
 
 def quality_table(rows: Sequence[Row]) -> Table:
     """Make the table of quality figures, one row per scan."""
-    values = []
-    for row in rows:
-        line = _identity(row)
-        for record in row.records:
-            for key, value in flatten(record.block.get("Quality", {})).items():
-                line[f"{record.files.stage}_{key}"] = value
-        values.append({name: line[name] for name in line if name not in ENTITY_ORDER})
-    return Table(describe("quality", quality=_quality_figures(rows)), tuple(values))
+    figures = [
+        {
+            (record.files.stage, key): value
+            for record in row.records
+            for key, value in flatten(record.block.get("Quality", {})).items()
+        }
+        for row in rows
+    ]
+    values = [
+        {
+            **{name: value for name, value in _identity(row).items() if name in IDENTITY},
+            **{f"{stage}_{key}": value for (stage, key), value in own.items()},
+        }
+        for row, own in zip(rows, figures, strict=True)
+    ]
+    found = {name for own in figures for name in own}
+    return Table(describe("quality", quality=_quality_columns(found)), tuple(values))
 
 
 def lesion_table(rows: Sequence[Row], scans: Table) -> Table:
@@ -104,29 +114,26 @@ def lesion_table(rows: Sequence[Row], scans: Table) -> Table:
 
 def cell(value: Any) -> str:
     """Write a value as BIDS tables have it: ``n/a`` where it is missing, no tabs in text."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+    kind = type(value)
+    # The most frequent kinds first: a large cohort has millions of cells.
+    if value is None:
         return MISSING
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
+    if kind is int:
         return str(value)
+    if kind is float:
+        return f"{value:.7g}" if math.isfinite(value) else MISSING
+    if kind is bool:
+        return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:.7g}"
+        return cell(float(value))
     if isinstance(value, list | tuple):
-        return ",".join(cell(item) for item in value) or MISSING
+        return ",".join(map(cell, value)) or MISSING
     return " ".join(str(value).split()) or MISSING
 
 
-def _quality_figures(rows: Iterable[Row]) -> Iterator[dict[str, str]]:
-    """Return the figures of merit that any scan has."""
-    found = {
-        (STAGES.index(record.files.stage), key)
-        for row in rows
-        for record in row.records
-        for key in flatten(record.block.get("Quality", {}))
-    }
-    for number, key in sorted(found):
-        stage = STAGES[number]
+def _quality_columns(figures: Iterable[tuple[str, str]]) -> Iterator[dict[str, str]]:
+    """Return the words for the column of each figure of merit, named by its stage and key."""
+    for stage, key in sorted(figures, key=lambda name: (STAGES.index(name[0]), name[1])):
         yield {
             "quality": f"{stage}_{key}",
             "quality_title": quality_title(key),
@@ -214,36 +221,40 @@ def _review(row: Row) -> dict[str, Any]:
 
 
 @cache
-def _places(scheme: str | None) -> tuple[tuple[str, dict[str, str]], ...]:
-    """Return the part of a column's name and the place counted in it, for a scheme."""
-    zones = [(zone, {"zone": zone}) for zone in ZONES]
-    parts = [
-        (region, {"zone": "infratentorial", "region": region}) for region in (CEREBELLUM, BRAINSTEM)
-    ]
+def _counted(scheme: str | None) -> tuple[tuple[str, ...], tuple[Count, ...]]:
+    """Return the columns with counts, and what is counted in each, for a scheme."""
+    places = {
+        "": Count(),
+        **{f"_{zone}": Count(zone=zone) for zone in ZONES},
+        **{
+            f"_{region}": Count(zone="infratentorial", region=region)
+            for region in (CEREBELLUM, BRAINSTEM)
+        },
+        "_zone_unknown": Count(zone=UNKNOWN_ZONE),
+    }
     known = SCHEMES.get((scheme or "").lower())
-    tissue = [region for region in (known.regions if known else ()) if region.zone is not None]
-    regions = [
-        (
-            f"{region_column(name)}_{side}",
-            {"zone": zone, "region": name, "hemisphere": side},
-        )
-        for name, zone in dict.fromkeys((region.name, str(region.zone)) for region in tissue)
-        for side in HEMISPHERES
-    ]
-    return (*zones, *parts, ("zone_unknown", {"zone": UNKNOWN_ZONE}), *regions)
+    for region in known.regions if known else ():
+        if region.zone is not None:
+            for side in HEMISPHERES:
+                what = Count(zone=region.zone, region=region.name, hemisphere=side)
+                places[f"_{region_column(region.name)}_{side}"] = what
+    columns = {
+        f"n_{name}{part}": what._replace(rating="definite" if definite else None)
+        for name, definite in RATED.items()
+        for part, what in places.items()
+    }
+    return tuple(columns), tuple(columns.values())
 
 
 def _counts(tally: Tally, scheme: str | None) -> dict[str, Any]:
+    columns, wanted = _counted(scheme)
     values: dict[str, Any] = {
+        **dict(zip(columns, tally.count_all(wanted), strict=True)),
         "n_possible": tally.count(rating="possible"),
         "n_diamagnetic": len(tally.mimics),
     }
     for name, definite in RATED.items():
-        rating = "definite" if definite else None
-        values[f"n_{name}"] = tally.count(rating=rating)
-        values[f"n_listed_{name}"] = tally.listed.count(rating=rating)
-        for part, place in _places(scheme):
-            values[f"n_{name}_{part}"] = tally.count(rating=rating, **place)
+        values[f"n_listed_{name}"] = tally.listed.count(rating="definite" if definite else None)
         values[f"n_{name}_boundary"] = tally.near_boundary(definite=definite)
         values[f"volume_{name}_mm3"] = _volume(tally, definite)
         values[f"pattern_{name}"] = tally.pattern_of(definite=definite).value

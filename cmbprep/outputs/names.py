@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,18 +93,17 @@ class Names:
         if self.src != unit and not self.src.startswith(f"{unit}_"):
             raise ValueError(f"{self.src!r} does not belong to {unit}")
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """Folder of the files, relative to the output dataset."""
         session = (f"ses-{self.session}",) if self.session else ()
         return Path(f"sub-{self.subject}", *session, "anat")
 
-    def fill(self, pattern: str) -> Path:
-        """Return the path of a file, relative to the output dataset."""
-        values = dict(vars(self))
+    def fill(self, pattern: str) -> str:
+        """Return the name of a file in the folder."""
         # A rigid transform is an ITK text file, a deformation a field of displacements.
-        values["xfm_extension"] = ".txt" if self.target == "T1w" else ".nii.gz"
-        return self.folder / pattern.format(**values)
+        extension = ".txt" if self.target == "T1w" else ".nii.gz"
+        return pattern.format(**vars(self), xfm_extension=extension)
 
 
 def output_stem(entities: Mapping[str, str], suffix: str) -> str:

@@ -80,11 +80,15 @@ def recorded_mask(record: Any, path: Path) -> SparseMask | None:
             return None
         shape = tuple(int(n) for n in record["Shape"])
         affine = np.array(record["Affine"], dtype=float)
-        runs = [tuple(map(int, run.split("+"))) for run in record["Runs"].split()]
-        inside = [np.arange(first, first + n) for first, n in runs]
-    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+        runs = [(int(first), int(n)) for first, n in (r.split("+") for r in record["Runs"].split())]
+        firsts, lengths = np.array(runs, dtype=np.intp).reshape(-1, 2).T
+        if lengths.sum() > np.prod(shape):
+            return None
+        # Counts on in each run, from its first voxel.
+        starts = np.cumsum(lengths) - lengths
+        found = np.arange(lengths.sum()) + np.repeat(firsts - starts, lengths)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
-    found = np.concatenate(inside) if inside else np.zeros(0, dtype=np.intp)
     sound = len(shape) == 3 and affine.shape == (4, 4) and np.isfinite(affine).all()
     if not sound or (found.size and not 0 <= found.min() <= found.max() < np.prod(shape)):
         return None

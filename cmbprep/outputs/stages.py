@@ -10,29 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cmbprep import __version__
 from cmbprep.errors import CmbprepError, about
+from cmbprep.lesions import COLUMNS, Lesion, read_lesions
 from cmbprep.outputs.files import file_digest, read_json
 from cmbprep.outputs.names import Names, output_table
-
-if TYPE_CHECKING:
-    from cmbprep.lesions import Lesion
 
 logger = logging.getLogger("cmbprep")
 
 #: Key of cmbprep's own block in a sidecar.
 BLOCK = "Cmbprep"
-#: Stage -> ending of the sidecars that close it.
-STAGES: Mapping[str, str] = {
-    "anatomy": "_desc-preproc_T1w.json",
-    "preproc": "_desc-preproc_*.json",
-    "lesions": "_seg-CMB_dseg.json",
+#: Stage -> pattern of the name of the sidecars that close it.
+STAGES: Mapping[str, re.Pattern[str]] = {
+    "anatomy": re.compile(r"sub-.*_desc-preproc_T1w\.json"),
+    "preproc": re.compile(r"sub-.*_desc-preproc_(?!T1w\.json).*\.json"),
+    "lesions": re.compile(r"sub-.*_seg-CMB_dseg\.json"),
 }
 _AGAIN = "run the participant level again for this scan"
 
@@ -52,22 +52,27 @@ class StageFiles:
     @property
     def keys(self) -> tuple[str, ...]:
         """Keys of the files that the stage always leaves, the sidecar left out."""
-        return tuple(key for key in self._table if key not in ("sidecar", *self.optional))
+        return _keys(self.stage, False)
 
     @property
     def optional(self) -> tuple[str, ...]:
         """Keys of the files that the stage leaves for some inputs only."""
-        return tuple(key for key, entry in self._table.items() if entry.get("optional"))
+        return _keys(self.stage, True)
 
-    @property
-    def _table(self) -> dict[str, dict[str, Any]]:
-        return output_table()[self.stage]
+    @cached_property
+    def folder(self) -> Path:
+        """Folder of all files of the stage."""
+        return self.root / self.names.folder
+
+    def name(self, key: str) -> str:
+        """Return the name of a file by its key in the table."""
+        return self.names.fill(output_table()[self.stage][key]["file"])
 
     def path(self, key: str) -> Path:
         """Return the path of a file by its key in the table."""
-        return self.root / self.names.fill(self._table[key]["file"])
+        return self.folder / self.name(key)
 
-    @property
+    @cached_property
     def sidecar(self) -> Path:
         """The sidecar that closes the stage."""
         return self.path("sidecar")
@@ -106,7 +111,16 @@ class StageFiles:
 
 @dataclass(frozen=True)
 class StageRecord:
-    """A finished stage as it is found in an output dataset."""
+    """A finished stage as it is found in an output dataset.
+
+    Parameters
+    ----------
+    files
+        The files.
+    metadata
+        Content of the sidecar; the data dictionary of the lesion table, which is the same in all,
+        is left out.
+    """
 
     files: StageFiles
     metadata: Mapping[str, Any]
@@ -118,10 +132,15 @@ class StageRecord:
         return block
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the files that the sidecar vouches for, itself left out."""
+        also = [key for key in self.files.optional if key in self.block.get("Optional", ())]
+        return (*self.files.keys, *also)
+
+    @property
     def paths(self) -> dict[str, Path]:
         """Key -> path of the files that the sidecar vouches for, itself left out."""
-        also = [key for key in self.files.optional if key in self.block.get("Optional", ())]
-        return {key: self.files.path(key) for key in (*self.files.keys, *also)}
+        return {key: self.files.path(key) for key in self.keys}
 
     def damage(self) -> str | None:
         """Check that the files are whole, and the lesion table consistent.
@@ -141,17 +160,18 @@ class StageRecord:
 
     def broken_file(self) -> str | None:
         """Find a file that is not there or not of the size written; None if all are whole."""
-        sizes = self.block.get("Files", {})
-        for key, path in self.paths.items():
-            size = _size_of(path)
+        sizes, folder = self.block.get("Files", {}), os.fspath(self.files.folder)
+        for key in self.keys:
+            name = self.files.name(key)
+            size = _size_of(f"{folder}/{name}")
             if size is None:
-                return f"{path.name} is missing"
+                return f"{name} is missing"
             # A table may be corrected by hand: whether it is whole is told by reading it.
             if size == 0 or (key != "table" and sizes.get(key, size) != size):
-                return f"{path.name} is not whole ({size} bytes)"
-            sidecar, wanted = sidecar_path(path), sizes.get(f"{key}.json")
-            if wanted is not None and _size_of(sidecar) != wanted:
-                return f"{sidecar.name} is not whole"
+                return f"{name} is not whole ({size} bytes)"
+            sidecar, wanted = _sidecar_name(name), sizes.get(f"{key}.json")
+            if wanted is not None and _size_of(f"{folder}/{sidecar}") != wanted:
+                return f"{sidecar} is not whole"
         return None
 
     def lesions(self) -> list[Lesion]:
@@ -163,7 +183,6 @@ class StageRecord:
             If the table is damaged, or does not agree with its label image, its sidecar or
             the zone scheme.
         """
-        from cmbprep.lesions import read_lesions
         from cmbprep.zones.schemes import get_scheme
 
         path = self.files.path("table")
@@ -192,7 +211,6 @@ class StageRecord:
             If the table cannot be read.
         """
         from cmbprep.files.tsv import listing, read_tsv
-        from cmbprep.lesions import COLUMNS
 
         path, digest = self.files.path("table"), self.block.get("Table")
         size = self.block.get("Files", {}).get("table")
@@ -222,14 +240,27 @@ class StageRecord:
         return labels
 
 
+@cache
+def _keys(stage: str, optional: bool) -> tuple[str, ...]:
+    return tuple(
+        key
+        for key, entry in output_table()[stage].items()
+        if key != "sidecar" and bool(entry.get("optional")) == optional
+    )
+
+
 def sidecar_path(image: Path) -> Path:
     """Return the path of an image's JSON file."""
-    return image.with_name(image.name.partition(".")[0] + ".json")
+    return image.with_name(_sidecar_name(image.name))
 
 
-def _size_of(path: Path) -> int | None:
+def _sidecar_name(image: str) -> str:
+    return image.partition(".")[0] + ".json"
+
+
+def _size_of(path: Path | str) -> int | None:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except OSError:
         return None
 
@@ -318,13 +349,19 @@ def read_record(root: Path, sidecar: Path) -> StageRecord | None:
             wrong.append("Sources")
         if wrong:
             raise CmbprepError(f"the record of the stage is damaged ({', '.join(wrong)})")
-    return StageRecord(files, metadata)
+    # The dictionary would take most of the memory that a large cohort needs.
+    kept = {key: value for key, value in metadata.items() if key not in COLUMNS}
+    return StageRecord(files, kept)
 
 
 def find_records(
-    root: Path, stage: str, *, subject: str | None = None, session: str | None = None
+    root: Path,
+    *stages: str,
+    subject: str | None = None,
+    session: str | None = None,
+    known: Collection[Path] = (),
 ) -> list[StageRecord]:
-    """Find the finished stages in an output dataset, sorted by file name.
+    """Find finished stages in an output dataset, sorted by stage and file name.
 
     A damaged sidecar closes no stage and is passed over with a warning in the log.
 
@@ -332,25 +369,60 @@ def find_records(
     ----------
     root
         The output dataset.
-    stage
-        ``anatomy``, ``preproc`` or ``lesions``.
+    stages
+        Any of ``anatomy``, ``preproc`` and ``lesions``.
     subject, session
         Labels to restrict the search to; None for all.
+    known
+        Sidecars that are passed over, because they were read before.
     """
-    folder, ending = f"sub-{subject or '*'}", STAGES[stage]
+    found = []
+    for folder, names in result_folders(root, subject=subject, session=session):
+        for name in names:
+            stage = next((stage for stage in stages if STAGES[stage].fullmatch(name)), None)
+            if stage is not None and (path := folder / name) not in known:
+                found.append((stages.index(stage), path, stage))
     records = []
-    for pattern in (f"{folder}/anat/*{ending}", f"{folder}/ses-{session or '*'}/anat/*{ending}"):
-        for path in root.glob(pattern):
-            try:
-                record = read_record(root, path)
-            except CmbprepError as error:
-                logger.warning("%s", error)
-                continue
-            if record is not None and record.files.stage == stage:
-                records.append(record)
+    for _, path, stage in sorted(found):
+        try:
+            record = read_record(root, path)
+        except CmbprepError as error:
+            logger.warning("%s", error)
+            continue
+        if record is not None and record.files.stage == stage:
+            records.append(record)
     if session is not None:
         records = [record for record in records if record.files.names.session == session]
-    return sorted(records, key=lambda record: record.files.sidecar)
+    return records
+
+
+def result_folders(
+    root: Path, *, subject: str | None = None, session: str | None = None
+) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder ``anat`` of an output dataset, with the names of all files in it.
+
+    Parameters
+    ----------
+    root
+        The output dataset.
+    subject, session
+        Labels to restrict the search to; None for all. Folders of participants without
+        sessions are always found.
+    """
+    people = [f"sub-{subject}"] if subject is not None else _names_in(root, "sub-")
+    for person in people:
+        visits = _names_in(root / person, "ses-") if session is None else [f"ses-{session}"]
+        for folder in (root / person, *(root / person / visit for visit in visits)):
+            if names := _names_in(folder / "anat"):
+                yield folder / "anat", names
+
+
+def _names_in(folder: Path, start: str = "") -> list[str]:
+    """Return the names in a folder that start so; none where it is no folder that can be read."""
+    try:
+        return sorted(name for name in os.listdir(folder) if name.startswith(start))
+    except OSError:
+        return []
 
 
 def fingerprint(stage: str, *, inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ make a scan one without a result and stop nothing.
 
 from __future__ import annotations
 
-import gzip
 import logging
 import re
 import zlib
@@ -26,7 +25,7 @@ from cmbprep.lesions import ZONES, Lesion
 from cmbprep.outputs.files import read_json
 from cmbprep.outputs.names import output_stem
 from cmbprep.outputs.records import entries_of
-from cmbprep.outputs.stages import StageRecord, find_records, read_record
+from cmbprep.outputs.stages import STAGES, StageRecord, find_records, read_record
 
 if TYPE_CHECKING:
     from cmbprep.ratings.reading import ScanReading
@@ -44,6 +43,9 @@ STATUSES = {
 }
 
 
+#: Bytes of a compressed image in which its header ends, with the name that gzip may keep.
+_PACKED_HEADER = 4096
+
 #: Smallest part of a zone in the field of view with which its microbleeds count as all seen.
 MIN_COVERAGE = 0.8
 
@@ -58,9 +60,12 @@ def read_voxel_size(path: Path) -> tuple[float, float, float] | None:
         # Opening a pipe would wait for a writer that never comes.
         if not path.is_file():
             return None
-        with gzip.open(path, "rb") as stream:
-            header, _ = parse_header(stream.read(BLOCK_SIZE), path)
-    except (OSError, EOFError, zlib.error, CmbprepError):
+        with open(path, "rb") as stream:
+            packed = stream.read(_PACKED_HEADER)
+        # 16: with the header of gzip.
+        block = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(packed, BLOCK_SIZE)
+        header, _ = parse_header(block, path)
+    except (OSError, zlib.error, CmbprepError):
         return None
     sizes = [float(size) for size in header["pixdim"][1:4]]
     if not all(0 < size < 1000 for size in sizes):
@@ -308,9 +313,9 @@ def collect_results(root: Path, *, subject: str | None = None) -> list[SubjectRe
         except CmbprepError as error:
             # What there is of the unit's scans is found by its results below.
             logger.warning("%s", error)
-    for stage in ("anatomy", "preproc", "lesions"):
-        for record in find_records(root, stage, subject=subject):
-            _draft(drafts, record.files.names.subject).add_record(record)
+    known = {path for draft in drafts.values() for path in draft.used}
+    for record in find_records(root, *STAGES, subject=subject, known=known):
+        _draft(drafts, record.files.names.subject).add_record(record)
     unrecorded = sorted(name for draft in drafts.values() for name in draft.unrecorded)
     if unrecorded:
         logger.warning(
@@ -379,8 +384,6 @@ class _Draft:
     def add_record(self, record: StageRecord) -> None:
         """Add a result that was found by its name alone, where no record tells more."""
         sidecar, names = record.files.sidecar, record.files.names
-        if sidecar in self.used:
-            return
         unit = f"sub-{names.subject}" + (f"_ses-{names.session}" if names.session else "")
         name = record.block.get("Scan", f"{names.src}_{names.suffix}")
         if unit in self.settled:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmbprep.errors import UsageError
-from cmbprep.outputs.stages import StageRecord
+from cmbprep.outputs.stages import StageRecord, result_folders
 from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.ratings.store import Reader
 from cmbprep.reports.results import ScanResult, SubjectResult, collect_results
@@ -30,13 +30,15 @@ def find_readers(root: Path, *, subject: str | None = None) -> list[str]:
     subject
         Label to restrict it to; None for all.
     """
-    folder = f"sub-{subject or '*'}"
-    paths: Iterator[Path] = (
-        path
-        for place in (f"{folder}/anat", f"{folder}/ses-*/anat")
-        for path in root.glob(f"{place}/*_desc-reviewed*_acts.jsonl")
+    return sorted(
+        {match[1] for name in _review_files(root, subject) if (match := _LOG.search(name))}
     )
-    return sorted({match[1] for path in paths if (match := _LOG.search(path.name))})
+
+
+def _review_files(root: Path, subject: str | None) -> Iterator[str]:
+    """Return the names of all files of reviews."""
+    for _, names in result_folders(root, subject=subject):
+        yield from (name for name in names if "_desc-reviewed" in name)
 
 
 def collect_reviewed(
@@ -57,11 +59,7 @@ def collect_reviewed(
         Label to restrict it to; None for all.
     """
     subjects = collect_results(root, subject=subject)
-    folder = f"sub-{subject or '*'}"
-    if not any(
-        any(root.glob(f"{place}/*_desc-reviewed*"))
-        for place in (f"{folder}/anat", f"{folder}/ses-*/anat")
-    ):
+    if not any(_review_files(root, subject)):
         return subjects
     return [_read_subject(person, choice) for person in subjects]
 

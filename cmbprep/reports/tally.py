@@ -80,6 +80,16 @@ def _fits(lesion: _Traits, what: Count) -> bool | None:
     return False if False in fits else None if None in fits else True
 
 
+@cache
+def _members(lesion: _Traits, wanted: tuple[Count, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the places of the counts that a lesion belongs to, and of those it may belong to."""
+    fits = [_fits(lesion, what) for what in wanted]
+    return (
+        tuple(place for place, known in enumerate(fits) if known),
+        tuple(place for place, known in enumerate(fits) if known is None),
+    )
+
+
 def _is(value: str | None, wanted: str | None, *, known: bool) -> bool | None:
     if wanted is None:
         return True
@@ -191,6 +201,19 @@ class Tally:
             elif fits:
                 sure += number
         return sure, math.inf if self._misses(zone) else sure + maybe
+
+    def count_all(self, wanted: tuple[Count, ...]) -> list[int | None]:
+        """Return :meth:`count` of each, in a fraction of the time."""
+        found: list[int | None] = [0] * len(wanted)
+        doubtful = {place for place, what in enumerate(wanted) if self._misses(what.zone)}
+        for traits, number in self._traits.items():
+            fits, doubts = _members(traits, wanted)
+            for place in fits:
+                found[place] += number  # type: ignore[operator]
+            doubtful.update(doubts)
+        for place in doubtful:
+            found[place] = None
+        return found
 
     def _misses(self, zone: str | None) -> bool:
         """Return whether microbleeds of a zone may lie where the scan does not show them."""

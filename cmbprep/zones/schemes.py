@@ -164,7 +164,11 @@ class Scheme:
         KeyError
             If the scheme has no such region.
         """
-        return {region.name: region.zone for region in self.regions}[region_name]
+        return self._zones[region_name]
+
+    @cached_property
+    def _zones(self) -> dict[str, str | None]:
+        return {region.name: region.zone for region in self.regions}
 
 
 def _regions(name: str) -> tuple[Region, ...]:
