@@ -6,9 +6,9 @@
 ``build`` writes finished results with the names, sizes and records of real ones: two sessions per
 participant, each with a T1w image and a scan. Nothing in them was computed: half of the scans have
 lesions, whose number per scan is geometric, at random places. Images of equal content share a file
-on the disk. The folder ``rawdata`` in it has the tables of a raw dataset: participants with age, sex
-and site, and the dates of their sessions. ``measure`` runs ``cmbprep ... group`` and prints seconds,
-processor seconds and the largest memory.
+on the disk. ``rawdata`` in it has the tables of a raw dataset: age, sex and site of participants,
+dates of their sessions. ``measure`` runs ``cmbprep ... group`` and prints seconds, processor
+seconds and the largest memory.
 """
 
 from __future__ import annotations

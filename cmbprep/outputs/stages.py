@@ -260,7 +260,7 @@ def _sidecar_name(image: str) -> str:
 
 def _size_of(path: Path | str) -> int | None:
     try:
-        return os.stat(path).st_size
+        return os.stat(path).st_size  # noqa: PTH116 - paths take most of the time
     except OSError:
         return None
 
@@ -420,9 +420,10 @@ def result_folders(
 def _names_in(folder: Path, start: str = "") -> list[str]:
     """Return the names in a folder that start so; none where it is no folder that can be read."""
     try:
-        return sorted(name for name in os.listdir(folder) if name.startswith(start))
+        names = os.listdir(folder)  # noqa: PTH208 - a dataset has a hundred thousand files
     except OSError:
         return []
+    return sorted(name for name in names if name.startswith(start))
 
 
 def fingerprint(stage: str, *, inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> str:

@@ -148,9 +148,25 @@ def test_an_output_that_needs_a_repair_is_damaged(tmp_path: Path, content: str) 
         read_json(path)
 
 
-@pytest.mark.parametrize("value", ["NaN", "-Infinity", MANY_DIGITS, "1e999"])
+@pytest.mark.parametrize(
+    "value",
+    ["NaN", "-Infinity", MANY_DIGITS, "1e999", "1E+0400", "-2.5e309", "9" * 250 + "e99"],
+)
 def test_a_number_of_an_output_that_no_double_holds_is_unknown(tmp_path: Path, value: str) -> None:
-    assert read_json(written(tmp_path, f'{{"a": {value}, "b": 1}}')) == {"a": None, "b": 1}
+    for text in (f'{{"a": {value}, "b": 1}}', f'{{"b": 1, "a": {value}\n}}'):
+        assert read_json(written(tmp_path, text)) == {"a": None, "b": 1}
+
+
+def test_large_numbers_that_a_double_holds_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path, '{"a": 1e308, "b": 1e-400, "c": 12e99, "d": "3e4567", "e": [[]]}')
+    content = read_json(path)
+    assert content == {"a": 1e308, "b": 0.0, "c": 12e99, "d": "3e4567", "e": [[]]}
+    assert [type(value) for value in content.values()] == [float, float, float, str, list]
+
+
+def test_many_brackets_are_not_deep(tmp_path: Path) -> None:
+    content = {str(number): [{}] for number in range(200)}
+    assert read_json(written(tmp_path, json.dumps(content))) == content
 
 
 def test_what_is_not_a_regular_file_is_never_opened(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cmbprep.errors import CmbprepError
-from cmbprep.lesions import format_lesions
-from cmbprep.outputs.files import write_image
+from cmbprep.lesions import COLUMNS, format_lesions
+from cmbprep.outputs.files import read_json, write_image, write_json
 from cmbprep.outputs.stages import (
     BLOCK,
     StageFiles,
@@ -41,7 +41,8 @@ def test_a_stage_is_reused_only_when_it_is_whole_and_the_same(tmp_path: Path) ->
 
 
 def test_records_are_found_by_stage_subject_and_session(tmp_path: Path) -> None:
-    finish(StageFiles(tmp_path, "lesions", NAMES), "f")
+    files = StageFiles(tmp_path, "lesions", NAMES)
+    finish(files, "f")
     finish(StageFiles(tmp_path, "preproc", NAMES), "f")
     finish(StageFiles(tmp_path, "preproc", replace(NAMES, session=None, src="sub-01")), "f")
     other = replace(NAMES, subject="012", session=None, src="sub-012")
@@ -52,7 +53,29 @@ def test_records_are_found_by_stage_subject_and_session(tmp_path: Path) -> None:
     assert sources == ["sub-01", "sub-01_ses-a_run-2"]
     assert len(find_records(tmp_path, "preproc")) == 3
     assert len(find_records(tmp_path, "preproc", subject="01", session="a")) == 1
-    assert [r.files.names.suffix for r in find_records(tmp_path, "anatomy")] == ["T1w"]
+    (found,) = find_records(tmp_path, "anatomy")
+    assert found.files.names.suffix == "T1w"
+    # Together, in the order that was asked for, without what was read before and other folders.
+    (tmp_path / "sub-03").write_text("a file")
+    (tmp_path / "sub-01" / "ses-b" / "anat").mkdir(parents=True)
+    known = {found.files.sidecar, files.sidecar}
+    rest = find_records(tmp_path, "preproc", "lesions", "anatomy", known=known)
+    assert [(r.files.stage, r.files.names.src) for r in rest] == [
+        ("preproc", "sub-01"),
+        ("preproc", "sub-01_ses-a_run-2"),
+        ("preproc", "sub-012"),
+    ]
+
+
+def test_the_dictionary_of_the_table_is_not_kept_in_memory(tmp_path: Path) -> None:
+    files = StageFiles(tmp_path, "lesions", NAMES)
+    finish(files, "f")
+    content = read_json(files.sidecar)
+    write_json(files.sidecar, {**COLUMNS, "EchoTime": 0.02, **content})
+    (record,) = find_records(tmp_path, "lesions")
+    assert not COLUMNS.keys() & record.metadata.keys()
+    assert record.metadata["EchoTime"] == 0.02
+    assert record.block == content[BLOCK]
 
 
 def test_a_record_whose_labels_lead_elsewhere_is_no_record(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from cmbprep.lesions import RATINGS, ZONES, Lesion
 from cmbprep.reports.individual import write_subject_report
-from cmbprep.reports.tally import SCALES, UNKNOWN_ZONE, Tally
+from cmbprep.reports.tally import SCALES, UNKNOWN_ZONE, Count, Tally
 from cmbprep.zones.burden import Pattern
 from cmbprep.zones.schemes import MARS
 from tests.reports.outputtree import Tree, make_lesion
@@ -150,21 +151,31 @@ def possible_tallies(lesions: tuple[Lesion, ...]) -> list[Tally]:
     return [Tally(chosen) for chosen in product(*choices)]
 
 
+PLACES = [(str(MARS.zone_of(name)), name) for name in ("frontal", "thalamus", "cerebellum")]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_what_is_told_holds_whatever_the_unknown_values_are(seed: int) -> None:
     import random
 
     draw = random.Random(seed)
-    names = [(region, MARS.zone_of(region)) for region in ("frontal", "thalamus", "cerebellum")]
     lesions = []
     for index in range(1, 5):
-        region, zone = draw.choice(names)
+        zone, region = draw.choice(PLACES)
         values: dict[str, Any] = {"zone": zone, "region": region}
         if draw.random() < 0.4:
             values = dict(NOWHERE)
         rating = draw.choice([*RATINGS, "definite", None])
         lesions.append(make_lesion(index, rating=rating, **values))
     told, cases = Tally(tuple(lesions)), possible_tallies(tuple(lesions))
+    wanted = tuple(
+        Count(rating, zone, region, side)
+        for rating in (None, *RATINGS)
+        for zone, region in ((None, None), (UNKNOWN_ZONE, None), *((z, None) for z in ZONES), *PLACES)
+        for side in (None, "left")
+    )
+    for tally in (told, replace(told, unseen=frozenset({"deep"}))):
+        assert tally.count_all(wanted) == [tally.count(**what._asdict()) for what in wanted]
     for zone, rating in product((None, *ZONES), (None, *RATINGS)):
         values = {case.count(zone=zone, rating=rating) for case in cases}
         expected = values.pop() if len(values) == 1 else None
