@@ -154,7 +154,7 @@ def frequency_figure(
         reach = int(np.ceil((core.size(normal) - 1) / (rows * columns + 1) / 2))
         sheet.mosaic(core, [(name, rows, columns)], partial(paint, reach=reach))
     ramp = colour_map(np.sqrt(np.linspace(0, 1, 128)), HEAT_STOPS)
-    sheet.colour_bar(ramp, "0", f"{100 * top:.3g} % of participants' sessions")
+    sheet.colour_bar(ramp, "0", f"{100 * top:.3g} % of people")
     sheet.legend((), f"{SIDES} Each section shows the highest value of its slab.")
     return sheet.finish()
 

@@ -1,8 +1,10 @@
 """How often each voxel of the template lies in a microbleed, a reader's where a scan was read.
 
-A participant's session has one vote, shared by its scans: the map is the mean over
-participants' sessions of the mean over the session's scans. Scans without microbleeds vote
-too, with zeros. Diamagnetic lesions are in no mask in template space.
+Each person has one vote, that of the primary scan of the baseline visit; scans without
+microbleeds vote with zeros. The frequency of a voxel is the number of people with a microbleed
+there over the number of people of whom it was seen (:mod:`.coverage`). Diamagnetic lesions are in
+no mask in template space. A voxel of the mask belongs to the lesion whose surface is nearest, by
+its centre and diameter in the lesion table; so there is a map of the definite ones too.
 
 A scan of which it is not known where its microbleeds lie in the template has no vote: it was not
 registered, or its mask is missing, damaged, or on another grid than those of most scans. The
@@ -13,10 +15,9 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,12 +27,14 @@ from numpy.typing import NDArray
 from cmbprep.bids.nifti_header import BLOCK_SIZE, parse_header
 from cmbprep.errors import CmbprepError
 from cmbprep.files.tsv import listing
+from cmbprep.group.coverage import BLOCK as BLOCK_VOXELS
+from cmbprep.group.coverage import CoverageError, fine, seen_blocks
 from cmbprep.outputs.files import write_image, write_json
 from cmbprep.outputs.sparse import recorded_mask
-from cmbprep.outputs.stages import BLOCK
+from cmbprep.outputs.stages import BLOCK, StageRecord
 from cmbprep.reports.results import ScanResult
 from cmbprep.reports.tally import Tally
-from cmbprep.spatial.grids import same_grid
+from cmbprep.spatial.grids import Grid, same_grid
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -45,16 +48,62 @@ THREADS = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FrequencyMap:
-    """A map that was written, and what went into it."""
+class Vote:
+    """Where the microbleeds of one person lie in the template.
 
-    path: Path
+    Attributes
+    ----------
+    scan
+        Name of the scan.
+    participant
+        Label of the person.
+    inside : array of shape (n,)
+        Flat indices, first axis fastest, of the voxels in microbleeds.
+    definite : array of shape (n,)
+        Whether each belongs to a definite microbleed.
+    seen : array of shape (i, j, k) or None
+        Which blocks of :data:`.coverage.BLOCK` voxels the scan shows; None for the whole brain.
+    """
+
+    scan: str
+    participant: str
+    inside: NDArray[np.intp]
+    definite: NDArray[np.bool_]
+    seen: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrequencyMap:
+    """The votes of a cohort in one template, and the files that were written."""
+
     template: str
-    data: NDArray[np.float32]
+    shape: tuple[int, int, int]
     affine: NDArray[np.float64]
-    n_scans: int
-    n_sessions: int
-    n_participants: int
+    votes: tuple[Vote, ...]
+    files: tuple[Path, ...] = ()
+
+    def people(self, votes: Sequence[Vote] | None = None, *, definite: bool) -> NDArray[np.int32]:
+        """Count the people with a microbleed at each voxel, of all votes or of some."""
+        total = np.zeros(int(np.prod(self.shape)), dtype=np.int32)
+        for vote in self.votes if votes is None else votes:
+            total[vote.inside[vote.definite] if definite else vote.inside] += 1
+        return total.reshape(self.shape, order="F")
+
+    def seen(self, votes: Sequence[Vote] | None = None) -> NDArray[np.int32]:
+        """Count the people of whom each voxel was seen, of all votes or of some."""
+        chosen = self.votes if votes is None else votes
+        total = np.full(int(np.prod(self.shape)), sum(v.seen is None for v in chosen), np.int32)
+        parts = [vote for vote in chosen if vote.seen is not None]
+        if parts:
+            blocks = np.sum([vote.seen for vote in parts], axis=0, dtype=np.int32)
+            total += fine(blocks, self.shape).ravel(order="F")
+        for vote in parts:
+            assert vote.seen is not None
+            # A lesion was seen wherever the edge of the field of view lies.
+            at = np.unravel_index(vote.inside, self.shape, order="F")
+            beyond = ~vote.seen[tuple(index // BLOCK_VOXELS for index in at)]
+            total[vote.inside[beyond]] += 1
+        return total.reshape(self.shape, order="F")
 
 
 class _MaskError(Exception):
@@ -78,9 +127,18 @@ class _LeftOut(dict[str, list[str]]):
 
 
 def write_frequency_maps(
-    root: Path, scans: Sequence[ScanResult]
+    root: Path, scans: Sequence[ScanResult], anatomies: Mapping[str, StageRecord] | None = None
 ) -> tuple[list[FrequencyMap], tuple[str, ...]]:
     """Write a map for each template that scans were brought to.
+
+    Parameters
+    ----------
+    root
+        The output dataset.
+    scans
+        One scan per person; those without a result are left out.
+    anatomies
+        Name of a scan -> T1w image that it was registered to.
 
     Returns
     -------
@@ -97,68 +155,79 @@ def write_frequency_maps(
     notes: list[str] = []
     for template, chosen in sorted(by_template.items()):
         left_out = _LeftOut()
-        made = _write_map(root, template, chosen, left_out)
+        votes = _read_votes(_on_one_grid(_read_headers(chosen, left_out), left_out), left_out)
+        votes = _with_coverage(votes, anatomies or {}, left_out)
         notes += left_out.notes(template)
-        if made is None:
-            notes.append(f"there is no frequency map in {template}: no scan has a usable mask")
+        if votes:
+            maps.append(_write_map(root, template, votes))
         else:
-            maps.append(made)
-    _remove_old_maps(root, keep=[made.path for made in maps])
+            notes.append(f"there is no frequency map in {template}: no scan has a usable mask")
+    _remove_old_maps(root, keep=[path for made in maps for path in made.files])
     return maps, tuple(notes)
 
 
 def _remove_old_maps(root: Path, keep: Sequence[Path]) -> None:
     """Remove maps of an earlier group level, which are of other results."""
-    for path in root.glob(_map_name("*")):
-        if path not in keep:
-            path.unlink()
-            path.with_name(path.name.replace(".nii.gz", ".json")).unlink(missing_ok=True)
+    for entity in _FILES:
+        for path in root.glob(_map_name("*", entity)):
+            if path not in keep:
+                path.unlink()
+                path.with_name(path.name.replace(".nii.gz", ".json")).unlink(missing_ok=True)
 
 
-def _map_name(template: str) -> str:
-    return f"space-{template}_label-CMB_desc-frequency_probseg.nii.gz"
+#: Ending of a map's name -> what its voxels hold.
+_FILES = {
+    "label-CMB_desc-frequency_probseg": "Share of people with a definite or possible microbleed "
+    "at each voxel, of those of whom it was seen.",
+    "label-CMB_desc-frequencyDefinite_probseg": "Share of people with a definite microbleed at "
+    "each voxel, of those of whom it was seen.",
+    "label-CMB_desc-people_count": "Number of people with a definite or possible microbleed at "
+    "each voxel.",
+    "label-CMB_desc-peopleDefinite_count": "Number of people with a definite microbleed at each "
+    "voxel.",
+    "desc-coverage_count": "Number of people of whom each voxel was seen. A scan of the whole "
+    "brain counts everywhere, also outside the brain.",
+}
 
 
-def _write_map(
-    root: Path, template: str, candidates: Sequence[ScanResult], left_out: _LeftOut
-) -> FrequencyMap | None:
+def _map_name(template: str, ending: str) -> str:
+    return f"space-{template}_{ending}.nii.gz"
+
+
+def _write_map(root: Path, template: str, votes: Sequence[tuple[_Mask, Vote]]) -> FrequencyMap:
     import nibabel as nib
 
-    votes = _read_votes(_on_one_grid(_read_headers(candidates, left_out), left_out), left_out)
-    if not votes:
-        return None
-    scans = [mask.scan for mask, _ in votes]
-    data, affine = _add_up(votes), votes[0][0].affine
-    path = root / _map_name(template)
-    image = nib.Nifti1Image(data, affine)
-    image.header.set_xyzt_units("mm")
-    # Code 4: coordinates of a standard template.
-    image.set_sform(affine, code=4)
-    image.set_qform(affine, code=4)
-    result = FrequencyMap(
-        path=write_image(path, image),
+    first = votes[0][0]
+    i, j, k = first.shape
+    made = FrequencyMap(
         template=template,
-        data=data,
-        affine=affine,
-        n_scans=len(scans),
-        n_sessions=len({scan.unit for scan in scans}),
-        n_participants=len({scan.entities["sub"] for scan in scans}),
+        shape=(i, j, k),
+        affine=first.affine,
+        votes=tuple(vote for _, vote in votes),
     )
-    write_json(
-        path.with_name(path.name.replace(".nii.gz", ".json")),
-        {
-            "Description": "Fraction of the participants' sessions with a microbleed, definite "
-            "or possible, at each voxel. A session with several scans has one vote, shared by "
-            "them. Diamagnetic spots are left out.",
-            BLOCK: {
-                "Template": template,
-                "NumberOfScans": result.n_scans,
-                "NumberOfSessions": result.n_sessions,
-                "NumberOfParticipants": result.n_participants,
-            },
-        },
-    )
-    return result
+    any_one, definite, seen = (made.people(definite=False), made.people(definite=True), made.seen())
+    shares = [(item / np.maximum(seen, 1)).astype(np.float32) for item in (any_one, definite)]
+    paths = []
+    for (ending, text), data in zip(
+        _FILES.items(), (*shares, any_one, definite, seen), strict=True
+    ):
+        image = nib.Nifti1Image(data, made.affine)
+        image.header.set_xyzt_units("mm")
+        # Code 4: coordinates of a standard template.
+        image.set_sform(made.affine, code=4)
+        image.set_qform(made.affine, code=4)
+        path = write_image(root / _map_name(template, ending), image)
+        paths.append(path)
+        block = {"Template": template, "NumberOfParticipants": len(votes)}
+        common = (
+            " One scan per person, the primary scan of the baseline visit. Protocols are pooled. "
+            "Diamagnetic spots are left out."
+        )
+        write_json(
+            path.with_name(path.name.replace(".nii.gz", ".json")),
+            {"Description": text + common, BLOCK: block},
+        )
+    return replace(made, files=tuple(paths))
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,8 +255,8 @@ class _Mask:
         return cls(scan, path, tuple(shape), affine, **more)
 
 
-#: A mask, and the flat indices, first axis fastest, of its voxels in microbleeds.
-_Vote = tuple[_Mask, NDArray[np.intp]]
+#: A mask, and what was read from it.
+_Vote = tuple[_Mask, Vote]
 
 
 def _read_headers(scans: Iterable[ScanResult], left_out: _LeftOut) -> list[_Mask]:
@@ -301,20 +370,44 @@ def _read_votes(masks: Sequence[_Mask], left_out: _LeftOut) -> list[_Vote]:
             if isinstance(found, _MaskError):
                 left_out.add(_UNREADABLE, mask.scan, str(found))
             else:
-                votes.append((mask, found))
+                votes.append((mask, _make_vote(mask, found)))
     return votes
 
 
-def _add_up(votes: Sequence[_Vote]) -> NDArray[np.float32]:
-    """Add up the masks: fractions, 0 to 1, of the shape of the masks."""
-    per_session = Counter(mask.scan.unit for mask, _ in votes)
-    shape = votes[0][0].shape
-    total = np.zeros(int(np.prod(shape)))
-    # In the order of the scans, so that the result does not depend on the threads.
-    for mask, inside in votes:
-        # The share of each scan in its session, and of each session in the whole.
-        total[inside] += 1.0 / per_session[mask.scan.unit] / len(per_session)
-    return total.reshape(shape, order="F").astype(np.float32)
+def _make_vote(mask: _Mask, inside: NDArray[np.intp]) -> Vote:
+    counted = Tally(mask.scan.lesions).counted
+    rated = np.array([lesion.rating == "definite" for lesion in counted], dtype=bool)
+    definite = np.full(inside.size, bool(rated.all()))
+    if inside.size and rated.any() and not rated.all():
+        centres = np.array([(item.x_mni, item.y_mni, item.z_mni) for item in counted], float)
+        radii = np.array([item.diameter_mm / 2 for item in counted])
+        voxels = np.stack(np.unravel_index(inside, mask.shape, order="F"), axis=1)
+        points = voxels @ mask.affine[:3, :3].T + mask.affine[:3, 3]
+        away = np.linalg.norm(points[:, None] - centres[None], axis=2) - radii
+        definite = rated[away.argmin(axis=1)]
+    return Vote(
+        scan=mask.scan.name,
+        participant=mask.scan.entities["sub"],
+        inside=inside,
+        definite=definite,
+    )
+
+
+def _with_coverage(
+    votes: Sequence[_Vote], anatomies: Mapping[str, StageRecord], left_out: _LeftOut
+) -> list[_Vote]:
+    """Add what each scan shows of the brain; leave out scans of which it is not known."""
+    found = []
+    for mask, vote in votes:
+        try:
+            i, j, k = mask.shape
+            grid = Grid((i, j, k), mask.affine)
+            seen = seen_blocks(mask.scan, anatomies.get(mask.scan.name), grid)
+        except CoverageError as error:
+            left_out.add("what it shows of the brain is not known", mask.scan, str(error))
+            continue
+        found.append((mask, vote if seen is None else replace(vote, seen=seen)))
+    return found
 
 
 def _unpack(path: Path, length: int) -> bytes:

@@ -51,25 +51,18 @@ class ScanProtocol(NamedTuple):
 
 @dataclass(frozen=True)
 class ProtocolGroup:
-    """Scans with a result that were acquired alike.
-
-    Parameters
-    ----------
-    protocol
-        How they were acquired.
-    rows
-        The scans.
-    participants
-        Those that stand for a participant's baseline, at most one each: others are not
-        independent of them.
-    """
+    """Scans with a result that were acquired alike."""
 
     protocol: ScanProtocol
     rows: tuple[Row, ...]
-    participants: tuple[Row, ...]
+
+    @property
+    def participants(self) -> tuple[Row, ...]:
+        """The first scan of each participant: the others are not independent of it."""
+        return tuple({row.subject: row for row in reversed(self.rows)}.values())[::-1]
 
     def bounds(self, *, definite: bool = True, zone: str | None = None) -> list[tuple[int, float]]:
-        """Return the smallest and largest count of each participant, at the baseline."""
+        """Return the smallest and largest count of each participant, in the first scan."""
         rating = "definite" if definite else None
         return [
             row.tally.bounds(rating=rating, zone=zone) for row in self.participants if row.tally
@@ -90,7 +83,7 @@ class ProtocolGroup:
         return (positive, total, *wilson_interval(positive, total))
 
     def zone(self, name: str) -> tuple[int, float]:
-        """Count definite microbleeds in a zone, over the participants' baselines.
+        """Count definite microbleeds in a zone, over the first scans of the participants.
 
         Returns
         -------
@@ -126,39 +119,32 @@ def group_by_protocol(rows: Sequence[Row], table: Table) -> list[ProtocolGroup]:
     Echo times are compared by the millisecond, slices by the tenth of a millimetre.
     Where the sidecar gives no slice thickness, the coarsest voxel size stands for it.
     """
-    groups: dict[ScanProtocol, list[tuple[Row, bool]]] = {}
+    groups: dict[ScanProtocol, list[Row]] = {}
     for row, values in zip(rows, table.values, strict=True):
         if row.tally is not None:
-            chosen = bool(values.get("is_baseline") and values.get("is_primary"))
-            groups.setdefault(_protocol(values), []).append((row, chosen))
-    found = [
-        ProtocolGroup(
-            protocol,
-            rows=tuple(row for row, _ in members),
-            participants=tuple(row for row, chosen in members if chosen),
-        )
-        for protocol, members in groups.items()
-    ]
+            groups.setdefault(protocol_of(values), []).append(row)
+    found = [ProtocolGroup(protocol, tuple(members)) for protocol, members in groups.items()]
     return sorted(found, key=lambda item: (-len(item.rows), item.protocol.title))
 
 
-def _protocol(values: Mapping[str, Any]) -> ScanProtocol:
+def protocol_of(values: Mapping[str, Any]) -> ScanProtocol:
+    """Return how a scan was acquired, from its row of the table of scans."""
     names = ("Manufacturer", "ManufacturersModelName")
-    scanner = " ".join(str(values[name]) for name in names if values[name])
-    field, echo_time = values["MagneticFieldStrength"], values["EchoTime"]
-    times = [t for t in (values["echo_times"] or ()) if _is_number(t)]
+    scanner = " ".join(str(values[name]) for name in names if values.get(name))
+    field, echo_time = values.get("MagneticFieldStrength"), values.get("EchoTime")
+    times = [t for t in (values.get("echo_times") or ()) if _is_number(t)]
     if not times and _is_number(echo_time):
         times = [echo_time]
     echoes = "/".join(f"{1000 * t:.0f}" for t in times)
-    sizes = [values[f"voxel_{axis}_mm"] for axis in "ijk"]
-    thickness = values["SliceThickness"]
+    sizes = [values.get(f"voxel_{axis}_mm") for axis in "ijk"]
+    thickness = values.get("SliceThickness")
     if not _is_number(thickness):
         thickness = max((size for size in sizes if _is_number(size)), default=None)
     return ScanProtocol(
         site=str(values.get("site") or ""),
         scanner=scanner or "unknown",
         field=f"{field:g} T" if _is_number(field) else "field unknown",
-        sequence=str(values["sequence"] or "unknown"),
+        sequence=str(values.get("sequence") or "unknown"),
         echo_time=f"{echoes} ms" if echoes else "unknown",
         slice_thickness="unknown" if thickness is None else f"{thickness:.1f} mm",
     )
@@ -188,14 +174,14 @@ def find_outliers(
     distance from the median exceeds :data:`OUTLIER_Z` robust standard deviations, that is
     1.4826 times the median absolute deviation.
     """
-    protocol_of = {id(row): item.protocol for item in protocols for row in item.rows}
+    own = {id(row): item.protocol for item in protocols for row in item.rows}
     stages = tuple(f"{stage}_" for stage in STAGES)
     measures = [name for name in quality.dictionary if name.startswith(stages)]
     groups: dict[tuple[str, ScanProtocol], list[tuple[Row, float]]] = {}
     for row, values in zip(rows, quality.values, strict=True):
         for measure in measures:
-            if id(row) in protocol_of and _is_number(values.get(measure)):
-                group = groups.setdefault((measure, protocol_of[id(row)]), [])
+            if id(row) in own and _is_number(values.get(measure)):
+                group = groups.setdefault((measure, own[id(row)]), [])
                 group.append((row, float(values[measure])))
     found: list[Outlier] = []
     for (measure, protocol), members in groups.items():

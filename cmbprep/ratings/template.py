@@ -26,7 +26,7 @@ def template_coordinates(
         One position a point; None where the scan could not be registered, or a transform is
         not there.
     """
-    chains = _chains(automatic)
+    chains = template_chains(automatic)
     if chains is None:
         return None
     placed = map_points(
@@ -52,7 +52,7 @@ def template_mask(automatic: Automatic, labels: NDArray[np.integer]) -> nib.Nift
         output template is not the one that scans are registered to.
     """
     names = automatic.preproc.files.names
-    chains = _chains(automatic)
+    chains = template_chains(automatic)
     if chains is None or names.template != names.reference:
         return None
     scan = nib.Nifti1Image.from_filename(automatic.preproc.files.path("preproc"))
@@ -67,8 +67,11 @@ def _grid(image: nib.Nifti1Image) -> Grid:
     return Grid((i, j, k), image.affine)
 
 
-def _chains(automatic: Automatic) -> tuple[list[Path], list[Path]] | None:
-    """Return the maps of points from the scan to the reference and back; None without them."""
+def template_chains(automatic: Automatic) -> tuple[list[Path], list[Path]] | None:
+    """Return the files of the maps of points from the scan to the reference, and back.
+
+    None where the scan could not be registered, or a file is not there.
+    """
     preproc, anatomy = automatic.preproc, automatic.anatomy
     through_t1w = preproc.files.names.target == "T1w"
     quality = preproc.block.get("Quality", {})

@@ -19,6 +19,8 @@
       this.view = view;
       this.volume = null;
       this.window = [0, 1];
+      // Pixel (ABGR) of each value, in place of grey levels.
+      this.colours = null;
       this.onPick = null;
       this.onWindow = null;
       // On a long page the wheel scrolls the page until a plane is clicked.
@@ -157,7 +159,7 @@
 
     /* Bring the slice's grey values up to date; both steps are skipped where nothing changed. */
     colour(first, count) {
-      const { volume, window: range, grey } = this.viewer;
+      const { volume, window: range, grey, colours } = this.viewer;
       const shown = `${first} ${count}`;
       if (shown !== this.shown) this.values = volume.plane(this.axis, first, count);
       const coloured = `${shown} ${range}`;
@@ -170,7 +172,7 @@
       const image = context.createImageData(width, height);
       const pixels = new Uint32Array(image.data.buffer);
       for (let at = 0; at < pixels.length; at++)
-        pixels[at] = 0xff000000 | (grey[values[at]] * 0x10101);
+        pixels[at] = colours ? colours[values[at]] : 0xff000000 | (grey[values[at]] * 0x10101);
       context.putImageData(image, 0, 0);
     }
 

@@ -1,0 +1,101 @@
+"""Everything that the page of a cohort is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+from cmbprep.group.prevalence import people
+
+if TYPE_CHECKING:
+    from cmbprep.group.frequency import FrequencyMap
+    from cmbprep.group.rows import Row
+    from cmbprep.group.tables import Table
+
+
+class Absent(NamedTuple):
+    """A person without a scan, and why."""
+
+    participant: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """The results of a cohort.
+
+    Parameters
+    ----------
+    root
+        The output dataset, for links to reports that are there.
+    rows
+        The scans, in the order of the table of scans; empty where only tables are known.
+    tables
+        ``scans``, ``quality``, ``lesions``, ``participants``: the tables of the group level.
+    maps
+        Frequency maps, one per template.
+    notes
+        What could not be done, in sentences.
+    models
+        Fitted models: ``title``, ``columns`` and ``rows`` of the table, ``warnings``,
+        ``methods`` and ``figure`` (SVG).
+    followup
+        ``columns`` and ``rows`` of the table of follow-up, and ``summary``, in sentences.
+    """
+
+    root: Path
+    rows: Sequence[Row] = ()
+    tables: Mapping[str, Table]
+    maps: Sequence[FrequencyMap] = ()
+    notes: Sequence[str] = ()
+    models: Sequence[Any] = ()
+    followup: Any = None
+
+    @property
+    def scans(self) -> tuple[dict[str, Any], ...]:
+        """Rows of the table of scans."""
+        return self.tables["scans"].values
+
+    @cached_property
+    def people(self) -> list[Mapping[str, Any]]:
+        """One row of the table of scans per person with a result."""
+        return people(self.scans)
+
+    @cached_property
+    def absent(self) -> list[Absent]:
+        """People of the table of participants without any scan."""
+        table = self.tables.get("participants")
+        seen = {item["participant_id"] for item in self.scans if counts_as_scan(item)}
+        return [
+            Absent(item["participant_id"], str(item.get("reason") or "no reason given"))
+            for item in (table.values if table else ())
+            if item["participant_id"] not in seen
+        ]
+
+    @cached_property
+    def without_result(self) -> list[str]:
+        """People with scans who are in no statistic: their primary baseline scan has no result."""
+        known = {item["participant_id"] for item in self.people}
+        found = {item["participant_id"] for item in self.scans if counts_as_scan(item)}
+        return sorted(found - known)
+
+    @cached_property
+    def _files(self) -> frozenset[str]:
+        return frozenset(path.name for path in self.root.glob("sub-*.html"))
+
+    def report(self, values: Mapping[str, Any]) -> str | None:
+        """Return the address of a scan's report: of its session, or of its participant."""
+        person, session = values["participant_id"], values.get("session_id")
+        names = [f"{person}_{session}.html"] if session else []
+        return next(
+            (quote(name) for name in (*names, f"{person}.html") if name in self._files), None
+        )
+
+
+def counts_as_scan(values: Mapping[str, Any]) -> bool:
+    """Return whether a row of the table of scans is a scan: neither refused nor withdrawn."""
+    return values["status"] not in ("refused", "withdrawn")

@@ -1,0 +1,232 @@
+"""Cohorts of any size that are made up at the level of the tables, for tests and benchmarks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cmbprep.group.coverage import BLOCK
+from cmbprep.group.frequency import FrequencyMap, Vote
+from cmbprep.group.prevalence import people
+from cmbprep.group.tables import Table
+from cmbprep.lesions import ZONES
+
+#: Site -> protocols with their shares: sequence, field, TE (s), slice (mm), maker, scanner.
+SITES: dict[str, tuple[tuple[float, tuple[str, float, float, float, str, str]], ...]] = {
+    "Amsterdam": ((1.0, ("swi", 3.0, 0.020, 1.5, "Siemens", "Prisma")),),
+    "Boston": (
+        (0.7, ("T2starw", 1.5, 0.025, 5.0, "GE", "Signa")),
+        (0.3, ("T2starw", 3.0, 0.020, 3.0, "GE", "Premier")),
+    ),
+    "Cairo": ((1.0, ("T2starw", 1.5, 0.040, 4.0, "Philips", "Achieva")),),
+}
+QUALITY = {
+    "preproc_snr": (24, 5),
+    "preproc_bias_ratio": (1.5, 0.2),
+    "preproc_brain_volume_ml": (1450, 140),
+    "preproc_brain_cut_fraction": (0.008, 0.004),
+    "preproc_brain_mask_agreement": (0.96, 0.02),
+    "preproc_brain_mask_sureness": (0.78, 0.03),
+    "preproc_t1w_registration_similarity": (1.08, 0.02),
+    "preproc_t1w_registration_overlap": (0.96, 0.03),
+    "preproc_t1w_registration_covered": (0.99, 0.008),
+    "preproc_t1w_registration_rotation_deg": (4, 2),
+    "preproc_t1w_registration_shift_mm": (6, 3),
+    "preproc_t1w_registration_local_shift_mm": (0.8, 0.4),
+    "lesions_brain_with_region_fraction": (0.985, 0.006),
+    "lesions_zone_tolerance_mm": (2, 0),
+    "anatomy_snr": (19, 2),
+    "anatomy_bias_ratio": (1.4, 0.1),
+    "anatomy_brain_volume_ml": (1460, 140),
+    "anatomy_brain_mask_agreement": (0.97, 0.01),
+    "anatomy_template_registration_overlap": (0.97, 0.02),
+    "anatomy_template_registration_interior": (1.3, 0.1),
+    "anatomy_template_registration_jacobian_low": (0.7, 0.06),
+    "anatomy_template_registration_jacobian_high": (1.5, 0.1),
+    "anatomy_template_registration_rotation_deg": (5, 3),
+    "anatomy_template_registration_shift_mm": (14, 6),
+}
+
+
+def made_up_tables(n_scans: int, seed: int = 1) -> dict[str, Table]:
+    """Make the tables of a cohort with about 4/5 as many people as scans."""
+    random = np.random.default_rng(seed)
+    scans: list[dict[str, Any]] = []
+    lesions: list[dict[str, Any]] = []
+    quality: list[dict[str, Any]] = []
+    people: list[dict[str, Any]] = []
+    number = 0
+    while len(scans) < n_scans:
+        number += 1
+        person = f"sub-{number:05d}"
+        site = str(random.choice(list(SITES)))
+        visits = 2 if random.random() < 0.25 else 1
+        rate = random.gamma(0.35, 6)
+        if random.random() < 0.02:
+            people.append(_absent(person, site))
+            continue
+        people.append({"participant_id": person, "status": "complete", "site": site})
+        for visit in range(1, min(visits, n_scans - len(scans)) + 1):
+            scan, own = _scan(random, person, site, visit, rate)
+            scans.append(scan)
+            lesions += own
+            quality.append(_quality(random, scan))
+    return {
+        "scans": _table(scans),
+        "lesions": _table(lesions),
+        "quality": _table(quality, ["participant_id", "session_id", "scan", *QUALITY]),
+        "participants": _table(people),
+    }
+
+
+def _table(values: list[dict[str, Any]], names: list[str] | None = None) -> Table:
+    names = names or list(dict.fromkeys(name for line in values for name in line))
+    return Table({name: {"Description": name} for name in names}, tuple(values))
+
+
+def _absent(person: str, site: str) -> dict[str, Any]:
+    return {
+        "participant_id": person,
+        "site": site,
+        "status": "no scan",
+        "reason": "no blood-sensitive scan in the dataset",
+    }
+
+
+def _scan(
+    random: np.random.Generator, person: str, site: str, visit: int, rate: float
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    shares, protocols = zip(*SITES[site], strict=True)
+    sequence, field, echo, thickness, maker, model = protocols[
+        int(random.choice(len(protocols), p=shares))
+    ]
+    session = f"ses-{visit}"
+    scan: dict[str, Any] = {
+        "participant_id": person,
+        "session_id": session,
+        "scan": f"{person}_{session}_{sequence}",
+        "status": "complete",
+        "reason": None,
+        "site": site,
+        "visit": visit,
+        "is_baseline": visit == 1,
+        "is_primary": True,
+        "source": "automatic",
+        "sequence": sequence,
+        "Manufacturer": maker,
+        "ManufacturersModelName": model,
+        "MagneticFieldStrength": field,
+        "EchoTime": echo,
+        "SliceThickness": thickness,
+        "echo_times": [echo],
+        "cmbprep_version": "1.0",
+        "scheme": "MARS",
+        "detector": "learned",
+        "n_warnings": int(random.random() < 0.1),
+    }
+    if random.random() < 0.03:
+        failed = random.random() < 0.6
+        status, reason = ("failed", "the registration failed") if failed else _REFUSED
+        return {**scan, "status": status, "reason": reason}, []
+    own = _lesions(random, scan, int(random.poisson(rate * (1 + (field == 3.0)))))
+    scan |= count(own)
+    if random.random() < 0.01:
+        # A slab: what is in the part that was not seen is not known.
+        unknown = [name for name in scan if name.endswith("_infratentorial")]
+        totals = ["n_definite", "n_any", "n_possible", "pattern_definite", "pattern_any"]
+        scan |= dict.fromkeys([*unknown, *totals])
+    return scan, own
+
+
+_REFUSED = ("refused", "the file is a phase image")
+
+
+def count(own: list[dict[str, Any]]) -> dict[str, Any]:
+    """Count lesions as the table of scans does."""
+    found: dict[str, Any] = {"n_diamagnetic": 0}
+    for rating in ("definite", "any"):
+        chosen = [item for item in own if rating == "any" or item["rating"] == "definite"]
+        zones = {item["zone"] for item in chosen}
+        lobar, deep = "lobar" in zones, bool(zones & {"deep", "infratentorial"})
+        name = {(1, 1): "mixed", (1, 0): "strictly lobar", (0, 1): "strictly deep", (0, 0): "none"}
+        found[f"pattern_{rating}"] = name[(lobar, deep)]
+        found[f"n_{rating}"] = found[f"n_listed_{rating}"] = len(chosen)
+        found[f"volume_{rating}_mm3"] = round(sum(item["volume_mm3"] for item in chosen), 2)
+        for zone in ZONES:
+            found[f"n_{rating}_{zone}"] = sum(item["zone"] == zone for item in chosen)
+    found["n_possible"] = found["n_any"] - found["n_definite"]
+    return found
+
+
+def _lesions(
+    random: np.random.Generator, scan: dict[str, Any], number: int
+) -> list[dict[str, Any]]:
+    low, high = np.array([-60, -90, -40]), np.array([60, 60, 65])
+    places = random.uniform(low, high, (number, 3)).round(2)
+    sizes = random.lognormal(1.4, 0.4, number).round(2)
+    return [
+        {
+            **{name: scan[name] for name in ("participant_id", "session_id", "scan")},
+            "index": index,
+            "x_mni": float(x),
+            "y_mni": float(y),
+            "z_mni": float(z),
+            "zone": str(random.choice(ZONES, p=(0.6, 0.28, 0.12))),
+            "rating": "definite" if random.random() < 0.7 else "possible",
+            "volume_mm3": float(size**3 / 2),
+            "diameter_mm": float(size),
+            "counted": True,
+        }
+        for index, ((x, y, z), size) in enumerate(zip(places, sizes, strict=True), start=1)
+    ]
+
+
+def _quality(random: np.random.Generator, scan: dict[str, Any]) -> dict[str, Any]:
+    row = {name: scan[name] for name in ("participant_id", "session_id", "scan")}
+    if scan["status"] != "complete":
+        return row
+    shift = {"Amsterdam": 0.4, "Boston": -0.3, "Cairo": 0.0}[scan["site"]]
+    numbers = random.normal(size=len(QUALITY)) + shift
+    return row | {
+        name: round(float(middle + width * number), 4)
+        for (name, (middle, width)), number in zip(QUALITY.items(), numbers, strict=True)
+    }
+
+
+def made_up_map(tables: dict[str, Table], seed: int = 1) -> FrequencyMap:
+    """Make a frequency map of the lesions: a ball of the lesion's diameter for each."""
+    spacing = 1.0
+    affine = np.array(
+        [[spacing, 0, 0, -96], [0, spacing, 0, -132], [0, 0, spacing, -78], [0, 0, 0, 1]]
+    )
+    shape = (193, 229, 193)
+    reach = np.argwhere(np.ones((13, 13, 13), bool)) - 6
+    away = np.linalg.norm(reach, axis=1)
+    random = np.random.default_rng(seed)
+    own: dict[str, list[dict[str, Any]]] = {}
+    for lesion in tables["lesions"].values:
+        own.setdefault(lesion["scan"], []).append(lesion)
+    lower = np.zeros(tuple(-(-n // BLOCK) for n in shape), bool)
+    lower[:, :, 14:] = True
+    votes = []
+    for scan in people(tables["scans"].values):
+        found: dict[int, bool] = {}
+        for lesion in own.get(scan["scan"], []):
+            centre = np.rint([lesion[f"{axis}_mni"] for axis in "xyz"] - affine[:3, 3]).astype(int)
+            voxels = centre + reach[away <= lesion["diameter_mm"] / 2]
+            flat = np.ravel_multi_index(tuple(voxels.T), shape, order="F")
+            for index in flat.tolist():
+                found[index] = found.get(index, False) or lesion["rating"] == "definite"
+        votes.append(
+            Vote(
+                scan=scan["scan"],
+                participant=scan["participant_id"].removeprefix("sub-"),
+                inside=np.array(list(found), dtype=np.intp),
+                definite=np.array(list(found.values()), dtype=bool),
+                seen=lower if random.random() < 0.05 else None,
+            )
+        )
+    return FrequencyMap(
+        template="MNI152NLin2009cAsym", shape=shape, affine=affine, votes=tuple(votes)
+    )
