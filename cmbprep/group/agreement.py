@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 
 from cmbprep.errors import CmbprepError, UsageError
-from cmbprep.group.protocols import group_by_protocol
+from cmbprep.group.protocols import protocol_of
 from cmbprep.group.rows import make_rows
 from cmbprep.group.tables import scan_table
 from cmbprep.lesions import Lesion
@@ -121,11 +121,6 @@ def read(root: Path) -> Cohort:
     """
     rows = make_rows(collect_results(root))
     table = scan_table(rows)
-    protocols = {
-        row.name: group.protocol.physics
-        for group in group_by_protocol(rows, table)
-        for row in group.rows
-    }
     scans = []
     for row, values in zip(rows, table.values, strict=True):
         automatic = None if row.scan is None else automatic_result(row.scan)
@@ -134,7 +129,7 @@ def read(root: Path) -> Cohort:
             scans.append(
                 ReadScan(
                     automatic=automatic,
-                    protocol=protocols.get(row.name, "unknown"),
+                    protocol=protocol_of(values).physics if row.tally else "unknown",
                     reviews=_reviews(automatic),
                     detector=" ".join(str(part) for part in detector if part),
                 )

@@ -35,7 +35,7 @@ class Cohort:
     rows
         The scans, in the order of the table of scans; empty where only tables are known.
     tables
-        ``scans``, ``quality``, ``lesions``, ``participants``: the tables of the group level.
+        ``cmb`` (the scans), ``quality``, ``lesions`` and ``participants``.
     maps
         Frequency maps, one per template.
     notes
@@ -45,6 +45,8 @@ class Cohort:
         ``methods`` and ``figure`` (SVG).
     followup
         ``columns`` and ``rows`` of the table of follow-up, and ``summary``, in sentences.
+    private
+        Whether to leave out the agreement of readers and the links to the reports.
     """
 
     root: Path
@@ -54,11 +56,12 @@ class Cohort:
     notes: Sequence[str] = ()
     models: Sequence[Any] = ()
     followup: Any = None
+    private: bool = False
 
     @property
     def scans(self) -> tuple[dict[str, Any], ...]:
         """Rows of the table of scans."""
-        return self.tables["scans"].values
+        return self.tables["cmb"].values
 
     @cached_property
     def people(self) -> list[Mapping[str, Any]]:
@@ -77,14 +80,22 @@ class Cohort:
         ]
 
     @cached_property
-    def without_result(self) -> list[str]:
-        """People with scans who are in no statistic: their primary baseline scan has no result."""
+    def left_out(self) -> dict[str, list[str]]:
+        """People with scans who are in no statistic, by the reason."""
+        scans = [item for item in self.scans if counts_as_scan(item)]
         known = {item["participant_id"] for item in self.people}
-        found = {item["participant_id"] for item in self.scans if counts_as_scan(item)}
-        return sorted(found - known)
+        based = {item["participant_id"] for item in scans if item.get("is_baseline") is True}
+        rest = sorted({item["participant_id"] for item in scans} - known)
+        reasons = {
+            "the primary scan of the baseline visit has no result": [p for p in rest if p in based],
+            "it is not known which visit is the baseline": [p for p in rest if p not in based],
+        }
+        return {reason: names for reason, names in reasons.items() if names}
 
     @cached_property
     def _files(self) -> frozenset[str]:
+        if self.private:
+            return frozenset()
         return frozenset(path.name for path in self.root.glob("sub-*.html"))
 
     def report(self, values: Mapping[str, Any]) -> str | None:

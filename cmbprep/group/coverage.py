@@ -36,8 +36,7 @@ def shows_all(scan: ScanResult) -> bool | None:
     Newer runs record the part of each zone that was seen (``Coverage``), older ones the part of
     the brain that the scan covers.
     """
-    zones = {} if scan.detection is None else scan.detection.block.get("Coverage") or {}
-    parts = [part for part in zones.values() if part is not None]
+    parts = [part for part in scan.coverage.values() if part is not None]
     if parts:
         return min(parts) >= WHOLE
     recorded = {} if scan.preproc is None else scan.preproc.block.get("Quality", {})
@@ -46,8 +45,7 @@ def shows_all(scan: ScanResult) -> bool | None:
 
 
 def _covered(quality: Mapping[str, Any]) -> float | None:
-    route = quality.get("route")
-    found = quality.get(f"{route}_registration")
+    found = quality.get(f"{quality.get('route')}_registration")
     value = found.get("covered") if isinstance(found, Mapping) else None
     return value if isinstance(value, int | float) else None
 
@@ -100,7 +98,7 @@ def seen_blocks(
         name = type(error).__name__
         raise CoverageError(f"its image or a transform cannot be read, {name}") from error
     shape = tuple(-(-n // BLOCK) for n in grid.shape)
-    centres = np.stack(np.indices(shape), axis=-1).reshape(-1, 3) * BLOCK + (BLOCK - 1) / 2
+    centres = np.argwhere(np.ones(shape, dtype=bool)) * BLOCK + (BLOCK - 1) / 2
     points = centres @ grid.affine[:3, :3].T + grid.affine[:3, 3]
     moved = map_points(points, chain)
     voxels = nib.affines.apply_affine(np.linalg.inv(image.affine), moved)

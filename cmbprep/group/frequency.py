@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from cmbprep.errors import CmbprepError
 from cmbprep.files.tsv import listing
 from cmbprep.group.coverage import BLOCK as BLOCK_VOXELS
 from cmbprep.group.coverage import CoverageError, fine, seen_blocks
+from cmbprep.group.rows import Row
 from cmbprep.outputs.files import write_image, write_json
 from cmbprep.outputs.sparse import recorded_mask
 from cmbprep.outputs.stages import BLOCK, StageRecord
@@ -93,17 +94,26 @@ class FrequencyMap:
         """Count the people of whom each voxel was seen, of all votes or of some."""
         chosen = self.votes if votes is None else votes
         total = np.full(int(np.prod(self.shape)), sum(v.seen is None for v in chosen), np.int32)
-        parts = [vote for vote in chosen if vote.seen is not None]
+        parts = [(vote, vote.seen) for vote in chosen if vote.seen is not None]
         if parts:
-            blocks = np.sum([vote.seen for vote in parts], axis=0, dtype=np.int32)
-            total += fine(blocks, self.shape).ravel(order="F")
-        for vote in parts:
-            assert vote.seen is not None
+            blocks = np.stack([seen for _, seen in parts]).sum(axis=0, dtype=np.int32)
+            total += fine(np.asarray(blocks), self.shape).ravel(order="F")
+        for vote, seen in parts:
             # A lesion was seen wherever the edge of the field of view lies.
             at = np.unravel_index(vote.inside, self.shape, order="F")
-            beyond = ~vote.seen[tuple(index // BLOCK_VOXELS for index in at)]
+            beyond = ~seen[tuple(index // BLOCK_VOXELS for index in at)]
             total[vote.inside[beyond]] += 1
         return total.reshape(self.shape, order="F")
+
+    def share(self, *, definite: bool) -> NDArray[np.float32]:
+        """Return people with a microbleed over people seen; 0 where nobody was seen."""
+        people, seen = self.people(definite=definite), self.seen()
+        return (people / np.maximum(seen, 1)).astype(np.float32)
+
+    def renamed(self, rename: Callable[[str], str]) -> FrequencyMap:
+        """Return the same map with other names of scans."""
+        votes = tuple(replace(vote, scan=rename(vote.scan)) for vote in self.votes)
+        return replace(self, votes=votes)
 
 
 class _MaskError(Exception):
@@ -127,7 +137,7 @@ class _LeftOut(dict[str, list[str]]):
 
 
 def write_frequency_maps(
-    root: Path, scans: Sequence[ScanResult], anatomies: Mapping[str, StageRecord] | None = None
+    root: Path, rows: Sequence[Row]
 ) -> tuple[list[FrequencyMap], tuple[str, ...]]:
     """Write a map for each template that scans were brought to.
 
@@ -135,10 +145,8 @@ def write_frequency_maps(
     ----------
     root
         The output dataset.
-    scans
+    rows
         One scan per person; those without a result are left out.
-    anatomies
-        Name of a scan -> T1w image that it was registered to.
 
     Returns
     -------
@@ -148,15 +156,16 @@ def write_frequency_maps(
         Why a map was not made, or what is missing in it, in sentences.
     """
     by_template: dict[str, list[ScanResult]] = {}
-    for scan in scans:
-        if scan.status == "complete" and scan.detection is not None:
+    for scan in (row.scan for row in rows):
+        if scan is not None and scan.status == "complete" and scan.detection is not None:
             by_template.setdefault(scan.detection.files.names.template, []).append(scan)
+    anatomies = {row.name: row.anatomy for row in rows}
     maps: list[FrequencyMap] = []
     notes: list[str] = []
     for template, chosen in sorted(by_template.items()):
         left_out = _LeftOut()
         votes = _read_votes(_on_one_grid(_read_headers(chosen, left_out), left_out), left_out)
-        votes = _with_coverage(votes, anatomies or {}, left_out)
+        votes = _with_coverage(votes, anatomies, left_out)
         notes += left_out.notes(template)
         if votes:
             maps.append(_write_map(root, template, votes))
@@ -205,12 +214,10 @@ def _write_map(root: Path, template: str, votes: Sequence[tuple[_Mask, Vote]]) -
         affine=first.affine,
         votes=tuple(vote for _, vote in votes),
     )
-    any_one, definite, seen = (made.people(definite=False), made.people(definite=True), made.seen())
-    shares = [(item / np.maximum(seen, 1)).astype(np.float32) for item in (any_one, definite)]
+    people = [made.people(definite=definite) for definite in (False, True)]
+    shares = [made.share(definite=definite) for definite in (False, True)]
     paths = []
-    for (ending, text), data in zip(
-        _FILES.items(), (*shares, any_one, definite, seen), strict=True
-    ):
+    for (ending, text), data in zip(_FILES.items(), (*shares, *people, made.seen()), strict=True):
         image = nib.Nifti1Image(data, made.affine)
         image.header.set_xyzt_units("mm")
         # Code 4: coordinates of a standard template.
@@ -370,31 +377,42 @@ def _read_votes(masks: Sequence[_Mask], left_out: _LeftOut) -> list[_Vote]:
             if isinstance(found, _MaskError):
                 left_out.add(_UNREADABLE, mask.scan, str(found))
             else:
-                votes.append((mask, _make_vote(mask, found)))
+                votes.append((mask, make_vote(mask.scan, found, mask.shape, mask.affine)))
     return votes
 
 
-def _make_vote(mask: _Mask, inside: NDArray[np.intp]) -> Vote:
-    counted = Tally(mask.scan.lesions).counted
+def make_vote(
+    scan: ScanResult,
+    inside: NDArray[np.intp],
+    shape: tuple[int, ...],
+    affine: NDArray[np.float64],
+) -> Vote:
+    """Sort the voxels of a mask by the rating of their lesions.
+
+    Parameters
+    ----------
+    scan
+        With the lesions.
+    inside
+        Flat indices of the mask's voxels, first axis fastest.
+    shape, affine
+        Of the mask.
+    """
+    counted = Tally(scan.lesions).counted
     rated = np.array([lesion.rating == "definite" for lesion in counted], dtype=bool)
     definite = np.full(inside.size, bool(rated.all()))
     if inside.size and rated.any() and not rated.all():
         centres = np.array([(item.x_mni, item.y_mni, item.z_mni) for item in counted], float)
         radii = np.array([item.diameter_mm / 2 for item in counted])
-        voxels = np.stack(np.unravel_index(inside, mask.shape, order="F"), axis=1)
-        points = voxels @ mask.affine[:3, :3].T + mask.affine[:3, 3]
+        voxels = np.stack(np.unravel_index(inside, shape, order="F"), axis=1)
+        points = voxels @ affine[:3, :3].T + affine[:3, 3]
         away = np.linalg.norm(points[:, None] - centres[None], axis=2) - radii
         definite = rated[away.argmin(axis=1)]
-    return Vote(
-        scan=mask.scan.name,
-        participant=mask.scan.entities["sub"],
-        inside=inside,
-        definite=definite,
-    )
+    return Vote(scan=scan.name, participant=scan.entities["sub"], inside=inside, definite=definite)
 
 
 def _with_coverage(
-    votes: Sequence[_Vote], anatomies: Mapping[str, StageRecord], left_out: _LeftOut
+    votes: Sequence[_Vote], anatomies: Mapping[str, StageRecord | None], left_out: _LeftOut
 ) -> list[_Vote]:
     """Add what each scan shows of the brain; leave out scans of which it is not known."""
     found = []

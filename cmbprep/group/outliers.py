@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmbprep.group.page_data import Measure, is_number
-from cmbprep.group.protocols import protocol_of
+from cmbprep.group.page_data import Measure
+from cmbprep.group.protocols import is_number, protocol_of
 
 #: Fewest scans of a protocol among which outliers are looked for.
 MIN_SCANS = 8
@@ -54,7 +54,9 @@ def find_outliers(
     found: list[Outlier] = []
     for title, names in protocols.items():
         for measure in measures:
-            own = [(name, quality.get(name, {}).get(measure.name)) for name in names]
+            own: list[tuple[str, Any]] = [
+                (name, quality.get(name, {}).get(measure.name)) for name in names
+            ]
             members = [(name, float(value)) for name, value in own if is_number(value)]
             if len(members) < MIN_SCANS:
                 continue

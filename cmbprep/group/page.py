@@ -23,6 +23,7 @@ from cmbprep.group.prevalence import (
     Outcome,
     group_people,
 )
+from cmbprep.lesions import ZONES
 from cmbprep.reports.page import render_page
 from cmbprep.reports.results import STATUSES
 
@@ -51,7 +52,7 @@ def render_group_page(cohort: Cohort) -> str:
     quality = cohort.tables["quality"]
     figures = quality_measures(quality.values, list(quality.dictionary))
     strips = [Measure("count", "Microbleeds", count=True), *figures]
-    by_scan = {values["scan"]: values for values in quality.values}
+    by_scan = {str(values.get("scan")): values for values in quality.values}
     outliers = find_outliers(cohort.scans, by_scan, figures)
     reading = summarise_reading(cohort.rows)
     groupings = {
@@ -73,7 +74,7 @@ def render_group_page(cohort: Cohort) -> str:
         distributions={rating: _distributions(groupings, rating) for rating in RATINGS},
         pooling=compare_protocols(cohort.people),
         reading=reading,
-        agreement=_agreement(cohort) if reading.read else None,
+        agreement=_agreement(cohort) if reading.read and not cohort.private else None,
         strips=strips,
         strip_document=_strips(strips),
         bokeh=_bokeh(),
@@ -82,7 +83,8 @@ def render_group_page(cohort: Cohort) -> str:
         maps=map_views(cohort),
         outliers=outliers[:MAX_LISTED],
         n_outliers=len(outliers),
-        links={values["scan"]: cohort.report(values) for values in cohort.scans},
+        links={values.get("scan"): cohort.report(values) for values in cohort.scans},
+        pattern_rule=cohort.tables["cmb"].dictionary["pattern_definite"]["Description"],
     )
 
 
@@ -101,7 +103,18 @@ def summarise(cohort: Cohort) -> dict[str, int]:
         "any": sum(values.get("n_listed_any") or 0 for values in complete),
         "diamagnetic": sum(values.get("n_diamagnetic") or 0 for values in complete),
         "unknown": sum(values.get("n_any") is None for values in complete),
+        "unrated": sum(
+            _known(values, "any") and not _known(values, "definite") for values in complete
+        ),
+        "unplaced": sum(
+            _known(values, "any") and None in (values.get(f"n_any_{zone}") for zone in ZONES)
+            for values in complete
+        ),
     }
+
+
+def _known(values: Mapping[str, Any], rating: str) -> bool:
+    return values.get(f"n_{rating}") is not None
 
 
 def _settings(scans: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -129,7 +142,7 @@ def _lost(scans: Iterable[Mapping[str, Any]]) -> list[Reason]:
     for values in scans:
         if values["status"] != "complete":
             key = (values["status"], str(values.get("reason") or "no reason given"))
-            found.setdefault(key, []).append(values["scan"])
+            found.setdefault(key, []).append(values.get("scan") or "refused file")
     order = list(STATUSES)
     reasons = [Reason(*key, tuple(names)) for key, names in found.items()]
     return sorted(reasons, key=lambda r: (order.index(r.status), -len(r.names), r.reason))
@@ -179,7 +192,7 @@ def _strips(measures: Sequence[Measure]) -> Any:
     from cmbprep.group.strips import strip_document
 
     # No text of the document can end the element that holds it.
-    return Markup(strip_document(measures).replace("<", "\\u003c"))  # noqa: S704
+    return Markup(strip_document(tuple(measures)).replace("<", "\\u003c"))  # noqa: S704
 
 
 def _bokeh() -> Any:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cmbprep.group.prevalence import BY_PROTOCOL, GROUPINGS, group_people
+from cmbprep.group.prevalence import BY_PROTOCOL, GROUPINGS, group_people, stands_for_person
+from cmbprep.group.protocols import is_number
 from cmbprep.lesions import ZONES
 from cmbprep.reports.text import plain, quality_title
 
@@ -90,11 +90,6 @@ class Measure:
     count: bool = False
 
 
-def is_number(value: Any) -> bool:
-    """Return whether a value of a table is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def quality_measures(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Measure]:
     """Return the quality figures that are numbers and not the same in all scans.
 
@@ -123,7 +118,7 @@ def quality_measures(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
 def pack(content: Any) -> str:
     """Return JSON as gzip in base64; the same content gives the same text."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(gzip.compress(text.encode("utf-8"), 9, mtime=0)).decode("ascii")
+    return base64.b64encode(gzip.compress(text.encode("utf-8"), 6, mtime=0)).decode("ascii")
 
 
 def page_rows(cohort: Cohort, measures: Sequence[Measure]) -> dict[str, Any]:
@@ -140,10 +135,10 @@ def page_rows(cohort: Cohort, measures: Sequence[Measure]) -> dict[str, Any]:
             ]
     for name in ("participant_id", "scan", "reason"):
         data[name] = [values.get(name) for values in scans]
-    quality = {values["scan"]: values for values in cohort.tables["quality"].values}
+    quality = {values.get("scan"): values for values in cohort.tables["quality"].values}
     for measure in measures:
         data[measure.name] = [
-            _short(quality.get(values["scan"], {}).get(measure.name)) for values in scans
+            _short(quality.get(values.get("scan"), {}).get(measure.name)) for values in scans
         ]
     groups, order = {}, {}
     for grouping in (BY_PROTOCOL, *GROUPINGS):
@@ -164,8 +159,7 @@ def _scanner(values: Mapping[str, Any]) -> str | None:
 
 
 def _stands(values: Mapping[str, Any]) -> str | None:
-    chosen = values.get("is_baseline") is True and values.get("is_primary") is True
-    return "yes" if chosen else None
+    return "yes" if stands_for_person(values) else None
 
 
 def _cell(value: Any, column: Column) -> Any:

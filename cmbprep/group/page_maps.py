@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,15 +84,15 @@ def map_views(cohort: Cohort) -> list[MapView]:
 def _view(cohort: Cohort, item: FrequencyMap) -> MapView:
     from markupsafe import Markup
 
-    seen = item.seen()
     people = {rating: item.people(definite=rating == "definite") for rating in RATINGS}
     background = template_background(item.template, item.shape, item.affine)
     figures: dict[str, Callable[[], str]] = {}
     for rating, counted in people.items():
         if counted.any():
-            share = counted / np.maximum(seen, 1)
-            draw = partial(frequency_figure, share, item.affine, background)
-            figures[f"sections {rating}"] = draw
+            share = item.share(definite=rating == "definite")
+            figures[f"sections {rating}"] = partial(
+                _sections, rating, share, item.affine, background
+            )
     points = _points(cohort, item)
     if 0 < len(points) <= MAX_POINTS and item.template.startswith("MNI152"):
         figures["glass"] = partial(glass_brain, points)
@@ -109,6 +110,17 @@ def _view(cohort: Cohort, item: FrequencyMap) -> MapView:
         **_interactive(cohort, item, groups, background),
         left_out=left_out,
     )
+
+
+def _sections(
+    rating: str,
+    share: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    background: NDArray[np.float32] | None,
+) -> str:
+    """Draw slices; two figures with equal pictures must not have equal ids in one page."""
+    text = frequency_figure(share, affine, background)
+    return re.sub(r'(\bid="|href="#)', rf"\g<1>{rating}-", text)
 
 
 def _groups(
@@ -165,7 +177,7 @@ def _interactive(
             entry[rating] = to_coarse.people(votes, definite=rating == "definite")
         entry["key"] = f"map-{item.template}-{number}"
         packed.append(entry)
-    lesions = _marks(cohort, item, np.linalg.inv(grid.affine))
+    lesions = _marks(cohort, item, np.asarray(np.linalg.inv(grid.affine), np.float64))
     kept = ("kind", "label", "people", "whole", "key")
     choices = json.dumps([{name: entry[name] for name in kept} for entry in packed])
     return {
@@ -182,17 +194,24 @@ class _Coarse:
 
     def __init__(self, shape: tuple[int, int, int], times: tuple[int, ...], grid: Any) -> None:
         self.shape, self.times, self.grid = shape, times, grid
+        self._known: dict[tuple[str, bool], NDArray[np.intp]] = {}
 
     def people(self, votes: Sequence[Vote], *, definite: bool) -> str:
-        total = np.zeros(self.grid.own_shape, dtype=np.uint16)
+        total = np.zeros(int(np.prod(self.grid.own_shape)), dtype=np.uint16)
         for vote in votes:
+            total[self._voxels(vote, definite)] += 1
+        return self._text(total.reshape(self.grid.own_shape))
+
+    def _voxels(self, vote: Vote, definite: bool) -> NDArray[np.intp]:
+        """Return the coarse voxels of a person, computed once for all groups."""
+        key = (vote.scan, definite)
+        if key not in self._known:
             inside = vote.inside[vote.definite] if definite else vote.inside
             at = np.unravel_index(inside, self.shape, order="F")
+            blocks = tuple(i // n for i, n in zip(at, self.times, strict=True))
             # One vote per person, however many fine voxels lie in a coarse one.
-            blocks = np.stack([i // n for i, n in zip(at, self.times, strict=True)])
-            voxels = np.unique(blocks, axis=1)
-            total[tuple(voxels)] += 1
-        return self._text(total)
+            self._known[key] = np.unique(np.ravel_multi_index(blocks, self.grid.own_shape))
+        return self._known[key]
 
     def seen(self, item: FrequencyMap, votes: Sequence[Vote]) -> str:
         fine = item.seen(votes)
@@ -201,7 +220,7 @@ class _Coarse:
 
     def _text(self, counts: NDArray[np.uint16]) -> str:
         content = self.grid.order.apply(counts).astype("<u2").tobytes(order="F")
-        return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode("ascii")
+        return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode("ascii")
 
 
 def _points(cohort: Cohort, item: FrequencyMap) -> list[Mapping[str, Any]]:

@@ -31,18 +31,19 @@ COUNT_CLASSES = (
 )
 
 
-def people(scans: Iterable[Values]) -> list[Values]:
-    """Return one row of the table of scans per person: the primary scan of the baseline visit.
+def stands_for_person(values: Values) -> bool:
+    """Return whether a row of the table of scans stands for its person in the statistics.
 
-    Only scans with a result; a person whose primary baseline scan has none is left out.
+    It does if it is the primary scan of the baseline visit and has a result. A person whose primary
+    baseline scan has none is in no statistic.
     """
-    return [
-        values
-        for values in scans
-        if values.get("is_baseline") is True
-        and values.get("is_primary") is True
-        and values["status"] == "complete"
-    ]
+    chosen = values.get("is_baseline") is True and values.get("is_primary") is True
+    return chosen and values["status"] == "complete"
+
+
+def people(scans: Iterable[Values]) -> list[Values]:
+    """Return one row of the table of scans per person."""
+    return [values for values in scans if stands_for_person(values)]
 
 
 def exact_interval(positive: int, total: int, level: float = 0.95) -> tuple[float, float]:

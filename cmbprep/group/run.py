@@ -24,6 +24,7 @@ from cmbprep.group.frequency import write_frequency_maps
 from cmbprep.group.models import FittedModel, ModelOptions, ModelRequest
 from cmbprep.group.models.tables import checks_table, fit_cohort, models_table
 from cmbprep.group.people import participant_table
+from cmbprep.group.prevalence import stands_for_person
 from cmbprep.group.rows import Row, make_rows
 from cmbprep.group.tables import Table, lesion_table, quality_table, scan_table
 from cmbprep.group.timeline import session_of
@@ -128,6 +129,8 @@ def run_group(
         of the baseline session, a model cannot be fitted to these participants, or there is
         something that ``strict`` refuses. Nothing was written then.
     """
+    from cmbprep.group.cohort import Cohort
+    from cmbprep.group.models.page import model_sections
     from cmbprep.group.page import render_group_page
 
     root = Path(root)
@@ -147,7 +150,9 @@ def run_group(
     fitted = _fit(rows, tables["group_participants"], models, model_options, deidentified)
     used = [row.scan for row in rows if row.scan]
     notes = (*doubts, *_review_notes(used), *notes)
-    maps, map_notes = write_frequency_maps(root, used)
+    scans = tables["group_cmb"].values
+    voting = [row for row, values in zip(rows, scans, strict=True) if stands_for_person(values)]
+    maps, map_notes = write_frequency_maps(root, voting)
     notes += map_notes
     shown, privacy = notes, root / "group_deidentified.txt"
     privacy.unlink(missing_ok=True)
@@ -156,24 +161,27 @@ def run_group(
         tables, left_out = _deidentify(tables, disguise)
         write_text(privacy, describe_privacy(root, tables["group_cmb"], left_out, disguise))
         shown, rows = (), deidentified_rows(rows, disguise)
+        maps = [item.renamed(disguise.of) for item in maps]
         what = "what was left out, and what in other files can still identify a person"
         notes += (f"--deidentified: {what}, is listed in {privacy}",)
     tables |= _model_tables(fitted)
     notes += (*_drop_old_models(root, fitted), *_model_notes(fitted))
-    tables[PHENOTYPE] = tables["group_participants"]
     page = render_group_page(
-        root,
-        rows,
-        tables["group_cmb"],
-        tables["group_quality"],
-        maps,
-        shown,
-        private=deidentified,
+        Cohort(
+            root=root,
+            rows=rows,
+            tables={name.removeprefix("group_"): table for name, table in tables.items()},
+            maps=maps,
+            notes=shown,
+            models=model_sections(fitted),
+            private=deidentified,
+        )
     )
+    tables[PHENOTYPE] = tables["group_participants"]
     return GroupResult(
         tables={name: _write_table(root, name, table) for name, table in tables.items()},
         page=write_text(root / "group.html", page),
-        maps=tuple(item.path for item in maps),
+        maps=tuple(path for item in maps for path in item.files),
         statuses=Counter(row.status for row in rows),
         n_reviewed=sum(scan.reviewed for scan in used),
         notes=notes,

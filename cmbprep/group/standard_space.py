@@ -107,6 +107,6 @@ def coarser(
     padded = np.pad(data, [(0, -size % n) for size, n in zip(data.shape, times, strict=True)])
     blocks = padded.reshape(np.stack([padded.shape // times, times], axis=1).ravel())
     # The middle of the first block, in voxels.
-    shift = nib.affines.from_matvec(np.diag(times), (times - 1) / 2)
+    shift = nib.affines.from_matvec(np.diag(times.astype(float)), (times - 1) / 2)
     combined = np.asarray(combine(blocks, axis=(1, 3, 5)), np.float32)
     return nib.Nifti1Image(combined, np.asarray(affine) @ shift), times

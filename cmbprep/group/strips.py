@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ COUNT_TICKS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 POINT, HIGHLIGHT = "#4c8dca", "#e8590c"
 
 
-def strip_document(measures: Sequence[Measure]) -> str:
+@cache
+def strip_document(measures: tuple[Measure, ...]) -> str:
     """Return the plots as a document of Bokeh, JSON; the same measures give the same text."""
     from bokeh.document import Document
     from bokeh.models import ColumnDataSource, FixedTicker, Range1d
@@ -53,7 +54,7 @@ def _strip(measure: Measure, rows: ColumnDataSource, marked: ColumnDataSource) -
     from bokeh.plotting import figure
 
     brush = BoxSelectTool(continuous=False)
-    tools = [brush, "box_zoom", "wheel_zoom", "reset"]
+    tools: list[Any] = [brush, "box_zoom", "wheel_zoom", "reset"]
     plot = figure(
         name=f"strip-{measure.name}",
         height=HEIGHT,
@@ -70,16 +71,26 @@ def _strip(measure: Measure, rows: ColumnDataSource, marked: ColumnDataSource) -
     plot.toolbar.logo = None
     plot.toolbar.autohide = True
     plot.xgrid.grid_line_color = None
-    look = {"size": 5, "line_color": None}
     points = plot.scatter(
-        "x", measure.name, source=rows, fill_color=POINT, fill_alpha=0.55, name="points", **look
+        "x",
+        measure.name,
+        source=rows,
+        fill_color=POINT,
+        fill_alpha=0.55,
+        line_color=None,
+        size=5,
     )
     points.nonselection_glyph = points.selection_glyph = None
     # Overlays are painted on a canvas of their own: a highlight repaints no other point.
     shown = plot.scatter(
-        "x", measure.name, source=marked, fill_color=HIGHLIGHT, size=8, level="overlay"
+        "x",
+        measure.name,
+        source=marked,
+        fill_color=HIGHLIGHT,
+        line_color="#ffffff",
+        size=8,
+        level="overlay",
     )
-    shown.glyph.line_color = "#ffffff"
     shown.nonselection_glyph = shown.selection_glyph = None
     value = "@shown" if measure.count else f"@{{{measure.name}}}{{0.[0000]}}"
     hover = HoverTool(
@@ -95,7 +106,8 @@ def _strip(measure: Measure, rows: ColumnDataSource, marked: ColumnDataSource) -
 
 
 def _limits(plot: Any, measure: Measure) -> None:
-    from bokeh.models import FixedTicker, Span
+    from bokeh.models import FixedTicker
+    from bokeh.models.annotations import Span
 
     for limit in (measure.low, measure.high):
         if limit is not None:
@@ -120,6 +132,7 @@ def _renumbered(text: str) -> str:
     return re.sub(r'"id":"(p\d+)"', lambda match: f'"id":"{new[match[1]]}"', text)
 
 
+@cache
 def bokeh_script() -> str:
     """Return the script of Bokeh that the page brings along."""
     from bokeh.resources import Resources

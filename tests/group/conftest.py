@@ -17,5 +17,4 @@ def tree(tmp_path: Path) -> Tree:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the pictures that take a second: test_standard_space.py tests them."""
-    monkeypatch.setattr("cmbprep.group.page.frequency_viewer", lambda *_: "")
-    monkeypatch.setattr("cmbprep.group.page.glass_brain", lambda *_: "")
+    monkeypatch.setattr("cmbprep.group.page_maps.glass_brain", lambda *_: "")

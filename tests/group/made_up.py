@@ -73,7 +73,7 @@ def made_up_tables(n_scans: int, seed: int = 1) -> dict[str, Table]:
             lesions += own
             quality.append(_quality(random, scan))
     return {
-        "scans": _table(scans),
+        "cmb": _table(scans),
         "lesions": _table(lesions),
         "quality": _table(quality, ["participant_id", "session_id", "scan", *QUALITY]),
         "participants": _table(people),
@@ -194,26 +194,29 @@ def _quality(random: np.random.Generator, scan: dict[str, Any]) -> dict[str, Any
     }
 
 
-def made_up_map(tables: dict[str, Table], seed: int = 1) -> FrequencyMap:
-    """Make a frequency map of the lesions: a ball of the lesion's diameter for each."""
-    spacing = 1.0
-    affine = np.array(
-        [[spacing, 0, 0, -96], [0, spacing, 0, -132], [0, 0, spacing, -78], [0, 0, 0, 1]]
-    )
-    shape = (193, 229, 193)
+def made_up_map(tables: dict[str, Table], spacing: float = 1.0, seed: int = 1) -> FrequencyMap:
+    """Make a frequency map of the lesions: a ball of the lesion's diameter for each.
+
+    One in twenty people was seen without the lowest part of the head.
+    """
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = (-96, -132, -78)
+    i, j, k = (int(np.ceil(n / spacing)) for n in (193, 229, 193))
+    shape = (i, j, k)
     reach = np.argwhere(np.ones((13, 13, 13), bool)) - 6
-    away = np.linalg.norm(reach, axis=1)
+    away = spacing * np.linalg.norm(reach, axis=1)
     random = np.random.default_rng(seed)
     own: dict[str, list[dict[str, Any]]] = {}
     for lesion in tables["lesions"].values:
         own.setdefault(lesion["scan"], []).append(lesion)
-    lower = np.zeros(tuple(-(-n // BLOCK) for n in shape), bool)
-    lower[:, :, 14:] = True
+    upper = np.zeros(tuple(-(-n // BLOCK) for n in shape), bool)
+    upper[:, :, upper.shape[2] // 4 :] = True
     votes = []
-    for scan in people(tables["scans"].values):
+    for scan in people(tables["cmb"].values):
         found: dict[int, bool] = {}
         for lesion in own.get(scan["scan"], []):
-            centre = np.rint([lesion[f"{axis}_mni"] for axis in "xyz"] - affine[:3, 3]).astype(int)
+            point = np.array([lesion[f"{axis}_mni"] for axis in "xyz"]) - affine[:3, 3]
+            centre = np.rint(point / spacing).astype(int)
             voxels = centre + reach[away <= lesion["diameter_mm"] / 2]
             flat = np.ravel_multi_index(tuple(voxels.T), shape, order="F")
             for index in flat.tolist():
@@ -224,7 +227,7 @@ def made_up_map(tables: dict[str, Table], seed: int = 1) -> FrequencyMap:
                 participant=scan["participant_id"].removeprefix("sub-"),
                 inside=np.array(list(found), dtype=np.intp),
                 definite=np.array(list(found.values()), dtype=bool),
-                seen=lower if random.random() < 0.05 else None,
+                seen=upper if random.random() < 0.05 else None,
             )
         )
     return FrequencyMap(

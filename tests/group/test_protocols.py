@@ -1,84 +1,106 @@
-"""Scans are compared with those that were acquired alike."""
+"""How scans were acquired, what of it forbids pooling, and scans that stand apart."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
-from cmbprep.group.protocols import (
-    ProtocolGroup,
-    find_outliers,
-    group_by_protocol,
-    wilson_interval,
+from cmbprep.group.outliers import find_outliers
+from cmbprep.group.page_data import Measure
+from cmbprep.group.pooling import compare_protocols
+from cmbprep.group.protocols import protocol_of
+
+
+def scan(name: str = "sub-1_T2starw", **changes: Any) -> dict[str, Any]:
+    return {
+        "participant_id": name.partition("_")[0],
+        "scan": name,
+        "status": "complete",
+        "site": "A",
+        "sequence": "T2starw",
+        "MagneticFieldStrength": 3,
+        "EchoTime": 0.02,
+        "SliceThickness": 3.0,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "T2starw · 3 T · TE 20 ms · slices 3.0 mm"),
+        ({"MagneticFieldStrength": 1.5}, "T2starw · 1.5 T · TE 20 ms · slices 3.0 mm"),
+        ({"EchoTime": 0.0204}, "T2starw · 3 T · TE 20 ms · slices 3.0 mm"),
+        ({"echo_times": [0.01, 0.02]}, "T2starw · 3 T · TE 10/20 ms · slices 3.0 mm"),
+        (
+            {"SliceThickness": None, "voxel_i_mm": 0.5, "voxel_k_mm": 2.0},
+            "T2starw · 3 T · TE 20 ms · slices 2.0 mm",
+        ),
+        (
+            {"MagneticFieldStrength": None, "EchoTime": "n/a", "sequence": None},
+            "unknown · field unknown · TE unknown · slices 3.0 mm",
+        ),
+    ],
 )
-from cmbprep.group.rows import make_rows
-from cmbprep.group.tables import quality_table, scan_table
-from cmbprep.reports.results import collect_results
-from tests.group.cohort import cohort, raw_tables, visits_of
-from tests.reports.outputtree import (
-    Tree,
-    make_lesion,
-)
-
-pytestmark = pytest.mark.usefixtures("quick")
+def test_a_protocol_in_words(changes: dict[str, Any], words: str) -> None:
+    assert protocol_of(scan(**changes)).physics == words
 
 
-def grouped(root: Path, raw: Path | None = None) -> list[ProtocolGroup]:
-    rows = make_rows(collect_results(root))
-    return group_by_protocol(rows, scan_table(rows, visits_of(rows, raw)))
+def test_one_protocol_may_be_pooled() -> None:
+    found = compare_protocols([scan(site="A"), scan(site="B")])
+    assert (found.differences, found.confounded, found.n_protocols) == ((), False, 1)
 
 
-def test_protocols_are_kept_apart(tree: Tree, tmp_path: Path) -> None:
-    protocols = grouped(cohort(tree), raw_tables(tmp_path / "raw"))
-    assert [
-        (len(item.rows), item.protocol.field, item.protocol.echo_time) for item in protocols
-    ] == [
-        (2, "3 T", "20 ms"),
-        (1, "3 T", "20 ms"),
-        (1, "1.5 T", "30 ms"),
+def test_differences_name_values_and_sites() -> None:
+    members = [
+        scan(site="A"),
+        scan(site="A"),
+        scan(site="B", MagneticFieldStrength=1.5, SliceThickness=12.0),
+        scan(site="C", MagneticFieldStrength=1.5),
     ]
-    maker = next(item for item in protocols if item.protocol.scanner == "Maker One")
-    assert maker.prevalence()[:2] == (1, 1)
-    assert [len(item.participants) for item in protocols] == [1, 1, 1], "ses-b is no baseline"
-    assert maker.zone("deep") == (0, 0), "possible and diamagnetic ones are not definite"
+    found = compare_protocols(members)
+    values = {item.title: item.values for item in found.differences}
+    assert values == {
+        "Field strength": {"1.5 T": ["B", "C"], "3 T": ["A"]},
+        "Slice thickness": {"3.0 mm": ["A", "C"], "12.0 mm": ["B"]},
+    }
+    assert list(values["Slice thickness"]) == ["3.0 mm", "12.0 mm"], "in the order of size"
+    assert found.confounded, "each site has a protocol of its own"
+    assert found.sites["A"] == {protocol_of(members[0]).physics: 2}
 
 
-def test_one_scan_a_participant_counts(tree: Tree) -> None:
-    for run in (1, 2, 3):
-        tree.add(f"sub-1_run-{run}_T2starw", [make_lesion(1)])
-    tree.add("sub-2_T2starw")
-    (protocol,) = grouped(tree.finish())
-    assert len(protocol.rows) == 4
-    assert protocol.prevalence()[:2] == (1, 2)
+def test_sites_that_share_a_protocol_are_not_confounded() -> None:
+    other = {"EchoTime": 0.04}
+    members = [scan(site="A"), scan(site="B"), scan(site="B", **other)]
+    found = compare_protocols(members)
+    assert not found.confounded
+    assert found.mixed_sites == ["B"]
+    assert not compare_protocols([scan(), scan(**other)]).confounded, "there is one site"
 
 
-def test_wilson_interval_of_the_literature() -> None:
-    # Newcombe RG. Stat Med 1998;17:857-872, table I, method 3: 81 of 263, 15 of 148, 0 of 20.
-    for positive, total, low, high in (
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ):
-        np.testing.assert_allclose(wilson_interval(positive, total), (low, high), atol=5e-5)
-    assert wilson_interval(0, 0) == (0.0, 1.0)
-
-
-def test_outliers_are_told_within_a_protocol(tree: Tree) -> None:
+def test_outliers_are_those_of_their_protocol() -> None:
+    scans, quality = [], {}
     for number in range(9):
-        tree.add(f"sub-a{number}_T2starw", quality={"snr": 20.0 + number % 3})
-        tree.add(
-            f"sub-b{number}_T2starw",
-            quality={"snr": 60.0 + number % 3},
-            acquisition={"MagneticFieldStrength": 7},
-        )
+        for kind, field, middle in (("a", 3, 20.0), ("b", 7, 60.0)):
+            name = f"sub-{kind}{number}_T2starw"
+            scans.append(scan(name, MagneticFieldStrength=field))
+            quality[name] = {"preproc_snr": middle + number % 3}
     # 60 is far from the others at 3 T, and usual at 7 T.
-    tree.add("sub-a9_T2starw", quality={"snr": 60.0})
-    rows = make_rows(collect_results(tree.finish()))
-    table = scan_table(rows)
-    outliers = find_outliers(rows, quality_table(rows), group_by_protocol(rows, table))
-    assert [(item.row.name, item.measure) for item in outliers] == [
-        ("sub-a9_T2starw", "preproc_snr")
-    ]
+    scans.append(scan("sub-a9_T2starw"))
+    quality["sub-a9_T2starw"] = {"preproc_snr": 60.0}
+    scans.append(scan("sub-c_T2starw", status="failed"))
+    (found,) = find_outliers(scans, quality, [Measure("preproc_snr", "SNR")])
+    assert (found.scan, found.centre) == ("sub-a9_T2starw", 21.0)
+    assert found.z == pytest.approx(39 / 1.4826)
+
+
+def test_few_scans_or_equal_ones_have_no_outliers() -> None:
+    names = [f"sub-{number}_T2starw" for number in range(9)]
+    quality = {name: {"snr": float(n)} for n, name in enumerate(names)}
+    quality[names[0]]["snr"] = 1000.0
+    measure = [Measure("snr", "SNR")]
+    assert find_outliers([scan(name) for name in names], quality, measure)
+    assert find_outliers([scan(name) for name in names[:7]], quality, measure) == []
+    equal = {name: {"snr": 1.0} for name in names} | {names[0]: {"snr": 5.0}}
+    assert find_outliers([scan(name) for name in names], equal, measure) == []

@@ -20,6 +20,7 @@ from cmbprep.errors import UsageError
 from cmbprep.group import run_group
 from cmbprep.group.agreement import read as read_cohort
 from cmbprep.group.frequency import write_frequency_maps
+from cmbprep.group.rows import make_rows
 from cmbprep.lesions import HEMISPHERES
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.choice import ReaderChoice
@@ -398,8 +399,8 @@ def test_another_output_template_leaves_a_read_scan_out_of_the_map(
 ) -> None:
     store(dataset, automatic(dataset), ANNA, *READ)
     monkeypatch.setattr("cmbprep.ratings.reading.template_mask", lambda *_: None)
-    scans = [scan for person in collect_reviewed(dataset, ReaderChoice()) for scan in person.scans]
-    maps, notes = write_frequency_maps(dataset, scans)
+    rows = make_rows(collect_reviewed(dataset, ReaderChoice()))
+    maps, notes = write_frequency_maps(dataset, rows)
     assert maps == [] and "no mask in template space" in notes[0]
 
 

@@ -13,20 +13,16 @@ import pytest
 from cmbprep.cli.main import main
 from cmbprep.errors import UsageError
 from cmbprep.group import run_group
+from cmbprep.group.cohort import Cohort
 from cmbprep.group.page import render_group_page
-from cmbprep.group.protocols import (
-    group_by_protocol,
-)
+from cmbprep.group.prevalence import OUTCOMES, people
 from cmbprep.group.rows import make_rows
 from cmbprep.group.tables import lesion_table, quality_table, scan_table
-from cmbprep.lesions import ZONES, Lesion
+from cmbprep.lesions import Lesion
 from cmbprep.reports.results import collect_results
 from tests.group.cohort import MAP, UNPLACED, cohort, read, visits_of
-from tests.group.test_protocols import grouped
-from tests.reports.outputtree import (
-    Tree,
-    make_lesion,
-)
+from tests.group.pages import rows_of
+from tests.reports.outputtree import Tree, make_lesion
 from tests.reports.test_individual import Page
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -299,8 +295,7 @@ def test_withdrawn_scans_are_listed_and_in_no_number(tree: Tree) -> None:
     assert (first.status, first.reason, first.tally) == ("withdrawn", reason, None)
     assert [line.get("n_any") for line in table.values] == [None, 0]
     assert {first.status, second.status} <= set(table.dictionary["status"]["Levels"])
-    (protocol,) = group_by_protocol(rows, table)
-    assert protocol.prevalence()[:2] == (0, 1)
+    assert [values["scan"] for values in people(table.values)] == ["sub-2_T2starw"]
     assert lesion_table(rows, table).values == ()
 
 
@@ -316,7 +311,9 @@ def test_warnings_stand_in_the_table_in_words(tree: Tree) -> None:
 def test_failures_stand_before_the_numbers(tree: Tree) -> None:
     tree.refuse("0", "sub-0_part-phase_T2starw.nii.gz", "a phase image")
     text = " ".join(run_group(cohort(tree), participants_tsv=None).page.read_text().split())
-    order = [text.index(part) for part in ("it broke badly", "a phase image", "By protocol</h2>")]
+    order = [
+        text.index(part) for part in ("it broke badly", "a phase image", "Who has microbleeds</h2>")
+    ]
     assert order == sorted(order)
 
 
@@ -327,13 +324,12 @@ def test_page_names_what_is_not_known(tree: Tree) -> None:
     root = tree.finish()
     page = Page(run_group(root, participants_tsv=None).page.read_text())
     assert "In 1 scan, microbleeds could not be compared with the zone atlas" in page.text
-    assert "listed without a rating" in page.text
-    (protocol,) = grouped(root)
-    # One lobar for sure, one that may be anywhere, and one lobar that may be definite.
-    assert [protocol.zone(zone) for zone in ZONES] == [(1, 3), (1, 2), (0, 1)]
-    assert protocol.prevalence()[:2] == (2, 2), "of sub-3 it is not known"
-    assert protocol.counts() == [1, 2]
-    assert "1 or more" in page.text
+    assert "In 1 scan a microbleed has no rating" in page.text
+    scans = scan_table(make_rows(collect_results(root))).values
+    by_name = {item.name: item for item in OUTCOMES}
+    found = {name: by_name[name].prevalence(scans, "definite") for name in ("all", "lobar")}
+    assert [found["all"].positive, found["all"].total, found["all"].unknown] == [2, 2, 1]
+    assert [found["lobar"].positive, found["lobar"].total, found["lobar"].unknown] == [1, 1, 2]
 
 
 def test_nothing_to_join_is_a_usage_error(tmp_path: Path) -> None:
@@ -355,14 +351,16 @@ def test_same_outputs_give_the_same_bytes(tree: Tree, tmp_path: Path) -> None:
 def test_page_is_sound(tree: Tree) -> None:
     root = cohort(tree)
     (root / "sub-1.html").write_text("x")
-    page = Page(run_group(root, participants_tsv=None).page.read_text())
+    text = run_group(root, participants_tsv=None).page.read_text()
+    page = Page(text)
     assert [load for load in page.loads if not load.startswith(("#", "data:"))] == []
-    assert str(root) not in page.text
-    for name in ("sub-1_ses-a_T2starw", "sub-2_T2starw", "sub-3_T2starw", "sub-5_acq-x_swi"):
-        assert name in page.text
+    assert str(root) not in text
+    content = rows_of(text)
+    assert str(root) not in json.dumps(content)
+    assert content["data"]["scan"] == [row["scan"] for row in read(root / "group_cmb.tsv")]
+    for scan, report in zip(content["data"]["scan"], content["reports"], strict=True):
+        assert report == ("sub-1.html" if scan.startswith("sub-1_") else None), scan
     assert "it broke badly" in page.text.replace("\t", " ")
-    assert "sub-1.html" in page.links
-    assert "sub-2.html" not in page.links, "there is no such report"
     for link in page.links:
         assert link.startswith("#") or (root / link).exists(), link
 
@@ -524,6 +522,8 @@ def test_versions_on_the_page_are_not_those_of_withdrawn_scans(tree: Tree) -> No
     for subjects, shown in (([one, two], True), ([one, gone], False)):
         rows = make_rows(subjects)
         table = scan_table(rows)
-        text = Page(render_group_page(tree.root, rows, table, quality_table(rows), [], [])).text
+        tables = {"cmb": table, "quality": quality_table(rows), "lesions": table}
+        made = Cohort(root=tree.root, rows=rows, tables=tables)
+        text = Page(render_group_page(made)).text
         for word in ("0.0.1", "older", "several versions", "several schemes or detectors"):
             assert (word in text) is shown, word

@@ -319,6 +319,8 @@
     new ScanTable(document.getElementById("table-scans"), document.getElementById("pager"), cmb.scans);
     connectControls(cmb.scans);
     document.body.dataset.ready = "table";
+    // The texts for the search are made before the first word is typed.
+    (window.requestIdleCallback ?? setTimeout)(() => cmb.scans.text(0));
     return cmb.scans;
   };
   cmb.groupReady = cmb.startGroup().catch((error) => {
