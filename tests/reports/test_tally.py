@@ -171,7 +171,7 @@ def test_what_is_told_holds_whatever_the_unknown_values_are(seed: int) -> None:
     wanted = tuple(
         Count(rating, zone, region, side)
         for rating in (None, *RATINGS)
-        for zone, region in ((None, None), (UNKNOWN_ZONE, None), *((z, None) for z in ZONES), *PLACES)
+        for zone, region in (*((z, None) for z in (None, UNKNOWN_ZONE, *ZONES)), *PLACES)
         for side in (None, "left")
     )
     for tally in (told, replace(told, unseen=frozenset({"deep"}))):
