@@ -20,7 +20,7 @@ from cmbprep.ratings.reviewed import reviewed_lesions, reviewed_rows
 from cmbprep.reports.results import collect_results
 from cmbprep.reports.reviewed import automatic_result
 from cmbprep.reports.tally import SCALES, Tally
-from cmbprep.zones.burden import BURDEN_SCALES, Pattern
+from cmbprep.zones.burden import BURDEN_SCALES, DEFAULT_RULE, Pattern
 
 logger = logging.getLogger("cmbprep")
 
@@ -44,12 +44,15 @@ class ReadScan:
         All reviews, finished or not.
     detector
         Name and version of the detector.
+    pattern_rule
+        Rule of the pattern, one of :data:`.PATTERN_RULES`.
     """
 
     automatic: Automatic
     protocol: str
     reviews: tuple[Review, ...]
     detector: str
+    pattern_rule: str = DEFAULT_RULE
 
     @property
     def name(self) -> str:
@@ -87,6 +90,11 @@ class Cohort:
         return sorted({scan.detector for scan in self.read})
 
     @property
+    def pattern_rules(self) -> list[str]:
+        """Rules of the pattern; one, if all scans were read from a dataset together."""
+        return sorted({scan.pattern_rule for scan in self.scans})
+
+    @property
     def read(self) -> tuple[ReadScan, ...]:
         """The scans that somebody has read to the end, on the present result."""
         return tuple(scan for scan in self.scans if choose_reviews(scan.reviews))
@@ -111,8 +119,15 @@ class Cohort:
         return (review for scan in self.scans for review in scan.reviews if review.counts)
 
 
-def read(root: Path) -> Cohort:
+def read(root: Path, *, pattern_rule: str = DEFAULT_RULE) -> Cohort:
     """Read the reviews of an output dataset.
+
+    Parameters
+    ----------
+    root
+        The output dataset.
+    pattern_rule
+        What cerebellar microbleeds count as in the pattern, one of :data:`.PATTERN_RULES`.
 
     Raises
     ------
@@ -132,6 +147,7 @@ def read(root: Path) -> Cohort:
                     protocol=protocol_of(values).physics if row.tally else "unknown",
                     reviews=_reviews(automatic),
                     detector=" ".join(str(part) for part in detector if part),
+                    pattern_rule=pattern_rule,
                 )
             )
     if not scans:
@@ -184,7 +200,9 @@ def comparisons(cohort: Cohort, *, rule: str = "majority") -> list[Comparison]:
             titles = (f"{name}, round {first_round}", f"{name}, round {second_round}")
             found += _compare("rounds", titles, rounds[first_round], rounds[second_round])
     machine = {
-        scan: _readings(scan.automatic.lesions, [f"L{x.index}" for x in scan.automatic.lesions])
+        scan: _readings(
+            scan, scan.automatic.lesions, [f"L{x.index}" for x in scan.automatic.lesions]
+        )
         for scan in cohort.read
     }
     for short, name in names.items():
@@ -229,7 +247,7 @@ def _compare(
 def _by_reader(cohort: Cohort, short: str) -> Readings:
     """Return what a reader found in the last finished round of each scan."""
     return {
-        scan: _of_review(review)
+        scan: _of_review(scan, review)
         for scan in cohort.read
         for review in choose_reviews(scan.reviews)
         if review.reader.short == short
@@ -241,7 +259,7 @@ def _by_round(cohort: Cohort, short: str) -> dict[int, Readings]:
     for scan in cohort.read:
         for review in scan.reviews:
             if review.counts and review.reader.short == short:
-                rounds.setdefault(review.reader.round, {})[scan] = _of_review(review)
+                rounds.setdefault(review.reader.round, {})[scan] = _of_review(scan, review)
     return dict(rounds)
 
 
@@ -254,21 +272,24 @@ def _consensus(cohort: Cohort, rule: str) -> Readings:
             if agreed is not None:
                 keys = [f"L{lesion.index}" for lesion in agreed.lesions]
                 own = scan.automatic.by_key
-                found[scan] = _readings(agreed.lesions, [k if k in own else None for k in keys])
+                known = [key if key in own else None for key in keys]
+                found[scan] = _readings(scan, agreed.lesions, known)
     return found
 
 
-def _of_review(review: Review) -> Sequence[Reading | None]:
+def _of_review(scan: ReadScan, review: Review) -> Sequence[Reading | None]:
     automatic, state = review.automatic, review.state
     rows = [row for row in reviewed_rows(automatic, state) if row.item.positive]
     keys = [None if row.item.kind == "added" else row.item.key for row in rows]
-    return _readings(reviewed_lesions(automatic, state), keys)
+    return _readings(scan, reviewed_lesions(automatic, state), keys)
 
 
-def _readings(lesions: Iterable[Lesion], keys: Iterable[str | None]) -> Sequence[Reading | None]:
+def _readings(
+    scan: ReadScan, lesions: Iterable[Lesion], keys: Iterable[str | None]
+) -> Sequence[Reading | None]:
     """Return what counts for each of :data:`LESIONS`; None where it is not known."""
     key_of = dict(zip(lesions, keys, strict=True))
-    tally = Tally(tuple(key_of))
+    tally = Tally(tuple(key_of), scan.pattern_rule)
     possible = _reading(tally.counted, key_of, tally.pattern_of_all, tally, definite=False)
     if tally.unrated:
         return possible, None

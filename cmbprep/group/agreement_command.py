@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
             path=root,
             hint="give the OUTPUT_DIR of a run of the participant level",
         )
-    cohort = read(root)
+    cohort = read(root, pattern_rule=arguments.pattern_rule)
     if not cohort.read:
         left = "; ".join(f"{len(n)} {reason}" for reason, n in cohort.left_out.items() if n)
         raise UsageError(

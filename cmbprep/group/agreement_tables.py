@@ -11,6 +11,7 @@ from cmbprep import __version__
 from cmbprep.files.tsv import MISSING, format_tsv
 from cmbprep.group.agreement import LESIONS, Cohort, comparisons
 from cmbprep.ratings.agreement import MIN_PARTICIPANTS, Comparison, Figure, Finding, compare
+from cmbprep.zones.burden import PATTERN_RULES
 
 _COLUMNS: dict[str, dict[str, Any]] = {
     "comparison": {
@@ -29,6 +30,10 @@ _COLUMNS: dict[str, dict[str, Any]] = {
             LESIONS[0]: "All that a rater calls definite or possible.",
             LESIONS[1]: "Those that a rater calls definite.",
         },
+    },
+    "pattern_rule": {
+        "Description": "What cerebellar microbleeds count as in the pattern.",
+        "Levels": dict(PATTERN_RULES),
     },
     "protocol": {"Description": "Scans of one protocol; all for the scans of every protocol."},
     "figure": {"Description": "What was computed."},
@@ -112,6 +117,7 @@ class Agreement:
             "ReadWith": self.cohort.versions,
             "Detectors": self.cohort.detectors,
             "MatchingRule": self.matching,
+            "PatternRule": self.pattern_rule,
             "MatchDistanceMm": self.distance_mm,
             "Consensus": self.rule,
             "Bootstrap": {"Samples": self.n_draws, "Seed": self.seed, "Level": 0.95},
@@ -121,6 +127,11 @@ class Agreement:
             "Figures": [dict(zip(_COLUMNS, row, strict=True)) for row in self._rows()],
             "Text": self.text(),
         }
+
+    @property
+    def pattern_rule(self) -> str:
+        """Rule of the pattern."""
+        return ", ".join(self.cohort.pattern_rules)
 
     @property
     def matching(self) -> str:
@@ -174,6 +185,7 @@ class Agreement:
                 "with the detector is therefore not that of an independent reading."
             ),
             f"Definite and possible microbleeds count. {self.matching}",
+            *(f"Pattern: {PATTERN_RULES[rule]}" for rule in self.cohort.pattern_rules),
             (
                 f"Intervals are 95 % percentile intervals of {self.n_draws} bootstrap samples of "
                 "participants."
@@ -210,6 +222,7 @@ class Agreement:
                     comparison.first,
                     comparison.second,
                     comparison.lesions,
+                    self.pattern_rule,
                     item.protocol or "all",
                     item.figure.name,
                     *(_rounded(number) for number in (item.value, item.low, item.high)),

@@ -15,7 +15,6 @@ from cmbprep.group.covariates import missing_participants, read_covariates
 from cmbprep.group.deidentified import (
     IDENTIFIES,
     Disguise,
-    LeftOut,
     deidentified_rows,
     deidentify,
     describe_privacy,
@@ -39,6 +38,8 @@ from cmbprep.zones.burden import DEFAULT_RULE
 PHENOTYPE = "phenotype/cmb"
 _MEASURED = "Cerebral microbleeds found by cmbprep, and reviewed where the column source says so."
 
+#: What --deidentified has left out, and what remains.
+PRIVACY = "group_deidentified.txt"
 #: Tables of the models, where there are any.
 MODEL_TABLES = ("group_models", "group_model_checks")
 
@@ -134,36 +135,23 @@ def run_group(
     from cmbprep.group.page import render_group_page
 
     root = Path(root)
-    choice = choice or ReaderChoice()
-    subjects = collect_reviewed(root, choice)
-    rows = make_rows(subjects, pattern_rule=pattern_rule)
-    if not rows:
-        raise UsageError(
-            "there are no results to join",
-            path=root,
-            hint="run the participant level first, with the same output folder",
-        )
-    require_reader(root, subjects, choice)
+    rows = _collect_rows(root, choice or ReaderChoice(), pattern_rule)
     tables, doubts, notes = _make_tables(rows, participants_tsv, baseline_session)
     if strict:
         require_comparable(doubts)
     fitted = _fit(rows, tables["group_participants"], models, model_options, deidentified)
     used = [row.scan for row in rows if row.scan]
-    notes = (*doubts, *_review_notes(used), *notes)
     scans = tables["group_cmb"].values
     voting = [row for row, values in zip(rows, scans, strict=True) if stands_for_person(values)]
     maps, map_notes = write_frequency_maps(root, voting)
-    notes += map_notes
-    shown, privacy = notes, root / "group_deidentified.txt"
-    privacy.unlink(missing_ok=True)
+    notes = shown = (*doubts, *_review_notes(used), *notes, *map_notes)
+    (root / PRIVACY).unlink(missing_ok=True)
     if deidentified:
         disguise = Disguise(rows)
-        tables, left_out = _deidentify(tables, disguise)
-        write_text(privacy, describe_privacy(root, tables["group_cmb"], left_out, disguise))
-        shown, rows = (), deidentified_rows(rows, disguise)
+        tables, rows = _deidentify(root, tables, rows, disguise)
         maps = [item.renamed(disguise.of) for item in maps]
         what = "what was left out, and what in other files can still identify a person"
-        notes += (f"--deidentified: {what}, is listed in {privacy}",)
+        shown, notes = (), (*notes, f"--deidentified: {what}, is listed in {root / PRIVACY}")
     tables |= _model_tables(fitted)
     notes += (*_drop_old_models(root, fitted), *_model_notes(fitted))
     page = render_group_page(
@@ -186,6 +174,20 @@ def run_group(
         n_reviewed=sum(scan.reviewed for scan in used),
         notes=notes,
     )
+
+
+def _collect_rows(root: Path, choice: ReaderChoice, pattern_rule: str) -> list[Row]:
+    """Read the results, with the lesions of the readers who were chosen."""
+    subjects = collect_reviewed(root, choice)
+    rows = make_rows(subjects, pattern_rule=pattern_rule)
+    if not rows:
+        raise UsageError(
+            "there are no results to join",
+            path=root,
+            hint="run the participant level first, with the same output folder",
+        )
+    require_reader(root, subjects, choice)
+    return rows
 
 
 def _make_tables(
@@ -248,15 +250,14 @@ def _model_notes(fitted: Sequence[FittedModel]) -> tuple[str, ...]:
 
 
 def _deidentify(
-    tables: Mapping[str, Table], disguise: Disguise
-) -> tuple[dict[str, Table], list[LeftOut]]:
-    """Leave what could identify a person out of all tables, and return what it was."""
-    found: dict[str, Table] = {}
-    left_out: list[LeftOut] = []
-    for name, table in tables.items():
-        found[name], own = deidentify(name, table, disguise)
-        left_out += own
-    return found, left_out
+    root: Path, tables: Mapping[str, Table], rows: Sequence[Row], disguise: Disguise
+) -> tuple[dict[str, Table], list[Row]]:
+    """Leave what could identify a person out of tables and rows; write what that was."""
+    found = {name: deidentify(name, table, disguise) for name, table in tables.items()}
+    kept = {name: table for name, (table, _) in found.items()}
+    left_out = [item for _, own in found.values() for item in own]
+    write_text(root / PRIVACY, describe_privacy(root, kept["group_cmb"], left_out, disguise))
+    return kept, deidentified_rows(rows, disguise)
 
 
 def _write_table(root: Path, name: str, table: Table) -> Path:

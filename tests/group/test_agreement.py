@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
 from cmbprep.errors import UsageError
 from cmbprep.group import run_group
-from cmbprep.group.agreement import comparisons, read
+from cmbprep.group.agreement import _readings, comparisons, read
 from cmbprep.group.agreement_tables import _two
 from cmbprep.lab.cli import main
+from cmbprep.lab.shared import read_data
 from cmbprep.ratings.choice import ReaderChoice
+from cmbprep.zones.burden import DEFAULT_RULE, PATTERN_RULES
 from tests.ratings.madeup import MISSED, make_dataset, ras
 from tests.ratings.reviewing import read_scan
 
@@ -94,6 +97,36 @@ def test_the_table_has_the_figures_counted_by_hand(dataset, tmp_path, capsys):
     assert set(dictionary) == set(table[0])
     assert {row["figure"] for row in table} == set(dictionary["figure"]["Levels"])
     assert before == {path: path.read_bytes() for path in dataset.rglob("sub-*/anat/*")}
+
+
+def test_the_rule_of_the_pattern_decides_and_is_named(dataset, tmp_path, capsys):
+    """Anna calls a lobar lesion and a cerebellar one; Bob the lobar one alone."""
+    cerebellar = {"zone": "infratentorial", "region": "cerebellum"}
+    lobar = {"zone": "lobar", "region": "frontal"}
+    (scan,) = (item for item in read(dataset).scans if item.name == SCANS[0])
+    first, second = scan.automatic.lesions[:2]
+    both = (replace(first, **lobar), replace(second, **cerebellar))
+    patterns = {}
+    for rule in PATTERN_RULES:
+        of_anna, _ = _readings(replace(scan, pattern_rule=rule), both, ["L1", "L2"])
+        of_bob, _ = _readings(replace(scan, pattern_rule=rule), both[:1], ["L1"])
+        patterns[rule] = (of_anna.pattern, of_bob.pattern)
+    assert patterns == {
+        "boston": ("strictly lobar", "strictly lobar"),
+        "deep": ("mixed", "strictly lobar"),
+    }
+    options = ["--pattern-rule", "deep", "--bootstrap", "20", "--json", str(tmp_path / "all.json")]
+    assert main(["agreement", str(dataset), *options]) == 0
+    assert {row["pattern_rule"] for row in rows(dataset)} == {"deep"}
+    assert json.loads((tmp_path / "all.json").read_text())["PatternRule"] == "deep"
+    assert PATTERN_RULES["deep"] in capsys.readouterr().out
+
+
+def test_the_choices_of_the_pattern_rule_are_those_of_the_group_level():
+    options = read_data("cmbprep.lab", "options.json")["agreement"]["options"][""]
+    (option,) = (item for item in options if item["name"] == "--pattern-rule")
+    assert option["choices"] == list(PATTERN_RULES)
+    assert option["default"] == DEFAULT_RULE
 
 
 def test_the_same_command_writes_the_same_bytes(dataset):
