@@ -29,6 +29,7 @@ LAYERS = (
     "config",
     "plan",
     "ratings",
+    "followup",
     "reports",
     "interfaces",
     "workflows",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,9 +134,27 @@ class Run:
                 for subject, plan in now.items()
                 if (replaced := _with_other_anatomy(plan, pending[subject], lost)) is not None
             }
+        self.follow(plans)
         for units in batch:
             if units[0].subject in plans:
                 self.finish(plans[units[0].subject], crashes)
+
+    def follow(self, subjects: Iterable[str]) -> None:
+        """Follow the lesions of participants over their visits, where there are several."""
+        from cmbprep.group.followup import compute_followups
+        from cmbprep.ratings.choice import ReaderChoice
+
+        settings = self.settings
+        lost = compute_followups(
+            settings.output_dir,
+            dict.fromkeys(subjects),
+            ReaderChoice.of(settings),
+            nprocs=settings.nprocs,
+            locks=lock_folder(settings),
+        )
+        for subject, why in lost.items():
+            self.failed += 1
+            logger.error("sub-%s: the follow-up failed: %s", subject, shorten(why, settings))
 
     def plan(self, checked: Preflight) -> SubjectPlan | None:
         """Plan the work for one participant and record it; None if that is not possible."""

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from cmbprep.followup.pair import FollowUp, find_pairs
 from cmbprep.lesions import RATINGS, ZONES, Lesion
 from cmbprep.outputs.files import write_text
 from cmbprep.outputs.stages import StageRecord
 from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.reports.figures.lesions import describe_lesion
+from cmbprep.reports.followup import followed_scans, followup_views
 from cmbprep.reports.packing import VIEWER_SCRIPTS, viewer_files
 from cmbprep.reports.page import embed_figure, link_to, render_page
 from cmbprep.reports.quality import summarise, trust
@@ -97,8 +99,12 @@ def write_reports(
         for text in () if scan.reading is None else scan.reading.warnings:
             logger.warning("warning: %s: %s", scan.name, text)
     units = report_units(result, per)
+    followups = find_pairs(root, followed_scans(result))
     written = [
-        write_text(root / f"{unit}.html", _render(root, part, unit, list(units), pattern_rule))
+        write_text(
+            root / f"{unit}.html",
+            _render(root, part, unit, list(units), pattern_rule, followups),
+        )
         for unit, part in units.items()
     ]
     remove_other_pages(root, subject, [path.name for path in written])
@@ -106,9 +112,14 @@ def write_reports(
 
 
 def _render(
-    root: Path, result: SubjectResult, unit: str, units: Sequence[str], pattern_rule: str
+    root: Path,
+    result: SubjectResult,
+    unit: str,
+    units: Sequence[str],
+    pattern_rule: str,
+    followups: Sequence[FollowUp],
 ) -> str:
-    """Render the page of a unit; ``units`` have all pages of the participant."""
+    """Render the page of a unit; ``units`` and ``followups`` are all of the participant."""
     records = [*result.anatomies, *(record for scan in result.scans for record in scan.records)]
     methods = methods_text(records)
     read = methods_sentences(result.scans)
@@ -126,6 +137,7 @@ def _render(
         unit=unit,
         pages=[(name, quote(f"{name}.html")) for name in units],
         scans=scans,
+        followups=followup_views(root, followups, {scan.entities.get("ses") for scan in result.scans}),
         anatomies=anatomies,
         viewer=_viewer() if any(scan["slices"] for scan in scans) else "",
         errors=[scan for scan in result.scans if scan.error is not None],

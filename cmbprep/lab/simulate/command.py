@@ -42,6 +42,9 @@ def run(args: argparse.Namespace) -> int:
         nprocs=args.nprocs,
         heads=args.heads,
         variant=variant,
+        visits=args.visits,
+        visit_protocols=args.visit_protocols or (),
+        new_per_year=args.new_lesions,
         progress=_show,
     )
     sys.stdout.write(

@@ -25,15 +25,20 @@ from cmbprep.lab.simulate.protocols import (
     draw_people,
     get_protocol,
 )
+from cmbprep.lab.simulate.visits import NEW_PER_YEAR, YEAR_DAYS, Visit, draw_visits
 from cmbprep.lesions import COLUMNS
 from cmbprep.outputs.files import write_image, write_json, write_text
 from cmbprep.running.processes import process_pool
 
 if TYPE_CHECKING:
+    from cmbprep.lab.simulate.dura import Sheet
     from cmbprep.lab.simulate.field import Geometry
+    from cmbprep.lab.simulate.head import Head
     from cmbprep.lab.simulate.scanner import Acquisition
+    from cmbprep.lab.simulate.sources import Source
     from cmbprep.lab.simulate.truth import Truth
     from cmbprep.lab.simulate.variants import Variant
+    from cmbprep.lab.simulate.vessels import Tube
     from cmbprep.spatial.grids import Grid
 
 BIDS_VERSION = "1.10.0"
@@ -46,14 +51,22 @@ class _Task:
     dest: Path
     index: int
     person: Person
+    visits: Sequence[Visit]
     seed: int
     t1w: Path | None
     variant: Variant
 
-    def stem(self, name: str) -> Path:
-        """An image of the person, without its extension."""
+    def place(self, visit: Visit) -> tuple[Path, str]:
+        """Folder of a visit's images in a dataset, and the start of their names."""
         label = f"sub-{self.person.label}"
-        return self.dest / label / "anat" / f"{label}_{name}"
+        if visit.session is None:
+            return Path(label, "anat"), label
+        return Path(label, f"ses-{visit.session}", "anat"), f"{label}_ses-{visit.session}"
+
+    def stem(self, visit: Visit, name: str) -> Path:
+        """An image of a visit, without its extension."""
+        folder, label = self.place(visit)
+        return self.dest / folder / f"{label}_{name}"
 
 
 def simulate_dataset(
@@ -66,6 +79,9 @@ def simulate_dataset(
     nprocs: int = 1,
     heads: Path | None = None,
     variant: Variant | None = None,
+    visits: int = 1,
+    visit_protocols: Sequence[str] = (),
+    new_per_year: float = NEW_PER_YEAR,
     progress: Progress | None = None,
 ) -> None:
     """Write a BIDS dataset of simulated people with known microbleeds.
@@ -88,6 +104,12 @@ def simulate_dataset(
         A BIDS dataset with T1w images to make heads from, instead of the packaged template.
     variant
         What is different from the scans that scanners make of usual heads.
+    visits
+        Visits of each person; more than one are sessions.
+    visit_protocols
+        Presets that the visits take in turn, in place of `protocols`.
+    new_per_year
+        New microbleeds per person-year of people without hypertension (:mod:`.visits`).
     progress
         Called with the number of people done, of people in all, and the last one's label.
 
@@ -109,14 +131,24 @@ def simulate_dataset(
 
         images = find_heads(heads)
     names = tuple(protocols or DEFAULT_PROTOCOLS)
-    used = [get_protocol(name) for name in names]
+    used = [get_protocol(name) for name in visit_protocols or names]
     people = draw_people(participants, seed, names, sites)
+    drawn = [
+        draw_visits(
+            person,
+            np.random.default_rng([seed, 3, index]),
+            count=visits,
+            per_year=new_per_year,
+            protocols=visit_protocols,
+        )
+        for index, person in enumerate(people)
+    ]
     with aside(Path(dest)) as folder:
         _write_dataset_files(folder, people, used, seed, chosen)
         heads_of = [images[index % len(images)] if images else None for index in range(len(people))]
         tasks = [
-            _Task(folder, index, person, seed, heads_of[index], chosen)
-            for index, person in enumerate(people)
+            _Task(folder, index, *pair, seed, heads_of[index], chosen)
+            for index, pair in enumerate(zip(people, drawn, strict=True))
         ]
         for done, task in enumerate(_in_turn(tasks, nprocs), start=1):
             if progress is not None:
@@ -157,14 +189,11 @@ def _in_turn(tasks: list[_Task], nprocs: int) -> Iterator[_Task]:
 
 
 def _simulate_person(task: _Task) -> _Task:
-    from cmbprep.lab.simulate import dura, scanner, sources, surgery, variants, vessels
-    from cmbprep.lab.simulate.field import plan_geometry
+    from cmbprep.lab.simulate import dura, sources, surgery, variants, vessels
     from cmbprep.lab.simulate.head import build_head
     from cmbprep.lab.simulate.heads import load_real_head, load_template_head
-    from cmbprep.lab.simulate.truth import tell_truth
 
     person = task.person
-    protocol = get_protocol(person.protocol)
     # One stream for each stage, so that a change in one leaves the others' draws alone.
     streams = [np.random.default_rng([task.seed, 2, task.index, k]) for k in range(7)]
     head = build_head(
@@ -180,33 +209,65 @@ def _simulate_person(task: _Task) -> _Task:
     if operated is not None:
         head = surgery.operate(head, operated)
         places = sources.place_masks(head)
-    found = sources.draw_microbleeds(head, places, person.microbleeds, streams[1])
-    found += sources.draw_mimics(head, places, person.age, streams[2])
+    # The first n of a longer list are those of a shorter one: each visit has the first ones.
+    bleeds = sources.draw_microbleeds(head, places, task.visits[-1].microbleeds, streams[1])
+    mimics = sources.draw_mimics(head, places, person.age, streams[2])
     if operated is not None:
-        found.append(surgery.rim(operated, streams[6]))
+        mimics.append(surgery.rim(operated, streams[6]))
     tubes = vessels.draw_veins(head, head.to_template.inverse, streams[3])
     tubes += vessels.draw_arteries(head.to_template.inverse, streams[3])
     tubes = variants.scale_veins(tubes, task.variant.veins)
-    centre = head.to_template.inverse(np.array([[0.0, -18.0, 8.0]]))[0]
-    geometry = plan_geometry(protocol, centre, streams[4])
-    sheets = []
+    sheets: list[dura.Sheet] = []
     if task.variant.dura:
         stream = np.random.default_rng([task.seed, 2, task.index, 7])
         sheets = dura.draw_dura(head.to_template.inverse, stream)
-    scan = scanner.acquire(head, tubes, found, protocol, geometry, streams[4], sheets=sheets)
-    t1w_geometry = _t1w_geometry(scan.geometry, centre, streams[5])
-    t1w = scanner.acquire_t1w(head, t1w_geometry, protocol.field_strength, streams[5])
-    _write_t1w(task, t1w, t1w_geometry, protocol)
-    truth, affine = tell_truth(head, found, scan), scan.geometry.affine
+    for visit in task.visits:
+        _simulate_visit(task, visit, head, (tubes, sheets), (bleeds, mimics))
+    if task.visits[0].session is not None:
+        _write_sessions(task)
+    return task
+
+
+def _simulate_visit(
+    task: _Task,
+    visit: Visit,
+    head: Head,
+    lines: tuple[Sequence[Tube], Sequence[Sheet]],
+    things: tuple[Sequence[Source], Sequence[Source]],
+) -> None:
+    """Scan a participant.
+
+    ``lines`` are vessels and sheets of dura, ``things`` the microbleeds of all visits, and the
+    mimics.
+    """
+    from cmbprep.lab.simulate import scanner, variants
+    from cmbprep.lab.simulate.field import plan_geometry
+    from cmbprep.lab.simulate.truth import tell_truth
+
+    protocol = get_protocol(visit.protocol)
+    bleeds, mimics = things
+    found = [*bleeds[: visit.microbleeds], *mimics]
+    # Numbers that are the same at every visit: all microbleeds, and then the mimics.
+    numbers = [*range(1, len(found) - len(mimics) + 1)]
+    numbers += range(len(bleeds) + 1, len(bleeds) + len(mimics) + 1)
+    later = () if visit.number == 1 else (visit.number,)
+    images, coil = (np.random.default_rng([task.seed, 2, task.index, k, *later]) for k in (4, 5))
+    centre = head.to_template.inverse(np.array([[0.0, -18.0, 8.0]]))[0]
+    geometry = plan_geometry(protocol, centre, images)
+    tubes, sheets = lines
+    scan = scanner.acquire(head, tubes, found, protocol, geometry, images, sheets=sheets)
+    t1w_geometry = _t1w_geometry(scan.geometry, centre, coil)
+    t1w = scanner.acquire_t1w(head, t1w_geometry, protocol.field_strength, coil)
+    _write_t1w(task.stem(visit, "T1w"), t1w, t1w_geometry, protocol)
+    truth, affine = tell_truth(head, found, scan, numbers=numbers), scan.geometry.affine
     if task.variant.stripped:
         scan = variants.strip_skull(scan, head)
     grid = None
     if task.variant.resampled is not None:
         grid = variants.isotropic_grid(scan.geometry.shape, affine, task.variant.resampled)
         truth = variants.resample_truth(truth, affine, grid)
-    _write_scan(task, scan, protocol, grid)
-    _write_person_truth(task, truth, affine if grid is None else grid.affine)
-    return task
+    _write_scan(task, visit, scan, protocol, grid)
+    _write_visit_truth(task, visit, truth, affine if grid is None else grid.affine)
 
 
 def _t1w_geometry(
@@ -280,10 +341,10 @@ _T1W = {
 
 
 def _write_t1w(
-    task: _Task, data: NDArray[np.float32], geometry: Geometry, protocol: Protocol
+    stem: Path, data: NDArray[np.float32], geometry: Geometry, protocol: Protocol
 ) -> None:
     stored = _as_int16(data, float(np.percentile(data, 99.95)))
-    save_image(task.stem("T1w"), stored, geometry.affine, {**_scanner(protocol), **_T1W})
+    save_image(stem, stored, geometry.affine, {**_scanner(protocol), **_T1W})
 
 
 def _scan_sidecar(protocol: Protocol, echo_time: float) -> dict[str, Any]:
@@ -302,13 +363,15 @@ def _scan_sidecar(protocol: Protocol, echo_time: float) -> dict[str, Any]:
     }
 
 
-def _write_scan(task: _Task, scan: Acquisition, protocol: Protocol, grid: Grid | None) -> None:
+def _write_scan(
+    task: _Task, visit: Visit, scan: Acquisition, protocol: Protocol, grid: Grid | None
+) -> None:
     from cmbprep.lab.simulate.variants import resample_image
 
     def save(name: str, data: NDArray[Any], sidecar: dict[str, Any]) -> None:
         where = scan.geometry.affine if grid is None else grid.affine
         units = ("unknown", "unknown") if task.variant.unitless else ("mm", "sec")
-        save_image(task.stem(name), data, where, sidecar, units=units)
+        save_image(task.stem(visit, name), data, where, sidecar, units=units)
 
     def on_grid(image: NDArray[Any]) -> NDArray[Any]:
         return image if grid is None else resample_image(image, scan.geometry.affine, grid)
@@ -364,23 +427,38 @@ def write_truth(
         write_text(path.with_name(f"{path.name}.tsv"), table)
 
 
-def _write_person_truth(task: _Task, truth: Truth, affine: NDArray[np.float64]) -> None:
+def _write_visit_truth(
+    task: _Task, visit: Visit, truth: Truth, affine: NDArray[np.float64]
+) -> None:
     from cmbprep.zones.schemes import MARS, format_regions
 
-    person = f"sub-{task.person.label}"
+    folder, label = task.place(visit)
     root = task.dest / "derivatives" / "truth"
-    names = sorted(p.name for p in (task.dest / person / "anat").glob("*.nii.gz"))
+    names = sorted(p.name for p in (task.dest / folder).glob("*.nii.gz"))
     scans = [name for name in names if not name.endswith("_T1w.nii.gz")]
-    common = {"Sources": [f"bids:raw:{person}/anat/{name}" for name in scans]}
+    common = {"Sources": [f"bids:raw:{(folder / name).as_posix()}" for name in scans]}
     segments = {
         "CMB": (truth.microbleeds, truth.microbleed_table),
         "mimics": (truth.others, truth.other_table),
     }
-    stem = root / person / "anat" / person
+    stem = root / folder / label
     write_truth(stem, affine, segments, common)
     if truth.zones is not None:
-        save_image(stem.with_name(f"{person}_atlas-{MARS.name}_dseg"), truth.zones, affine, common)
+        save_image(stem.with_name(f"{label}_atlas-{MARS.name}_dseg"), truth.zones, affine, common)
         write_text(root / f"atlas-{MARS.name}_dseg.tsv", format_regions(MARS))
+
+
+def _write_sessions(task: _Task) -> None:
+    """Write when the participant was scanned, and at which age."""
+    columns = read_data("cmbprep.lab.simulate", "columns.json")["sessions"]
+    rows = [list(columns)]
+    for visit in task.visits:
+        age = task.person.age + visit.days / YEAR_DAYS
+        when = visit.acquired.isoformat(timespec="seconds")
+        rows.append([f"ses-{visit.session}", when, f"{age:.2f}", visit.protocol])
+    stem = task.dest / f"sub-{task.person.label}" / f"sub-{task.person.label}_sessions"
+    write_text(stem.with_suffix(".tsv"), "".join("\t".join(row) + "\n" for row in rows))
+    write_json(stem.with_suffix(".json"), columns)
 
 
 def _write_dataset_files(

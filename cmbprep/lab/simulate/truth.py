@@ -37,6 +37,7 @@ TRUTH_COLUMNS: dict[str, dict[str, object]] = read_data("cmbprep.lab.simulate", 
 class _Found:
     source: Source
     effect: Effect | None
+    number: int  # the same at every visit of the person
     void: Void | None  # None if it cannot be seen; its voxels are those of the image
 
 
@@ -62,7 +63,12 @@ class Truth:
 
 
 def tell_truth(
-    head: Head, sources: Sequence[Source], acquisition: Acquisition, *, with_zones: bool = True
+    head: Head,
+    sources: Sequence[Source],
+    acquisition: Acquisition,
+    *,
+    with_zones: bool = True,
+    numbers: Sequence[int] | None = None,
 ) -> Truth:
     """Make label images and tables from what the sources did to an image.
 
@@ -74,10 +80,14 @@ def tell_truth(
         What came of it.
     with_zones
         Whether to carry the atlas to the scan; without, the tables name no zones.
+    numbers
+        Number of each source in this person; in their order if None.
     """
     found = [
-        _Found(source, effect, _void(source, effect, acquisition))
-        for source, effect in zip(sources, acquisition.effects, strict=True)
+        _Found(source, effect, number, _void(source, effect, acquisition))
+        for source, effect, number in zip(
+            sources, acquisition.effects, numbers or range(1, len(sources) + 1), strict=True
+        )
     ]
     bleeds = [f for f in found if f.source.kind == "microbleed" and f.void]
     others = [f for f in found if not (f.source.kind == "microbleed" and f.void)]
@@ -184,6 +194,7 @@ def truth_row(
     deposit: float | None = None,
     cnr: float | None = None,
     site: str,
+    number: int | None = None,
     **words: str,
 ) -> Row:
     """Describe one thing that was put into a scan.
@@ -202,6 +213,8 @@ def truth_row(
         Largest relative loss of signal, and largest drop by the noise.
     site, words
         The column ``place``, and the other columns that are text.
+    number
+        The same at every visit of the person; None where it has none.
     """
     sign = "unknown" if chi is None else "paramagnetic" if chi > 0 else "diamagnetic"
     where: dict[str, Any] = dict(zip(_PLACE, map(float, place), strict=True))
@@ -219,7 +232,8 @@ def truth_row(
         "deposit_mm3": MISSING if deposit is None else f"{deposit:.2f}",
         "contrast_to_noise": MISSING if cnr is None else f"{cnr:.1f}",
     }
-    return lesion, {"place": site, **numbers, **words}
+    same = MISSING if number is None else str(number)
+    return lesion, {"place": site, **numbers, **words, "person_index": same}
 
 
 def add_zones(
@@ -270,6 +284,7 @@ def _source_rows(head: Head, found: list[_Found], scan: Acquisition, name: str) 
             kind=source.kind,
             extent="compact",
             site=source.place,
+            number=one.number,
             visible="false" if void is None else "true",
         )
         rows.append(row)

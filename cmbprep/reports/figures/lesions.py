@@ -113,7 +113,7 @@ def lesion_figure(
     window = foreground_window(volume, inside, (0.1, 99.0))
     centre = volume.frame.voxel(lesion.centre)
     crop, middle = _close_up(volume.frame, centre, field_of_view, marked, lesion.index)
-    close = _close_window(volume, crop, window)
+    close = close_window(volume, crop, window)
     title = text or describe_lesion(lesion)
     title = title if title.startswith("Lesion") else f"Lesion {title}"
     canvas = Canvas(WIDTH, 0, title, f"Close-ups and where they lie. {SIDES}")
@@ -138,10 +138,10 @@ def lesion_figure(
                 _draw_outlines(canvas, tile.cut(marked), lesion.index, box)
                 _number_neighbours(canvas, tile, neighbours)
             else:
-                _ticks(canvas, tile, centre)
+                ticks(canvas, tile, centre)
             mark_sides(canvas, tile, centre)
             if outlined:
-                _scale_bar(canvas, tile)
+                scale_bar(canvas, tile)
     canvas.height = 30 + max(side, locator.box[3]) + GAP
     return canvas.render()
 
@@ -180,7 +180,7 @@ def _close_up(
     return crop, middle
 
 
-def _close_window(volume: Volume, crop: Crop, window: tuple[float, float]) -> tuple[float, float]:
+def close_window(volume: Volume, crop: Crop, window: tuple[float, float]) -> tuple[float, float]:
     """Range of grey levels for a close-up: its own brightness, black as in the whole scan.
 
     A coil's bias would otherwise leave some close-ups dark and others washed out. The black
@@ -192,7 +192,7 @@ def _close_window(volume: Volume, crop: Crop, window: tuple[float, float]) -> tu
     return low, max(1.1 * bright, low + 0.2 * (high - low))
 
 
-def _ticks(canvas: Canvas, tile: Tile, centre: NDArray) -> None:
+def ticks(canvas: Canvas, tile: Tile, centre: NDArray) -> None:
     """Point at the lesion from the four edges, without covering it."""
     x, y = tile.place(centre)
     left, top, width, height = tile.box
@@ -206,7 +206,8 @@ def _ticks(canvas: Canvas, tile: Tile, centre: NDArray) -> None:
     canvas.path(path, LESION_OUTLINE, width=1.3)
 
 
-def _scale_bar(canvas: Canvas, tile: Tile) -> None:
+def scale_bar(canvas: Canvas, tile: Tile) -> None:
+    """Draw a bar of 10 mm, or of the longest length that fits, in the lower right corner."""
     left, top, width, height = tile.box
     scale = width / tile.frame.extent(tile.crop, tile.plane)[0]
     # The longest that fits; none in a section of a few small voxels.

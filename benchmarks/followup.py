@@ -1,0 +1,444 @@
+"""How well lesions are followed from one visit to the next, on simulated people.
+
+    python benchmarks/followup.py simulate CACHE [--people 20] [--tuning]
+    python benchmarks/followup.py measure CACHE [--tuning]
+    python benchmarks/followup.py moved OUTPUT_DIR --participant-label s1 niivue [--tuning]
+
+``simulate`` scans each person at four visits, two with one protocol and two with another: three
+pairs of visits, one of them with a change of protocol. Every visit has a head position, noise and
+errors of the brain mask of its own; microbleeds of earlier visits stay and new ones appear. The
+scans are corrected for bias and go through the packaged detector. What is done already is kept.
+
+``measure`` registers the visits, follows the lesions and compares them with the truth:
+
+- visible persistent microbleeds (seen on both scans by the simulator's rule, listed at one visit
+  or both) that are called persistent;
+- lesions called new that are no microbleed that has appeared (false new ones), per pair;
+- new microbleeds that are visible and listed, and called new.
+
+``moved`` takes real scans of an output dataset, puts microbleeds in, and follows them to the same
+scan after a known rotation, shift and resampling: nothing is new there. All lesions are simulated.
+``--tuning`` uses other seeds: those that thresholds were set on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmbprep.detectors.base import Detection, DetectorInput
+from cmbprep.followup.protocol import Acquisition, describe_changes
+from cmbprep.followup.registration import HeadScan, register_visits
+from cmbprep.followup.status import Fate, VisitLesions, follow_lesions, unassessed
+from cmbprep.lesions import Lesion
+from cmbprep.ratings.automatic import Candidate
+from cmbprep.spatial.transforms import LinearMap
+
+PROTOCOLS = (
+    "clinical-2d-1.5t",
+    "clinical-2d-3t",
+    "ukb-swi",
+    "clinical-2d-1.5t-long-te",
+    "gre3d-3t",
+    "swi-3t",
+)
+#: First word of the seeds of people that are reported on, and of those for tuning.
+REPORTED, TUNING = 7200, 7100
+#: Microbleeds of the first visit: median and spread (log), and most. New ones per interval.
+FIRST, SPREAD, MOST, NEW = 4.0, 0.7, 15, 0.7
+MATCH_MM = 5.0
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A microbleed or mimic that was put in."""
+
+    number: int
+    kind: str
+    centre: tuple[float, float, float]
+    diameter: float
+    visible: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A simulated scan after detection."""
+
+    visit: VisitLesions
+    image: NDArray[np.float32]
+    protocol: str
+    truth: tuple[Truth, ...]
+
+
+def protocols_of(person: int) -> tuple[str, str]:
+    """Return the protocol of a person's first two visits, and that of the last two."""
+    first = person % len(PROTOCOLS)
+    second = (first + 1 + (person // len(PROTOCOLS)) % (len(PROTOCOLS) - 1)) % len(PROTOCOLS)
+    return PROTOCOLS[first], PROTOCOLS[second]
+
+
+def simulate_person(cache: Path, family: int, person: int) -> None:
+    """Simulate and read the scans of a person that are not there yet."""
+    from cmbprep.detectors import get_detector
+    from cmbprep.lab.simulate import scanner, sources, vessels
+    from cmbprep.lab.simulate.field import plan_geometry
+    from cmbprep.lab.simulate.head import build_head
+    from cmbprep.lab.simulate.heads import load_template_head
+    from cmbprep.lab.simulate.protocols import get_protocol
+    from cmbprep.lab.simulate.truth import tell_truth
+    from cmbprep.lab.training.scans import detector_inputs, rough_mask
+
+    paths = [cache / f"{family}_{person:02d}_{visit}.npz" for visit in range(4)]
+    if all(path.exists() for path in paths):
+        return
+    rng = np.random.default_rng([family, person])
+    age = float(rng.uniform(55, 85))
+    atrophy, load = rng.uniform(0.1, 0.7, 2)
+    head = build_head(load_template_head(), rng, age=age, atrophy=atrophy, lesion_load=load)
+    places = sources.place_masks(head)
+    counts = [int(np.clip(round(np.exp(rng.normal(np.log(FIRST), SPREAD))), 1, MOST))]
+    for _ in range(3):
+        counts.append(counts[-1] + int(rng.poisson(NEW)))
+    bleeds = sources.draw_microbleeds(head, places, counts[-1], rng)
+    mimics = sources.draw_mimics(head, places, age, rng)
+    tubes = vessels.draw_veins(head, head.to_template.inverse, rng)
+    tubes += vessels.draw_arteries(head.to_template.inverse, rng)
+    centre = head.to_template.inverse(np.array([[0.0, -18.0, 8.0]]))[0]
+    detector = get_detector("learned")
+    names = [name for name in protocols_of(person) for _ in range(2)]
+    for number, (path, name) in enumerate(zip(paths, names, strict=True)):
+        if path.exists():
+            continue
+        start = time.process_time()
+        own = np.random.default_rng([family, person, number])
+        protocol = get_protocol(name)
+        geometry = plan_geometry(protocol, centre.tolist(), own)
+        found = [*bleeds[: counts[number]], *mimics]
+        ids = [*range(1, len(found) - len(mimics) + 1)]
+        ids += range(1001, 1001 + len(mimics))
+        scan = scanner.acquire(head, tubes, found, protocol, geometry, own, with_structures=False)
+        truth = tell_truth(head, found, scan, with_zones=False, numbers=ids)
+        mask = rough_mask(head, scan.geometry, own)
+        *_, given = detector_inputs(scan.echoes, scan.geometry.affine, mask, protocol)
+        found_there = detector.detect(given)
+        _save(path, given, found_there, name, [truth.microbleed_table, truth.other_table])
+        print(f"{path.stem} {name} {time.process_time() - start:.0f} s", flush=True)
+
+
+def _save(
+    path: Path, scan: DetectorInput, found: Detection, protocol: str, tables: list[str]
+) -> None:
+    from cmbprep.lab.simulate.protocols import get_protocol
+
+    preset = get_protocol(protocol)
+    weighed = found.candidates
+    assert weighed is not None
+    names = list(weighed.columns)
+    rows = weighed.rows[
+        :, [names.index(n) for n in ("x", "y", "z", "lesion", "probability", "radius")]
+    ]
+    truth = []
+    for table in tables:
+        header, *lines = (line.split("\t") for line in table.splitlines())
+        for line in lines:
+            row = dict(zip(header, line, strict=True))
+            centre = [float(row[axis]) for axis in "xyz"]
+            number = int(row["person_index"])
+            size = float(row["diameter_mm"])
+            truth.append([number, row["kind"], centre, size, row["visible"] == "true"])
+    about = {
+        "protocol": protocol,
+        "acquisition": {
+            "sequence": scan.sequence,
+            "field_strength": preset.field_strength,
+            "echo_time": preset.echo_times[-1],
+            "spacing_mm": [round(float(s), 4) for s in scan.spacing],
+            "scanner": preset.manufacturer,
+        },
+        "lesions": [{"name": f"CMB-{one.index:03d}", **_row(one)} for one in found.lesions],
+        "truth": truth,
+    }
+    top = float(scan.magnitude.max())
+    stored = np.round(scan.magnitude / top * 32000).astype(np.int16)
+    temporary = path.with_name(f".{path.name}")
+    np.savez_compressed(
+        temporary,
+        image=stored,
+        mask=np.packbits(scan.brain_mask),
+        affine=scan.affine,
+        candidates=rows,
+        about=json.dumps(about),
+    )
+    temporary.rename(path)
+
+
+def _row(lesion: Any) -> dict[str, Any]:
+    values = asdict(lesion)
+    values["x"], values["y"], values["z"] = values.pop("centre_ras")
+    return values
+
+
+def load_scan(path: Path) -> Scan:
+    """Read a scan that ``simulate`` has written."""
+    with np.load(path) as stored:
+        about = json.loads(str(stored["about"]))
+        image = stored["image"].astype(np.float32)
+        mask = np.unpackbits(stored["mask"], count=image.size).reshape(image.shape).astype(bool)
+        affine, rows = stored["affine"], stored["candidates"]
+    listed = tuple(Lesion(**values) for values in about["lesions"])
+    candidates = tuple(
+        Candidate(
+            row=number,
+            centre_ras=(float(x), float(y), float(z)),
+            probability=float(chance),
+            diameter_mm=float(np.clip(2 * np.exp(radius), 0.5, 20)),
+        )
+        for number, (x, y, z, lesion, chance, radius) in enumerate(rows, start=1)
+        if not lesion
+    )
+    acquired = about["acquisition"]
+    visit = VisitLesions(
+        lesions=tuple(one for one in listed if one.susceptibility != "diamagnetic"),
+        dismissed=tuple(one for one in listed if one.susceptibility == "diamagnetic"),
+        candidates=candidates,
+        brain=mask,
+        affine=affine,
+        acquisition=Acquisition(**{**acquired, "spacing_mm": tuple(acquired["spacing_mm"])}),
+    )
+    truth = tuple(
+        Truth(n, kind, tuple(centre), size, seen) for n, kind, centre, size, seen in about["truth"]
+    )
+    return Scan(visit, image, about["protocol"], truth)
+
+
+# --- What became of the lesions, and what did ----------------------------------------------------
+
+
+def assign_truth(scan: Scan, lesions: tuple[Lesion, ...]) -> dict[int, Truth]:
+    """Return what each listed lesion is, by its index; lesions that are nothing are left out."""
+    from cmbprep.ratings.matching import assign, centre_distances
+
+    if not lesions or not scan.truth:
+        return {}
+    distances = centre_distances(
+        np.array([one.centre for one in scan.truth]), np.array([one.centre for one in lesions])
+    )
+    pairs = assign(distances, distances <= MATCH_MM)
+    return {lesions[j].index: scan.truth[i] for i, j in pairs}
+
+
+def register_cached(
+    cache: Path, names: tuple[str, str], scans: tuple[Scan, Scan]
+) -> dict[str, Any]:
+    """Register two visits, or read what an earlier call has found."""
+    path = cache / f"{names[0]}_to_{names[1]}.json"
+    if not path.exists():
+        start = time.process_time()
+        first, second = (_head(scan) for scan in scans)
+        found = register_visits(first, second)
+        about = {name: value for name, value in vars(found).items() if name != "to_second"}
+        about |= {"matrix": found.to_second.matrix.tolist(), "error_mm": found.error_mm}
+        path.write_text(json.dumps({**about, "seconds": time.process_time() - start}))
+    stored: dict[str, Any] = json.loads(path.read_text())
+    return stored
+
+
+def _head(scan: Scan) -> HeadScan:
+    import nibabel as nib
+
+    affine = scan.visit.affine
+    mask = nib.Nifti1Image(scan.visit.brain.astype(np.uint8), affine)
+    return HeadScan(image=nib.Nifti1Image(scan.image, affine), brain_mask=mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What is counted of a pair of visits."""
+
+    pair: str
+    protocols: tuple[str, str]
+    changed: bool
+    verdict: str
+    #: Visible persistent microbleeds that are listed: at either visit, and at both; and how many
+    #: of each are called persistent.
+    listed: int
+    listed_found: int
+    listed_twice: int
+    listed_twice_found: int
+    #: Matched pairs that are two different things.
+    mismatched: int
+    #: Lesions called new that are no new microbleed: any, and definite ones; what they are.
+    false_new: int
+    false_new_definite: int
+    false_kinds: tuple[str, ...]
+    false_gone: int
+    #: New microbleeds that are visible and listed, how many are called new, and what else.
+    new: int
+    new_found: int
+    new_other: tuple[str, ...]
+    not_assessable: int
+
+
+def judge_pair(name: str, scans: tuple[Scan, Scan], fates: Sequence[Fate], verdict: str) -> Outcome:
+    """Compare the fates of a pair's lesions with the truth."""
+    known = [assign_truth(scan, scan.visit.lesions) for scan in scans]
+    there = [{one.number: one for one in scan.truth} for scan in scans]
+    identities = [
+        tuple(
+            None if lesion is None else found.get(lesion.index)
+            for lesion, found in zip((fate.first, fate.second), known, strict=True)
+        )
+        for fate in fates
+    ]
+    status: dict[int, set[str]] = defaultdict(set)
+    sides: dict[int, set[int]] = defaultdict(set)
+    for fate, pair in zip(fates, identities, strict=True):
+        for side, one in enumerate(pair):
+            if one is not None:
+                status[one.number].add(fate.status)
+                sides[one.number].add(side)
+    persistent = [
+        number
+        for number in there[0].keys() & there[1].keys()
+        if there[0][number].kind == "microbleed"
+        and there[0][number].visible
+        and there[1][number].visible
+        and status[number]
+    ]
+    twice = [number for number in persistent if len(sides[number]) == 2]
+    appeared = there[1].keys() - there[0].keys()
+    wrong, kinds, wrong_definite = 0, [], 0
+    for fate, pair in zip(fates, identities, strict=True):
+        one = pair[1]
+        if fate.status == "new" and (one is None or one.number not in appeared):
+            wrong += 1
+            wrong_definite += fate.rating == "definite"
+            before = None if one is None else there[0].get(one.number)
+            seen = "hidden before" if before is not None and not before.visible else "visible"
+            kinds.append("nothing" if one is None else f"{one.kind} {seen}")
+    new = [n for n in appeared if there[1][n].kind == "microbleed" and status[n]]
+    first, second = (scan.visit.acquisition for scan in scans)
+    return Outcome(
+        pair=name,
+        protocols=(scans[0].protocol, scans[1].protocol),
+        changed=bool(describe_changes(first, second)),
+        verdict=verdict,
+        listed=len(persistent),
+        listed_found=sum(status[number] == {"persistent"} for number in persistent),
+        listed_twice=len(twice),
+        listed_twice_found=sum(status[number] == {"persistent"} for number in twice),
+        mismatched=sum(
+            one is not None and other is not None and one.number != other.number
+            for one, other in identities
+        ),
+        false_new=wrong,
+        false_new_definite=wrong_definite,
+        false_kinds=tuple(kinds),
+        false_gone=sum(fate.status == "gone" for fate in fates),
+        new=len(new),
+        new_found=sum(status[number] == {"new"} for number in new),
+        new_other=tuple(
+            fate.reason
+            for fate, (_, one) in zip(fates, identities, strict=True)
+            if one is not None and one.number in new and fate.status != "new"
+        ),
+        not_assessable=sum(fate.status == "not assessable" for fate in fates),
+    )
+
+
+def measure_pairs(cache: Path, family: int, people: int) -> list[Outcome]:
+    """Follow the lesions of every pair of visits that is in the cache."""
+    outcomes = []
+    for person in range(people):
+        names = [f"{family}_{person:02d}_{visit}" for visit in range(4)]
+        for pair in pairwise(names):
+            if not all((cache / f"{name}.npz").exists() for name in pair):
+                continue
+            first, second = (load_scan(cache / f"{name}.npz") for name in pair)
+            found = register_cached(cache, pair, (first, second))
+            to_second = LinearMap(np.array(found["matrix"]))
+            fates = follow_lesions(first.visit, second.visit, to_second, found["error_mm"])
+            if found["verdict"] == "failed":
+                fates = unassessed(first.visit, second.visit, "registration")
+            name = "_".join(pair)
+            outcomes.append(judge_pair(name, (first, second), fates, found["verdict"]))
+    return outcomes
+
+
+def print_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """Print one line per protocol, and one for the pairs with a change."""
+    groups: dict[str, list[Outcome]] = defaultdict(list)
+    for one in outcomes:
+        if one.changed:
+            groups["change of protocol"].append(one)
+        else:
+            groups[one.protocols[0]].append(one)
+            groups["equal protocol"].append(one)
+    print(
+        f"{'':26s} pairs  persistent: listed once  twice  mismatched  "
+        "false new (definite)  false gone  new: found  not assessable"
+    )
+    for name in sorted(groups, key=lambda key: (key in ("equal protocol",), key)):
+        part = groups[name]
+        count = len(part)
+
+        def total(field: str, part: list[Outcome] = part) -> int:
+            return sum(getattr(one, field) for one in part)
+
+        print(
+            f"{name:26s} {count:5d}  {total('listed_found'):5d}/{total('listed'):<5d}  "
+            f"{total('listed_twice_found'):5d}/{total('listed_twice'):<5d}  "
+            f"{total('mismatched'):3d}  "
+            f"{total('false_new') / count:.3f} ({total('false_new_definite') / count:.3f})  "
+            f"{total('false_gone') / count:.3f}  {total('new_found'):3d}/{total('new'):<3d}  "
+            f"{total('not_assessable') / count:.2f}"
+        )
+
+
+def run_simulate(arguments: argparse.Namespace) -> int:
+    """Simulate what is not there yet."""
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    family = TUNING if arguments.tuning else REPORTED
+    for person in range(arguments.people):
+        simulate_person(arguments.cache, family, person)
+    return 0
+
+
+def run_measure(arguments: argparse.Namespace) -> int:
+    """Print the outcomes."""
+    family = TUNING if arguments.tuning else REPORTED
+    outcomes = measure_pairs(arguments.cache, family, arguments.people)
+    print_outcomes(outcomes)
+    for one in outcomes:
+        if one.false_kinds or one.new_other or one.verdict != "ok":
+            print(one.pair, *one.protocols, one.verdict, one.false_kinds, one.new_other)
+    return 0
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    for name, run in (("simulate", run_simulate), ("measure", run_measure)):
+        command = commands.add_parser(name)
+        command.add_argument("cache", type=Path, help="folder of the simulated scans")
+        command.add_argument("--people", type=int, default=20)
+        command.add_argument("--tuning", action="store_true")
+        command.set_defaults(run=run)
+    arguments = parser.parse_args()
+    return int(arguments.run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Follow-up: two visits of a participant registered, and the fate of every lesion."""

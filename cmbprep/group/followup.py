@@ -1,0 +1,140 @@
+"""Follow-up of participants with several visits: computed where missing, and read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from cmbprep.followup.pair import FollowUp, ScanPair, pair_visits, read_pair
+from cmbprep.ratings.choice import ReaderChoice
+from cmbprep.reports.followup import followed_scans
+from cmbprep.reports.results import SubjectResult
+from cmbprep.reports.reviewed import collect_reviewed
+from cmbprep.running.faults import explain
+from cmbprep.running.locks import wait_for_lock
+
+logger = logging.getLogger("cmbprep")
+
+#: Labels of a participant's sessions from the earliest on; None where that is not known.
+Order = Sequence[str] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A participant to follow, in a process of its own."""
+
+    root: Path
+    subject: str
+    order: Order
+    choice: ReaderChoice
+    locks: Path | None
+
+
+def has_visits(root: Path, subject: str) -> bool:
+    """Return whether the output dataset has results of several sessions of a participant."""
+    return len(list((root / f"sub-{subject}").glob("ses-*/anat"))) > 1
+
+
+def plan_pairs(root: Path, subject: SubjectResult, order: Order) -> list[ScanPair]:
+    """Choose the pairs of visits of a participant that are compared (:func:`.pair_visits`)."""
+    return pair_visits(root, followed_scans(subject), order)
+
+
+def compute_followups(
+    root: Path,
+    orders: Mapping[str, Order],
+    choice: ReaderChoice,
+    *,
+    nprocs: int = 1,
+    locks: Path | None = None,
+) -> dict[str, str]:
+    """Compute the follow-ups of participants that are missing or out of date.
+
+    Parameters
+    ----------
+    root
+        The output dataset.
+    orders
+        Participants, and the order of the sessions of each.
+    choice
+        Whose reviews count.
+    nprocs
+        Participants at a time.
+    locks
+        Folder of locks, where other runs may work on the same participants.
+
+    Returns
+    -------
+    dict
+        Participant -> why the follow-up could not be computed. One participant stops no other.
+    """
+    jobs = [
+        _Job(root=root, subject=subject, order=order, choice=choice, locks=locks)
+        for subject, order in sorted(orders.items())
+        if has_visits(root, subject)
+    ]
+    todo = [job for job in jobs if any(read_pair(pair) is None for pair in _pairs(job))]
+    return {job.subject: why for job, why in _in_turn(todo, nprocs) if why is not None}
+
+
+def _in_turn(jobs: Sequence[_Job], nprocs: int) -> Iterator[tuple[_Job, str | None]]:
+    """Compute in processes of their own: ANTs is loaded there, and what it breaks is theirs."""
+    if not jobs:
+        return
+    from concurrent.futures.process import BrokenProcessPool
+
+    from cmbprep.running.processes import process_pool
+
+    logger.info("following %s over their visits", _number(len(jobs), "participant"))
+    with process_pool(min(nprocs, len(jobs))) as pool:
+        answers = [pool.submit(_follow, job) for job in jobs]
+        for job, answer in zip(jobs, answers, strict=True):
+            try:
+                yield job, answer.result()
+            except BrokenProcessPool:
+                yield job, "a process was killed, most likely because the memory ran out"
+
+
+def _follow(job: _Job) -> str | None:
+    """Follow a participant; return why that is not possible."""
+    from cmbprep.followup.step import follow_pair
+
+    wait = partial(logger.warning, "sub-%s is being followed by %s: waiting", job.subject)
+    label = f"followup-sub-{job.subject}"
+    try:
+        with nullcontext() if job.locks is None else wait_for_lock(job.locks, [label], wait):
+            for pair in _pairs(job):
+                follow_pair(pair)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
+        return explain(error, (job.root,))
+    return None
+
+
+def _pairs(job: _Job) -> list[ScanPair]:
+    found = collect_reviewed(job.root, job.choice, subject=job.subject)
+    return plan_pairs(job.root, found[0], job.order) if found else []
+
+
+def read_followups(
+    root: Path, subjects: Iterable[SubjectResult], orders: Mapping[str, Order]
+) -> dict[str, list[FollowUp]]:
+    """Read the finished follow-ups of participants.
+
+    Returns
+    -------
+    dict
+        Participant -> the pairs that are there, in the order of :func:`plan_pairs`.
+    """
+    found = {}
+    for subject in subjects:
+        pairs = plan_pairs(root, subject, orders.get(subject.subject))
+        found[subject.subject] = [one for pair in pairs if (one := read_pair(pair)) is not None]
+    return found
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
