@@ -43,7 +43,7 @@ from cmbprep.followup.registration import HeadScan, register_visits
 from cmbprep.followup.status import Fate, VisitLesions, follow_lesions, unassessed
 from cmbprep.lesions import Lesion
 from cmbprep.ratings.automatic import Candidate
-from cmbprep.spatial.transforms import LinearMap
+from cmbprep.spatial.transforms import LinearMap, map_points
 
 PROTOCOLS = (
     "clinical-2d-1.5t",
@@ -406,6 +406,141 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
         )
 
 
+# --- Real scans and themselves, moved -----------------------------------------------------------
+
+#: Moves: rotations (degrees), shifts (mm) of the head; and how the slices are laid anew: rotation
+#: (degrees) and shift (voxels) of the lattice.
+MOVES = (
+    ((0, 0, 0), (0, 0, 0), (0, 0, 0), (0.5, 0.5, 0.0)),
+    ((12, -6, 20), (8, -15, 10), (0, 0, 3), (0.3, 0.6, 0.5)),
+    ((-5, 8, -14), (-6, 10, -8), (2, -1, -4), (0.0, 0.0, 0.5)),
+)
+IMPLANTED = 10
+
+
+def moved_scan(
+    image: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    move: tuple[Any, ...],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64], LinearMap]:
+    """Turn and shift a head in the scanner, and sample it on another lattice.
+
+    Returns
+    -------
+    image, mask, affine
+        Of the moved scan.
+    to_moved
+        Points of the scan to points of the moved one.
+    """
+    from scipy import ndimage
+    from scipy.spatial.transform import Rotation
+
+    degrees, shift, turn, step = move
+    shape = np.array(image.shape)
+    centre = affine[:3, :3] @ ((shape - 1) / 2) + affine[:3, 3]
+    head = _about(centre, Rotation.from_euler("xyz", degrees, degrees=True).as_matrix(), shift)
+    lattice = _about(centre, Rotation.from_euler("xyz", turn, degrees=True).as_matrix(), (0, 0, 0))
+    # The lattice in the head's own frame, and where it comes to lie.
+    offset = np.eye(4)
+    offset[:3, 3] = step
+    own = lattice @ affine @ offset
+    to_voxel = np.linalg.inv(affine) @ own
+    sampled = ndimage.affine_transform(
+        image, to_voxel[:3, :3], to_voxel[:3, 3], order=3, mode="nearest"
+    )
+    seen = ndimage.affine_transform(
+        mask.astype(np.float32), to_voxel[:3, :3], to_voxel[:3, 3], order=1
+    )
+    return np.maximum(sampled, 0), seen >= 0.5, head @ own, LinearMap(head)
+
+
+def _about(
+    centre: NDArray[np.float64], turn: NDArray[np.float64], shift: tuple[float, ...]
+) -> NDArray[np.float64]:
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn
+    matrix[:3, 3] = centre - turn @ centre + np.asarray(shift)
+    return matrix
+
+
+def read_visit(
+    image: NDArray[np.float32], mask: NDArray[np.bool_], affine: NDArray[np.float64], **scan: Any
+) -> Scan:
+    """Detect the lesions of a scan, as a visit."""
+    from cmbprep.detectors import get_detector
+
+    given = DetectorInput(
+        magnitude=image, affine=affine, brain_mask=mask, sequence="T2starw", **scan
+    )
+    found = get_detector("learned").detect(given)
+    weighed = found.candidates
+    assert weighed is not None
+    at = [list(weighed.columns).index(name) for name in ("x", "y", "z", "probability", "lesion")]
+    candidates = tuple(
+        Candidate(row=n, centre_ras=(x, y, z), probability=chance, diameter_mm=3.0)
+        for n, (x, y, z, chance, lesion) in enumerate(weighed.rows[:, at].tolist(), 1)
+        if not lesion
+    )
+    spacing = [round(float(size), 4) for size in given.spacing]
+    visit = VisitLesions(
+        lesions=tuple(Lesion(name=f"CMB-{one.index}", **_row(one)) for one in found.lesions),
+        candidates=candidates,
+        brain=mask,
+        affine=affine,
+        acquisition=Acquisition(
+            sequence="T2starw",
+            field_strength=given.field_strength,
+            echo_time=given.echo_times[-1],
+            spacing_mm=(spacing[0], spacing[1], spacing[2]),
+            scanner="real",
+        ),
+    )
+    return Scan(visit, image, "real", ())
+
+
+def run_moved(arguments: argparse.Namespace) -> int:
+    """Follow implanted microbleeds of real scans to the same scans, moved."""
+    from cmbprep.lab.simulate.implant import draw_deposits, implant, plausible_places
+    from cmbprep.lab.training.scans import load_backgrounds
+
+    family = TUNING if arguments.tuning else REPORTED
+    for background in load_backgrounds(arguments.output_dir, arguments.participant_label):
+        rng = np.random.default_rng([family, *background.name.encode()])
+        places = plausible_places(background.image, background.mask, background.affine)
+        deposits = draw_deposits(places, background.affine, IMPLANTED, rng, diameter_mm=(1.0, 5.0))
+        acquired = {"field_strength": 3.0, "echo_time": 0.025}
+        put_in = implant(
+            background.image, background.affine, background.mask, deposits, **acquired, seed=1
+        )
+        about = {"field_strength": 3.0, "echo_times": (0.025,)}
+        first = read_visit(put_in.image, background.mask, background.affine, **about)
+        for number, move in enumerate(MOVES):
+            image, mask, affine, truth = moved_scan(
+                put_in.image, background.mask, background.affine, move
+            )
+            second = read_visit(image, mask, affine, **about)
+            found = register_visits(_head(first), _head(second))
+            points = _head(first).brain_points()
+            off = map_points(points, (found.to_second,)) - map_points(points, (truth,))
+            fates = follow_lesions(first.visit, second.visit, found.to_second, found.error_mm)
+            counts = {
+                status: sum(fate.status == status for fate in fates)
+                for status in ("persistent", "new", "gone", "not assessable")
+            }
+            matched = sum(fate.first is not None and fate.second is not None for fate in fates)
+            print(
+                f"{background.name} move {number}: registration {found.verdict}, off by "
+                f"{np.linalg.norm(off, axis=1).mean():.2f} mm; {len(first.visit.lesions)} and "
+                f"{len(second.visit.lesions)} lesions, {matched} matched; {counts}",
+                flush=True,
+            )
+            for fate in fates:
+                if fate.status in ("new", "gone"):
+                    print("   ", fate.status, fate.rating, fate.lesion.probability, fate.reason)
+    return 0
+
+
 def run_simulate(arguments: argparse.Namespace) -> int:
     """Simulate what is not there yet."""
     arguments.cache.mkdir(parents=True, exist_ok=True)
@@ -436,6 +571,11 @@ def main() -> int:
         command.add_argument("--people", type=int, default=20)
         command.add_argument("--tuning", action="store_true")
         command.set_defaults(run=run)
+    command = commands.add_parser("moved")
+    command.add_argument("output_dir", type=Path, help="results of cmbprep on real scans")
+    command.add_argument("--participant-label", nargs="+", required=True)
+    command.add_argument("--tuning", action="store_true")
+    command.set_defaults(run=run_moved)
     arguments = parser.parse_args()
     return int(arguments.run(arguments))
 

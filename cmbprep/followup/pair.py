@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cmbprep.errors import CmbprepError
+from cmbprep.followup.protocol import describe_changes
 from cmbprep.followup.scan import FollowedScan, choose_scans
 from cmbprep.followup.table import FollowedLesion, read_followup
 from cmbprep.outputs.files import read_json
@@ -137,12 +138,15 @@ class ScanPair:
 
 
 def pair_visits(
-    root: Path, scans: Sequence[FollowedScan], order: Sequence[str] | None
+    root: Path,
+    scans: Sequence[FollowedScan],
+    order: Sequence[str] | None,
+    baseline: str | None = None,
 ) -> list[ScanPair]:
     """Choose the pairs of visits that are compared.
 
     Where the order of the visits is known, each visit is compared with the one before it, and the
-    last with the first. Where it is not known, every two visits are compared.
+    last with the baseline. Where it is not known, every two visits are compared.
 
     Parameters
     ----------
@@ -153,6 +157,8 @@ def pair_visits(
     order
         Labels of the sessions from the earliest on; None where it is not known. Sessions that it
         does not name are left out.
+    baseline
+        Label of the baseline session; the earliest one if None.
 
     Returns
     -------
@@ -165,7 +171,7 @@ def pair_visits(
     visits = sorted(by_session) if order is None else [one for one in order if one in by_session]
     wanted = list(combinations(visits, 2))
     if order is not None:
-        ends = {(visits[0], visits[-1])} if visits else set()
+        ends = {(visits[0] if baseline is None else baseline, visits[-1])} if visits else set()
         wanted = [pair for pair in wanted if pair in ends or _next(visits, *pair)]
     pairs = []
     for one, other in wanted:
@@ -194,12 +200,15 @@ class FollowUp:
         Verdict and figures of the registration (``Verdict``, ``Reasons``, ``Gap``, ...).
     limits
         Of the comparison of the two scans.
+    protocol_changed
+        Whether the protocols differ, or are not known to be the same.
     """
 
     pair: ScanPair
     lesions: tuple[FollowedLesion, ...]
     registration: Mapping[str, Any]
     limits: tuple[str, ...]
+    protocol_changed: bool
 
     @property
     def failed(self) -> bool:
@@ -257,6 +266,7 @@ def read_pair(pair: ScanPair) -> FollowUp | None:
         lesions=lesions,
         registration=block.get("Registration") or {},
         limits=tuple(str(text) for text in block.get("Limits") or ()),
+        protocol_changed=bool(describe_changes(pair.first.acquisition, pair.second.acquisition)),
     )
 
 

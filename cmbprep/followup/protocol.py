@@ -153,7 +153,8 @@ def hidden_by(
     The lesion's diameter is scaled by :func:`blooming`, and its contrast by the part of a slice
     that it fills. It could not have been shown if the expected contrast is below
     :data:`LEAST_CONTRAST`, or the expected diameter below :data:`LEAST_VOXELS` voxels within
-    slices. A scan of the same protocol could have shown every lesion.
+    slices, and if that is less than where it is seen. A scan of the same or of a more sensitive
+    protocol could have shown every lesion.
 
     Parameters
     ----------
@@ -173,6 +174,9 @@ def hidden_by(
     expected = diameter_mm * blooming(seen, other)
     filled = min(1.0, expected / other.slice_mm) / min(1.0, diameter_mm / seen.slice_mm)
     shown = min(1.0, filled * (1.0 if contrast is None else contrast))
-    if expected >= LEAST_VOXELS * other.in_plane_mm and shown >= LEAST_CONTRAST:
+    voxels, before = expected / other.in_plane_mm, diameter_mm / seen.in_plane_mm
+    faint = filled < 1 and shown < LEAST_CONTRAST
+    small = voxels < before and voxels < LEAST_VOXELS
+    if not faint and not small:
         return None
     return f"expected diameter {expected:.1f} mm and contrast {shown:.2f} there"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from functools import partial
 from pathlib import Path
@@ -79,6 +80,10 @@ def _pair_view(root: Path, found: FollowUp, anchor: str) -> dict[str, Any]:
         "second": pair.second.name,
         "ordered": pair.ordered,
         "counts": _counts(found),
+        "reasons": Counter(
+            one.reason for one in found.lesions if one.status == "not assessable"
+        ).most_common(),
+        "below": sum(one.below_threshold for one in found.lesions),
         "limits": [sentence(text) for text in found.limits],
         "registration": {
             "verdict": quality.get("Verdict", "n/a"),

@@ -45,6 +45,13 @@ def test_a_more_sensitive_protocol_could_have_shown_what_another_one_shows():
     assert hidden_by(3.0, 0.4, acquisition(), coarse) is not None
 
 
+def test_a_longer_echo_hides_nothing():
+    coarse = {"spacing_mm": (2.0, 2.0, 5.0)}
+    longer = acquisition(echo_time=0.04, **coarse)
+    assert hidden_by(2.0, 0.2, acquisition(**coarse), longer) is None
+    assert hidden_by(2.0, 0.2, longer, acquisition(**coarse)) is not None
+
+
 def test_thicker_slices_hide_small_lesions_first():
     thick = acquisition(spacing_mm=(1.0, 1.0, 6.0))
     hidden = [hidden_by(size, 0.7, acquisition(), thick) is not None for size in (2, 3, 4, 6)]
