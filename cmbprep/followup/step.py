@@ -187,7 +187,7 @@ def _write(
             "LeastVoxels": LEAST_VOXELS,
         },
     }
-    about = {**COLUMNS, "Description": _ABOUT_IMAGE}
+    about: dict[str, Any] = {**COLUMNS, "Description": _ABOUT_IMAGE}
     _write_sidecar(pair, pair.sidecar, about, block, files)
 
 

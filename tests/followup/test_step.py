@@ -9,22 +9,16 @@ import pytest
 from cmbprep.errors import ScanError
 from cmbprep.followup import step
 from cmbprep.followup.pair import BLOCK, find_pairs, pair_visits, read_pair
-from cmbprep.followup.registration import VisitRegistration
 from cmbprep.followup.step import follow_pair
 from cmbprep.followup.table import COLUMNS
 from cmbprep.outputs.files import read_json, write_json
 from cmbprep.reports.followup import followed_scans
-from cmbprep.spatial.transforms import LinearMap
 from tests.followup.madeup import lesion
-from tests.followup.twovisits import POSES, add_visit, result
+from tests.followup.twovisits import add_visit, at, register_by_truth, result
 from tests.reports.outputtree import Tree
 
 #: In the head, mm: two that stay, one below the threshold before, one new, one that goes.
 STAY, FAINT, NEW, GONE = ((20, 0, 0), (-15, 20, 10)), (0, -30, 10), (10, 25, -10), (-20, -5, -15)
-
-
-def at(session, point):
-    return POSES[session](np.array([point], float))[0]
 
 
 def lesions(session, *points, **changes):
@@ -49,18 +43,7 @@ def registered(monkeypatch):
 
     def register(first, second):
         calls.append((first, second))
-        poses = []
-        for head in (first, second):
-            # The grid lies around the head, so that its middle tells the pose.
-            middle = head.image.affine @ (*(np.array(head.image.shape) - 1) / 2, 1)
-            near = min(POSES, key=lambda s: np.linalg.norm(POSES[s].matrix[:3, 3] - middle[:3]))
-            poses.append(POSES[near].matrix)
-        return VisitRegistration(
-            to_second=LinearMap(poses[1] @ np.linalg.inv(poses[0])),
-            gap_mm=0.4,
-            similarity=1.2,
-            overlap=1.0,
-        )
+        return register_by_truth(first, second)
 
     monkeypatch.setattr(step, "register_visits", register)
     return calls
