@@ -1,11 +1,12 @@
 """How well lesions are followed from one visit to the next, on simulated people.
 
-    python benchmarks/followup.py simulate CACHE [--people 20] [--tuning]
+    python benchmarks/followup.py simulate CACHE [--people 10] [--tuning]
     python benchmarks/followup.py measure CACHE [--tuning]
     python benchmarks/followup.py moved OUTPUT_DIR --participant-label s1 niivue [--tuning]
 
-``simulate`` scans each person at four visits, two with one protocol and two with another: three
-pairs of visits, one of them with a change of protocol. Every visit has a head position, noise and
+``simulate`` scans each person at four visits, three with one protocol and the last with another.
+Every two visits are compared: three pairs with the same protocol and three with a change. Every
+visit has a head position, noise and
 errors of the brain mask of its own; microbleeds of earlier visits stay and new ones appear. The
 scans are corrected for bias and go through the packaged detector. What is done already is kept.
 
@@ -30,7 +31,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,11 @@ class Scan:
     truth: tuple[Truth, ...]
 
 
-def protocols_of(person: int) -> tuple[str, str]:
-    """Return the protocol of a person's first two visits, and that of the last two."""
+def protocols_of(person: int) -> tuple[str, ...]:
+    """Return the protocol of each visit of a person: three times the same, and another one."""
     first = person % len(PROTOCOLS)
-    second = (first + 1 + (person // len(PROTOCOLS)) % (len(PROTOCOLS) - 1)) % len(PROTOCOLS)
-    return PROTOCOLS[first], PROTOCOLS[second]
+    other = (first + 1 + person // len(PROTOCOLS)) % len(PROTOCOLS)
+    return (PROTOCOLS[first],) * 3 + (PROTOCOLS[other],)
 
 
 def simulate_person(cache: Path, family: int, person: int) -> None:
@@ -116,8 +117,7 @@ def simulate_person(cache: Path, family: int, person: int) -> None:
     tubes += vessels.draw_arteries(head.to_template.inverse, rng)
     centre = head.to_template.inverse(np.array([[0.0, -18.0, 8.0]]))[0]
     detector = get_detector("learned")
-    names = [name for name in protocols_of(person) for _ in range(2)]
-    for number, (path, name) in enumerate(zip(paths, names, strict=True)):
+    for number, (path, name) in enumerate(zip(paths, protocols_of(person), strict=True)):
         if path.exists():
             continue
         start = time.process_time()
@@ -362,7 +362,7 @@ def measure_pairs(cache: Path, family: int, people: int) -> list[Outcome]:
     outcomes = []
     for person in range(people):
         names = [f"{family}_{person:02d}_{visit}" for visit in range(4)]
-        for pair in pairwise(names):
+        for pair in combinations(names, 2):
             if not all((cache / f"{name}.npz").exists() for name in pair):
                 continue
             first, second = (load_scan(cache / f"{name}.npz") for name in pair)
@@ -568,7 +568,7 @@ def main() -> int:
     for name, run in (("simulate", run_simulate), ("measure", run_measure)):
         command = commands.add_parser(name)
         command.add_argument("cache", type=Path, help="folder of the simulated scans")
-        command.add_argument("--people", type=int, default=20)
+        command.add_argument("--people", type=int, default=10)
         command.add_argument("--tuning", action="store_true")
         command.set_defaults(run=run)
     command = commands.add_parser("moved")

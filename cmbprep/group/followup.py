@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cmbprep.followup.pair import FollowUp, ScanPair, pair_visits, read_pair
+from cmbprep.followup.pair import ScanPair, pair_visits, read_pair
 from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.reports.followup import followed_scans
 from cmbprep.reports.results import SubjectResult
@@ -19,8 +19,61 @@ from cmbprep.running.locks import wait_for_lock
 
 logger = logging.getLogger("cmbprep")
 
-#: Labels of a participant's sessions from the earliest on; None where that is not known.
-Order = Sequence[str] | None
+
+@dataclass(frozen=True, kw_only=True)
+class VisitOrder:
+    """The order of a participant's visits.
+
+    Attributes
+    ----------
+    sessions
+        Labels of the sessions from the earliest on; None where that is not known.
+    baseline
+        Label of the baseline session; the earliest one if None.
+    """
+
+    sessions: tuple[str, ...] | None = None
+    baseline: str | None = None
+
+    def comparisons(self, pairs: Sequence[ScanPair]) -> list[str]:
+        """Return which visits each pair compares, a level of the column ``comparison``.
+
+        Sessions without a result are passed over: the last visit is the last one that has one.
+        """
+        if self.sessions is None:
+            return ["order_unknown"] * len(pairs)
+        compared = {scan.session for pair in pairs for scan in (pair.first, pair.second)}
+        order = [session for session in self.sessions if session in compared]
+        levels = []
+        for pair in pairs:
+            start, end = (order.index(scan.session) for scan in (pair.first, pair.second))
+            ends = pair.first.session == (self.baseline or order[0]) and end == len(order) - 1
+            neighbours = "both" if end - start == 1 else "baseline_to_last"
+            levels.append(neighbours if ends else "next")
+        return levels
+
+
+UNKNOWN = VisitOrder()
+
+
+def order_of(sessions: Sequence[str], baseline: str | None, *, known: bool) -> VisitOrder:
+    """Return the order of a participant's visits.
+
+    Parameters
+    ----------
+    sessions
+        Labels of the sessions, in their order where that is known.
+    baseline
+        Label of the baseline session; None where there is none.
+    known
+        Whether the order is known. Of two visits it is if one is the baseline.
+    """
+    if known:
+        return VisitOrder(sessions=tuple(sessions), baseline=baseline)
+    if baseline in sessions and len(sessions) == 2:
+        later = next(one for one in sessions if one != baseline)
+        return VisitOrder(sessions=(str(baseline), later), baseline=baseline)
+    return UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +82,7 @@ class _Job:
 
     root: Path
     subject: str
-    order: Order
+    order: VisitOrder
     choice: ReaderChoice
     locks: Path | None
 
@@ -39,14 +92,14 @@ def has_visits(root: Path, subject: str) -> bool:
     return len(list((root / f"sub-{subject}").glob("ses-*/anat"))) > 1
 
 
-def plan_pairs(root: Path, subject: SubjectResult, order: Order) -> list[ScanPair]:
+def plan_pairs(root: Path, subject: SubjectResult, order: VisitOrder) -> list[ScanPair]:
     """Choose the pairs of visits of a participant that are compared (:func:`.pair_visits`)."""
-    return pair_visits(root, followed_scans(subject), order)
+    return pair_visits(root, followed_scans(subject), order.sessions, order.baseline)
 
 
 def compute_followups(
     root: Path,
-    orders: Mapping[str, Order],
+    orders: Mapping[str, VisitOrder],
     choice: ReaderChoice,
     *,
     nprocs: int = 1,
@@ -117,23 +170,6 @@ def _follow(job: _Job) -> str | None:
 def _pairs(job: _Job) -> list[ScanPair]:
     found = collect_reviewed(job.root, job.choice, subject=job.subject)
     return plan_pairs(job.root, found[0], job.order) if found else []
-
-
-def read_followups(
-    root: Path, subjects: Iterable[SubjectResult], orders: Mapping[str, Order]
-) -> dict[str, list[FollowUp]]:
-    """Read the finished follow-ups of participants.
-
-    Returns
-    -------
-    dict
-        Participant -> the pairs that are there, in the order of :func:`plan_pairs`.
-    """
-    found = {}
-    for subject in subjects:
-        pairs = plan_pairs(root, subject, orders.get(subject.subject))
-        found[subject.subject] = [one for pair in pairs if (one := read_pair(pair)) is not None]
-    return found
 
 
 def _number(number: int, noun: str) -> str:

@@ -141,13 +141,13 @@ class Run:
 
     def follow(self, subjects: Iterable[str]) -> None:
         """Follow the lesions of participants over their visits, where there are several."""
-        from cmbprep.group.followup import compute_followups
+        from cmbprep.group.followup import UNKNOWN, compute_followups
         from cmbprep.ratings.choice import ReaderChoice
 
         settings = self.settings
         lost = compute_followups(
             settings.output_dir,
-            dict.fromkeys(subjects),
+            dict.fromkeys(subjects, UNKNOWN),
             ReaderChoice.of(settings),
             nprocs=settings.nprocs,
             locks=lock_folder(settings),

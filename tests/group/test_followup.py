@@ -1,12 +1,26 @@
 """The follow-ups of participants: computed where missing, one participant stops no other."""
 
+from cmbprep.followup.pair import read_pair
 from cmbprep.group import followup
-from cmbprep.group.followup import compute_followups, has_visits, read_followups
+from cmbprep.group.followup import (
+    UNKNOWN,
+    VisitOrder,
+    compute_followups,
+    has_visits,
+    order_of,
+    plan_pairs,
+)
 from cmbprep.outputs.files import write_text
 from cmbprep.ratings.choice import ReaderChoice
 from tests.followup.madeup import lesion
 from tests.followup.twovisits import add_visit, result
 from tests.reports.outputtree import Tree
+
+ORDER = VisitOrder(sessions=("a", "b"), baseline="a")
+
+
+def follow_ups(root):
+    return [read_pair(pair) for pair in plan_pairs(root, result(root), ORDER)]
 
 
 def dataset(root):
@@ -28,15 +42,15 @@ def test_only_participants_with_several_visits_are_followed(tmp_path, monkeypatc
         return iter(())
 
     monkeypatch.setattr(followup, "_in_turn", in_turn)
-    assert compute_followups(root, {"1": ("a", "b"), "2": None}, ReaderChoice()) == {}
+    assert compute_followups(root, {"1": ORDER, "2": UNKNOWN}, ReaderChoice()) == {}
     assert asked == ["1"]
 
 
 def test_a_follow_up_is_computed_in_a_process_of_its_own_and_then_reused(tmp_path):
-    root, orders = dataset(tmp_path), {"1": ("a", "b")}
-    assert read_followups(root, [result(root)], orders) == {"1": []}
+    root, orders = dataset(tmp_path), {"1": ORDER}
+    assert follow_ups(root) == [None]
     assert compute_followups(root, orders, ReaderChoice(), locks=root / ".work") == {}
-    ((found,),) = read_followups(root, [result(root)], orders).values()
+    (found,) = follow_ups(root)
     assert found.registration["Verdict"] in ("ok", "doubtful")
     before = found.pair.sidecar.stat().st_mtime_ns
     assert compute_followups(root, orders, ReaderChoice()) == {}
@@ -46,7 +60,39 @@ def test_a_follow_up_is_computed_in_a_process_of_its_own_and_then_reused(tmp_pat
 def test_a_scan_that_cannot_be_read_is_named(tmp_path):
     root = dataset(tmp_path)
     write_text(root / "sub-1/ses-a/anat/sub-1_ses-a_desc-preproc_T2starw.nii.gz", "no image")
-    orders = {"1": ("a", "b")}
+    orders = {"1": ORDER}
     # Its voxel size is not known: there is nothing to follow.
     assert compute_followups(root, orders, ReaderChoice()) == {}
-    assert read_followups(root, [result(root)], orders) == {"1": []}
+    assert follow_ups(root) == []
+
+
+def test_the_order_of_two_visits_is_known_by_their_baseline():
+    assert order_of(("a", "b"), "b", known=False).sessions == ("b", "a")
+    assert order_of(("a", "b", "c"), "b", known=False) == UNKNOWN
+    assert order_of(("a", "b"), None, known=False) == UNKNOWN
+    assert order_of(("c", "a"), "c", known=True).sessions == ("c", "a")
+
+
+def test_a_pair_says_which_visits_it_compares(tmp_path):
+    tree = Tree(tmp_path)
+    for session in "abc":
+        add_visit(tree, session, [])
+    root = tree.finish()
+
+    def told(order):
+        pairs = plan_pairs(root, result(root), order)
+        sessions = [(pair.first.session, pair.second.session) for pair in pairs]
+        return dict(zip(sessions, order.comparisons(pairs), strict=True))
+
+    assert told(VisitOrder(sessions=("c", "a", "b"), baseline="c")) == {
+        ("c", "a"): "next",
+        ("a", "b"): "next",
+        ("c", "b"): "baseline_to_last",
+    }
+    assert told(VisitOrder(sessions=("c", "a", "b"), baseline="a")) == {
+        ("c", "a"): "next",
+        ("a", "b"): "both",
+    }
+    # A last visit without a result is passed over.
+    assert told(VisitOrder(sessions=("a", "b", "c", "d")))[("a", "c")] == "baseline_to_last"
+    assert set(told(UNKNOWN).values()) == {"order_unknown"}
