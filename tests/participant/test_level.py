@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +14,7 @@ from cmbprep.bids import units as units_module
 from cmbprep.config import Settings
 from cmbprep.engine import Crash
 from cmbprep.errors import UsageError
+from cmbprep.group import followup
 from cmbprep.outputs.stages import find_records
 from cmbprep.participant import runner, withdrawal
 from cmbprep.participant.level import run_participant_level
@@ -206,6 +207,27 @@ def test_a_report_that_cannot_be_written_stops_no_other(
     assert start() == 1
     assert (out / "sub-02.html").is_file()
     assert results(out)["sub-01_T2starw"].status == "complete"
+
+
+def test_a_follow_up_that_fails_is_said_and_stops_no_other(
+    start: Start,
+    out: Path,
+    work: Work,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[list[str]] = []
+
+    def compute(_: Path, orders: Mapping[str, object], *args: object, **options: object):
+        asked.append(sorted(orders))
+        return {"01": "the visits cannot be read"}
+
+    monkeypatch.setattr(followup, "compute_followups", compute)
+    assert start() == 1
+    assert asked == [["01", "02"]]
+    assert "sub-01: the follow-up failed: the visits cannot be read" in capsys.readouterr().err
+    assert {result.status for result in results(out).values()} == {"complete"}
+    assert (out / "sub-01.html").is_file()
 
 
 def test_a_broken_file_in_the_output_stops_no_one(start: Start, out: Path, work: Work) -> None:
