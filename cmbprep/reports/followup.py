@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmbprep.followup.pair import FollowUp, find_pairs
+from cmbprep.followup.pair import FollowUp
 from cmbprep.followup.scan import FollowedScan
 from cmbprep.reports.page import link_to
 from cmbprep.reports.results import ScanResult, SubjectResult
@@ -50,7 +50,7 @@ def followed_scans(subject: SubjectResult) -> list[FollowedScan]:
 
 
 def followup_views(
-    root: Path, subject: SubjectResult, sessions: Container[str | None]
+    root: Path, found: Sequence[FollowUp], sessions: Container[str | None]
 ) -> list[dict[str, Any]]:
     """Return what the page shows of each pair of visits.
 
@@ -58,12 +58,11 @@ def followup_views(
     ----------
     root
         The output dataset.
-    subject
-        Results of the participant, all sessions.
+    found
+        The follow-ups of the participant (:func:`.find_pairs`).
     sessions
         Labels of the sessions of the page: a pair is on the page of its later visit.
     """
-    found = find_pairs(root, followed_scans(subject))
     shown = [item for item in found if item.pair.second.session in sessions]
     return [_pair_view(root, item, f"followup-{n}") for n, item in enumerate(shown, 1)]
 

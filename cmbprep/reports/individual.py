@@ -120,6 +120,7 @@ def _render(
     followups: Sequence[FollowUp],
 ) -> str:
     """Render the page of a unit; ``units`` and ``followups`` are all of the participant."""
+    sessions = {scan.entities.get("ses") for scan in result.scans}
     records = [*result.anatomies, *(record for scan in result.scans for record in scan.records)]
     methods = methods_text(records)
     read = methods_sentences(result.scans)
@@ -137,7 +138,9 @@ def _render(
         unit=unit,
         pages=[(name, quote(f"{name}.html")) for name in units],
         scans=scans,
-        followups=followup_views(root, followups, {scan.entities.get("ses") for scan in result.scans}),
+        followups=followup_views(
+            root, followups, {scan.entities.get("ses") for scan in result.scans}
+        ),
         anatomies=anatomies,
         viewer=_viewer() if any(scan["slices"] for scan in scans) else "",
         errors=[scan for scan in result.scans if scan.error is not None],
