@@ -17,9 +17,9 @@ SAME_FIELD, SAME_ECHO, SAME_SLICE, SAME_VOXEL = 0.05, 0.05, 0.1, 0.15
 #: Volume of a void by echo time: 20 to 40 ms multiply it by 2.3 (T2*w and SWI). Field strength
 #: acts on the phase in the same way.
 VOLUME_EXPONENT = 1.2
-#: Loss of signal that a lesion must be expected to have in a scan that is to show it, 0 to 1, and
-#: its diameter in voxels within slices. Below, its absence there means nothing.
-LEAST_CONTRAST = 0.3
+#: Loss of signal that a lesion must be expected to have in a scan that is to show it, wherever the
+#: slices come to lie, and its diameter in voxels within slices. Below, its absence means nothing.
+LEAST_CONTRAST = 0.2
 LEAST_VOXELS = 2.0
 
 
@@ -148,13 +148,13 @@ def blooming(seen: Acquisition, other: Acquisition) -> float:
 def hidden_by(
     diameter_mm: float, contrast: float | None, seen: Acquisition, other: Acquisition
 ) -> str | None:
-    """Return why a scan could not have shown a lesion that is seen in another one.
+    """Return why a scan may not have shown a lesion that is seen in another one.
 
-    The lesion's diameter is scaled by :func:`blooming`, and its contrast by the part of a slice
-    that it fills. It could not have been shown if the expected contrast is below
-    :data:`LEAST_CONTRAST`, or the expected diameter below :data:`LEAST_VOXELS` voxels within
-    slices, and if that is less than where it is seen. A scan of the same or of a more sensitive
-    protocol could have shown every lesion.
+    The lesion's diameter is scaled by :func:`blooming`. Its contrast is scaled by the part of a
+    slice that it fills: where it is seen, the lesion is taken to lie in the middle of a slice; in
+    the other scan, it may lie half in each of two. It may be hidden there if the expected contrast
+    is below :data:`LEAST_CONTRAST`; or if the expected diameter is below :data:`LEAST_VOXELS`
+    voxels within slices, and smaller in voxels than where it is seen.
 
     Parameters
     ----------
@@ -166,17 +166,14 @@ def hidden_by(
     Returns
     -------
     str or None
-        The reason; None if the scan could have shown it.
+        The reason; None if the scan would have shown it.
     """
-    changes = [text for text in describe_changes(seen, other) if not text.startswith("scanner")]
-    if not changes:
-        return None
     expected = diameter_mm * blooming(seen, other)
-    filled = min(1.0, expected / other.slice_mm) / min(1.0, diameter_mm / seen.slice_mm)
+    filled = min(1.0, expected / (2 * other.slice_mm)) / min(1.0, diameter_mm / seen.slice_mm)
     shown = min(1.0, filled * (1.0 if contrast is None else contrast))
     voxels, before = expected / other.in_plane_mm, diameter_mm / seen.in_plane_mm
-    faint = filled < 1 and shown < LEAST_CONTRAST
+    faint = shown < LEAST_CONTRAST
     small = voxels < before and voxels < LEAST_VOXELS
     if not faint and not small:
         return None
-    return f"expected diameter {expected:.1f} mm and contrast {shown:.2f} there"
+    return f"expected diameter {expected:.1f} mm, contrast {shown:.2f} or more"

@@ -7,7 +7,8 @@ A lesion that has no partner in the other visit is looked for there again, in th
 2. A row of the table that does not count (rejected by a reader, or diamagnetic), or a lesion that
    has another partner and lies too near to be told apart: not assessable.
 3. The other scan does not show the place, or its brain mask leaves it out: not assessable.
-4. The other scan's protocol could not have shown it: not assessable.
+4. The other scan may not have shown it, because of its protocol or of where its slices came to
+   lie (:func:`.hidden_by`): not assessable.
 
 Only what is left is new or gone.
 """
@@ -314,4 +315,4 @@ def _unseen(
 
 def _hidden(lesion: Lesion, own: VisitLesions, other: VisitLesions) -> str | None:
     why = hidden_by(lesion.diameter_mm, lesion.contrast, own.acquisition, other.acquisition)
-    return None if why is None else f"the other protocol could not have shown it: {why}"
+    return None if why is None else f"the other scan may not show it ({why})"

@@ -138,9 +138,7 @@ def _render(
         unit=unit,
         pages=[(name, quote(f"{name}.html")) for name in units],
         scans=scans,
-        followups=followup_views(
-            root, followups, {scan.entities.get("ses") for scan in result.scans}
-        ),
+        followups=followup_views(root, followups, sessions),
         anatomies=anatomies,
         viewer=_viewer() if any(scan["slices"] for scan in scans) else "",
         errors=[scan for scan in result.scans if scan.error is not None],

@@ -35,21 +35,29 @@ def test_twice_the_echo_time_gives_2_3_times_the_volume():
     )
 
 
-def test_the_same_protocol_could_have_shown_the_smallest_lesion():
-    assert hidden_by(0.5, 0.05, acquisition(), acquisition(scanner="Maker Two")) is None
+def test_thin_slices_show_what_they_have_shown():
+    for contrast in (0.2, 0.5, None):
+        assert hidden_by(4.0, contrast, acquisition(), acquisition(scanner="Maker Two")) is None
 
 
-def test_a_more_sensitive_protocol_could_have_shown_what_another_one_shows():
+def test_thick_slices_may_hide_what_they_have_shown():
+    thick = acquisition(spacing_mm=(1.0, 1.0, 6.0))
+    # In the middle of a slice here, and half in each of two there.
+    assert hidden_by(4.0, 0.39, thick, thick) is not None
+    assert hidden_by(4.0, 0.41, thick, thick) is None
+
+
+def test_a_more_sensitive_protocol_would_have_shown_what_another_one_shows():
     coarse = acquisition(spacing_mm=(1.0, 1.0, 5.0), field_strength=1.5)
     assert hidden_by(3.0, 0.4, coarse, acquisition()) is None
     assert hidden_by(3.0, 0.4, acquisition(), coarse) is not None
 
 
 def test_a_longer_echo_hides_nothing():
-    coarse = {"spacing_mm": (2.0, 2.0, 5.0)}
+    coarse = {"spacing_mm": (2.0, 2.0, 2.0)}
     longer = acquisition(echo_time=0.04, **coarse)
-    assert hidden_by(2.0, 0.2, acquisition(**coarse), longer) is None
-    assert hidden_by(2.0, 0.2, longer, acquisition(**coarse)) is not None
+    assert hidden_by(3.5, 0.5, acquisition(**coarse), longer) is None
+    assert hidden_by(3.5, 0.5, longer, acquisition(**coarse)) is not None
 
 
 def test_thicker_slices_hide_small_lesions_first():

@@ -98,12 +98,12 @@ def test_the_place_is_looked_up_through_the_registration():
     assert only(visit(lesion(1, (0, 0, 0))), slab, up).reason == "outside of the other scan"
 
 
-def test_a_protocol_that_could_not_have_shown_it_makes_it_not_assessable():
+def test_a_protocol_that_may_not_have_shown_it_makes_it_not_assessable():
     thick = acquisition(spacing_mm=(1.0, 1.0, 6.0), field_strength=1.5)
     small = lesion(1, (10, 0, 0), diameter_mm=2.5, contrast=0.5)
     fate = only(visit(acquired=thick), visit(small))
     assert fate.status == "not assessable"
-    assert fate.reason.startswith("the other protocol could not have shown it")
+    assert fate.reason.startswith("the other scan may not show it")
     large = lesion(1, (10, 0, 0), diameter_mm=7.0, contrast=0.9)
     assert only(visit(acquired=thick), visit(large)).status == "new"
     assert only(visit(), visit(small)).status == "new"
