@@ -77,6 +77,7 @@ def _run_group_level(settings: Settings) -> int:
         baseline_session=settings.baseline_session,
         models=models,
         model_options=options,
+        nprocs=settings.nprocs,
     )
     for note in result.notes:
         sys.stderr.write(f"cmbprep: {note}\n")

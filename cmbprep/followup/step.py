@@ -164,8 +164,8 @@ def _write(
         path = pair.image(scan)
         _write_labels(path, scan, indices)
         if path.with_suffix("").with_suffix(".json") != pair.sidecar:
-            about = {"Description": _ABOUT_IMAGE, "Sources": _sources(pair)}
-            files.append(write_json(path.with_suffix("").with_suffix(".json"), about))
+            own = {"Description": _ABOUT_IMAGE, "Sources": _sources(pair)}
+            files.append(write_json(path.with_suffix("").with_suffix(".json"), own))
         files.append(path)
     sources = pair.first.source, pair.second.source
     text = format_followup(fates, to_second, sources=sources, limits=limits)

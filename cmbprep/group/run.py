@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cmbprep.errors import UsageError
 from cmbprep.files.tsv import listing
 from cmbprep.group.comparable import changed_tables, mixed_settings, require_comparable
-from cmbprep.group.covariates import missing_participants, read_covariates
+from cmbprep.group.covariates import Covariates, missing_participants, read_covariates
 from cmbprep.group.deidentified import (
     IDENTIFIES,
     Disguise,
@@ -19,6 +19,8 @@ from cmbprep.group.deidentified import (
     deidentify,
     describe_privacy,
 )
+from cmbprep.group.followup_cohort import follow_cohort, followup_section
+from cmbprep.group.followup_table import ComparedVisits, followup_table, participant_columns
 from cmbprep.group.frequency import write_frequency_maps
 from cmbprep.group.models import FittedModel, ModelOptions, ModelRequest
 from cmbprep.group.models.tables import checks_table, fit_cohort, models_table
@@ -27,10 +29,10 @@ from cmbprep.group.prevalence import stands_for_person
 from cmbprep.group.rows import Row, make_rows
 from cmbprep.group.tables import Table, lesion_table, quality_table, scan_table
 from cmbprep.group.timeline import session_of
-from cmbprep.group.visits import find_visits
+from cmbprep.group.visits import Visits, find_visits
 from cmbprep.outputs.files import write_json, write_text
 from cmbprep.ratings.choice import ReaderChoice
-from cmbprep.reports.results import ScanResult
+from cmbprep.reports.results import ScanResult, SubjectResult
 from cmbprep.reports.reviewed import collect_reviewed, require_reader
 from cmbprep.zones.burden import DEFAULT_RULE
 
@@ -82,6 +84,13 @@ class GroupResult:
         return self.tables["group_lesions"]
 
 
+class _Joined(NamedTuple):
+    """What the table of participants is joined of."""
+
+    visits: Visits
+    covariates: Covariates
+
+
 def run_group(
     root: Path,
     *,
@@ -93,6 +102,7 @@ def run_group(
     baseline_session: str | None = None,
     models: Sequence[ModelRequest] = (),
     model_options: ModelOptions | None = None,
+    nprocs: int = 1,
 ) -> GroupResult:
     """Join the results of all participants, with the lesions of readers where scans were read.
 
@@ -117,6 +127,8 @@ def run_group(
         Label of the session that is everybody's baseline; None for the earliest one.
     models, model_options
         Models to fit to the participants, and how.
+    nprocs
+        Participants at a time whose follow-up is computed, where it is missing.
 
     Returns
     -------
@@ -128,23 +140,27 @@ def run_group(
     UsageError
         If the output dataset holds no results, it must be chosen whose reviews count, no scan is
         of the baseline session, a model cannot be fitted to these participants, or there is
-        something that ``strict`` refuses. Nothing was written then.
+        something that ``strict`` refuses. Nothing was written then, but for follow-ups that were
+        missing where a model cannot be fitted.
     """
     from cmbprep.group.cohort import Cohort
     from cmbprep.group.models.page import model_sections
     from cmbprep.group.page import render_group_page
 
     root = Path(root)
-    rows = _collect_rows(root, choice or ReaderChoice(), pattern_rule)
-    tables, doubts, notes = _make_tables(rows, participants_tsv, baseline_session)
+    choice = choice or ReaderChoice()
+    subjects, rows = _collect_rows(root, choice, pattern_rule)
+    tables, joined, doubts, notes = _make_tables(rows, participants_tsv, baseline_session)
     if strict:
         require_comparable(doubts)
+    pairs, lost = follow_cohort(root, subjects, rows, joined.visits, choice, nprocs=nprocs)
+    tables |= _followup_tables(rows, tables["group_cmb"], joined, pairs)
     fitted = _fit(rows, tables["group_participants"], models, model_options, deidentified)
     used = [row.scan for row in rows if row.scan]
     scans = tables["group_cmb"].values
     voting = [row for row, values in zip(rows, scans, strict=True) if stands_for_person(values)]
     maps, map_notes = write_frequency_maps(root, voting)
-    notes = shown = (*doubts, *_review_notes(used), *notes, *map_notes)
+    notes = shown = (*doubts, *_review_notes(used), *notes, *lost, *map_notes)
     (root / PRIVACY).unlink(missing_ok=True)
     if deidentified:
         disguise = Disguise(rows)
@@ -153,7 +169,7 @@ def run_group(
         what = "what was left out, and what in other files can still identify a person"
         shown, notes = (), (*notes, f"--deidentified: {what}, is listed in {root / PRIVACY}")
     tables |= _model_tables(fitted)
-    notes += (*_drop_old_models(root, fitted), *_model_notes(fitted))
+    notes += (*_drop_old(root, tables), *_model_notes(fitted))
     page = render_group_page(
         Cohort(
             root=root,
@@ -162,6 +178,7 @@ def run_group(
             maps=maps,
             notes=shown,
             models=model_sections(fitted),
+            followup=followup_section(pairs, tables.get("group_followup")),
             private=deidentified,
         )
     )
@@ -176,7 +193,9 @@ def run_group(
     )
 
 
-def _collect_rows(root: Path, choice: ReaderChoice, pattern_rule: str) -> list[Row]:
+def _collect_rows(
+    root: Path, choice: ReaderChoice, pattern_rule: str
+) -> tuple[Sequence[SubjectResult], list[Row]]:
     """Read the results, with the lesions of the readers who were chosen."""
     subjects = collect_reviewed(root, choice)
     rows = make_rows(subjects, pattern_rule=pattern_rule)
@@ -187,13 +206,16 @@ def _collect_rows(root: Path, choice: ReaderChoice, pattern_rule: str) -> list[R
             hint="run the participant level first, with the same output folder",
         )
     require_reader(root, subjects, choice)
-    return rows
+    return subjects, rows
 
 
 def _make_tables(
     rows: Sequence[Row], participants_tsv: Path | None, baseline_session: str | None
-) -> tuple[dict[str, Table], tuple[str, ...], tuple[str, ...]]:
-    """Make the tables; also return doubts that ``strict`` refuses, and other notes."""
+) -> tuple[dict[str, Table], _Joined, tuple[str, ...], tuple[str, ...]]:
+    """Make the tables, without follow-up.
+
+    Also return what they are joined of, doubts that ``strict`` refuses, and other notes.
+    """
     raw = None if participants_tsv is None else participants_tsv.parent
     units = [(row.subject, session_of(row)) for row in rows if row.counts_as_scan]
     covariates, doubts = read_covariates(raw, units)
@@ -210,7 +232,17 @@ def _make_tables(
     labels = {row.subject for row in rows if row.status != "withdrawn"}
     missing = missing_participants(covariates.participants, labels)
     doubts += (*mixed_settings(rows, scans), *changed_tables(rows))
-    return tables, doubts, (*missing, *visit_notes, *notes)
+    return tables, _Joined(visits, covariates), doubts, (*missing, *visit_notes, *notes)
+
+
+def _followup_tables(
+    rows: Sequence[Row], scans: Table, joined: _Joined, pairs: Sequence[ComparedVisits]
+) -> dict[str, Table]:
+    """Return the table of follow-ups, and that of participants with it; empty without pairs."""
+    if not pairs:
+        return {}
+    people, _ = participant_table(rows, scans, *joined, participant_columns(pairs))
+    return {"group_participants": people, "group_followup": followup_table(pairs)}
 
 
 def _fit(
@@ -234,15 +266,17 @@ def _model_tables(fitted: Sequence[FittedModel]) -> dict[str, Table]:
     return dict(zip(MODEL_TABLES, (models_table(fitted), checks_table(fitted)), strict=True))
 
 
-def _drop_old_models(root: Path, fitted: Sequence[FittedModel]) -> tuple[str, ...]:
-    """Remove the models of an earlier run, which are not of these tables; say so."""
-    old = [root / f"{name}{ending}" for name in MODEL_TABLES for ending in (".tsv", ".json")]
+def _drop_old(root: Path, tables: Mapping[str, Table]) -> tuple[str, ...]:
+    """Remove models and follow-ups of an earlier run, which are not of these tables; say so."""
+    gone = [name for name in (*MODEL_TABLES, "group_followup") if name not in tables]
+    old = [root / f"{name}{ending}" for name in gone for ending in (".tsv", ".json")]
     found = [path for path in old if path.exists()]
-    if fitted or not found:
-        return ()
     for path in found:
         path.unlink()
-    return (f"{listing(path.name for path in found)} of an earlier run are removed: no --model",)
+    if not found:
+        return ()
+    names = listing(path.name for path in found)
+    return (f"{names} of an earlier run are removed: this run makes none",)
 
 
 def _model_notes(fitted: Sequence[FittedModel]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from cmbprep.group.followup_table import (
     participant_columns,
     poisson_interval,
 )
+from cmbprep.group.run import run_group
 from cmbprep.reports.followup import followed_scans
 from tests.followup.madeup import lesion
 from tests.followup.twovisits import add_visit, at, register_by_truth, result
@@ -135,3 +136,36 @@ def test_every_column_is_described_and_levels_hold(pair):
         levels, value = entry.get("Levels"), values.get(name)
         assert not levels or value is None or value in levels, name
     assert "no advice on treatment" in table.dictionary["aria_h_new_any"]["Description"]
+
+
+def test_the_group_level_writes_the_table_the_participants_columns_and_the_page(pair, tmp_path):
+    follow_pair(pair)
+    raw = tmp_path / "raw"
+    subject = pair.first.detection.files.names.subject
+    (raw / f"sub-{subject}").mkdir(parents=True)
+    (raw / "participants.tsv").write_text(f"participant_id\nsub-{subject}\n")
+    (raw / f"sub-{subject}" / f"sub-{subject}_sessions.tsv").write_text(
+        "session_id\tacq_time\nses-a\t2020-01-01T10:00:00\nses-b\t2022-01-01T10:00:00\n"
+    )
+
+    result = run_group(pair.root, participants_tsv=raw / "participants.tsv")
+
+    (line,) = read(result.tables["group_followup"])
+    assert (line["comparison"], line["status"]) == ("both", "complete")
+    assert (line["n_new_any"], line["n_persistent_any"], line["n_gone_any"]) == ("3", "2", "2")
+    (person,) = read(result.tables["group_participants"])
+    assert (person["last_session"], person["n_new_any"]) == ("ses-b", "3")
+    assert float(person["follow_up_years"]) == pytest.approx(731 / YEAR_DAYS)
+    assert "3 new microbleeds, definite or possible, in 2.0 person-years" in result.page.read_text()
+
+
+def test_without_dates_there_is_no_rate_and_no_direction(pair):
+    follow_pair(pair)
+
+    result = run_group(pair.root, participants_tsv=None)
+
+    lines = read(result.tables["group_followup"])
+    assert {line["comparison"] for line in lines} == {"order_unknown"}
+    assert {line["new_any_per_year"] for line in lines} == {"n/a"}
+    (person,) = read(result.tables["group_participants"])
+    assert person["n_new_any"] == "n/a"
