@@ -182,7 +182,7 @@ def _agreement(cohort: Cohort) -> Agreement | None:
     from cmbprep.group.agreement import read
     from cmbprep.group.agreement_tables import Agreement
 
-    found = read(cohort.root)
+    found = read(cohort.root, pattern_rule=cohort.rows[0].pattern_rule)
     return Agreement.compute(found) if found.read else None
 
 

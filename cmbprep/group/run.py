@@ -21,7 +21,7 @@ from cmbprep.group.deidentified import (
 )
 from cmbprep.group.followup_cohort import follow_cohort, followup_section
 from cmbprep.group.followup_table import ComparedVisits, followup_table, participant_columns
-from cmbprep.group.frequency import write_frequency_maps
+from cmbprep.group.frequency import FrequencyMap, write_frequency_maps
 from cmbprep.group.models import FittedModel, ModelOptions, ModelRequest
 from cmbprep.group.models.tables import checks_table, fit_cohort, models_table
 from cmbprep.group.people import participant_table
@@ -143,10 +143,6 @@ def run_group(
         something that ``strict`` refuses. Nothing was written then, but for follow-ups that were
         missing where a model cannot be fitted.
     """
-    from cmbprep.group.cohort import Cohort
-    from cmbprep.group.models.page import model_sections
-    from cmbprep.group.page import render_group_page
-
     root = Path(root)
     choice = choice or ReaderChoice()
     subjects, rows = _collect_rows(root, choice, pattern_rule)
@@ -170,18 +166,7 @@ def run_group(
         shown, notes = (), (*notes, f"--deidentified: {what}, is listed in {root / PRIVACY}")
     tables |= _model_tables(fitted)
     notes += (*_drop_old(root, tables), *_model_notes(fitted))
-    page = render_group_page(
-        Cohort(
-            root=root,
-            rows=rows,
-            tables={name.removeprefix("group_"): table for name, table in tables.items()},
-            maps=maps,
-            notes=shown,
-            models=model_sections(fitted),
-            followup=followup_section(pairs, tables.get("group_followup")),
-            private=deidentified,
-        )
-    )
+    page = _render_page(root, rows, tables, maps, shown, fitted, pairs, private=deidentified)
     tables[PHENOTYPE] = tables["group_participants"]
     return GroupResult(
         tables={name: _write_table(root, name, table) for name, table in tables.items()},
@@ -243,6 +228,35 @@ def _followup_tables(
         return {}
     people, _ = participant_table(rows, scans, *joined, participant_columns(pairs))
     return {"group_participants": people, "group_followup": followup_table(pairs)}
+
+
+def _render_page(
+    root: Path,
+    rows: Sequence[Row],
+    tables: Mapping[str, Table],
+    maps: Sequence[FrequencyMap],
+    notes: Sequence[str],
+    fitted: Sequence[FittedModel],
+    pairs: Sequence[ComparedVisits],
+    *,
+    private: bool,
+) -> str:
+    # The page brings libraries of plots, which take a second.
+    from cmbprep.group.cohort import Cohort
+    from cmbprep.group.models.page import model_sections
+    from cmbprep.group.page import render_group_page
+
+    cohort = Cohort(
+        root=root,
+        rows=rows,
+        tables={name.removeprefix("group_"): table for name, table in tables.items()},
+        maps=maps,
+        notes=notes,
+        models=model_sections(fitted),
+        followup=followup_section(pairs, tables.get("group_followup")),
+        private=private,
+    )
+    return render_group_page(cohort)
 
 
 def _fit(

@@ -137,6 +137,43 @@ def test_every_count_is_that_of_the_lesions_listed(tree: Tree) -> None:
     assert len(checked) == 2 * (1 + 3 + 2 + 2 + 3 * len(regions)), "no count was left out"
 
 
+def test_counts_pooled_by_site_are_those_of_the_lesion_tables(tree: Tree, tmp_path: Path) -> None:
+    """Two sites in one dataset; a third has a scan that failed, and one person has no site."""
+    draw = random.Random(3)
+    sites = {str(n): draw.choice("AB") for n in range(1, 13)} | {"13": "C", "14": None}
+    for subject in sites:
+        if subject == "13":
+            tree.fail("sub-13_T2starw", "it broke")
+        else:
+            tree.add(f"sub-{subject}_T2starw", list(drawn_lesions(draw, "MARS")))
+    table = tmp_path / "participants.tsv"
+    table.write_text(
+        "participant_id\tsite\n"
+        + "".join(f"sub-{subject}\t{site}\n" for subject, site in sites.items() if site)
+    )
+    result = run_group(tree.finish(), participants_tsv=table)
+    rows, persons = read(result.scans), read(result.tables["group_participants"])
+    assert {row["site"] for row in rows} == {"A", "B", "C", "n/a"}
+    places = ["", *(f"_{zone}" for zone in ZONES), "_frontal_left", "_thalamus_right"]
+    names = [f"n_{rating}{place}" for rating in ("definite", "any") for place in places]
+    for site in ("A", "B", "n/a"):
+        own = [subject for subject in sites if (sites[subject] or "n/a") == site]
+        # From the tables of the participant level alone.
+        files = [path for s in own for path in tree.root.glob(f"sub-{s}/anat/*_dseg.tsv")]
+        lesions = [lesion for path in files for lesion in read(path)]
+        lesions = [x for x in lesions if x["susceptibility"] != "diamagnetic"]
+        assert len(files) == len(own) and lesions
+        for name in names:
+            for table_rows in (rows, persons):
+                pooled = sum(int(row[name]) for row in table_rows if row["site"] == site)
+                assert pooled == recount(name, lesions), (site, name)
+        scans = {f"sub-{subject}_T2starw" for subject in own}
+        listed = [lesion for lesion in read(result.lesions) if lesion["scan"] in scans]
+        assert sum(lesion["counted"] == "true" for lesion in listed) == len(lesions)
+    (failed,) = (row for row in rows if row["site"] == "C")
+    assert [failed[name] for name in names] == ["n/a"] * len(names)
+
+
 def dictionary(table: Path) -> dict[str, dict[str, Any]]:
     content: dict[str, dict[str, Any]] = json.loads(table.with_suffix(".json").read_text())
     return content
