@@ -364,6 +364,7 @@ def measure_pairs(cache: Path, family: int, people: int) -> list[Outcome]:
         names = [f"{family}_{person:02d}_{visit}" for visit in range(4)]
         for pair in combinations(names, 2):
             if not all((cache / f"{name}.npz").exists() for name in pair):
+                print(f"not simulated, and left out: {' and '.join(pair)}")
                 continue
             first, second = (load_scan(cache / f"{name}.npz") for name in pair)
             found = register_cached(cache, pair, (first, second))
