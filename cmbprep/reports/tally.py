@@ -32,7 +32,7 @@ UNKNOWN_REGION = "region unknown"
 class Count(NamedTuple):
     """What is counted; None for all.
 
-    Attributes
+    Parameters
     ----------
     rating
         ``definite`` or ``possible``.
