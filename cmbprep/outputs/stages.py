@@ -399,7 +399,7 @@ def find_records(
 def result_folders(
     root: Path, *, subject: str | None = None, session: str | None = None
 ) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each folder ``anat`` of an output dataset, with the names of all files in it.
+    """Yield each folder ``anat`` of an output dataset, with the names in it; in no order.
 
     Parameters
     ----------
@@ -423,7 +423,7 @@ def _names_in(folder: Path, start: str = "") -> list[str]:
         names = os.listdir(folder)  # noqa: PTH208 - a dataset has a hundred thousand files
     except OSError:
         return []
-    return sorted(name for name in names if name.startswith(start))
+    return [name for name in names if name.startswith(start)]
 
 
 def fingerprint(stage: str, *, inputs: Mapping[str, str], parameters: Mapping[str, Any]) -> str:
