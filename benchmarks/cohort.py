@@ -3,8 +3,8 @@
     python benchmarks/cohort.py build DEST [--scans 10000] [--lesions 50000]
     python benchmarks/cohort.py measure DEST
 
-``build`` writes finished results with the names, sizes and records of real ones: two sessions per
-participant, each with a T1w image and a scan. Nothing in them was computed: half of the scans have
+``build`` writes finished results with the names, sizes and records of real ones: participants with
+one session, a T1w image and a scan each. Nothing in them was computed: half of the scans have
 lesions, whose number per scan is geometric, at random places. Images of equal content share a file
 on the disk. ``rawdata`` in it has the tables of a raw dataset: age, sex and site of participants,
 dates of their sessions. ``measure`` runs ``cmbprep ... group`` and prints seconds, processor
@@ -41,8 +41,8 @@ TEMPLATE = "MNI152NLin2009cAsym"
 SCAN_SHAPE, SCAN_AFFINE = (256, 256, 48), np.diag([0.9, 0.9, 3.0, 1.0])
 #: Different images of microbleeds in template space, and most lesions of a scan.
 N_MASKS, MOST = 40, 90
-#: Folder of the tables of the raw dataset; year of each session.
-RAW, YEARS = "rawdata", {"a": 2019, "b": 2022}
+#: Folder of the tables of the raw dataset; label of the sessions.
+RAW, SESSION = "rawdata", "a"
 WARNINGS = ["the slices are thick"]
 PARAMETERS = {
     "detector": "learned",
@@ -227,8 +227,8 @@ def run_build(arguments: argparse.Namespace) -> int:
     drawn = np.minimum(maker.rng.geometric(1 / mean, positive), MOST)
     numbers = maker.rng.permutation([*drawn, *[0] * (arguments.scans - positive)])
     for scan, number in enumerate(numbers):
-        maker.add(f"{scan // 2 + 1:05}", "ab"[scan % 2], int(number))
-    write_raw(arguments.dest / RAW, (arguments.scans + 1) // 2, maker.rng)
+        maker.add(f"{scan + 1:05}", SESSION, int(number))
+    write_raw(arguments.dest / RAW, arguments.scans, maker.rng)
     print(f"{arguments.scans} scans, {positive} with lesions, {numbers.sum()} lesions")
     return 0
 
@@ -240,8 +240,8 @@ def write_raw(root: Path, number: int, rng: np.random.Generator) -> None:
         label, site = f"sub-{person:05}", f"site{person % 3}"
         lines.append(f"{label}\t{rng.normal(70, 8):.1f}\t{'MF'[person % 2]}\t{site}")
         (root / label).mkdir(parents=True)
-        visits = "".join(f"ses-{ses}\t{year}-05-0{1 + person % 9}\n" for ses, year in YEARS.items())
-        (root / label / f"{label}_sessions.tsv").write_text("session_id\tacq_time\n" + visits)
+        sessions = f"session_id\tacq_time\nses-{SESSION}\t2019-05-0{1 + person % 9}\n"
+        (root / label / f"{label}_sessions.tsv").write_text(sessions)
     (root / "participants.tsv").write_text("\n".join(lines) + "\n")
 
 
