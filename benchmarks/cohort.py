@@ -4,11 +4,11 @@
     python benchmarks/cohort.py measure DEST
 
 ``build`` writes finished results with the names, sizes and records of real ones: participants with
-one session, a T1w image and a scan each. Nothing in them was computed: half of the scans have
-lesions, whose number per scan is geometric, at random places. Images of equal content share a file
-on the disk. ``rawdata`` in it has the tables of a raw dataset: age, sex and site of participants,
-dates of their sessions. ``measure`` runs ``cmbprep ... group`` and prints seconds, processor
-seconds and the largest memory.
+one session, a T1w image and a scan of the whole head each. Nothing in them was computed: half of
+the scans have lesions, whose number per scan is geometric, at random places. Images of equal
+content share a file on the disk. ``rawdata`` in it has the tables of a raw dataset: age, sex and
+site of participants, dates of their sessions. ``measure`` runs ``cmbprep ... group`` and prints
+seconds, processor seconds and the largest memory.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from dataclasses import asdict
 from functools import cache
@@ -122,7 +123,7 @@ class Maker:
             "lesions": {
                 "Parameters": PARAMETERS,
                 "Quality": {"zone_route": "t1w", "zone_verdict": "ok", "zone_tolerance_mm": 2.0},
-                "Coverage": {"lobar": 0.98, "deep": 1.0, "infratentorial": 0.97},
+                "Coverage": {"lobar": 1.0, "deep": 1.0, "infratentorial": 0.995},
                 "Labels": list(range(1, number + 1)),
                 "LabelImage": self.label_image(number),
                 "TemplateMask": self.mask(mask),
@@ -145,6 +146,16 @@ class Maker:
         record = {"unit": unit, "scans": [scan], "withdrawn": [], "refused": [], "anatomy": None}
         (self.root / "logs" / f"{unit}_inputs.json").write_text(json.dumps(record, indent=2))
 
+    def link(self, name: str, path: Path) -> None:
+        """Make a file another name of one of the pool."""
+        source = self.pool / name
+        try:
+            os.link(source, path)
+        except OSError:  # it has as many names as a file may have
+            shutil.copy(source, path)
+            source.unlink()
+            os.link(path, source)
+
     def write_stage(
         self, files: StageFiles, block: dict, shared: dict[str, str], lesions: list[Lesion]
     ) -> None:
@@ -156,7 +167,7 @@ class Maker:
             if key == "table":
                 path.write_text(format_lesions(lesions))
             else:
-                os.link(self.pool / shared.get(key, "any"), path)
+                self.link(shared.get(key, "any"), path)
             sizes[key] = path.stat().st_size
         field = (1.5, 3.0)[int(files.names.subject) % 2]
         acquired = {
