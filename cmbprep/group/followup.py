@@ -163,7 +163,8 @@ def _follow(job: _Job) -> str | None:
             for pair in _pairs(job):
                 follow_pair(pair)
     except Exception as error:  # noqa: BLE001 - whatever is wrong, the others go on
-        return explain(error, (job.root,))
+        # Tables and pages are the same wherever the output folder lies.
+        return explain(error, (job.root,)).replace(f"{job.root}/", "")
     return None
 
 

@@ -14,6 +14,7 @@ from cmbprep.lab.cli import build_parser
 from cmbprep.lab.evaluate.command import run
 from cmbprep.lab.simulate.dataset import _write_dataset_files
 from cmbprep.lab.simulate.protocols import draw_people, get_protocol
+from cmbprep.lab.simulate.variants import USUAL
 
 USED = Run(
     detector="classical",
@@ -116,7 +117,7 @@ def test_interval_is_shown_where_there_is_one() -> None:
 def test_people_are_read_from_what_the_simulator_writes(tmp_path: Path) -> None:
     names = ("clinical-2d-1.5t", "ukb-swi")
     protocols = [get_protocol(name) for name in names]
-    _write_dataset_files(tmp_path, draw_people(5, 77, names, 1), protocols, 77)
+    _write_dataset_files(tmp_path, draw_people(5, 77, names, 1), protocols, 77, USUAL)
     assert people_of((tmp_path / "README.md").read_text("utf-8")) == (5, 77, names)
     assert people_of("# Another dataset\n") is None
 

@@ -150,7 +150,7 @@ def test_text_says_number_probability_size_and_region(head: np.ndarray) -> None:
         assert part in heading
 
 
-@pytest.mark.parametrize("probability", [0.995, 0.997, 0.99999, 1.0])
+@pytest.mark.parametrize("probability", [0.996, 0.997, 0.99999, 1.0])
 def test_no_probability_is_rounded_to_certainty(head: np.ndarray, probability: float) -> None:
     lesion = make_lesion(3, x=0.0, y=0.0, z=0.0, probability=probability)
     svg = lesion_figure(head, AFFINE, np.zeros(SHAPE, np.int16), lesion)

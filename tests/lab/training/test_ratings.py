@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -33,12 +34,12 @@ def write_scan(root, subject, rows, sha256="net"):
     files.sidecar.parent.mkdir(parents=True, exist_ok=True)
     block = {
         "Stage": "lesions",
-        "Names": vars(names),
+        "Names": asdict(names),
         "Parameters": {"detector": {"sha256": sha256}},
     }
     files.sidecar.write_text(json.dumps({BLOCK: block}))
     before = StageFiles(root, "preproc", names)
-    before.sidecar.write_text(json.dumps({BLOCK: {"Stage": "preproc", "Names": vars(names)}}))
+    before.sidecar.write_text(json.dumps({BLOCK: {"Stage": "preproc", "Names": asdict(names)}}))
     with open(files.path("candidates"), "w", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         writer.writerow(["index", "name", *COLUMNS])
