@@ -293,6 +293,7 @@ _OTHER_FILES: Mapping[str, str] = {
     "logs/*": "logs: dates, paths, command lines, names of users and computers, reasons",
     "sub-*/**/*_acts.jsonl": "logs of reviews: names of readers, times and comments",
     "sub-*/**/*_desc-reviewed*": "reviewed results: names of readers in the names of files",
+    "sub-*/**/*_desc-followup*_dseg.json": "follow-ups: names of readers",
     "group_agreement.*": "agreement: names of readers",
     "dataset_description.json": "description: paths of the raw dataset and of derivatives",
 }

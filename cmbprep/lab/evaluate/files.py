@@ -300,8 +300,8 @@ def _walk(folder: Path) -> list[Path]:
 def _bids_role(path: Path, folder: Path) -> str | None:
     entities, suffix, extension = parse_name(path.relative_to(folder))
     # A copy in another space has other coordinates than the scan; a reader's result is not the
-    # detector's.
-    other = "space" in entities or entities.get("desc", "").startswith("reviewed")
+    # detector's, and a follow-up numbers the lesions of two scans.
+    other = entities.get("desc", "").startswith(("reviewed", "followup")) or "space" in entities
     return None if other else _role(entities, suffix, extension)
 
 

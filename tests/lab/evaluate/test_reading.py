@@ -56,6 +56,15 @@ def test_bids_names_win_over_other_images(tmp_path):
     assert set(only(tmp_path).roles) == {"mask"}
 
 
+@pytest.mark.parametrize("label", ["reviewed1anna", "followupses01"])
+def test_results_of_readers_and_of_two_visits_are_not_the_detectors(tmp_path, label):
+    folder = tmp_path / "sub-1" / "ses-02" / "anat"
+    for desc in ("", f"_desc-{label}"):
+        save(folder / f"sub-1_ses-02_seg-CMB{desc}_dseg.nii.gz", cubes())
+    (path,) = only(tmp_path).roles.values()
+    assert path.name == "sub-1_ses-02_seg-CMB_dseg.nii.gz"
+
+
 def test_pattern_picks_files(tmp_path):
     for name in ("sub-101_space-T2S_CMB.nii.gz", "sub-101_space-T2S_desc-masked_T2S.nii.gz"):
         save(tmp_path / "sub-101" / name, cubes())
