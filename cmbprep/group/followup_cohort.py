@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cmbprep.files.tsv import listing
-from cmbprep.group.followup import VisitOrder, compute_followups, order_of
+from cmbprep.group.covariates import read_covariates
+from cmbprep.group.followup import VisitOrder, compute_followups, has_visits, order_of
 from cmbprep.group.followup_table import ComparedVisits, compare_visits, poisson_interval
-from cmbprep.group.rows import Row
+from cmbprep.group.rows import Row, make_rows
 from cmbprep.group.tables import Table
-from cmbprep.group.visits import Visits
+from cmbprep.group.timeline import session_of
+from cmbprep.group.visits import Visits, find_visits
 from cmbprep.ratings.choice import ReaderChoice
-from cmbprep.reports.results import SubjectResult
+from cmbprep.reports.results import SubjectResult, collect_results
 
 #: What the page shows of each pair.
 SHOWN = (
@@ -52,6 +54,27 @@ def visit_orders(rows: Sequence[Row], visits: Visits) -> dict[str, VisitOrder]:
         for subject, person in visits.persons.items()
         if len(person.sessions) > 1
     }
+
+
+def dataset_orders(root: Path, raw: Path, subjects: Iterable[str]) -> dict[str, VisitOrder]:
+    """Find the order of the visits of participants, as the group level does.
+
+    Parameters
+    ----------
+    root, raw
+        The output dataset, and the raw one with the tables of sessions and scans.
+    subjects
+        Labels of the participants; those with one session of results are left out.
+    """
+    several = [subject for subject in subjects if has_visits(root, subject)]
+    rows = [row for subject in several for row in make_rows(collect_results(root, subject=subject))]
+    if not rows:
+        return {}
+    units = [(row.subject, session_of(row)) for row in rows if row.counts_as_scan]
+    # What is doubtful about the tables is said by the group level.
+    covariates, _ = read_covariates(raw, units)
+    visits, _ = find_visits(rows, covariates)
+    return visit_orders(rows, visits)
 
 
 def follow_cohort(

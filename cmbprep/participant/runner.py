@@ -142,12 +142,14 @@ class Run:
     def follow(self, subjects: Iterable[str]) -> None:
         """Follow the lesions of participants over their visits, where there are several."""
         from cmbprep.group.followup import UNKNOWN, compute_followups
+        from cmbprep.group.followup_cohort import dataset_orders
         from cmbprep.ratings.choice import ReaderChoice
 
-        settings = self.settings
+        settings, labels = self.settings, list(subjects)
+        orders = dataset_orders(settings.output_dir, settings.bids_dir, labels)
         lost = compute_followups(
             settings.output_dir,
-            dict.fromkeys(subjects, UNKNOWN),
+            {label: orders.get(label, UNKNOWN) for label in labels},
             ReaderChoice.of(settings),
             nprocs=settings.nprocs,
             locks=lock_folder(settings),
