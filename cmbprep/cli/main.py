@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _run_group_level(settings)
             from cmbprep.participant.level import run_participant_level
 
+            for option in options_without_effect(settings):
+                sys.stderr.write(f"cmbprep: {option} has no effect at the participant level\n")
             return run_participant_level(settings)
 
     return run_guarded("cmbprep", run, folders=lambda: folders)

@@ -178,12 +178,16 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
 
 
 def options_without_effect(settings: Settings) -> list[str]:
-    """Return the options of the participant level that were given to the group level."""
+    """Return the options that were given and belong to the other level alone."""
     declared = {item.name: item for item in fields(Settings)}
-    chosen = {**_OPTIONS["what to process"], **_OPTIONS["how to process"]}
+    group = settings.level == "group"
+    titles = ("what to process", "how to process") if group else ("group level",)
     given = [
         option.partition(": ")[0]
-        for name, option in chosen.items()
-        if declared[name].type != "bool" and getattr(settings, name) != declared[name].default
+        for title in titles
+        for name, option in _OPTIONS[title].items()
+        # A script gives the group level the switches of the participant level, such as --offline.
+        if not (group and declared[name].type == "bool")
+        and getattr(settings, name) != declared[name].default
     ]
     return [next(word for word in spelling.split() if word.startswith("--")) for spelling in given]

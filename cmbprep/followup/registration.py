@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from cmbprep.errors import ScanError
 from cmbprep.registration.fit import RigidRegistration, register_rigid
-from cmbprep.registration.quality import VERDICTS, RegistrationQuality
+from cmbprep.registration.quality import RegistrationQuality, check_verdict
 from cmbprep.spatial.transforms import LinearMap, map_points
 
 #: Error of a registration of two visits to reckon with at least, mm, along each axis (one
@@ -78,10 +78,7 @@ class VisitRegistration:
     reasons: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"a verdict is one of {VERDICTS}, not {self.verdict!r}")
-        if (self.verdict == "ok") != (not self.reasons):
-            raise ValueError("a verdict that is not ok has reasons, and only that one")
+        check_verdict(self.verdict, self.reasons)
 
     @property
     def error_mm(self) -> float:

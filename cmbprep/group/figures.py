@@ -1,8 +1,7 @@
-"""Figures of the group page: distributions of counts, and the frequency map."""
+"""The frequency map as a figure of the group page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,15 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from cmbprep.reports.colours import HEAT_STOPS
 from cmbprep.reports.figures.canvas import (
     SIDES,
-    WIDTH,
     Canvas,
     draw_grey,
     new_sheet,
-    shorten,
 )
 from cmbprep.reports.figures.sections import (
     PLANES,
-    Box,
     Tile,
     Volume,
     as_float,
@@ -30,76 +26,6 @@ from cmbprep.reports.figures.sections import (
     spread,
     thin,
 )
-
-#: Classes of the histograms: label and smallest count; the classes are ordered.
-COUNT_CLASSES = (
-    ("0", 0),
-    ("1", 1),
-    ("2", 2),
-    ("3", 3),
-    ("4", 4),
-    ("5–9", 5),
-    ("10–19", 10),
-    ("≥ 20", 20),
-)
-QUIET = "#8b949e"
-
-
-def classify_counts(counts: Sequence[int]) -> list[int]:
-    """Count how many values fall into each of :data:`COUNT_CLASSES`."""
-    limits = [lower for _, lower in COUNT_CLASSES]
-    numbers, _ = np.histogram(counts, [*limits, np.inf])
-    return [int(number) for number in numbers]
-
-
-def count_figure(groups: Sequence[tuple[str, str, Sequence[int]]], *, columns: int = 3) -> str:
-    """Draw a histogram of counts for each group, side by side.
-
-    Parameters
-    ----------
-    groups
-        Title, a line below it, and counts of each.
-    columns
-        Histograms in a row.
-
-    Returns
-    -------
-    str
-        The figure as SVG. Bars are shares of the group, so that groups can be compared;
-        the numbers above them are participants.
-    """
-    cell, height, chart = WIDTH / columns, 190.0, 120.0
-    rows = -(-len(groups) // columns)
-    canvas = Canvas(
-        WIDTH,
-        rows * height + 8,
-        "Participants by number of microbleeds",
-        "One histogram a protocol.",
-    )
-    for number, (title, line, counts) in enumerate(groups):
-        left, top = (number % columns) * cell + 16, (number // columns) * height + 8
-        canvas.text((left, top + 14), shorten(title, 52), size=12, weight="600")
-        line = shorten(f"{len(counts)} participants · {line}".rstrip(" ·"), 60)
-        canvas.text((left, top + 29), line, size=11, colour=QUIET)
-        _bars(canvas, (left, top + 34, cell - 32, chart), classify_counts(counts))
-    return canvas.render()
-
-
-def _bars(canvas: Canvas, box: Box, numbers: Sequence[int]) -> None:
-    left, top, width, height = box
-    total, step = max(1, sum(numbers)), width / len(numbers)
-    base, room = top + height - 4, height - 20
-    tallest = max(*numbers, 1)
-    for index, ((label, _), number) in enumerate(zip(COUNT_CLASSES, numbers, strict=True)):
-        tall = room * number / tallest
-        colour = "#6e7681" if index == 0 else "#56b4e9"
-        canvas.rectangle((left + index * step + 2, base - tall, step - 4, tall), fill=colour)
-        middle = left + (index + 0.5) * step
-        canvas.text((middle, base + 14), label, size=10.5, anchor="middle", colour=QUIET)
-        if number:
-            share = f"{number}" if total < 1000 else f"{100 * number / total:.0f}%"
-            canvas.text((middle, base - tall - 4), share, size=10.5, anchor="middle")
-    canvas.path(f"M{left:.1f} {base:.1f}h{width:.1f}", "#30363d", width=1)
 
 
 def frequency_figure(

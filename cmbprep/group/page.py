@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cmbprep.group.cohort import Absent, Cohort, counts_as_scan
@@ -24,6 +25,7 @@ from cmbprep.group.prevalence import (
     group_people,
 )
 from cmbprep.lesions import ZONES
+from cmbprep.reports.figures.guarded import attempt
 from cmbprep.reports.page import render_page
 from cmbprep.reports.results import STATUSES
 
@@ -55,6 +57,7 @@ def render_group_page(cohort: Cohort) -> str:
     by_scan = {str(values.get("scan")): values for values in quality.values}
     outliers = find_outliers(cohort.scans, by_scan, figures)
     reading = summarise_reading(cohort.rows)
+    strip_document, no_strips = attempt("strips", partial(_strips, strips))
     groupings = {
         grouping: group_people(cohort.people, grouping) for grouping in (BY_PROTOCOL, *GROUPINGS)
     }
@@ -76,7 +79,8 @@ def render_group_page(cohort: Cohort) -> str:
         reading=reading,
         agreement=_agreement(cohort) if reading.read and not cohort.private else None,
         strips=strips,
-        strip_document=_strips(strips),
+        strip_document=strip_document,
+        no_strips=no_strips,
         bokeh=_bokeh(),
         viewer=_viewer(),
         packed_rows=pack(page_rows(cohort, strips[1:])),

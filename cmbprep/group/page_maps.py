@@ -23,7 +23,7 @@ from cmbprep.group.figures import frequency_figure
 from cmbprep.group.page_data import pack
 from cmbprep.group.prevalence import GROUPINGS, RATINGS
 from cmbprep.group.standard_space import coarser, glass_brain, template_background
-from cmbprep.reports.figures.guarded import draw_all
+from cmbprep.reports.figures.guarded import attempt, draw_all
 
 if TYPE_CHECKING:
     from cmbprep.group.cohort import Cohort
@@ -99,6 +99,9 @@ def _view(cohort: Cohort, item: FrequencyMap) -> MapView:
     # Figures made here, their text escaped by the canvas.
     drawn, missing = draw_all(figures, lambda _, svg: Markup(svg))  # noqa: S704
     groups, left_out = _groups(cohort, item)
+    interactive, why = attempt("viewer", partial(_interactive, cohort, item, groups, background))
+    if why is not None:
+        missing["viewer"] = why
     return MapView(
         template=item.template,
         files=tuple(path.name for path in item.files),
@@ -107,7 +110,7 @@ def _view(cohort: Cohort, item: FrequencyMap) -> MapView:
         hottest={rating: int(counted.max(initial=0)) for rating, counted in people.items()},
         figures=drawn,
         missing=missing,
-        **_interactive(cohort, item, groups, background),
+        **(interactive or {}),
         left_out=left_out,
     )
 

@@ -166,10 +166,12 @@ def run_group(
         shown, notes = (), (*notes, f"--deidentified: {what}, is listed in {root / PRIVACY}")
     tables |= _model_tables(fitted)
     notes += (*_drop_old(root, tables), *_model_notes(fitted))
+    # The tables first: nothing that happens to the page may cost them.
+    named = {**tables, PHENOTYPE: tables["group_participants"]}
+    written = {name: _write_table(root, name, table) for name, table in named.items()}
     page = _render_page(root, rows, tables, maps, shown, fitted, pairs, private=deidentified)
-    tables[PHENOTYPE] = tables["group_participants"]
     return GroupResult(
-        tables={name: _write_table(root, name, table) for name, table in tables.items()},
+        tables=written,
         page=write_text(root / "group.html", page),
         maps=tuple(path for item in maps for path in item.files),
         statuses=Counter(row.status for row in rows),

@@ -124,6 +124,20 @@ RIM = 8.0
 VERDICTS = ("ok", "doubtful", "failed")
 
 
+def check_verdict(verdict: str, reasons: Sequence[str]) -> None:
+    """Check that a verdict is one of :data:`VERDICTS`, and has reasons if it is not ok.
+
+    Raises
+    ------
+    ValueError
+        If it is not, or has none.
+    """
+    if verdict not in VERDICTS:
+        raise ValueError(f"a verdict is one of {VERDICTS}, not {verdict!r}")
+    if (verdict == "ok") != (not reasons):
+        raise ValueError("a verdict that is not ok has reasons, and only that one")
+
+
 @dataclass(frozen=True, kw_only=True)
 class RegistrationQuality:
     """What can be said of a registration without knowing the truth.
@@ -177,10 +191,7 @@ class RegistrationQuality:
     reasons: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"a verdict is one of {VERDICTS}, not {self.verdict!r}")
-        if (self.verdict == "ok") != (not self.reasons):
-            raise ValueError("a verdict that is not ok has reasons, and only that one")
+        check_verdict(self.verdict, self.reasons)
         if not 0 <= self.overlap <= 1:
             raise ValueError("the overlap lies between 0 and 1")
 

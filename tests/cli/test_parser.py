@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cmbprep.cli.main import main
-from cmbprep.cli.parser import build_parser, parse_settings
+from cmbprep.cli.parser import build_parser, options_without_effect, parse_settings
 from cmbprep.errors import UsageError
 
 
@@ -187,3 +187,18 @@ def test_an_empty_path_is_none(words: list[str], capsys: pytest.CaptureFixture[s
         build_parser().parse_args(words)
     assert caught.value.code == 2
     assert "the path is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["participant", "--deidentified", "--strict"], ["--strict", "--deidentified"]),
+        (["participant", "--cluster", "site"], ["--cluster"]),
+        (["participant", "--offline", "--pattern-rule", "deep"], []),
+        (["group", "--threshold", "0.5", "--offline", "--strict"], ["--threshold"]),
+    ],
+)
+def test_options_of_the_other_level_are_named(
+    place: Path, words: list[str], named: list[str]
+) -> None:
+    assert options_without_effect(parse_settings(["raw", "out", *words])) == named

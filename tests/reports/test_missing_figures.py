@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from cmbprep.group import page as group_page
 from cmbprep.group import page_maps
 from cmbprep.group.run import run_group
 from cmbprep.outputs.files import read_json, write_json
@@ -206,19 +208,44 @@ def out_of_memory(*_: object, **__: object) -> str:
     raise MemoryError
 
 
-@pytest.mark.parametrize("failing", ["frequency_figure", "glass_brain"])
+@pytest.mark.parametrize(
+    ("place", "failing", "reasons", "lost"),
+    [
+        # Slices of definite microbleeds, and of all.
+        (page_maps, "frequency_figure", 2, 2),
+        (page_maps, "glass_brain", 1, 1),
+        (page_maps, "_interactive", 1, 0),
+        # In the place of the plot of counts, and of those of quality figures.
+        (group_page, "_strips", 2, 0),
+    ],
+)
 def test_the_group_page_stays_when_a_figure_fails(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch, failing: str
+    tree: Tree,
+    monkeypatch: pytest.MonkeyPatch,
+    place: ModuleType,
+    failing: str,
+    reasons: int,
+    lost: int,
 ) -> None:
     whole = run_group(tree.finish(), participants_tsv=None).page.read_text()
     assert "No figure:" not in Page(whole).text
-    monkeypatch.setattr(page_maps, failing, out_of_memory)
+    monkeypatch.setattr(place, failing, out_of_memory)
     text = run_group(tree.root, participants_tsv=None).page.read_text()
-    lost = Page(text).text.count("No figure: there was not enough memory to draw it.")
-    drawn, all_drawn = (len(re.findall("<svg|<iframe|<img", page)) for page in (text, whole))
-    assert lost > 0
-    assert drawn < all_drawn
+    said = Page(text).text.count("No figure: there was not enough memory to draw it.")
+    assert said == reasons
+    drawn, all_drawn = (len(re.findall('class="frame"', page)) for page in (text, whole))
+    assert all_drawn - drawn == lost
     assert (tree.root / "group_cmb.tsv").exists()
+
+
+def test_a_page_that_cannot_be_made_costs_no_table(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree.finish()
+    monkeypatch.setattr(group_page, "render_page", out_of_memory)
+    with pytest.raises(MemoryError):
+        run_group(root, participants_tsv=None)
+    assert (root / "group_cmb.tsv").exists() and (root / "group_lesions.json").exists()
 
 
 def test_a_map_is_shown_without_a_template_that_is_damaged(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from cmbprep.errors import CmbprepError
 from cmbprep.reports.figures.canvas import shorten
@@ -44,13 +44,39 @@ def draw_all(
     drawn: dict[str, T] = {}
     missing: dict[str, str] = {}
     for name, draw in figures.items():
-        try:
-            drawn[name] = keep(name, draw())
-        # A figure is an extra: no error in it may cost a result.
-        except Exception as error:
-            logger.debug("the figure %s could not be drawn", name, exc_info=True)
-            missing[name] = explain(error)
+        made, why = attempt(name, partial(_draw, name, draw, keep))
+        if why is None:
+            drawn[name] = cast(T, made)
+        else:
+            missing[name] = why
     return drawn, missing
+
+
+def _draw(name: str, draw: Callable[[], str], keep: Callable[[str, str], T]) -> T:
+    return keep(name, draw())
+
+
+def attempt(name: str, make: Callable[[], T]) -> tuple[T | None, str | None]:
+    """Make a figure or another extra of a page; an error in it costs nothing else.
+
+    Parameters
+    ----------
+    name
+        For the log.
+    make
+        Reads what it needs and makes it.
+
+    Returns
+    -------
+    made, why
+        What was made, or None and why it could not be made (see :func:`explain`).
+    """
+    try:
+        return make(), None
+    # A figure is an extra: no error in it may cost a result.
+    except Exception as error:
+        logger.debug("the figure %s could not be drawn", name, exc_info=True)
+        return None, explain(error)
 
 
 def explain(error: Exception) -> str:

@@ -286,6 +286,9 @@ def check_group(root: Path) -> None:
         "n_automatic_any_deep": "10",
     }
     assert {name: first[name] for name in expected} == expected
+    for region, number in (("frontal", 11), ("thalamus", 5)):
+        sides = [first[name] for name in first if name.startswith(f"n_any_{region}_")]
+        assert sides and sum(map(int, sides)) == number, region
     unread = ("source", "n_any", "n_definite", "n_any_lobar", "n_any_deep")
     assert [second[name] for name in unread] == ["automatic", "20", "2", "10", "10"]
     rows = read(root / "group_lesions.tsv")
