@@ -7,6 +7,7 @@ import os
 import subprocess
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,15 +27,35 @@ def both(error: BaseException) -> list[BaseException | str]:
     return [error, text_of(error)]
 
 
-def test_a_full_disk_is_named_with_its_mount_point_and_room(tmp_path: Path) -> None:
+def a_disk(free: float) -> SimpleNamespace:
+    """What the system says of a disk of 5,000 MB, of which a part is free."""
+    blocks = 5_000_000
+    return SimpleNamespace(
+        f_frsize=1000, f_blocks=blocks, f_bavail=int(free * blocks), f_files=1000, f_favail=500
+    )
+
+
+@pytest.mark.parametrize(
+    ("free", "state"),
+    [
+        (0.0, "is full (0 MB free of 5000)"),
+        (0.001, "is full (5.0 MB free of 5000)"),
+        (0.19, "is full (950 MB free of 5000)"),
+        # Room again, as after a write that has failed.
+        (0.21, "ran full (5000 MB in all)"),
+        (0.9, "ran full (5000 MB in all)"),
+    ],
+)
+def test_a_full_disk_is_named_with_its_mount_point_and_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, state: str
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: a_disk(free))
     error = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "a" / "image.nii.gz"))
-    stat = os.statvfs(tmp_path)
     for given in both(error):
         said = explain(given, [Path("/")])
-        assert said.startswith(f"the disk of {tmp_path} (mounted at {mount_point(tmp_path)})")
-        # Here the disk has room again, as after a write that has failed.
-        assert f"ran full ({stat.f_blocks * stat.f_frsize / 1e6:.0f} MB in all)" in said
-        assert "free some space and run it again; finished scans are kept" in said
+        disk = f"the disk of {tmp_path} (mounted at {mount_point(tmp_path)})"
+        assert said.startswith(f"{disk} {state}. What to do: free some space and run it again")
+        assert "finished scans are kept" in said
 
 
 def test_a_full_disk_is_found_behind_other_errors(tmp_path: Path) -> None:
