@@ -14,6 +14,10 @@ DEMO_DIR ?= demo
 PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
 
+# Every check starts many processes. Each would compile the modules that it imports again where the
+# machine forbids Python to keep what it has compiled: importing ANTs takes three times as long then.
+export PYTHONDONTWRITEBYTECODE :=
+
 BIN := $(VENV)/bin
 SOURCES := cmbprep tests docs $(wildcard benchmarks)
 INSTALL_INPUTS := pyproject.toml constraints.txt cmbprep/__init__.py
@@ -55,7 +59,7 @@ demo: $(VENV)/.installed-run  ## simulate a small dataset, run cmbprep on it, sa
 test: $(VENV)/.installed-dev  ## every check: lint, types, documentation, tests
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint docs  # one processor each
 	OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 \
-	  $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-dev  ## ruff and mypy

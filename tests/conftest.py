@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,10 +49,16 @@ def _real_bids_folder() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that asks for the real scans, so that `-m 'not real'` leaves them out."""
+    """Mark every test that asks for the real scans, so that `-m 'not real'` leaves them out.
+
+    Files with slow tests come first. A worker that began with one of them at the end would leave the
+    other workers idle. pytest-xdist keeps this order with ``--no-loadscope-reorder``.
+    """
     for item in items:
         if "real_bids" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real)
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")

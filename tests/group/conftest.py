@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +32,24 @@ def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path / "out")
 
 
+class _ThisProcess:
+    """Stands for a pool of processes: what is submitted is done here and now."""
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(work(*arguments))
+        return done
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the pictures that take a second: test_standard_space.py tests them.
+    """Leave out what takes a second: the pictures that test_standard_space.py tests, and processes.
 
-    The template behind the maps is resampled once for all tests.
+    The template behind the maps is resampled once for all tests. Follow-ups are computed in the
+    process of the test; test_followup.py computes them in processes of their own.
     """
+    monkeypatch.setattr(
+        "cmbprep.running.processes.process_pool", lambda _: nullcontext(_ThisProcess())
+    )
     monkeypatch.setattr("cmbprep.group.page_maps.template_background", _background_once)
     monkeypatch.setattr("cmbprep.group.page_maps.glass_brain", lambda *_: "")
