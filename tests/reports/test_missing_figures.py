@@ -13,6 +13,7 @@ import pytest
 from cmbprep.group import page as group_page
 from cmbprep.group import page_maps
 from cmbprep.group.run import run_group
+from cmbprep.group.standard_space import glass_brain
 from cmbprep.outputs.files import read_json, write_json
 from cmbprep.outputs.names import Names
 from cmbprep.outputs.stages import StageFiles
@@ -30,7 +31,11 @@ KINDS = ("mask", "registration", "bias", "zones", "overview", "lesion001", "lesi
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     """One scan with two lesions and all of its figures."""
-    tree = Tree(tmp_path / "out")
+    return make_tree(tmp_path / "out")
+
+
+def make_tree(root: Path) -> Tree:
+    tree = Tree(root)
     tree.add("sub-1_T2starw", [make_lesion(1), make_lesion(2)])
     for kind in KINDS:
         draw(tree, figure_name(kind))
@@ -208,6 +213,20 @@ def out_of_memory(*_: object, **__: object) -> str:
     raise MemoryError
 
 
+def write_group_page(root: Path) -> str:
+    """Write the page with an empty picture for the glass brain, which takes two seconds to draw."""
+    with pytest.MonkeyPatch.context() as patch:
+        if page_maps.glass_brain is glass_brain:
+            patch.setattr(page_maps, "glass_brain", lambda _: '<img alt="">')
+        return run_group(root, participants_tsv=None).page.read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of the group level with every figure."""
+    return write_group_page(make_tree(tmp_path_factory.mktemp("whole") / "out").finish())
+
+
 @pytest.mark.parametrize(
     ("place", "failing", "reasons", "lost"),
     [
@@ -221,16 +240,16 @@ def out_of_memory(*_: object, **__: object) -> str:
 )
 def test_the_group_page_stays_when_a_figure_fails(
     tree: Tree,
+    whole: str,
     monkeypatch: pytest.MonkeyPatch,
     place: ModuleType,
     failing: str,
     reasons: int,
     lost: int,
 ) -> None:
-    whole = run_group(tree.finish(), participants_tsv=None).page.read_text()
     assert "No figure:" not in Page(whole).text
     monkeypatch.setattr(place, failing, out_of_memory)
-    text = run_group(tree.root, participants_tsv=None).page.read_text()
+    text = write_group_page(tree.finish())
     said = Page(text).text.count("No figure: there was not enough memory to draw it.")
     assert said == reasons
     drawn, all_drawn = (len(re.findall('class="frame"', page)) for page in (text, whole))
