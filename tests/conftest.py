@@ -38,7 +38,8 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA_VARIABLE = "CMBPREP_REAL_DATA"
 
-# The same examples on every machine; time limits belong to benchmarks.
+# The same examples on every machine; time limits belong to benchmarks. A limit that ends the wait
+# for a process or a page is generous, because a busy machine may let it wait for long.
 hypothesis.settings.register_profile("cmbprep", derandomize=True, deadline=None, max_examples=50)
 hypothesis.settings.load_profile("cmbprep")
 
@@ -51,8 +52,8 @@ def _real_bids_folder() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that asks for the real scans, so that `-m 'not real'` leaves them out.
 
-    Files with slow tests come first. A worker that began with one of them at the end would leave the
-    other workers idle. pytest-xdist keeps this order with ``--no-loadscope-reorder``.
+    Files with slow tests come first. A worker that began with one of them at the end would leave
+    the other workers idle. pytest-xdist keeps this order with ``--no-loadscope-reorder``.
     """
     for item in items:
         if "real_bids" in getattr(item, "fixturenames", ()):
@@ -155,7 +156,7 @@ def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     def open_page(width: int = 1280, height: int = 800, **options: Any) -> Page:
         viewport = {"width": width, "height": height}
         context = browser.new_context(viewport=viewport, **options)
-        context.set_default_timeout(8000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))

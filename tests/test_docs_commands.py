@@ -258,7 +258,7 @@ def test_scripts_take_the_arguments() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=600,
     )
     verdicts = [json.loads(line) for line in ran.stdout.splitlines()]
     assert len(verdicts) == len(calls) > 10

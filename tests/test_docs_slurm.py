@@ -280,11 +280,11 @@ while :; do sleep 0.05; done
     task = subprocess.Popen(
         cluster.command(job), env=cluster.task_environment(job, 1), start_new_session=True
     )
-    for _ in range(200):
-        if (cluster.root / "started").exists():
-            break
+    until = time.monotonic() + 60
+    while not (cluster.root / "started").exists():
+        assert time.monotonic() < until, "the task did not start"
         time.sleep(0.05)
     os.killpg(task.pid, signal.SIGTERM)
-    assert task.wait(timeout=20) == 143
+    assert task.wait(timeout=60) == 143
     assert ending.read_text() == "in-time\n"
     assert list((cluster.root / "node").iterdir()) == []

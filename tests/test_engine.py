@@ -317,7 +317,7 @@ def test_the_first_crash_stops_the_workers(tmp_path: Path) -> None:
     crashes = engine.run(workflow, plugin, crash_dir=crash_dir)
     assert [crash.node for crash in crashes] == ["wf.bad"]
     assert multiprocessing.active_children() == []
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 300
     engine.configure(
         work=tmp_path / "work", log_dir=tmp_path, stop_on_first_crash=False, verbosity=0
     )
@@ -325,7 +325,7 @@ def test_the_first_crash_stops_the_workers(tmp_path: Path) -> None:
 
 class Sleep(AddOne):
     def _run_interface(self, runtime: Any) -> Any:
-        time.sleep(60)
+        time.sleep(600)
         return runtime
 
 

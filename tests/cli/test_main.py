@@ -124,7 +124,7 @@ def test_signals_end_a_run(number: int, status: int, bids: Path, tmp_path: Path)
         "from cmbprep.cli.main import main\n"
         "def wait(_):\n"
         "    print('ready', flush=True)\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
         "cmbprep.participant.level.run_participant_level = wait\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
@@ -141,7 +141,7 @@ def test_signals_end_a_run(number: int, status: int, bids: Path, tmp_path: Path)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == status
     assert errors == "cmbprep: stopped; finished scans are complete, run again to go on\n"
     assert list(temporary.iterdir()) == []

@@ -67,8 +67,8 @@ def test_the_same_scan_gives_the_same_bytes(detector, found, phantom):
     ("axes", "flips"),
     list(
         zip(
-            itertools.permutations(range(3)),
-            [(1, 1, 1), (-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, 1), (-1, -1, -1)],
+            [order for order in itertools.permutations(range(3)) if order != (0, 1, 2)],
+            [(-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, 1), (-1, -1, -1)],
             strict=True,
         )
     ),
@@ -139,7 +139,7 @@ def test_a_part_of_the_field_of_view(detector, found, phantom):
 
 def test_nothing_is_found_in_noise(detector):
     rng = np.random.default_rng(0)
-    image = (100 + 5 * rng.standard_normal((60, 60, 24))).astype(np.float32)
+    image = (100 + 5 * rng.standard_normal((48, 48, 20))).astype(np.float32)
     scan = DetectorInput(
         magnitude=image,
         affine=np.diag([1.0, 1.0, 3.0, 1.0]),
@@ -149,10 +149,10 @@ def test_nothing_is_found_in_noise(detector):
     assert all(one.rating == "possible" for one in detector.detect(scan).lesions)
 
 
-def test_a_scan_unlike_the_known_ones_is_said_to_be(detector, phantom):
+def test_a_scan_unlike_the_known_ones_is_said_to_be(detector, found, phantom):
     strange = dataclasses.replace(scan_of(phantom), field_strength=7.0, echo_times=(0.06,))
     assert any("Echo time" in text for text in detector.detect(strange).warnings)
-    assert not any("Echo time" in text for text in detector.detect(scan_of(phantom)).warnings)
+    assert not any("Echo time" in text for text in found.warnings)
 
 
 def test_parameters_tell_the_model(detector):
@@ -186,7 +186,7 @@ def test_models_that_do_not_belong_together_are_refused(tmp_path):
         LearnedDetector(folder=tmp_path)
 
 
-def test_the_classical_model_has_a_say(tmp_path, phantom):
+def test_the_classical_model_has_a_say(tmp_path, found, phantom):
     """Probabilities follow it, by the share that the card names."""
     classical = resources.files("cmbprep.detectors").joinpath("classical.json")
     values = json.loads(classical.read_text("utf-8"))
@@ -199,7 +199,7 @@ def test_the_classical_model_has_a_say(tmp_path, phantom):
     card["classical"]["sha256"] = hashlib.sha256(content).hexdigest()
     (tmp_path / "candidates.json").write_text(json.dumps(card), "utf-8")
     changed = LearnedDetector(folder=tmp_path).detect(scan_of(phantom)).candidates
-    usual = LearnedDetector().detect(scan_of(phantom)).candidates
+    usual = found.candidates
     column = list(usual.columns).index("odds")
     at = {tuple(row[:3]): row[column] for row in usual.rows}
     both = [(row[column], at[tuple(row[:3])]) for row in changed.rows if tuple(row[:3]) in at]

@@ -285,10 +285,11 @@ def test_the_same_scan_gives_the_same_bytes_whatever_the_threads(
     results = []
     for threads in ("1", "8"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
-        before = len(list(Path("/proc/self/task").iterdir()))
+        before = {path.name for path in Path("/proc/self/task").iterdir()}
         detector = get_detector(model)
         results.append(detector.detect(scan).probability.tobytes())
-        assert len(list(Path("/proc/self/task").iterdir())) == before
+        # A thread of an earlier test may end meanwhile.
+        assert {path.name for path in Path("/proc/self/task").iterdir()} <= before
     assert results[0] == results[1]
 
 

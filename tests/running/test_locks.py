@@ -159,7 +159,7 @@ def test_files_that_are_removed_and_made_again_never_let_two_in(tmp_path: Path) 
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(600)
         assert process.exitcode == 0
     assert (tmp_path / "log").read_text() == "in\nout\n" * 240
 

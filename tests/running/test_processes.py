@@ -29,12 +29,12 @@ def main():
     with processes.signals_blocked():
         pool = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork"),
             initializer=processes.start_worker, initargs=(os.getpid(),))
-        jobs = [pool.submit(time.sleep, 60) for _ in range(2)]
+        jobs = [pool.submit(time.sleep, 600) for _ in range(2)]
     while not all(job.running() for job in jobs):
         time.sleep(0.01)
     try:
         print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-        time.sleep(60)
+        time.sleep(600)
     finally:
         processes.kill_children(since=set())
 
@@ -70,7 +70,7 @@ def is_alive(pid: int) -> bool:
     return state not in "ZX"
 
 
-def wait_for_end(pids: list[int], seconds: float = 5.0) -> list[int]:
+def wait_for_end(pids: list[int], seconds: float = 60.0) -> list[int]:
     """Return the processes that are still alive after a while."""
     until = time.monotonic() + seconds
     while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < until:
@@ -94,10 +94,10 @@ def test_a_signal_ends_all_with_one_line(number: int, status: int, group: bool) 
     """Ctrl-C and a closed terminal reach the whole group of processes."""
     process, workers = start("kernel")
     (os.killpg if group else os.kill)(process.pid, number)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == status
     assert errors == "stopped; finished scans are complete, run again to go on\n"
-    assert wait_for_end(workers, 1.0) == []
+    assert wait_for_end(workers) == []
 
 
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:
@@ -109,7 +109,7 @@ def test_a_hangup_that_is_ignored_stays_ignored() -> None:
         process.wait(0.5)
     assert all(is_alive(pid) for pid in workers)
     process.terminate()
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert process.returncode == 143
 
 
@@ -120,17 +120,17 @@ def test_a_second_signal_ends_at_once() -> None:
         "with processes.ending_signals():\n"
         "    try:\n"
         "        print('ready', flush=True)\n"
-        "        time.sleep(60)\n"
+        "        time.sleep(600)\n"
         "    finally:\n"
         "        print('ending', flush=True)\n"
-        "        time.sleep(60)\n"
+        "        time.sleep(600)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in ("ready\n", "ending\n"):
         assert process.stdout.readline() == line
         process.terminate()
-    assert process.wait(10) == 143
+    assert process.wait(60) == 143
     process.stdout.close()
 
 
@@ -158,10 +158,10 @@ def test_a_pool_that_is_left_by_an_exception_does_not_wait() -> None:
     def leave() -> None:
         with processes.process_pool(1) as pool:
             assert pool.submit(abs, -1).result() == 1
-            pool.submit(time.sleep, 60)
+            pool.submit(time.sleep, 600)
             raise KeyboardInterrupt
 
     start_time = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         leave()
-    assert time.monotonic() - start_time < 30
+    assert time.monotonic() - start_time < 300

@@ -107,7 +107,7 @@ def test_it_ends_with_the_process_that_started_it():
         "from cmbprep.spatial.ants_process import AntsProcess\n"
         "with AntsProcess() as process:\n"
         "    print(process._process.pid, flush=True)\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
@@ -133,7 +133,7 @@ def is_alive(pid):
 
 
 def wait_until(condition):
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.05)

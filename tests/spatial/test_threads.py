@@ -24,7 +24,7 @@ def test_results_are_in_the_order_of_the_items_and_not_of_their_ends():
 
 
 def test_two_work_at_the_same_time():
-    meeting = threading.Barrier(2, timeout=10)
+    meeting = threading.Barrier(2, timeout=60)
     assert len(map_in_threads(lambda _: meeting.wait(), range(2))) == 2
 
 

@@ -298,7 +298,7 @@ def test_wrong_input_is_refused() -> None:
         assign_zones(labels, ISO, atlas, MARS)
 
 
-def test_hundred_lesions_on_a_large_scan_take_under_two_seconds() -> None:
+def test_hundred_lesions_on_a_large_scan_take_little_longer_than_one() -> None:
     shape = (512, 512, 96)
     atlas = np.full(shape, FRONTAL, np.uint8)
     atlas[150:350, 150:350] = GANGLIA
@@ -307,10 +307,16 @@ def test_hundred_lesions_on_a_large_scan_take_under_two_seconds() -> None:
     for label in range(1, 101):
         x, y, z = rng.integers(10, (500, 500, 90))
         labels[x : x + 6, y : y + 6, z : z + 2] = label
-    start = time.process_time()
-    found = assign_zones(labels, np.diag([0.5, 0.5, 1.5, 1]), atlas, MARS)
-    assert time.process_time() - start < 2
-    assert len(found) > 90
+    seconds, numbers = [], []
+    for some in (np.where(labels == 50, labels, 0), labels):
+        start = time.process_time()
+        found = assign_zones(some, np.diag([0.5, 0.5, 1.5, 1]), atlas, MARS)
+        seconds.append(time.process_time() - start)
+        numbers.append(len(found))
+    assert numbers[0] == 1
+    assert numbers[1] > 90
+    # Looking through the whole scan for each lesion takes more than thirty times as long.
+    assert seconds[1] < 5 * seconds[0]
 
 
 @pytest.mark.parametrize("flip", [1, -1])

@@ -25,7 +25,7 @@ def assert_nothing_is_cut_off(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def until(page: Page, expression: str, seconds: float = 8) -> None:
+def until(page: Page, expression: str, seconds: float = 60) -> None:
     """Wait until an expression is true; Playwright's own waiting needs what the page forbids."""
     end = time.monotonic() + seconds
     while not page.evaluate(expression):

@@ -72,7 +72,7 @@ def chromium(browser: Browser, profile: Path) -> Iterator[tuple[subprocess.Popen
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not (port.is_file() and "\n" in port.read_text()):
         assert time.monotonic() < end and process.poll() is None, "Chromium did not start"
         time.sleep(0.02)
@@ -136,7 +136,7 @@ def read_until_killed(
             number += 1
             page.wait_for_timeout(30)
     except Error:
-        assert process.wait(timeout=10) == -signal.SIGKILL, "the browser ended by itself"
+        assert process.wait(timeout=60) == -signal.SIGKILL, "the browser ended by itself"
     finally:
         timer.cancel()
     return seen
