@@ -20,6 +20,7 @@ extensions = [
     "bibliography",
     "from_source",
     "myst_parser",
+    "sidebar",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",

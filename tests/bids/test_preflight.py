@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +17,14 @@ from cmbprep.interfaces.images import ReadMagnitude, ReadT1w
 from tests.bidsdata import head, save
 
 NAME = "sub-01_MEGRE"
+
+
+@pytest.fixture(autouse=True)
+def _uncorrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the bias of images as it is: it takes two seconds and gives no warnings."""
+    monkeypatch.setattr(
+        "cmbprep.interfaces.images.correct_bias", lambda image: SimpleNamespace(image=image)
+    )
 
 
 def cut_short(path: Path) -> None:

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
 
 from cmbprep.cli.main import main
-from cmbprep.lab.simulate.dataset import simulate_dataset
-
-SEED = 4711
 
 
 @pytest.fixture(scope="session")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def simulated(simulated_once: Path) -> Path:
     """One simulated participant with T1w and T2*w, and the truth."""
-    folder = tmp_path_factory.mktemp("simulated") / "bids"
-    simulate_dataset(folder, participants=1, seed=SEED, protocols=["demo"])
-    return folder
-
-
-@pytest.fixture(scope="session")
-def scan_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Filter file that leaves the T1w image out, for shorter runs."""
-    path = tmp_path_factory.mktemp("filter") / "filter.json"
-    path.write_text(json.dumps({"t1w": {"reconstruction": "none"}}))
-    return path
+    return simulated_once
 
 
 @pytest.fixture(scope="session")
