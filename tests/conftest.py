@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
@@ -127,27 +126,6 @@ def _no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", guarded)
         yield
-
-
-#: Seed of the participant who is simulated once for all tests.
-SIMULATED_SEED = 4711
-
-
-@pytest.fixture(scope="session")
-def simulated_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """One simulated participant with T1w and T2*w, and the truth: to be read, not written.
-
-    The dataset is made in this process. Only one of the workers of pytest-xdist makes it.
-    """
-    from cmbprep.lab.simulate.dataset import simulate_dataset
-
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "simulated-once"
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            simulate_dataset(folder, participants=1, seed=SIMULATED_SEED, protocols=["demo"])
-    return folder
 
 
 # --- a headless browser, without which tests of pages are skipped -----------------------

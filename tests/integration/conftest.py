@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 
 from cmbprep.cli.main import main
+from cmbprep.lab.simulate.dataset import simulate_dataset
+
+SEED = 4711
 
 
 @pytest.fixture(scope="session")
-def simulated(simulated_once: Path) -> Path:
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One simulated participant with T1w and T2*w, and the truth."""
-    return simulated_once
+    folder = tmp_path_factory.mktemp("simulated") / "bids"
+    simulate_dataset(folder, participants=1, seed=SEED, protocols=["demo"])
+    return folder
 
 
 @pytest.fixture(scope="session")
