@@ -1,7 +1,7 @@
 """A sidebar that lists what is near the page: the pages beside those that lead to it.
 
-Furo lists every page in the sidebar of every page. With the hundreds of pages of the API, nearly
-all of the time of the build went there, and of the bytes of each page.
+Furo lists every page in the sidebar of every page. The API has hundreds of pages, so such a list
+makes a page twice as large, and the build slower.
 """
 
 from __future__ import annotations

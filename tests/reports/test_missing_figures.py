@@ -214,7 +214,7 @@ def out_of_memory(*_: object, **__: object) -> str:
 
 
 def write_group_page(root: Path) -> str:
-    """Write the page with an empty picture for the glass brain, which takes two seconds to draw."""
+    """Write the page with an empty picture for the glass brain, which takes long to draw."""
     with pytest.MonkeyPatch.context() as patch:
         if page_maps.glass_brain is glass_brain:
             patch.setattr(page_maps, "glass_brain", lambda _: '<img alt="">')
