@@ -78,7 +78,7 @@ def build(root: Path, shape: tuple[int, int, int], candidates: int) -> None:
     image += rng.standard_normal(shape, np.float32)
     labels = np.zeros(shape, np.int16)
     inside = np.argwhere(ndimage.binary_erosion(brain, iterations=8))
-    centres = inside[rng.choice(len(inside), candidates, replace=False)]
+    centres = apart(rng.permutation(inside), candidates, size / shape)
     rows = []
     for index, centre in enumerate(centres, start=1):
         box = tuple(slice(c - 5, c + 6) for c in centre)
@@ -124,6 +124,17 @@ def build(root: Path, shape: tuple[int, int, int], candidates: int) -> None:
             "DatasetLinks": {"raw": "../raw"},
         },
     )
+
+
+def apart(places: np.ndarray, count: int, spacing: np.ndarray) -> np.ndarray:
+    """Return the first places that are no double of one before: 8 mm from it or more."""
+    kept: list[np.ndarray] = []
+    for place in places:
+        if not kept or np.linalg.norm((np.array(kept) - place) * spacing, axis=1).min() >= 8:
+            kept.append(place)
+        if len(kept) == count:
+            break
+    return np.array(kept)
 
 
 def lesion(index: int, centre: np.ndarray) -> Lesion:
@@ -196,7 +207,7 @@ def measure(root: Path) -> None:
         scan = json.loads(timed("scan", f"api/scans/{SCAN}"))
         for image in scan["images"]:
             timed(image["title"], f"api/scans/{SCAN}/images/{image['id']}")
-        timed("labels", f"api/scans/{SCAN}/labels")
+        timed("outlines", f"api/scans/{SCAN}/outlines")
         acts = f"api/scans/{SCAN}/acts"
         added = {"type": "add", "centre_ras": [0.0, 0.0, 0.0]}
         timed("lesion added, the first", acts, added)

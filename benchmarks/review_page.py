@@ -4,7 +4,8 @@ A made-up scan of 512×512×96 voxels with 300 candidates is served on this mach
 Chromium opens it. Measured in the browser:
 
 - from the start of navigation until the first slice is drawn and lesions can be judged,
-- until the outlines are there too,
+- until all slices are there, and the outlines too,
+- the time that the scripts of the page take for one slice, without waiting for a frame,
 - from a key to the next slice on the canvases, for each plane, with all candidates shown; also
   with a minimum-intensity slab of 10 mm, and with a second image beside the first,
 - from a verdict to the next lesion on the canvases.
@@ -60,9 +61,30 @@ USABLE = """async () => {
     await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));
     return performance.now();
 }"""
+COMPLETE = """async () => {
+    while (!window.cmb.app.reading.display.main.id) {
+        await new Promise((done) => setTimeout(done, 5));
+    }
+    return performance.now();
+}"""
 OUTLINED = """async () => {
     while (!document.body.dataset.ready) await new Promise((done) => setTimeout(done, 5));
     return performance.now();
+}"""
+
+
+#: Milliseconds of the scripts for some slices of a plane: all that a key does, and the pixels.
+SCRIPTS = """([axis, times]) => {
+    const { view, main } = cmb.app.reading.display;
+    const milliseconds = [];
+    for (let time = 0; time < times; time++) {
+        const start = performance.now();
+        view.step(axis, 1);
+        main.viewer.draw();
+        for (const pane of main.viewer.panes) pane.canvas.getContext("2d").getImageData(0, 0, 1, 1);
+        milliseconds.push(performance.now() - start);
+    }
+    return milliseconds;
 }"""
 
 
@@ -88,7 +110,7 @@ def address(arguments: argparse.Namespace) -> Iterator[str]:
         return
     scan = made_up_scan(tuple(arguments.shape), arguments.candidates)
     # Packed before the clock runs: the product's server is measured with --url.
-    scan.image("mag"), scan.image("phase"), scan.label_image()
+    scan.image("mag"), scan.image("phase")
     with serve(scan) as fake:
         yield f"{fake.url}#scan={scan.id}"
 
@@ -100,7 +122,7 @@ def line(what: str, milliseconds: list[float]) -> None:
 
 def measure(page: Page, url: str, repeats: int) -> None:
     """Print all figures of a page."""
-    usable, outlined = [], []
+    usable, complete, outlined = [], [], []
     for _ in range(3):
         page.goto("about:blank")
         page.goto(url, wait_until="commit")
@@ -110,9 +132,11 @@ def measure(page: Page, url: str, repeats: int) -> None:
             page.goto("about:blank")
             page.goto(url, wait_until="commit")
         usable.append(page.evaluate(USABLE))
+        complete.append(page.evaluate(COMPLETE))
         outlined.append(page.evaluate(OUTLINED))
     print(f"{'':58} {'median':>8} {'longest':>8}  (ms)")
     line("from navigation until a lesion can be judged", usable)
+    line("until all slices are there", complete)
     line("until the outlines are there", outlined)
 
     def press(key: str, times: int = repeats) -> list[float]:
@@ -120,7 +144,6 @@ def measure(page: Page, url: str, repeats: int) -> None:
         return times_ms
 
     press("k", 1)
-    planes = ("axial", "coronal", "sagittal")
     shown = [("one image", ""), ("two images", "v")]
     # A scan may have no other image.
     several = page.evaluate("cmb.app.reading.scan.images.length > 1")
@@ -134,7 +157,11 @@ def measure(page: Page, url: str, repeats: int) -> None:
         for slab in ("", ", minimum of 10 mm"):
             if slab:
                 press("s", 1)
-            for plane in planes:
+            for axis, plane in [(2, "axial"), (1, "coronal"), (0, "sagittal")]:
+                if not before:
+                    spent = page.evaluate(SCRIPTS, [axis, repeats])
+                    line(f"scripts of a slice, {plane}, {images}{slab}", spent)
+                    press("Enter", 1)
                 line(f"next slice, {plane}, {images}{slab}", press("ArrowUp"))
                 press("q", 1)
             if slab:

@@ -11,7 +11,7 @@ import gzip
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -108,12 +108,26 @@ class Packed:
     def head(self) -> bytes:
         """Length of the header (4 bytes, little-endian), and the header."""
         text = json.dumps(self.header).encode("utf-8")
+        # The voxels begin at a multiple of their size, so that they can be used where they lie.
+        text += b" " * (-len(text) % 4)
         return struct.pack("<I", len(text)) + text
 
     @property
     def size(self) -> int:
         """Bytes."""
         return len(self.voxels)
+
+    def sliced(self, first: int) -> tuple[bytes, list[memoryview]]:
+        """Return header and slices (bytes of one k each), those nearest to a slice first.
+
+        The order is in the header, as ``slices``.
+        """
+        count = self.header["shape"][2]
+        order = sorted(range(count), key=lambda k: abs(k - first))
+        length = self.size // count
+        view = memoryview(self.voxels)
+        head = replace(self, header={**self.header, "slices": order}).head
+        return head, [view[k * length : (k + 1) * length] for k in order]
 
     def embedded(self) -> str:
         """Return the image as text for a page: gzip in base64."""

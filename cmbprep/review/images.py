@@ -8,7 +8,7 @@ onto the scan's grid through the transforms that the run has stored.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,13 +100,30 @@ def _window(
     return found if found[0] < found[1] else np.array([low, high])
 
 
-def pack_labels(labels: NDArray[np.integer], grid: PageGrid, keys: dict[int, str]) -> Packed:
-    """Store labels of lesions; the header names the key of each."""
-    stored = np.asfortranarray(grid.order.apply(labels), dtype=np.uint16)
-    header = grid.header("uint16")
-    header |= {"window": [0, 1], "scale": 1.0, "offset": 0.0, "unit": ""}
-    header["labels"] = {str(label): key for label, key in keys.items()}
-    return Packed(header, stored.tobytes(order="F"))
+def label_runs(
+    labels: NDArray[np.integer], grid: PageGrid, keys: Mapping[int, str]
+) -> dict[str, list[list[int]]]:
+    """Return the voxels of each lesion of a label image.
+
+    Parameters
+    ----------
+    labels
+        (X, Y, Z) in the scan's own order of axes.
+    grid
+        Of the scan.
+    keys
+        Label -> key of the lesion; other labels are left out.
+
+    Returns
+    -------
+    dict
+        Key -> runs (:meth:`~cmbprep.reports.packing.PageGrid.runs`).
+    """
+    flat = labels.ravel(order="F")
+    filled = np.flatnonzero(flat)
+    found = flat[filled]
+    voxels = np.stack(np.unravel_index(filled, labels.shape, order="F"), axis=1)
+    return {key: grid.runs(voxels[found == label]) for label, key in keys.items()}
 
 
 # --- Which images there are ----------------------------------------------------------------------

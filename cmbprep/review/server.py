@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -34,21 +35,27 @@ logger = logging.getLogger("cmbprep")
 MEDIA_TYPES = {"css": "text/css", "js": "text/javascript"}
 #: Stands in the page for the token.
 TOKEN_MARK = "@TOKEN@"  # noqa: S105
+#: A script of the page, as its index names it.
+SCRIPT_TAG = re.compile(r'<script src="page/([\w.-]+)\?token=@TOKEN@"></script>')
+#: Name of the one file that holds all scripts: twenty requests take longer than all else.
+ALL_SCRIPTS = "all.js"
 
 
 class _Binary(Response):
-    """An image: its header and its voxels, without a copy of the voxels."""
+    """An image: its header and its slices, the needed one first, without a copy of the voxels."""
 
-    def __init__(self, image: Packed) -> None:
+    def __init__(self, image: Packed, first: int) -> None:
         super().__init__(b"", media_type="application/octet-stream")
-        self._image = image
-        self.headers["content-length"] = str(len(image.head) + image.size)
+        self._head, self._slices = image.sliced(first)
+        self.headers["content-length"] = str(len(self._head) + image.size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(start)
-        await send({"type": "http.response.body", "body": self._image.head, "more_body": True})
-        await send({"type": "http.response.body", "body": self._image.voxels})
+        await send({"type": "http.response.body", "body": self._head, "more_body": True})
+        for voxels in self._slices:
+            await send({"type": "http.response.body", "body": voxels, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def page_files() -> dict[str, str]:
@@ -61,6 +68,15 @@ def page_files() -> dict[str, str]:
         if item.name.endswith(endings)
     }
     return own | viewer_files()
+
+
+def _joined(index: str, files: Mapping[str, str]) -> tuple[str, str]:
+    """Return the index with one script in place of all, and the text of that script."""
+    names = SCRIPT_TAG.findall(index)
+    text = "\n".join(files[name] for name in names)
+    for name in names[1:]:
+        index = index.replace(f'<script src="page/{name}?token={TOKEN_MARK}"></script>\n', "")
+    return (index.replace(f"page/{names[0]}?", f"page/{ALL_SCRIPTS}?") if names else index), text
 
 
 def make_app(session: ReviewSession, *, port: int, token: str) -> ASGIApp:
@@ -82,7 +98,7 @@ def make_app(session: ReviewSession, *, port: int, token: str) -> ASGIApp:
         Route("/api/scans", api.scans),
         Route("/api/next", api.next),
         Route("/api/scans/{scan}", api.scan),
-        Route("/api/scans/{scan}/labels", api.labels),
+        Route("/api/scans/{scan}/outlines", api.outlines),
         Route("/api/scans/{scan}/images/{image}", api.image),
         Route("/api/scans/{scan}/acts", api.act, methods=["POST"]),
     ]
@@ -102,6 +118,7 @@ class _Pages:
     def __init__(self, token: str) -> None:
         self._files = page_files()
         index = self._files.pop("index.html", "<!DOCTYPE html><title>Review</title>")
+        index, self._files[ALL_SCRIPTS] = _joined(index, self._files)
         self._index = index.replace(TOKEN_MARK, quote(token, safe=""))
 
     def index(self, _request: Request) -> Response:
@@ -135,13 +152,16 @@ class _Api:
         name = request.path_params["scan"]
         return _answered(lambda: JSONResponse(self._session.scan(name)))
 
-    def labels(self, request: Request) -> Response:
+    def outlines(self, request: Request) -> Response:
         name = request.path_params["scan"]
-        return _answered(lambda: _Binary(self._session.labels(name)))
+        return _answered(lambda: JSONResponse(self._session.outlines(name)))
 
     def image(self, request: Request) -> Response:
         name, image = request.path_params["scan"], request.path_params["image"]
-        return _answered(lambda: _Binary(self._session.image(name, image)))
+        first = request.query_params.get("first", "0")
+        if not first.isdecimal() or len(first) > 6:
+            return _error(422, "the first slice is a number")
+        return _answered(lambda: _Binary(self._session.image(name, image), int(first)))
 
     async def act(self, request: Request) -> Response:
         body = await request.body()
@@ -207,7 +227,8 @@ class Server:
         OSError
             If the port is taken.
         """
-        own = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # asyncio sends answers at once only where the protocol is named; else each waits 40 ms.
+        own = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             own.bind(("127.0.0.1", port))

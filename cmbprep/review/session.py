@@ -32,7 +32,7 @@ from cmbprep.ratings.store import (
 )
 from cmbprep.ratings.voxels import read_voxels
 from cmbprep.reports.packing import Packed, PageGrid
-from cmbprep.review.images import PREPROC, ImageCache, PageImage, list_images, pack, pack_labels
+from cmbprep.review.images import PREPROC, ImageCache, PageImage, label_runs, list_images, pack
 from cmbprep.review.scans import ReviewScan
 from cmbprep.review.views import act_view, others_view, scan_view, state_view
 from cmbprep.review.worklist import row
@@ -209,6 +209,8 @@ class ReviewSession:
         KeyError
             If the scan has no such image.
         """
+        if image == PREPROC:
+            self._segment(self.scans[name])
         found = self._packed(name, image)
         if image == PREPROC:
             # A lesion may be added next: what its segmentation needs is read meanwhile.
@@ -220,21 +222,26 @@ class ReviewSession:
         wanted = {item.id: item for item in self._list_images(scan)}[image]
 
         def make() -> Packed:
+            # Images that are kept for segmentation are read and decompressed once.
+            ready = self._segmenter
+            if ready is not None and ready[0] == scan.id:
+                values = ready[1].image if image == PREPROC else wanted.read()
+                return pack(values, self._grid(scan), ready[1].brain, wanted.unit)
             mask = scan.automatic.preproc.files.path("brain_mask")
             return pack(wanted.read(), self._grid(scan), read_voxels(mask) > 0, wanted.unit)
 
         return self._images.get((name, image), make)
 
-    def labels(self, name: str) -> Packed:
-        """Return the automatic lesions of a scan as labels."""
+    def outlines(self, name: str) -> dict[str, list[list[int]]]:
+        """Return the voxels of the automatic lesions of a scan: key -> runs on the page's grid."""
         scan = self.scans[name]
-
-        def make() -> Packed:
+        ready = self._segmenter
+        if ready is not None and ready[0] == scan.id:
+            labels = ready[1].labels
+        else:
             labels = read_voxels(scan.automatic.detection.files.path("dseg"))
-            keys = {lesion.index: key for key, lesion in scan.automatic.by_key.items()}
-            return pack_labels(labels, self._grid(scan), keys)
-
-        return self._images.get((name, ""), make)
+        keys = {lesion.index: key for key, lesion in scan.automatic.by_key.items()}
+        return label_runs(labels, self._grid(scan), keys)
 
     def act(self, name: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """Do what the reader asks for, and store it.
@@ -368,6 +375,8 @@ class ReviewSession:
     def _prefetch(self, following: str | None) -> None:
         """Read the image of the scan that is likely to be read next."""
         if following is not None:
+            if self._segmenter is None:
+                self._segment(self.scans[following])
             with suppress(OSError, EOFError, ValueError, CmbprepError):
                 self._packed(following, PREPROC)
 

@@ -16,7 +16,7 @@ from typing import Any
 from cmbprep.errors import CmbprepError
 from cmbprep.outputs.files import write_atomically
 from cmbprep.reports.packing import Packed
-from cmbprep.review.server import page_files
+from cmbprep.review.server import SCRIPT_TAG, page_files
 from cmbprep.review.session import ReviewSession
 
 logger = logging.getLogger("cmbprep")
@@ -30,7 +30,6 @@ _POLICY = (
 _CHARSET = '<meta charset="utf-8">'
 _DATA = '<script type="application/json" id="review-data"></script>'
 _STYLE = re.compile(r'<link rel="stylesheet" href="page/([\w.-]+)\?token=@TOKEN@">')
-_SCRIPT = re.compile(r'<script src="page/([\w.-]+)\?token=@TOKEN@"></script>')
 
 
 def write_static(session: ReviewSession, name: str, folder: Path) -> Path:
@@ -63,10 +62,10 @@ def write_static(session: ReviewSession, name: str, folder: Path) -> Path:
             images.append(image)
         except (OSError, EOFError, ValueError, CmbprepError) as error:
             logger.warning("%s: the image %s is left out: %s", name, image["title"], error)
-    blocks.append(_block("labels", session.labels(name)))
     content = {
         "session": session.describe(),
         "scan": {**scan, "images": images},
+        "outlines": session.outlines(name),
         "row": session.row_without_acts(name),
         # A page of another result must not find the acts of this one in the browser.
         "storage_key": f"{owner}|{based_on.digest}",
@@ -84,7 +83,7 @@ def _page(content: dict[str, Any], blocks: list[str]) -> str:
     files = page_files()
     text = files["index.html"].replace(_CHARSET, f"{_CHARSET}\n{_POLICY}")
     text = _STYLE.sub(lambda match: f"<style>\n{files[match[1]]}</style>", text)
-    text = _SCRIPT.sub(lambda match: f"<script>\n{_script(files[match[1]])}</script>", text)
+    text = SCRIPT_TAG.sub(lambda match: f"<script>\n{_script(files[match[1]])}</script>", text)
     # No text of the data can end the element that holds it.
     data = json.dumps(content, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     filled = _DATA.replace("></script>", f">{data}</script>")

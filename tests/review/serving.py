@@ -96,5 +96,7 @@ def unpack(body: bytes) -> tuple[dict[str, Any], np.ndarray]:
     """Read an image as the page does."""
     (length,) = struct.unpack("<I", body[:4])
     header = json.loads(body[4 : 4 + length])
-    voxels = np.frombuffer(body[4 + length :], "<u2").reshape(header["shape"], order="F")
+    sent = np.frombuffer(body[4 + length :], "<u2").reshape(header["shape"], order="F")
+    voxels = np.empty_like(sent)
+    voxels[:, :, header.get("slices", range(sent.shape[2]))] = sent
     return header, voxels

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
+import re
 import socket
+import time
 from pathlib import Path
+from urllib.parse import quote
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from cmbprep.ratings.store import Reader, log_path, read_log
+from cmbprep.review.server import SCRIPT_TAG, page_files
 from tests.ratings.madeup import MISSED, SPOTS, automatic, make_dataset, ras, scan_image
 from tests.review.serving import Running, serving, unpack
 
@@ -53,7 +58,8 @@ def test_a_scan_with_its_images_in_ras_order(server: Running):
     header, voxels = unpack(body)
     assert status == 200 and header["shape"] == scan["shape"]
     values = voxels * header["scale"] + header["offset"]
-    _, labels = unpack(server.ask(f"/api/scans/{SCAN}/labels")[1])
+    outlines = server.get(f"/api/scans/{SCAN}/outlines")
+    assert set(outlines) == {"L1", "L2", "L3"}
     stored = scan_image()
     for item in scan["items"]:
         i, j, k = np.rint(item["centre_ijk"]).astype(int)
@@ -61,8 +67,47 @@ def test_a_scan_with_its_images_in_ras_order(server: Running):
         # Right, front and up grow with the indices, and the value is that of the scan.
         assert values[i, j, k] == pytest.approx(stored[own], abs=0.01)
         assert np.allclose(np.array(scan["affine"]) @ [i, j, k, 1], [*ras(own), 1])
-        assert labels[i, j, k] == (int(item["key"][1]) if item["kind"] == "listed" else 0)
+        flat = np.ravel_multi_index((i, j, k), scan["shape"], order="F")
+        within = [key for key, runs in outlines.items() if any(a <= flat < a + n for a, n in runs)]
+        assert within == ([item["key"]] if item["kind"] == "listed" else [])
     assert (np.diag(np.array(scan["affine"])[:3, :3]) > 0).all()
+
+
+def test_the_slices_that_are_shown_first_are_sent_first(server: Running):
+    path = f"/api/scans/{SCAN}/images/preproc"
+    header, voxels = unpack(server.ask(path)[1])
+    assert header["slices"] == list(range(48))
+    body = server.ask(f"{path}?first=30")[1]
+    turned, same = unpack(body)
+    assert turned["slices"][:5] == [30, 29, 31, 28, 32] and sorted(turned["slices"]) == [*range(48)]
+    assert np.array_equal(voxels, same)
+    # Voxels of two bytes begin at a multiple of two.
+    assert int.from_bytes(body[:4], "little") % 4 == 0
+    for wrong in ("-1", "x", "1e3", "9" * 5000, "²"):
+        assert server.ask(f"{path}?first={quote(wrong)}")[0] == 422
+
+
+def test_the_page_is_one_script_in_the_order_of_its_files(server: Running):
+    text = server.ask(f"/?token={server.token}", token=None)[1].decode()
+    (address,) = re.findall(r'<script src="([^"]+)"', text)
+    body = server.ask(f"/{address}", token=None)[1].decode()
+    files = page_files()
+    names = SCRIPT_TAG.findall(files["index.html"])
+    assert len(names) > 10 and body == "\n".join(files[name] for name in names)
+
+
+def test_no_answer_waits_for_the_network(server: Running):
+    """A server that holds back the second packet of an answer takes 40 ms for each."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    seconds = []
+    for _ in range(20):
+        begin = time.perf_counter()
+        connection.request("GET", "/api/session", headers={"X-Review-Token": server.token})
+        connection.getresponse().read()
+        seconds.append(time.perf_counter() - begin)
+    connection.close()
+    # The first answers of a connection come at once in any case.
+    assert min(seconds[10:]) < 0.03, seconds
 
 
 def test_acts_are_stored_before_the_answer(server: Running, dataset: Path):

@@ -61,10 +61,12 @@ def test_a_static_page_holds_images_data_and_nothing_from_elsewhere(tmp_path, pa
     digest = data["based_on"]["digest"]
     assert data["storage_key"] == f"Made up|sub-01|reviewed1anna|{digest}"
     assert data["export_name"] == "sub-01_desc-reviewed1anna_acts.json"
-    for name in (*(f"image-{item['id']}" for item in data["scan"]["images"]), "labels"):
+    for name in (f"image-{item['id']}" for item in data["scan"]["images"]):
         block = re.search(rf'id="{name}">([^<]*)</script>', text)[1]
         header, voxels = unpack(gzip.decompress(base64.b64decode(block)))
         assert list(voxels.shape) == header["shape"] == data["scan"]["shape"]
+    listed = {item["key"] for item in data["scan"]["items"] if item["kind"] == "listed"}
+    assert set(data["outlines"]) == listed and all(data["outlines"].values())
 
 
 def test_the_same_scan_gives_the_same_bytes(tmp_path, page):

@@ -68,20 +68,5 @@
     return [i, j, (rest - j) / shape[1]];
   }
 
-  /* Regions of a label volume: key -> Region. The header maps label -> key. */
-  function regionsOf(volume) {
-    const keys = volume.header.labels || {};
-    const indices = {};
-    const data = volume.data;
-    for (let index = 0; index < data.length; index++) {
-      if (data[index] !== 0) (indices[data[index]] ||= []).push(index);
-    }
-    const regions = new Map();
-    for (const [label, voxels] of Object.entries(indices)) {
-      regions.set(String(keys[label] ?? `L${label}`), new Region(voxels, volume.shape));
-    }
-    return regions;
-  }
-
-  Object.assign(cmb, { Region, regionsOf });
+  Object.assign(cmb, { Region });
 })((window.cmb = window.cmb || {}));

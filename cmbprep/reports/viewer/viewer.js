@@ -45,6 +45,12 @@
       this.setWindow(window);
     }
 
+    /* Draw again after the volume's voxels have changed. */
+    voxelsChanged() {
+      for (const pane of this.panes) pane.forget();
+      this.schedule();
+    }
+
     /* Show nothing, for instance while another volume is loaded. */
     clear() {
       this.volume = null;
@@ -166,14 +172,15 @@
       if (coloured === this.coloured) return;
       [this.shown, this.coloured] = [shown, coloured];
       const { values, width, height } = this.values;
-      if (this.slice.width !== width) this.slice.width = width;
-      if (this.slice.height !== height) this.slice.height = height;
       const context = this.slice.getContext("2d");
-      const image = context.createImageData(width, height);
-      const pixels = new Uint32Array(image.data.buffer);
+      if (this.image?.width !== width || this.image.height !== height) {
+        Object.assign(this.slice, { width, height });
+        this.image = context.createImageData(width, height);
+      }
+      const pixels = new Uint32Array(this.image.data.buffer);
       for (let at = 0; at < pixels.length; at++)
         pixels[at] = colours ? colours[values[at]] : 0xff000000 | (grey[values[at]] * 0x10101);
-      context.putImageData(image, 0, 0);
+      context.putImageData(this.image, 0, 0);
     }
 
     drawSlice(context, frame) {

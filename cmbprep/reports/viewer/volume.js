@@ -8,15 +8,21 @@
     uint16: Uint16Array,
     float32: Float32Array,
   };
+  /* A volume that is still arriving is drawn again after so many milliseconds. */
+  const REDRAW_MS = 60;
+
+  function parseHeader(bytes) {
+    const header = JSON.parse(new TextDecoder().decode(bytes));
+    const Values = BYTES[header.dtype || "uint16"];
+    if (!Values) throw new Error(`Voxels of type ${header.dtype} cannot be shown`);
+    return { header, Values, count: header.shape[0] * header.shape[1] * header.shape[2] };
+  }
 
   /* Split a binary answer: length of the header (4 bytes, little-endian), JSON header, voxels. */
   function parseVolume(buffer) {
     const length = new DataView(buffer).getUint32(0, true);
-    const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-    const Values = BYTES[header.dtype || "uint16"];
-    if (!Values) throw new Error(`Voxels of type ${header.dtype} cannot be shown`);
+    const { header, Values, count } = parseHeader(new Uint8Array(buffer, 4, length));
     const start = 4 + length;
-    const count = header.shape[0] * header.shape[1] * header.shape[2];
     if (buffer.byteLength - start !== count * Values.BYTES_PER_ELEMENT) {
       throw new Error(`The image is incomplete: ${count} voxels expected`);
     }
@@ -24,6 +30,57 @@
     const aligned = start % Values.BYTES_PER_ELEMENT === 0;
     const data = aligned ? new Values(buffer, start, count) : new Values(buffer.slice(start));
     return new Volume(header, data);
+  }
+
+  /* Read the same from a stream, with slices in the order that the header's `slices` names.
+     `seen(volume)` is called with the first slice and, now and then, while others follow. */
+  async function readVolume(stream, seen = () => {}) {
+    const reader = stream.getReader();
+    let head = new Uint8Array(0);
+    let [volume, bytes, order, size, at, told] = [null, null, null, 0, 0, 0];
+
+    /* Begin with what has arrived; returns the bytes that follow the header. */
+    function begin(chunk) {
+      const joined = new Uint8Array(head.length + chunk.length);
+      joined.set(head);
+      joined.set(chunk, head.length);
+      head = joined;
+      if (head.length < 4) return null;
+      const length = new DataView(head.buffer).getUint32(0, true);
+      if (head.length < 4 + length) return null;
+      const { header, Values, count } = parseHeader(head.subarray(4, 4 + length));
+      const data = new Values(count);
+      volume = new Volume(header, data);
+      bytes = new Uint8Array(data.buffer);
+      size = bytes.length / header.shape[2];
+      order = header.slices || Array.from({ length: header.shape[2] }, (_, k) => k);
+      return head.subarray(4 + length);
+    }
+
+    function take(chunk) {
+      if (at + chunk.length > bytes.length) throw new Error("The image is longer than it says");
+      for (let from = 0; from < chunk.length; ) {
+        const inside = at % size;
+        const part = chunk.subarray(from, from + size - inside);
+        bytes.set(part, order[Math.floor(at / size)] * size + inside);
+        from += part.length;
+        at += part.length;
+      }
+      const now = performance.now();
+      if (at >= size && at < bytes.length && (!told || now - told > REDRAW_MS)) {
+        told = now;
+        seen(volume);
+      }
+    }
+
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      const voxels = volume ? value : begin(value);
+      if (voxels) take(voxels);
+    }
+    if (!volume || at !== bytes.length) throw new Error("The image is incomplete");
+    return volume;
   }
 
   /* A volume in the order x (to the right) fastest, then y (to the front), then z (up). */
@@ -83,17 +140,29 @@
       const [dx, dy, dz] = [this.step[across], this.step[up], this.step[axis]];
       const values = new this.data.constructor(width * height);
       const data = this.data;
-      // Neighbours in memory are read one after the other: slices lie side by side along x only.
-      const [inner, outer] = axis === 0 ? [count, 1] : [1, count];
-      for (let slice = first; slice < first + outer; slice++) {
-        for (let y = 0, at = 0; y < height; y++) {
-          let from = y * dy + slice * dz;
-          for (let x = 0; x < width; x++, at++, from += dx) {
-            let lowest = slice === first ? data[from] : values[at];
-            for (let next = from; next < from + inner; next++) {
+      // In the order of memory: a slab of axial slices is read slice by slice, others row by row.
+      if (axis === 2) {
+        values.set(data.subarray(first * dz, first * dz + values.length));
+        for (let slice = first + 1; slice < first + count; slice++) {
+          darker(values, 0, data, slice * dz, values.length);
+        }
+        return { values, width, height, across, up };
+      }
+      for (let y = 0, at = 0; y < height; y++, at += width) {
+        const row = first * dz + y * dy;
+        if (axis === 1) {
+          values.set(data.subarray(row, row + width), at);
+          for (let slice = 1; slice < count; slice++) {
+            darker(values, at, data, row + slice * dz, width);
+          }
+        } else {
+          // The slices lie side by side.
+          for (let x = 0, from = row; x < width; x++, from += dx) {
+            let lowest = data[from];
+            for (let next = from + 1; next < from + count; next++) {
               if (data[next] < lowest) lowest = data[next];
             }
-            values[at] = lowest;
+            values[at + x] = lowest;
           }
         }
       }
@@ -107,6 +176,19 @@
         return (Math.acos(Math.min(1, cosine)) * 180) / Math.PI;
       });
       return Math.max(...angles);
+    }
+  }
+
+  /* Lower values, from `at` on, to those of `data` from `from` on. */
+  function darker(values, at, data, from, count) {
+    if (values instanceof Float32Array) {
+      for (let x = 0; x < count; x++) values[at + x] = Math.min(values[at + x], data[from + x]);
+      return;
+    }
+    for (let x = 0; x < count; x++) {
+      // The difference where it is negative, else 0: noise makes a branch slow.
+      const lower = data[from + x] - values[at + x];
+      values[at + x] += lower & (lower >> 31);
     }
   }
 
@@ -131,5 +213,5 @@
     return table;
   }
 
-  Object.assign(cmb, { parseVolume, Volume, greyTable });
+  Object.assign(cmb, { parseVolume, readVolume, Volume, greyTable });
 })((window.cmb = window.cmb || {}));

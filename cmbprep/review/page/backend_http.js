@@ -28,12 +28,15 @@
       return this.json(`api/scans/${encodeURIComponent(id)}`);
     }
 
-    async image(id, image) {
-      return this.volume(`api/scans/${encodeURIComponent(id)}/images/${encodeURIComponent(image)}`);
+    /* An image, slices near `first` first; `seen(volume)` gets it while slices are missing. */
+    async image(id, image, first, seen) {
+      const path = `api/scans/${encodeURIComponent(id)}/images/${encodeURIComponent(image)}`;
+      const answer = await this.fetch(`${path}?first=${first}`);
+      return cmb.readVolume(answer.body, seen);
     }
 
-    async labels(id) {
-      return this.volume(`api/scans/${encodeURIComponent(id)}/labels`);
+    outlines(id) {
+      return this.json(`api/scans/${encodeURIComponent(id)}/outlines`);
     }
 
     act(id, act) {
@@ -44,11 +47,6 @@
     async next(after) {
       const query = after ? `?after=${encodeURIComponent(after)}` : "";
       return (await this.json(`api/next${query}`)).id;
-    }
-
-    async volume(path) {
-      const answer = await this.fetch(path);
-      return cmb.parseVolume(await answer.arrayBuffer());
     }
 
     async json(path, options) {

@@ -31,8 +31,8 @@
       return cmb.parseVolume(await embedded(`image-${image}`));
     }
 
-    async labels() {
-      return cmb.parseVolume(await embedded("labels"));
+    async outlines() {
+      return this.data.outlines;
     }
 
     async next() {
@@ -71,6 +71,11 @@
       }
       if (act.type === "redo" && !state.redo_depth) {
         throw new cmb.BackendError("There is nothing to redo", 409);
+      }
+      // A key may be pressed before the page has gone on to what a split or merge has made.
+      for (const key of act.lesions ?? [act.lesion]) {
+        const other = state.items[key]?.deleted_by;
+        if (other) throw new cmb.BackendError(`the lesion ${key} was replaced by ${other}`, 409);
       }
     }
 

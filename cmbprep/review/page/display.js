@@ -7,7 +7,8 @@
   const REMEMBERED = ["slabMm", "convention", "showCrosshair", "showOutlines", "smooth"];
 
   class Display {
-    /* `loadImage(id)` resolves to a volume; `onPick(ijk)` is called for a click with a tool. */
+    /* `loadImage(id, first, seen)` resolves to a volume, and calls `seen(volume)` before, with the
+       slices near `first` and no others; `onPick(ijk)` is called for a click with a tool. */
     constructor(root, scan, { loadImage, onPick }) {
       Object.assign(this, { scan, loadImage, onPick });
       this.view = new cmb.View();
@@ -119,20 +120,27 @@
       row.box.hidden = false;
       this.stage.classList.toggle("two", !this.other.box.hidden);
       try {
-        const volume = await this.volume(id);
+        const volume = await this.volume(id, (part) => {
+          if (row.wanted !== id) return;
+          if (row.viewer.volume === part) row.viewer.voxelsChanged();
+          else row.viewer.setVolume(part, this.windows.get(id) || part.window);
+        });
         if (row.wanted !== id) return;
         row.id = id;
         row.title.textContent = image.title;
-        row.viewer.setVolume(volume, this.windows.get(id) || volume.window);
+        if (row.viewer.volume === volume) row.viewer.voxelsChanged();
+        else row.viewer.setVolume(volume, this.windows.get(id) || volume.window);
         this.refresh();
       } catch (error) {
+        if (row.wanted !== id) return;
+        row.viewer.clear();
         row.title.textContent = `${image.title}: ${error.message}`;
       }
     }
 
-    volume(id) {
+    volume(id, seen) {
       if (!this.volumes.has(id)) {
-        const loading = this.loadImage(id).then((volume) => {
+        const loading = this.loadImage(id, this.view.cursor[2], seen).then((volume) => {
           if (volume.shape.some((size, axis) => size !== this.scan.shape[axis])) {
             throw new Error("the image lies on another grid and cannot be linked");
           }
@@ -153,8 +161,10 @@
       }
     }
 
-    setRegions(regions) {
-      this.regions = regions;
+    /* Voxels of the listed lesions: key -> runs. */
+    setRegions(runs) {
+      for (const [key, own] of Object.entries(runs))
+        this.regions.set(key, cmb.Region.fromRuns(own, this.scan.shape));
     }
 
     /* Draw the lesions; `current` is the key of the one that is judged. */
@@ -214,8 +224,8 @@
 
     /* Remember the axial slices that were on the screen. */
     noteSeen() {
-      const volume = this.main?.viewer.volume;
-      if (!volume || (this.enlarged && this.enlarged !== "axial")) return;
+      // Slices of an image that is still arriving may be empty.
+      if (!this.main?.id || (this.enlarged && this.enlarged !== "axial")) return;
       this.seen.add(this.view.cursor[2]);
       if (this.seenText) {
         this.seenText.textContent = `${this.seen.size} of ${this.scan.shape[2]} axial slices seen`;

@@ -14,6 +14,7 @@
 
     async start() {
       setTheme(readTheme());
+      this.askFor(named());
       this.session = await this.backend.session();
       this.keys = new cmb.Keys(this.session.keys || {});
       this.help = new cmb.HelpDialog(byId("help"), this.keys);
@@ -27,7 +28,6 @@
       window.addEventListener("beforeunload", (event) => {
         if (this.waiting || this.backend.unsaved > 0) event.preventDefault();
       });
-      await this.loadList();
       await this.route();
     }
 
@@ -74,7 +74,7 @@
 
     /* Show what the address names: a scan or the work list. */
     async route() {
-      const id = decodeURIComponent(location.hash.match(/^#scan=(.+)$/)?.[1] || "");
+      const id = named();
       if (this.reading && this.reading.scan.id !== id) {
         this.reading.close();
         this.reading = null;
@@ -83,6 +83,14 @@
       else if (id) await this.showScan(id);
       else await this.showList();
       cmb.showKeys(this.keys);
+    }
+
+    /* Ask for the scan of the address before anything else is known: the answer is on its way
+       meanwhile. */
+    askFor(id) {
+      if (!id || this.backend.isStatic) return;
+      this.asked = { id, scan: this.backend.scan(id) };
+      this.asked.scan.catch(() => {});
     }
 
     openScan(id) {
@@ -106,7 +114,9 @@
       if (this.reading) return;
       this.opening = id;
       try {
-        const scan = await this.backend.scan(id);
+        const { asked } = this;
+        this.asked = null;
+        const scan = await (asked?.id === id ? asked.scan : this.backend.scan(id));
         // The reader may have gone elsewhere while the answer was on its way.
         if (this.opening !== id || this.reading) return;
         this.show("reading", scan.name);
@@ -219,6 +229,11 @@
       const button = event.target.closest?.("button[data-action]");
       if (button) this.run(button.getAttribute("data-action"));
     }
+  }
+
+  /* The scan that the address names; empty for the work list. */
+  function named() {
+    return decodeURIComponent(location.hash.match(/^#scan=(.+)$/)?.[1] || "");
   }
 
   function readTheme() {

@@ -49,7 +49,7 @@
         panel,
       );
       this.display = new cmb.Display(display, this.scan, {
-        loadImage: (image) => this.backend.image(this.scan.id, image),
+        loadImage: (image, first, seen) => this.backend.image(this.scan.id, image, first, seen),
         onPick: (ijk) => this.pick(ijk),
       });
       this.panel = new cmb.Panel(panel, this, this.app.session);
@@ -75,7 +75,7 @@
       this.select(first?.key ?? null);
       await this.display.show(this.display.main, this.scan.images[0].id);
       try {
-        this.display.setRegions(cmb.regionsOf(await this.backend.labels(this.scan.id)));
+        this.display.setRegions(await this.backend.outlines(this.scan.id));
       } catch (error) {
         if (this.closed) return;
         this.app.notice(`Outlines cannot be shown: ${error.message}`);

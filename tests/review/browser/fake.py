@@ -68,9 +68,9 @@ class FakeScan:
     def __post_init__(self) -> None:
         self.affine = np.diag([*self.spacing, 1.0])
         self.affine[:3, 3] = -np.multiply(self.spacing, self.shape) / 2
-        self.voxels, self.labels = self._draw()
+        self.voxels = self._draw()
 
-    def _draw(self) -> tuple[np.ndarray, np.ndarray]:
+    def _draw(self) -> np.ndarray:
         middle = np.divide(np.subtract(self.shape, 1), 2)
         axes = [
             (np.arange(size, dtype=np.float32) - centre) / (0.46 * size)
@@ -80,10 +80,9 @@ class FakeScan:
         head = (x**2 + y**2 + z**2) < 1
         noise = np.random.default_rng(0).integers(-30, 30, self.shape)
         image = np.where(head, 1000 + noise, 20).astype(np.uint16)
-        labels = np.zeros(self.shape, dtype=np.uint16)
-        for number, centre in enumerate(self.centres, start=1):
+        for centre in self.centres:
             for voxel in self.ball(centre):
-                image[voxel], labels[voxel] = 200, number
+                image[voxel] = 200
         for centre in self.candidates:
             image[centre] = 500
         block = tuple(
@@ -93,7 +92,7 @@ class FakeScan:
             )
         )
         image[block] = 1800
-        return image, labels
+        return image
 
     def ball(self, centre: tuple[int, int, int], radius: float = 2.0) -> list[tuple[int, int, int]]:
         """Voxels within some mm of a voxel."""
@@ -177,14 +176,9 @@ class FakeScan:
             )
         return self.packed[name]
 
-    def label_image(self) -> bytes:
-        if "labels" not in self.packed:
-            keys = {str(n): f"L{n}" for n in range(1, len(self.centres) + 1)}
-            affine = self.affine.tolist()
-            self.packed["labels"] = binary(
-                self.labels, spacing=self.spacing, affine=affine, labels=keys
-            )
-        return self.packed["labels"]
+    def outlines(self) -> dict[str, list[list[int]]]:
+        """Voxels of the listed lesions: key -> runs."""
+        return {f"L{n}": self.runs(centre) for n, centre in enumerate(self.centres, 1)}
 
     def row(self, blinded: bool = False) -> dict[str, Any]:
         state = self.state()
@@ -390,8 +384,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.json([scan.row(blinded) for scan in self.fake.scans.values()])
             case ["scans", name]:
                 self.json(self.fake.scans[name].description(blinded))
-            case ["scans", name, "labels"]:
-                self.send(self.fake.scans[name].label_image(), "application/octet-stream")
+            case ["scans", name, "outlines"]:
+                self.json(self.fake.scans[name].outlines())
             case ["scans", name, "images", image]:
                 self.send(self.fake.scans[name].image(image), "application/octet-stream")
             case _:
@@ -455,6 +449,7 @@ def static_page(scan: FakeScan, **changes: Any) -> str:
     data = {
         "session": session(**changes),
         "scan": scan.description(),
+        "outlines": scan.outlines(),
         "row": scan.row(),
         "storage_key": f"made-up|{scan.name}|reviewed1annab",
         "export_name": f"{scan.name}_desc-reviewed1annab_acts.json",
@@ -466,7 +461,6 @@ def static_page(scan: FakeScan, **changes: Any) -> str:
         return f'<script type="text/plain" id="{name}">{packed}</script>'
 
     blocks = [block(f"image-{name}", scan.image(name)) for name in ("mag", "phase")]
-    blocks.append(block("labels", scan.label_image()))
     policy = (
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "

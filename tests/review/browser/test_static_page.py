@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.review.browser.fake import FakeScan, static_page
-from tests.review.browser.reader import current, press, state
+from tests.review.browser.reader import current, press, state, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Dialog, Page
@@ -121,6 +121,18 @@ def test_two_files_do_not_share_acts(new_page: NEW, address: str, tmp_path: Path
     other.write_text(static_page(FakeScan(name="sub-02_T2starw")), "utf-8")
     open_file(page, other.as_uri())
     assert state(page)["items"]["L1"]["verdict"] == "undecided"
+
+
+def test_an_act_on_a_lesion_that_was_replaced_is_refused(new_page: NEW, address: str) -> None:
+    """The key comes before the page has gone on to the parts of a split."""
+    page = new_page()
+    open_file(page, address)
+    press(page, "x", "x", "ArrowUp", "x", "Enter")
+    page.evaluate("cmb.app.reading.act({ type: 'verdict', lesion: 'L1', verdict: 'definite' })")
+    until(page, "cmb.app.waiting === 0")
+    assert "L1 was replaced by N1" in page.inner_text("#notice")
+    assert state(page)["items"]["L1"]["verdict"] == "undecided"
+    assert [act["type"] for act in page.evaluate("cmb.app.backend.acts")] == ["split"]
 
 
 def test_the_replay_of_the_page_is_that_of_the_package(new_page: NEW, address: str) -> None:
