@@ -177,7 +177,9 @@
       else this.update();
       if (act.type === "finish")
         cmb.announce(
-          `The whole scan is read. ${this.app.keys.hint("nextUnread")} opens the next one.`,
+          this.backend.isStatic
+            ? "The whole scan is read. Export the review and send the file back."
+            : `The whole scan is read. ${this.app.keys.hint("nextUnread")} opens the next one.`,
         );
       if (act.type === "move") cmb.announce(`${act.lesion} was moved.`);
     }

@@ -123,6 +123,14 @@ def test_two_files_do_not_share_acts(new_page: NEW, address: str, tmp_path: Path
     assert state(page)["items"]["L1"]["verdict"] == "undecided"
 
 
+def test_the_end_says_what_to_do_with_the_file(new_page: NEW, address: str) -> None:
+    page = new_page()
+    open_file(page, address)
+    press(page, "d", "d", "d", "Shift+F")
+    assert "Export the review" in page.inner_text("#announcer")
+    assert "Shift+N" not in page.inner_text("#announcer")
+
+
 def test_an_act_on_a_lesion_that_was_replaced_is_refused(new_page: NEW, address: str) -> None:
     """The key comes before the page has gone on to the parts of a split."""
     page = new_page()
