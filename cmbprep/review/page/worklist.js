@@ -8,6 +8,7 @@
   const COLUMNS = {
     name: ["Scan", (row) => row.name, "text"],
     status: ["Status", (row) => STATUS[row.status].join(" "), "text"],
+    flags: ["Check", (row) => remarks(row).join("; ") || null, "text"],
     definite: ["Definite", (row) => row.n_definite, "number"],
     possible: ["Possible", (row) => row.n_possible, "number"],
     candidates: ["Candidates", (row) => row.n_candidates, "number"],
@@ -16,7 +17,6 @@
     field: ["Field (T)", (row) => row.protocol?.field_T, "number"],
     te: ["TE (ms)", (row) => milliseconds(row.protocol?.te_s), "number"],
     slice: ["Slice (mm)", (row) => rounded(row.protocol?.slice_mm), "number"],
-    flags: ["Check", (row) => remarks(row).join("; ") || null, "text"],
   };
 
   function rounded(value) {
@@ -232,7 +232,9 @@
           text(row) === null || text(row) === undefined ? "" : String(text(row)),
         );
       });
-      const link = h("a", { href: `#scan=${encodeURIComponent(row.id)}` }, row.name);
+      // A long name may break after each of its parts.
+      const parts = row.name.split(/(?<=_)/).flatMap((part) => [part, h("wbr")]);
+      const link = h("a", { href: `#scan=${encodeURIComponent(row.id)}` }, ...parts);
       return h(
         "tr",
         { class: `status-${row.status}`, "data-id": row.id },

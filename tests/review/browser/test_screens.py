@@ -110,6 +110,10 @@ def test_no_screen_is_cut_off(new_page: NEW, tmp_path: Path, width: int, theme: 
         page.goto(fake.url)
         page.wait_for_selector(".worklist tbody tr")
         look("list")
+        # What is to be checked is seen without scrolling, beside a long name too.
+        flags = "[...document.querySelectorAll('td.column-flags')]"
+        right = page.evaluate(f"{flags}.map((one) => one.getBoundingClientRect().right)")
+        assert len(right) == 2 and max(right) <= width
         open_scan(page, fake)
         press(page, "d")
         look("reading")
