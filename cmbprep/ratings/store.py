@@ -15,6 +15,7 @@ instant: an act would then be lost or damaged, which the next reader of the log 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -22,6 +23,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from cmbprep.errors import CmbprepError, UsageError
@@ -33,6 +35,8 @@ logger = logging.getLogger("cmbprep")
 
 #: Largest log that is read: a review of 300 candidates takes less than a megabyte.
 MAX_LOG_BYTES = 256 * 2**20
+#: Logs up to this size are kept in memory: the work list shows all of them again and again.
+KEPT_LOG_BYTES = 2**20
 _DESC = re.compile(r"reviewed([1-9][0-9]*)([a-z][a-z0-9]*)")
 _NAME = re.compile(r"(?P<src>sub-[^/]+)_desc-(?P<label>reviewed[a-z0-9]+)_acts\.jsonl")
 
@@ -42,7 +46,7 @@ class OpenElsewhereError(CmbprepError):
 
 
 class ForeignActsError(CmbprepError):
-    """The log holds acts that do not belong to it; none of them is used."""
+    """The log cannot be read or holds acts that do not belong to it; none of them is used."""
 
 
 class ChangedElsewhereError(CmbprepError):
@@ -191,23 +195,44 @@ def read_log(path: Path) -> list[Act]:
     A line that is not an act is passed over with a warning, but for a last line without a line
     break: its writer was killed.
 
+    A log that has not changed since it was read is not read again.
+
     Raises
     ------
     ForeignActsError
-        If an act is of another scan, reader or round, or of another result than the others.
-    CmbprepError
-        If the file cannot be read.
+        If an act is of another scan, reader or round, or of another result than the others, or
+        the file cannot be read.
     """
-    return _parse(_read(path), path)
+    try:
+        state = path.stat()
+    except OSError:
+        state = None
+    if state is None or state.st_size > KEPT_LOG_BYTES:
+        return _parse(_read(path), path)
+    marks = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    return list(_read_once(path, marks))
+
+
+@lru_cache(maxsize=2000)
+def _read_once(path: Path, _marks: tuple[int, ...]) -> tuple[Act, ...]:
+    return tuple(_parse(_read(path), path))
 
 
 def _read(path: Path) -> bytes:
     try:
         if path.is_file() and path.stat().st_size > MAX_LOG_BYTES:
-            raise CmbprepError("the log is larger than any review", path=path)
+            raise ForeignActsError(
+                "this log is larger than any review and not used",
+                path=path,
+                hint="move it away and read the scan again",
+            )
         return path.read_bytes() if path.is_file() else b""
     except OSError as error:
-        raise CmbprepError(f"the log cannot be read ({error.strerror})", path=path) from error
+        raise ForeignActsError(
+            f"this log cannot be read ({error.strerror})",
+            path=path,
+            hint="give yourself the right to read it",
+        ) from error
 
 
 def _parse(content: bytes, path: Path) -> list[Act]:
@@ -327,7 +352,8 @@ class ReviewLog:
             try:
                 written = os.write(descriptor, line)
                 if written != len(line):
-                    raise OSError(f"only {written} of {len(line)} bytes could be written")
+                    # Part of a line is written where the disk or the quota ends.
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(descriptor)
             except OSError:
                 os.ftruncate(descriptor, self._size)

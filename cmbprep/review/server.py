@@ -7,13 +7,16 @@ import logging
 import re
 import secrets
 import socket
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import uvicorn
+from nibabel.filebasedimages import ImageFileError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -194,9 +197,13 @@ def _answered(make: Callable[[], Response]) -> Response:
         return _error(422, str(error))
     except CmbprepError as error:
         return _error(422, str(error))
+    except (EOFError, zlib.error, ImageFileError) as error:
+        logger.warning("a request failed: %s", error)
+        return _error(500, "an image of this scan is damaged or incomplete: nothing was changed")
     except OSError as error:
         logger.warning("a request failed: %s", error)
-        return _error(500, f"{error.strerror or error}: nothing was changed")
+        where = f" ({Path(str(error.filename)).name})" if error.filename else ""
+        return _error(500, f"{error.strerror or error}{where}: nothing was changed")
 
 
 def _error(status: int, text: str, **more: Any) -> Response:

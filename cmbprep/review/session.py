@@ -292,12 +292,11 @@ class ReviewSession:
                     based_on=scan.automatic.based_on,
                     **extra,
                 )
-                before = replay(log.acts, scan.automatic.by_key).finished
                 log.append(act)
                 if name != self._reading:
                     self._reading = name
                     self._worker.submit(self._prefetch, self.next_unread(name))
-                if before or isinstance(payload, Finish):
+                if state.finished or isinstance(payload, Finish):
                     self._write(scan, log.acts)
             state = replay(log.acts, scan.automatic.by_key)
             grid = self._grid(scan)

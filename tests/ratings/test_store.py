@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from cmbprep.errors import UsageError
+from cmbprep.ratings import store
 from cmbprep.ratings.acts import Act, BasedOn, format_act, parse_payload
 from cmbprep.ratings.store import (
     ChangedElsewhereError,
@@ -26,6 +27,7 @@ from cmbprep.ratings.store import (
     find_logs,
     log_path,
     read_log,
+    require_own_names,
 )
 
 READER = Reader(name="Anna B.")
@@ -246,7 +248,7 @@ def test_a_full_disk_leaves_the_log_as_it_was(tmp_path, monkeypatch):
         return write(descriptor, data[: len(data) // 2])
 
     monkeypatch.setattr(os, "write", short)
-    with pytest.raises(OSError, match="could be written"):
+    with pytest.raises(OSError, match="No space left"):
         log.append(act(2))
     monkeypatch.undo()
     assert path.read_bytes() == before
@@ -301,3 +303,37 @@ def test_a_log_that_is_no_file_is_not_opened(tmp_path):
     path = log_path(tmp_path, "sub-1", READER)
     os.mkfifo(path)
     assert read_log(Path(path)) == []
+
+
+def test_a_log_that_cannot_be_read_is_named_and_stops_no_other(tmp_path, monkeypatch, caplog):
+    path = log_path(tmp_path, "sub-1", READER)
+    other = log_path(tmp_path, "sub-1", Reader(name="Ben"))
+    for one, reader in ((path, READER), (other, Reader(name="Ben"))):
+        log = ReviewLog(one, tmp_path / "locks")
+        log.append(act(1, reader.name))
+        log.close()
+    with path.open("ab") as file:
+        file.write(b"x" * 3000)
+    monkeypatch.setattr("cmbprep.ratings.store.MAX_LOG_BYTES", 2000)
+    with pytest.raises(ForeignActsError, match="larger than any review"):
+        read_log(path)
+    assert list(find_logs(tmp_path, "sub-1")) == [Reader(name="Ben")]
+    assert "larger than any review" in caplog.text
+    require_own_names([(tmp_path, "sub-1")], READER)
+
+
+def test_a_log_is_read_again_only_where_it_has_changed(tmp_path, monkeypatch):
+    path = log_path(tmp_path, "sub-1", READER)
+    log = ReviewLog(path, tmp_path / "locks")
+    log.append(act(1))
+    parsed = []
+    whole = store._parse
+    monkeypatch.setattr(store, "_parse", lambda *given: parsed.append(given) or whole(*given))
+    first = read_log(path)
+    first.clear()  # belongs to the caller
+    assert len(read_log(path)) == 1 and len(parsed) == 1
+    log.append(act(2))
+    assert len(read_log(path)) == 2 and len(parsed) == 2
+    log.close()
+    path.unlink()
+    assert read_log(path) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import socket
 import time
@@ -108,6 +109,21 @@ def test_no_answer_waits_for_the_network(server: Running):
     connection.close()
     # The first answers of a connection come at once in any case.
     assert min(seconds[10:]) < 0.03, seconds
+
+
+@pytest.mark.parametrize("content", [None, b"", b"x" * 99])
+def test_damaged_images_are_named(tmp_path: Path, content):
+    """An image that is damaged while the scan is read; the reader's acts stay possible."""
+    root = make_dataset(tmp_path / "out", (SCAN, "sub-02_T2starw"))
+    with serving(root) as server:
+        for path in root.rglob("sub-02_*.nii.gz"):
+            whole = path.read_bytes()
+            path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+        for part in ("images/preproc", "outlines"):
+            status, body, _ = server.ask(f"/api/scans/sub-02_T2starw/{part}")
+            assert status in (422, 500), body
+            assert json.loads(body)["error"]
+        assert server.act(SCAN, type="verdict", lesion="L1", verdict="definite")[0] == 200
 
 
 def test_acts_are_stored_before_the_answer(server: Running, dataset: Path):
