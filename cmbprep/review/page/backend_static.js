@@ -24,6 +24,7 @@
     }
 
     async scan() {
+      this.acts = this.stored();
       return { ...this.data.scan, state: this.state(), acts: this.acts.length };
     }
 

@@ -38,6 +38,21 @@
       });
       this.build();
       this.actions = { ...this.display.actions(), ...this.ownActions() };
+      this.onShown = () => this.catchUp();
+      document.addEventListener("visibilitychange", this.onShown);
+    }
+
+    /* Take over what the same reader has done in another tab, when this one is shown again. */
+    async catchUp() {
+      if (document.hidden || this.readOnly) return;
+      const scan = await this.backend.scan(this.scan.id).catch(() => null);
+      if (!scan || this.closed || this.queue.waiting.length) return;
+      if (JSON.stringify(scan.state) === JSON.stringify(this.state)) return;
+      this.state = scan.state;
+      this.queue.last = scan.last_act ?? this.queue.last;
+      cmb.announce("This scan was changed in another tab: its state is shown.");
+      if (this.current()) this.update();
+      else this.select(this.items()[0]?.key ?? null);
     }
 
     build() {
@@ -106,6 +121,7 @@
 
     close() {
       this.closed = true;
+      document.removeEventListener("visibilitychange", this.onShown);
       this.display.close();
       this.root.replaceChildren();
     }

@@ -68,6 +68,27 @@ def test_every_lesion_is_dark_where_the_page_marks_it(new_page: NEW, tmp_path: P
             assert image[int(row), int(column + 4 * scale)] > 0.8 * brain, key
 
 
+def test_a_tab_that_is_shown_again_follows_the_other_one(new_page: NEW, tmp_path: Path) -> None:
+    """Two tabs of one reader: what is on the screen is what is stored."""
+    root = madeup.make_dataset(tmp_path / "out", (SCAN,))
+    with serving(root) as server:
+        first, second = new_page(), new_page()
+        for page in (first, second):
+            open_real(page, server)
+        press(first, "d", "1")
+        assert state(second)["items"]["L2"]["verdict"] == "undecided"
+        second.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        until(second, "cmb.app.reading.state.items.L2.verdict === 'rejected'")
+        assert "another tab" in second.inner_text("#announcer")
+        assert "2 of 3 decided" in second.inner_text(".summary")
+        press(second, "p")
+        assert state(second)["items"]["L1"]["verdict"] == "possible"
+        # Nothing has changed: nothing is said.
+        second.evaluate("cmb.announce('same')")
+        second.evaluate("cmb.app.reading.catchUp()")
+        assert second.inner_text("#announcer") == "same"
+
+
 def test_the_derivatives_follow_the_reader(new_page: NEW, tmp_path: Path) -> None:
     root = madeup.make_dataset(tmp_path / "out", (SCAN,))
     with serving(root) as server:
