@@ -1,8 +1,8 @@
 """Which part of the template's brain a scan shows.
 
-A scan whose zones were all seen shows the whole brain. For any other, the field of view is brought
-into the template through the transforms that the run has stored: the centres of blocks of voxels
-are taken to the scan and lie in its grid or not.
+A scan whose zones were all seen shows the whole brain. For any other, the participant level has
+recorded the blocks of the template's voxels in the field of view. Older results have no such
+record: their blocks are taken to the scan through the transforms that the run has stored.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmbprep.outputs.sparse import recorded_blocks
 from cmbprep.outputs.stages import StageRecord
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.template import template_chains
 from cmbprep.reports.results import ScanResult
 from cmbprep.spatial.grids import Grid
-from cmbprep.spatial.transforms import map_points, read_transform
-
-#: Voxels of the template on each side of a block.
-BLOCK = 4
-#: Part of a zone from which it counts as seen, and part of the brain where zones are not known.
-WHOLE = 0.99
+from cmbprep.spatial.transforms import read_transform
+from cmbprep.spatial.view import WHOLE
+from cmbprep.spatial.view import seen_blocks as blocks_in_view
 
 
 class CoverageError(Exception):
@@ -67,7 +65,8 @@ def seen_blocks(
     Returns
     -------
     array of shape (i, j, k) or None
-        For each block of :data:`BLOCK` voxels, whether its centre lies in the field of view.
+        For each block of voxels (:mod:`cmbprep.spatial.view`), whether its centre lies in the
+        field of view.
 
     Raises
     ------
@@ -80,6 +79,9 @@ def seen_blocks(
     assert scan.preproc is not None and scan.detection is not None
     if whole:
         return None
+    recorded = recorded_blocks(scan.detection.block.get("SeenBlocks"), grid)
+    if recorded is not None:
+        return recorded
     names = scan.preproc.files.names
     automatic = Automatic(
         name=scan.name, preproc=scan.preproc, detection=scan.detection, anatomy=anatomy
@@ -97,20 +99,5 @@ def seen_blocks(
     except Exception as error:
         name = type(error).__name__
         raise CoverageError(f"its image or a transform cannot be read, {name}") from error
-    shape = tuple(-(-n // BLOCK) for n in grid.shape)
-    centres = np.argwhere(np.ones(shape, dtype=bool)) * BLOCK + (BLOCK - 1) / 2
-    points = centres @ grid.affine[:3, :3].T + grid.affine[:3, 3]
-    moved = map_points(points, chain)
-    voxels = nib.affines.apply_affine(np.linalg.inv(image.affine), moved)
-    # A voxel reaches half of its size beyond its centre.
-    inside = (voxels >= -0.5) & (voxels <= np.array(image.shape[:3]) - 0.5)
-    seen: NDArray[np.bool_] = inside.all(axis=1).reshape(shape)
-    return seen
-
-
-def fine(blocks: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
-    """Spread blocks over the voxels of the template."""
-    full = blocks
-    for axis in range(3):
-        full = np.repeat(full, BLOCK, axis=axis)
-    return full[: shape[0], : shape[1], : shape[2]]
+    i, j, k = image.shape[:3]
+    return blocks_in_view(grid, chain, Grid((i, j, k), image.affine))

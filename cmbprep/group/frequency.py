@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from cmbprep.bids.nifti_header import BLOCK_SIZE, parse_header
 from cmbprep.errors import CmbprepError
 from cmbprep.files.tsv import listing
-from cmbprep.group.coverage import BLOCK as BLOCK_VOXELS
-from cmbprep.group.coverage import CoverageError, fine, seen_blocks
+from cmbprep.group.coverage import CoverageError, seen_blocks
 from cmbprep.group.rows import Row
 from cmbprep.outputs.files import write_image, write_json
 from cmbprep.outputs.sparse import recorded_mask
@@ -36,6 +35,8 @@ from cmbprep.outputs.stages import BLOCK, StageRecord
 from cmbprep.reports.results import ScanResult
 from cmbprep.reports.tally import Tally
 from cmbprep.spatial.grids import Grid, same_grid
+from cmbprep.spatial.view import BLOCK as BLOCK_VOXELS
+from cmbprep.spatial.view import fine
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -63,7 +64,8 @@ class Vote:
     definite : array of shape (n,)
         Whether each belongs to a definite microbleed.
     seen : array of shape (i, j, k) or None
-        Which blocks of :data:`.coverage.BLOCK` voxels the scan shows; None for the whole brain.
+        Which blocks of voxels (:mod:`cmbprep.spatial.view`) the scan shows; None for the whole
+        brain.
     """
 
     scan: str
@@ -415,16 +417,25 @@ def _with_coverage(
     votes: Sequence[_Vote], anatomies: Mapping[str, StageRecord | None], left_out: _LeftOut
 ) -> list[_Vote]:
     """Add what each scan shows of the brain; leave out scans of which it is not known."""
-    found = []
-    for mask, vote in votes:
+
+    def shown(item: _Vote) -> NDArray[np.bool_] | CoverageError | None:
+        mask, _ = item
+        i, j, k = mask.shape
+        grid = Grid((i, j, k), mask.affine)
         try:
-            i, j, k = mask.shape
-            grid = Grid((i, j, k), mask.affine)
-            seen = seen_blocks(mask.scan, anatomies.get(mask.scan.name), grid)
+            return seen_blocks(mask.scan, anatomies.get(mask.scan.name), grid)
         except CoverageError as error:
-            left_out.add("what it shows of the brain is not known", mask.scan, str(error))
-            continue
-        found.append((mask, vote if seen is None else replace(vote, seen=seen)))
+            return error
+
+    found = []
+    # Older results have no record: their transforms are unpacked, which runs beside other threads.
+    with ThreadPoolExecutor(THREADS) as pool:
+        for (mask, vote), seen in zip(votes, pool.map(shown, votes), strict=True):
+            if isinstance(seen, CoverageError):
+                reason = "what it shows of the brain is not known"
+                left_out.add(reason, mask.scan, str(seen))
+            else:
+                found.append((mask, vote if seen is None else replace(vote, seen=seen)))
     return found
 
 

@@ -17,16 +17,19 @@ from cmbprep.errors import ScanError
 from cmbprep.interfaces.base import FileInterface, Record
 from cmbprep.interfaces.echoes import read_echoes
 from cmbprep.interfaces.files import load_image, save_like, voxels
-from cmbprep.lesions import Lesion, format_lesions
+from cmbprep.lesions import ZONES, Lesion, format_lesions
 from cmbprep.outputs.files import write_text
+from cmbprep.outputs.sparse import describe_blocks
 from cmbprep.phase.swi import FILTER_SIZE, MASK_POWER, slice_axis, swi
 from cmbprep.registration.fit import VERDICTS
 from cmbprep.registration.scan import EXPECTED_ERROR_MM, error_class
 from cmbprep.spatial.ants import image_grid
+from cmbprep.spatial.grids import Grid
 from cmbprep.spatial.propagate import carry_atlas, carry_lesions
 from cmbprep.spatial.transforms import PointMap, map_points, read_transform
+from cmbprep.spatial.view import WHOLE, label_coverage, seen_blocks
 from cmbprep.zones.assign import ZoneAssignment, assign_zones
-from cmbprep.zones.schemes import get_scheme
+from cmbprep.zones.schemes import Scheme, get_scheme
 
 _ROW_NAMES = {"index": "number of the row", "name": "name of the row"}
 
@@ -197,6 +200,7 @@ class _Placed(Record):
     table: str
     atlas: str
     template_mask: str
+    view: dict[str, Any]
 
 
 class PlaceLesions(FileInterface):
@@ -227,8 +231,10 @@ class PlaceLesions(FileInterface):
 
     Notes
     -----
-    Outputs are the lesion table, the atlas on the scan's grid (``atlas``) and the lesions in the
-    template's space (``template_mask``).
+    Outputs are the lesion table, the atlas on the scan's grid (``atlas``), the lesions in the
+    template's space (``template_mask``), and what the scan shows of the brain (``view``): the part
+    of each zone (``Coverage``) and, unless all zones are seen, the blocks of the template
+    (``SeenBlocks``). Both are left out where the scan could not be registered.
     """
 
     def compute(
@@ -282,11 +288,19 @@ class PlaceLesions(FileInterface):
         ways = _maps([*forth, from_template]), _maps([to_template, *back])
         bleeds = _bleeds(labels, rows) if placed else np.zeros_like(labels)
         carried = carry_lesions(bleeds, grid, image_grid(target), *ways)
+        view: dict[str, Any] = {}
+        if zoned:
+            to_scan = _maps(back[-1:] if person_atlas else back)
+            view["Coverage"] = _zone_coverage(load_image(atlas), zones, to_scan, grid)
+        if placed and min(view.get("Coverage", {}).values(), default=0.0) < WHOLE:
+            seen = seen_blocks(image_grid(target), ways[1], grid)
+            view["SeenBlocks"] = describe_blocks(seen, image_grid(target))
         notes = [f"{row.name}: {p.note}" for row, p in zip(rows, places, strict=True) if p.note]
         return {
             "table": str(write_text(cwd / "lesions.tsv", format_lesions(rows))),
             "atlas": save_like(cwd / "atlas.nii.gz", regions, image),
             "template_mask": save_like(cwd / "template_mask.nii.gz", carried, target),
+            "view": view,
             "quality": {
                 "brain_with_region_fraction": _covered(regions, brain),
                 "zone_route": route,
@@ -367,6 +381,24 @@ def _join(found: dict[str, Any], place: ZoneAssignment, in_reference: Any) -> Le
         contrast=float(found["contrast"]),
         **place.columns(),
     )
+
+
+def _zone_coverage(
+    atlas: nib.Nifti1Image, scheme: Scheme, to_scan: list[PointMap], scan: Grid
+) -> dict[str, float]:
+    """Return the part of each zone in the field of view, 0 to 1.
+
+    A zone that is not in the atlas is left out.
+    """
+    labels = np.asarray(atlas.dataobj)
+    counts = label_coverage(labels, image_grid(atlas), to_scan, scan)
+    parts = {}
+    for zone in ZONES:
+        own = [counts[r.index] for r in scheme.regions if r.zone == zone and r.index in counts]
+        total, seen = (sum(pair[n] for pair in own) for n in (0, 1))
+        if total:
+            parts[zone] = round(seen / total, 4)
+    return parts
 
 
 def _covered(atlas: Any, brain: Any) -> float:

@@ -44,6 +44,7 @@ class _SaveStageInput(DynamicTraitedSpec, BaseInterfaceInputSpec):
     figures = traits.List(traits.Str(), desc="SVG files for the report")
     missing_figures = traits.Dict(desc="figure's file name -> why it could not be drawn")
     details = traits.Dict(desc="key -> what its image's sidecar says besides")
+    view = traits.Dict(desc="what the scan shows of the brain, from PlaceLesions")
 
 
 class _SaveStageOutput(TraitedSpec):
@@ -106,7 +107,11 @@ class SaveStage(SimpleInterface):
                 warnings=[text for name in self._warnings for text in self._given(name, [])],
                 scan=scan,
                 optional=[key for key in files.optional if key in written],
-                content={**_content(files, written), "MissingFigures": missing},
+                content={
+                    **_content(files, written),
+                    **self._given("view", {}),
+                    "MissingFigures": missing,
+                },
             ),
         )
         self._results["sidecar"] = str(files.sidecar)

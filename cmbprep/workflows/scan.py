@@ -176,7 +176,7 @@ def add_lesions_wf(
         figures=draw,
         scan=scan,
         **detect.outputs("probseg", "mask", "dseg", "swi", "candidates", "details"),
-        **place.outputs("table", "atlas", "template_mask"),
+        **place.outputs("table", "atlas", "template_mask", "view"),
     )
 
 

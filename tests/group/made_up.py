@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from cmbprep.group.coverage import BLOCK
 from cmbprep.group.frequency import FrequencyMap, Vote
 from cmbprep.group.prevalence import people
 from cmbprep.group.tables import Table
 from cmbprep.lesions import ZONES
+from cmbprep.spatial.view import BLOCK
 
 #: Site -> protocols with their shares: sequence, field, TE (s), slice (mm), maker, scanner.
 SITES: dict[str, tuple[tuple[float, tuple[str, float, float, float, str, str]], ...]] = {

@@ -12,15 +12,19 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from cmbprep.group import run_group
 from cmbprep.group.frequency import FrequencyMap, Vote, make_vote, write_frequency_maps
 from cmbprep.group.rows import make_rows
 from cmbprep.outputs.files import file_digest
-from cmbprep.outputs.sparse import describe_mask
+from cmbprep.outputs.sparse import describe_blocks, describe_mask
 from cmbprep.outputs.stages import StageFiles
 from cmbprep.reports.results import collect_results
-from cmbprep.spatial.transforms import DisplacementMap, write_transform
+from cmbprep.spatial.ants import image_grid
+from cmbprep.spatial.grids import Grid
+from cmbprep.spatial.transforms import DisplacementMap, read_transform, write_transform
+from cmbprep.spatial.view import seen_blocks
 from tests.group.cohort import MAP, UNPLACED, read
 from tests.reports.outputtree import (
     TEMPLATE,
@@ -32,6 +36,8 @@ from tests.reports.outputtree import (
     voxel_of,
 )
 from tests.reports.test_individual import Page
+
+TEMPLATE_GRID = Grid(TEMPLATE_SHAPE, TEMPLATE_AFFINE)
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -147,6 +153,34 @@ def test_a_part_of_the_head_is_brought_into_the_template(tree: Tree) -> None:
     expected = np.ones(TEMPLATE_SHAPE)
     expected[: 4 * 11, : 4 * 13, : 4 * 5] = 2
     np.testing.assert_array_equal(seen, expected)
+
+
+def test_what_the_participant_level_has_recorded_agrees_with_the_transforms(tree: Tree) -> None:
+    files = tree.add("sub-1_T2starw", [], voxel=(50.0, 60.0, 20.0))
+    preproc = StageFiles(tree.root, "preproc", files.names)
+    shift = (-96.0, -132.0, -78.0)
+    rng = np.random.default_rng(3)
+    field = constant(-np.array(shift)) + rng.normal(0, 8, (*TEMPLATE_SHAPE, 3)).astype(np.float32)
+    turn = Rotation.from_euler("xyz", (8, -5, 12), degrees=True).as_matrix()
+    turned = field + (TEMPLATE_GRID.points() @ (turn - np.eye(3)).T).reshape(field.shape)
+    for name in ("to_target", "from_target"):
+        write_transform(DisplacementMap(turned, TEMPLATE_AFFINE), preproc.path(name))
+    record(tree, files.names.src, coverage={"lobar": 0.4, "deep": 0.9, "infratentorial": 0.0})
+    (made,), _ = vote_maps(tree.finish())
+    older = made.votes[0].seen
+    assert older is not None and 0.01 < older.mean() < 0.9, "a part of the head"
+    # What the node of the participant level records, from the same files.
+    scan = image_grid(nib.load(preproc.path("preproc")))
+    seen = seen_blocks(TEMPLATE_GRID, [read_transform(preproc.path("to_target"))], scan)
+    (path,) = tree.root.rglob("*_seg-CMB_dseg.json")
+    content = json.loads(path.read_text())
+    content["Cmbprep"]["SeenBlocks"] = describe_blocks(seen, TEMPLATE_GRID)
+    path.write_text(json.dumps(content))
+    for name in ("to_target", "from_target"):
+        preproc.path(name).write_bytes(b"not read again")
+    ((made,), notes) = vote_maps(tree.root)
+    assert notes == ()
+    np.testing.assert_array_equal(made.votes[0].seen, older)
 
 
 def test_a_part_of_the_head_without_transforms_has_no_vote(tree: Tree) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from cmbprep.interfaces.lesions import PlaceLesions
 from cmbprep.lesions import read_lesions
+from cmbprep.outputs.sparse import recorded_blocks
+from cmbprep.spatial.grids import Grid
 from cmbprep.spatial.transforms import LinearMap, write_transform
 
 BLEED = {
@@ -111,6 +113,31 @@ def test_points_pass_the_transforms_in_the_right_order(tmp_path: Path) -> None:
     assert (row.x_mni, row.y_mni, row.z_mni) == (20.0, 9.0, 12.0)
     carried = np.argwhere(np.asarray(nib.load(outputs.template_mask).dataobj) > 0)
     assert carried.mean(axis=0) == pytest.approx([12, 9, 12], abs=0.5)
+
+
+def test_what_a_scan_shows_of_zones_and_template_is_recorded(tmp_path: Path) -> None:
+    """The scan lies 14 mm aside: it shows a part of the deep zone, and no more."""
+    outputs, _ = _place(tmp_path)
+    assert outputs.view == {"Coverage": {"lobar": 1.0, "deep": 1.0}}
+    back, direct = str(tmp_path / "back.txt"), str(tmp_path / "direct.txt")
+    ways = {"to_target": back, "from_target": direct}
+    outputs, _ = _place(tmp_path, **ways)
+    # Points of the template come to lie 14 mm lower in the scan: the lowest 13.5 mm are not shown.
+    # The zones meet at 19; every second voxel counts.
+    assert outputs.view["Coverage"] == {"lobar": 0.3, "deep": 1.0}
+    template = Grid((30, 30, 30), np.eye(4))
+    seen = recorded_blocks(outputs.view["SeenBlocks"], template)
+    assert seen is not None
+    # Centres of blocks lie at 1.5, 5.5, 9.5, 13.5, ...
+    assert seen.all(axis=(1, 2)).tolist() == [False] * 3 + [True] * 5
+    assert not seen[:3].any()
+    outputs, _ = _place(tmp_path, judgement={"route": "none"}, **ways)
+    assert outputs.view == {}
+    own = {"judgement": {"route": "t1w"}, "person_atlas": True}
+    outputs, _ = _place(tmp_path, to_target=back, from_target=direct, **own)
+    assert outputs.view["Coverage"] == {"lobar": 0.3, "deep": 1.0}
+    outputs, _ = _place(tmp_path, to_reference=back, from_reference=direct, **own)
+    assert outputs.view["Coverage"] == {"lobar": 1.0, "deep": 1.0}, "the atlas is the person's own"
 
 
 def test_a_segmentation_that_the_scan_was_not_registered_to_gives_no_zone(tmp_path: Path) -> None:

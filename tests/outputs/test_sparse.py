@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from cmbprep.outputs.files import write_image
-from cmbprep.outputs.sparse import describe_mask, recorded_mask
+from cmbprep.outputs.sparse import (
+    describe_blocks,
+    describe_mask,
+    recorded_blocks,
+    recorded_mask,
+)
+from cmbprep.spatial.grids import Grid
 
 AFFINE = np.array([[2.0, 0, 0, -9], [0, 3, 0, 1], [0, 0, 4, 5], [0, 0, 0, 1]])
 
@@ -67,3 +73,39 @@ def test_a_damaged_record_is_not_used(tmp_path: Path, change: dict[str, Any]) ->
     assert recorded_mask(None, path) is None
     path.write_bytes(b"no image")
     assert describe_mask(path) == {} and recorded_mask({}, path) is None
+
+
+TEMPLATE = Grid((9, 8, 5), AFFINE)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_blocks_come_back_from_their_record(rng: np.random.Generator, share: float) -> None:
+    seen = rng.random((3, 2, 2)) < share
+    found = recorded_blocks(describe_blocks(seen, TEMPLATE), TEMPLATE)
+    assert found is not None
+    np.testing.assert_array_equal(found, seen)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Runs": "11+9"},
+        {"Runs": "-3+2"},
+        {"Runs": "1 2"},
+        {"Runs": "1+99999999999"},
+        {"Runs": "0+-3 1+4"},
+        {"Runs": None},
+        {"Shape": [9, 8, 4]},
+        {"Shape": None},
+        {"Affine": np.diag([2.0, 3, 4.5, 1]).tolist()},
+        {"Affine": [[1.0]]},
+        {"Block": 8},
+    ],
+)
+def test_a_damaged_record_of_blocks_or_one_of_another_grid_is_not_used(
+    change: dict[str, Any],
+) -> None:
+    record = describe_blocks(np.ones((3, 2, 2), bool), TEMPLATE)
+    assert recorded_blocks(record, TEMPLATE) is not None
+    assert recorded_blocks({**record, **change}, TEMPLATE) is None
+    assert recorded_blocks(None, TEMPLATE) is None

@@ -104,7 +104,7 @@ def test_every_sink_is_given_all_that_its_stage_promises(
         }
         figures = {"figures", "missing_figures"}
         records = {name for name in given if name.startswith(("quality", "warnings"))}
-        assert given == set(sink.interface._keys) | figures | records | (given & {"details"})
+        assert given == set(sink.interface._keys) | figures | records | (given & {"details", "view"})
         assert {"quality1", "quality2", "warnings1", "warnings2"} <= records
 
 
