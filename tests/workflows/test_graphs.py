@@ -104,7 +104,8 @@ def test_every_sink_is_given_all_that_its_stage_promises(
         }
         figures = {"figures", "missing_figures"}
         records = {name for name in given if name.startswith(("quality", "warnings"))}
-        assert given == set(sink.interface._keys) | figures | records | (given & {"details", "view"})
+        more = given & {"details", "view"}
+        assert given == set(sink.interface._keys) | figures | records | more
         assert {"quality1", "quality2", "warnings1", "warnings2"} <= records
 
 
