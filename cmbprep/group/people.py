@@ -6,7 +6,8 @@ prevalence needs its denominator.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, count
 from types import MappingProxyType
 from typing import Any
 
@@ -103,18 +104,32 @@ def _fixed(scans: Dictionary, found: Iterable[str]) -> Dictionary:
 def _covariate_names(covariates: Covariates, taken: Iterable[str]) -> dict[str, dict[str, str]]:
     """Name the columns of the raw dataset: table -> column -> name in this table.
 
-    Names that differ by capitals only count as taken, because not every program tells them apart.
+    A column keeps its name where that is free. Else the name of its table is put before it, and a
+    number after it where that is taken too. Names that differ by capitals only count as taken,
+    because not every program tells them apart.
     """
     used = {name.lower() for name in taken}
-    names: dict[str, dict[str, str]] = {}
-    for kind, columns in covariates.columns.items():
-        own = names.setdefault(kind, {})
-        for column in columns:
-            own[column] = column
-            while own[column].lower() in used:
-                own[column] = f"{kind}_{own[column]}"
-            used.add(own[column].lower())
-    return names
+    columns = [(kind, name) for kind, own in covariates.columns.items() for name in own]
+    found: dict[tuple[str, str], str] = {}
+    # Names that are free come first: no other column may take one of them.
+    for column in columns:
+        _, name = column
+        if name.lower() not in used:
+            found[column] = name
+            used.add(name.lower())
+    for column in columns:
+        if column not in found:
+            found[column] = _free_name("_".join(column), used)
+            used.add(found[column].lower())
+    return {
+        kind: {name: found[kind, name] for name in own} for kind, own in covariates.columns.items()
+    }
+
+
+def _free_name(name: str, used: Container[str]) -> str:
+    """Return a name that is not used yet: itself, else with the first number that is free."""
+    numbered = (f"{name}_{n}" for n in count(2))
+    return next(new for new in chain((name,), numbered) if new.lower() not in used)
 
 
 def _tables_of(

@@ -29,7 +29,7 @@ from cmbprep.group.prevalence import stands_for_person
 from cmbprep.group.rows import Row, make_rows
 from cmbprep.group.tables import Table, lesion_table, quality_table, scan_table
 from cmbprep.group.timeline import session_of
-from cmbprep.group.visits import Visits, find_visits
+from cmbprep.group.visits import Visits, find_visits, read_in_vain
 from cmbprep.outputs.files import write_json, write_text
 from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.reports.results import ScanResult, SubjectResult
@@ -219,7 +219,8 @@ def _make_tables(
     labels = {row.subject for row in rows if row.status != "withdrawn"}
     missing = missing_participants(covariates.participants, labels)
     doubts += (*mixed_settings(rows, scans), *changed_tables(rows))
-    return tables, _Joined(visits, covariates), doubts, (*missing, *visit_notes, *notes)
+    unread = read_in_vain(rows, visits.scans)
+    return tables, _Joined(visits, covariates), doubts, (*missing, *visit_notes, *unread, *notes)
 
 
 def _followup_tables(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cmbprep.errors import UsageError
+from cmbprep.files.tsv import listing
 from cmbprep.group.ages import ages_at
 from cmbprep.group.covariates import Covariates
 from cmbprep.group.notes import Notes
@@ -132,6 +133,40 @@ def find_visits(
         for place, visit in zip(places, visits, strict=True):
             values[place] = visit
     return Visits(scans=tuple(values), persons=persons), notes.sentences()
+
+
+def read_in_vain(rows: Sequence[Row], visits: Sequence[ScanVisit]) -> tuple[str, ...]:
+    """Return a note on visits where another scan than the primary one was read by a person.
+
+    Whether a scan was read does not decide which is the primary one, so that the choice stays the
+    same while reading goes on.
+
+    Parameters
+    ----------
+    rows, visits
+        The scans, and the visit of each.
+    """
+    primary, others = {}, []
+    for row, visit in zip(rows, visits, strict=True):
+        if visit.is_primary:
+            primary[row.subject, session_of(row)] = row
+        elif visit.is_primary is not None and row.scan is not None and row.scan.reviewed:
+            others.append(row)
+    found = []
+    for row in others:
+        scan = primary[row.subject, session_of(row)].scan
+        if scan is not None and not scan.reviewed:
+            found.append(f"{row.name}; primary is {scan.name}")
+    if not found:
+        return ()
+    one = len(found) == 1
+    what = "1 scan that was read does" if one else f"{len(found)} scans that were read do"
+    note = (
+        f"{what} not stand for the visit, because another scan of it is the primary one and was "
+        f"not read ({listing(found, 3)}): figures per participant are the detector's there; what "
+        "to do: read the primary scan too"
+    )
+    return (note,)
 
 
 def require_session(rows: Iterable[Row], session: str | None) -> None:

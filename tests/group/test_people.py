@@ -165,12 +165,39 @@ def test_names_that_differ_by_capitals_are_taken(tmp_path: Path) -> None:
     table, _ = participant_table(rows, scan_table(rows, visits.scans), visits, covariates)
     assert list(table.dictionary)[-3:] == [
         "participants_AGE",
-        "participants_Site",
-        "participants_participants_site",
+        "participants_Site_2",
+        "participants_site",
     ]
     (line,) = table.values
     assert [line[name] for name in list(table.dictionary)[-3:]] == ["70", "A", "B"]
     assert (line["age"], line["site"]) == (70, "A")
+
+
+def test_a_column_keeps_its_name_where_that_is_free_whatever_the_order(tmp_path: Path) -> None:
+    raw = write_dataset(
+        tmp_path,
+        participants="participant_id\tstatus\tparticipants_status\tscans_mood\nsub-1\ta\tb\tc\n",
+        sessions={"1": "session_id\tmood\tMood_2\nses-a\td\te\n"},
+        scans={("1", "a"): "filename\tmood\nanat/sub-1_ses-a_T2starw.nii.gz\tf\n"},
+    )
+    rows = [make_row("sub-1_ses-a_T2starw")]
+    covariates, _ = read_covariates(raw, [("1", "a")])
+    visits, _ = find_visits(rows, covariates)
+    table, notes = participant_table(rows, scan_table(rows, visits.scans), visits, covariates)
+    assert list(table.dictionary)[-6:] == [
+        "participants_status_2",
+        "participants_status",
+        "scans_mood",
+        "mood",
+        "Mood_2",
+        "scans_mood_2",
+    ]
+    (line,) = table.values
+    values = [line[name] for name in list(table.dictionary)[-6:]]
+    assert values == ["a", "b", "c", "d", "e", "f"]
+    (note,) = notes
+    assert "status of participants.tsv is participants_status_2" in note
+    assert "mood of scans.tsv is scans_mood_2" in note
 
 
 def test_follow_up_is_taken_over(tree: Tree) -> None:

@@ -107,6 +107,26 @@ def test_counts_are_those_of_the_reader_beside_the_detectors(dataset: Path) -> N
     assert float(row["volume_any_mm3"]) == pytest.approx(sum(volumes), abs=0.01)
 
 
+def test_reading_a_scan_does_not_make_it_the_primary_one_and_a_note_says_so(
+    tmp_path: Path,
+) -> None:
+    first, second = "sub-01_run-1_T2starw", "sub-01_run-2_T2starw"
+    root = make_dataset(tmp_path / "out", (first, second))
+
+    def primary() -> tuple[str, list[str]]:
+        result = run_group(root, participants_tsv=None)
+        (row,) = (row for row in read(result.scans) if row["is_primary"] == "true")
+        return row["scan"], [note for note in result.notes if "primary" in note]
+
+    assert primary() == (first, [])
+    store(root, automatic(root, second), ANNA, *READ)
+    scan, (note,) = primary()
+    assert scan == first
+    assert f"{second}; primary is {first}" in note and "read the primary scan too" in note
+    store(root, automatic(root, first), ANNA, *READ)
+    assert primary() == (first, [])
+
+
 def test_rows_of_lesions_say_what_the_reader_decided(dataset: Path) -> None:
     store(dataset, automatic(dataset), ANNA, *READ)
     group(dataset)
