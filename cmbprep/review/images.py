@@ -25,7 +25,7 @@ from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.voxels import read_voxels
 from cmbprep.reports.packing import Packed, PageGrid
 from cmbprep.spatial.grids import Grid
-from cmbprep.spatial.transforms import apply_transforms, read_transform
+from cmbprep.spatial.transforms import LinearMap, PointMap, apply_transforms, read_transform
 
 #: Part of the voxels of the brain that the first window leaves out at its dark and bright end.
 WINDOW_QUANTILES = (0.005, 0.995)
@@ -141,6 +141,8 @@ class PageImage:
         Reads its voxels on the scan's grid, in the scan's own order of axes.
     unit
         Of the values.
+    scan
+        Name of the scan, where it is one of another visit.
     """
 
     id: str
@@ -148,6 +150,7 @@ class PageImage:
     kind: str
     read: Callable[[], NDArray[Any]]
     unit: str = ""
+    scan: str | None = None
 
     def describe(self) -> dict[str, str]:
         """Return what the page lists."""
@@ -155,7 +158,10 @@ class PageImage:
 
 
 def list_images(
-    automatic: Automatic, others: Sequence[Automatic] = (), raw: Path | None = None
+    automatic: Automatic,
+    others: Sequence[Automatic] = (),
+    raw: Path | None = None,
+    ways: Mapping[str, LinearMap] | None = None,
 ) -> list[PageImage]:
     """List the images of a scan, the one for detection first.
 
@@ -167,6 +173,9 @@ def list_images(
         Scans of other visits of the participant.
     raw
         The raw dataset, where it can be reached.
+    ways
+        Name of a scan of another visit -> map of points to it, where a follow-up has found one.
+        Else the way leads through the T1w images or the template.
     """
     preproc = automatic.preproc.files.path("preproc")
     found = [PageImage(PREPROC, "Scan, bias corrected", "preproc", partial(read_voxels, preproc))]
@@ -182,12 +191,15 @@ def list_images(
         )
         found.append(PageImage("t1w", "T1w", "t1w", read))
     for number, other in enumerate(others, start=1):
-        chain = chain_between(automatic, other)
+        chain: Sequence[Path | PointMap] | None
+        direct = (ways or {}).get(other.name)
+        chain = chain_between(automatic, other) if direct is None else [direct]
         if chain is not None:
             path = other.preproc.files.path("preproc")
             read = partial(resampled, path, preproc, chain)
             session = other.preproc.files.names.session or other.name
-            found.append(PageImage(f"earlier-{number}", f"Visit {session}", "earlier", read))
+            name, title = f"earlier-{number}", f"Visit {session}"
+            found.append(PageImage(name, title, "earlier", read, scan=other.name))
     return found
 
 
@@ -242,7 +254,7 @@ def _high_pass(path: Path, like: Path) -> NDArray[np.float32]:
     return filtered
 
 
-def resampled(moving: Path, like: Path, chain: Sequence[Path]) -> NDArray[np.float32]:
+def resampled(moving: Path, like: Path, chain: Sequence[Path | PointMap]) -> NDArray[np.float32]:
     """Resample an image onto a scan's grid.
 
     Parameters
@@ -250,12 +262,12 @@ def resampled(moving: Path, like: Path, chain: Sequence[Path]) -> NDArray[np.flo
     moving, like
         The image, and one on the scan's grid.
     chain
-        Files of the maps of points from the scan to the image.
+        Maps of points from the scan to the image, or their files.
     """
     reference = nib.Nifti1Image.from_filename(like)
     i, j, k = reference.shape[:3]
     grid = Grid((i, j, k), reference.affine)
-    maps = [read_transform(path) for path in chain]
+    maps = [read_transform(item) if isinstance(item, Path) else item for item in chain]
     image = apply_transforms(nib.Nifti1Image.from_filename(moving), grid, maps)
     return np.asarray(image.dataobj)
 

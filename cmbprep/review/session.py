@@ -15,7 +15,9 @@ import nibabel as nib
 
 from cmbprep import __version__
 from cmbprep.errors import CmbprepError, UsageError
+from cmbprep.followup.pair import FollowUp
 from cmbprep.ratings.acts import Act, Add, Finish, Move, parse_payload
+from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.completing import complete
 from cmbprep.ratings.consensus import choose_reviews, disagree, find_reviews
 from cmbprep.ratings.replay import RefusedActError, check, number_new, replay, without_numbers
@@ -35,7 +37,9 @@ from cmbprep.reports.packing import Packed, PageGrid
 from cmbprep.review.images import PREPROC, ImageCache, PageImage, label_runs, list_images, pack
 from cmbprep.review.scans import ReviewScan
 from cmbprep.review.views import act_view, others_view, scan_view, state_view
+from cmbprep.review.visits import find_followups, followup_view, to_other_visit
 from cmbprep.review.worklist import row
+from cmbprep.spatial.transforms import LinearMap
 
 logger = logging.getLogger("cmbprep")
 
@@ -93,6 +97,7 @@ class ReviewSession:
         self._segmenter: tuple[str, Segmenter] | None = None
         self._images = ImageCache()
         self._grids: dict[str, PageGrid] = {}
+        self._followups: dict[str, list[FollowUp]] = {}
         self._closing: dict[str, Future[None]] = {}
         self._worker = ThreadPoolExecutor(1, "reviewed")
 
@@ -192,13 +197,16 @@ class ReviewSession:
         return row(self.scans[name], (), blinded=self.blinded)
 
     def _view(self, scan: ReviewScan, acts: Sequence[Act]) -> dict[str, Any]:
+        images = self._list_images(scan)
         view = scan_view(
             scan.automatic,
             replay(acts, scan.automatic.by_key),
             self._grid(scan),
-            images=[image.describe() for image in self._list_images(scan)],
+            images=[image.describe() for image in images],
             blinded=self.blinded,
         )
+        # What became of a lesion says what the detector has made of it at another visit.
+        view["followup"] = None if self.blinded else self._followup_view(scan, images)
         return {**view, "id": scan.id, "last_act": acts[-1].id if acts else None}
 
     def image(self, name: str, image: str) -> Packed:
@@ -389,16 +397,53 @@ class ReviewSession:
             self._grids[scan.id] = PageGrid.of(nib.Nifti1Image.from_filename(path))
         return self._grids[scan.id]
 
-    def _list_images(self, scan: ReviewScan) -> list[PageImage]:
-        subject = scan.automatic.preproc.files.names.subject
-        others = [
+    def _other_visits(self, scan: ReviewScan) -> list[Automatic]:
+        """Return the scans of other visits of the participant."""
+        names = scan.automatic.preproc.files.names
+        return [
             other.automatic
             for other in self.all_scans.values()
-            if other.automatic.preproc.files.names.subject == subject
-            and other.automatic.preproc.files.names.session
-            != scan.automatic.preproc.files.names.session
+            if other.automatic.preproc.files.names.subject == names.subject
+            and other.automatic.preproc.files.names.session != names.session
         ]
-        return list_images(scan.automatic, others, self.raw)
+
+    def _list_images(self, scan: ReviewScan) -> list[PageImage]:
+        others = self._other_visits(scan)
+        return list_images(scan.automatic, others, self.raw, self._ways(scan))
+
+    def _find_followups(self, scan: ReviewScan) -> list[FollowUp]:
+        """Return the finished follow-ups of the participant; those of a session are kept."""
+        subject = scan.automatic.preproc.files.names.subject
+        if subject not in self._followups:
+            found: list[FollowUp] = []
+            # A review needs no follow-up: a damaged file costs no more than that.
+            try:
+                found = find_followups(self.root, subject) if self._other_visits(scan) else []
+            except (OSError, EOFError, ValueError, CmbprepError) as error:
+                logger.warning("sub-%s: no follow-up is shown: %s", subject, error)
+            self._followups[subject] = found
+        return self._followups[subject]
+
+    def _ways(self, scan: ReviewScan) -> dict[str, LinearMap]:
+        """Return the maps of points to scans of other visits that follow-ups have found."""
+        ways = {}
+        for item in self._find_followups(scan):
+            names = [one.name for one in item.pair.by_name]
+            if scan.id in names:
+                names.remove(scan.id)
+                with suppress(OSError, CmbprepError):
+                    if (way := to_other_visit(item, scan.id)) is not None:
+                        ways[names[0]] = way
+        return ways
+
+    def _followup_view(self, scan: ReviewScan, images: Sequence[PageImage]) -> list[dict[str, Any]]:
+        return followup_view(
+            self._find_followups(scan),
+            scan.id,
+            self._grid(scan),
+            reader=self.reader,
+            images={image.scan: image.id for image in images if image.scan is not None},
+        )
 
 
 def _require_same_lesions(scan: ReviewScan, acts: Sequence[Act]) -> None:

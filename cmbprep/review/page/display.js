@@ -183,6 +183,9 @@
         const { name, centre_ijk: ijk } = item;
         marks.push({ key: name, ijk, radiusMm: 2, colour: "#f0f0f0", dashed: true, label: name });
       }
+      for (const { name, centre_ijk: ijk } of cmb.onlyElsewhere(this.scan.followup)) {
+        marks.push({ key: name, ijk, radiusMm: 2, colour: "#b8c4d0", dashed: true, label: name });
+      }
       // The current lesion is drawn last, over its neighbours.
       marks.sort((one, other) => Boolean(one.current) - Boolean(other.current));
       this.view.set({ marks });

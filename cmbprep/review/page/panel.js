@@ -57,6 +57,7 @@
         this.title,
         this.facts,
         this.othersAdded(),
+        this.otherVisits(),
         h(
           "div",
           { class: "buttons verdicts", role: "group", "aria-label": "Verdict" },
@@ -115,6 +116,15 @@
         h("span", { class: "quiet" }, "Added by others:"),
         ...buttons,
       );
+    }
+
+    /* Follow-ups with other visits; null where there are none. */
+    otherVisits() {
+      const { display } = this.reading;
+      return cmb.visitsBox(this.reading.scan.followup, {
+        goTo: (ijk) => display.view.goTo(ijk, true),
+        beside: (image) => display.show(display.other, image),
+      });
     }
 
     scanSection() {
@@ -246,12 +256,18 @@
         this.rows.set(item.key, entry);
       }
       const { parts, button, row } = entry;
+      const status = cmb.followupText(this.reading.scan.followup, item.key);
       setText(parts.sign, cmb.VERDICTS[item.verdict].sign);
       setText(parts.key, item.key);
       setText(parts.place, placeText(item) || (item.kind === "added" ? "added" : ""));
       setText(
         parts.verdict,
-        `${isMarked ? "marked, " : ""}${listText(item)}${item.comment ? ", comment" : ""}`,
+        [
+          ...(isMarked ? ["marked"] : []),
+          listText(item),
+          ...(status ? [status] : []),
+          ...(item.comment ? ["comment"] : []),
+        ].join(", "),
       );
       button.setAttribute("aria-current", String(isCurrent));
       // One stop for the Tab key, however long the list is.
@@ -312,6 +328,7 @@
       const facts = [
         ["Verdict", cmb.verdictText(item)],
         ...cmb.opinions(this.reading.scan.others, item.key),
+        ...cmb.followupFacts(this.reading.scan.followup, item.key),
         ["Diameter", number(item.diameter_mm, 1, " mm")],
         ["Volume", number(item.volume_mm3, 1, " mm³")],
         ["Zone", item.zone],
