@@ -54,12 +54,12 @@ SEARCH = """async (text) => {
     await frame();
     const rows = performance.now() - start;
     const wanted = cmb.scans.filtered ? cmb.scans.rows.length : 0;
-    while (cmb.strips.marked.data.scan.length !== wanted) await frame();
+    while (cmb.strips.marked.length !== wanted) await frame();
     await frame();
     const plots = performance.now() - start;
     box.value = "";
     box.dispatchEvent(new Event("input"));
-    while (cmb.strips.marked.data.scan.length) await frame();
+    while (cmb.strips.marked.length) await frame();
     await frame();
     return [rows, plots, wanted];
 }"""

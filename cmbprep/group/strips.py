@@ -1,8 +1,8 @@
 """Strip plots of the group page, drawn in the browser by Bokeh.
 
-The document holds no numbers: the page's script fills the columns of its two sources, all scans
-and those that are highlighted, from the rows that the table shows too. So one selection is seen
-in all plots.
+The document holds no numbers: the page's script fills the columns of its sources from the rows that
+the table shows too. All scans are one source, so one selection is seen in all plots. Those that are
+highlighted are a source per plot: a plot out of view is filled when it comes into view.
 """
 
 from __future__ import annotations
@@ -32,16 +32,15 @@ def strip_document(measures: tuple[Measure, ...]) -> str:
     from bokeh.models import ColumnDataSource, FixedTicker, Range1d
 
     names = ("x", "scan", "group", "shown", *(measure.name for measure in measures))
-    rows, marked = (
-        ColumnDataSource(data={name: [] for name in names}, name=name)
-        for name in ("rows", "marked")
-    )
+    rows = ColumnDataSource(data={name: [] for name in names}, name="rows")
     across = Range1d(start=-0.5, end=0.5, name="across")
     places = FixedTicker(ticks=[0], name="places")
     document = Document()
     # Without the freeze, Bokeh looks at all models again for each plot.
     with document.models.freeze():
         for measure in measures:
+            own: dict[str, list[float]] = {"x": [], measure.name: []}
+            marked = ColumnDataSource(data=own, name=f"marked-{measure.name}")
             plot = _strip(measure, rows, marked)
             plot.x_range = across
             plot.xaxis.ticker = places

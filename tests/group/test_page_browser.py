@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 SCANS = 130
 #: Person with two visits in the made-up cohort.
-MARKED = "Array.from(cmb.strips.marked.data.scan ?? [])"
+MARKED = "Array.from(cmb.strips.marked, (row) => cmb.scans.data.scan[row])"
+#: What a plot highlights.
+POINTS = """(name) => {
+    const { data } = cmb.strips.roots.get(`strip-${name}`).renderers[1].data_source;
+    const known = (value) => Number.isNaN(value) ? null : value;
+    return [Array.from(data.x), Array.from(data[name], known)];
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +87,31 @@ def test_one_person_is_marked_everywhere(page: Page, made: tuple[Path, dict[str,
     assert page.evaluate(MARKED) == []
     assert page.locator("tr.here").count() == 0
     assert page.inner_text(".pager-info") == f"Rows 1 to 50 of {SCANS}"
+
+
+def test_a_plot_highlights_the_chosen_scans_when_it_comes_into_view(
+    page: Page, made: tuple[Path, dict[str, Table]]
+) -> None:
+    plots = page.locator("[data-strip]")
+    first, last = (plots.nth(n).get_attribute("data-strip") for n in (0, plots.count() - 1))
+    plots.last.scroll_into_view_if_needed()
+    page.wait_for_selector(f"[data-strip={last}][data-built]")
+    page.fill("#search", twice(made[1]))
+    rows = page.evaluate("Array.from(cmb.scans.rows)")
+    page.wait_for_function("cmb.strips.marked.length === cmb.scans.rows.length")
+    expected = page.evaluate(
+        """([rows, names]) => names.map((name) => [cmb.strips.all.x, cmb.strips.all[name]].map(
+            (values) => rows.map((row) => Number.isNaN(values[row]) ? null : values[row])))""",
+        [rows, [first, last]],
+    )
+    assert len(rows) == 2 and page.evaluate(POINTS, last) == expected[1]
+    assert page.evaluate(POINTS, first) == [[], []], "out of view"
+    plots.first.scroll_into_view_if_needed()
+    page.wait_for_function(f"!cmb.strips.outdated.has('{first}')")
+    assert page.evaluate(POINTS, first) == expected[0]
+    page.click("#clear")
+    page.wait_for_function("cmb.strips.marked.length === 0")
+    assert page.evaluate(POINTS, first) == [[], []]
 
 
 def test_choices_and_words_narrow_together(page: Page, made: tuple[Path, dict[str, Table]]) -> None:

@@ -1,8 +1,11 @@
 "use strict";
-// Strip plots by Bokeh: each is built when it is about to be seen; all share two sources.
+// Strip plots by Bokeh: each is built when it is about to be seen. All share the source of all rows;
+// what is highlighted is a source per plot, which is filled while the plot is in view.
 (function (cmb) {
   const JITTER = 0.34;
   const MANY = 200;
+  /* Pause in typing, ms, after which many points are marked. */
+  const PAUSE = 80;
   const look = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   /* A number from 0 to 1 that depends on the row alone, so that points keep their places. */
@@ -16,8 +19,12 @@
       this.document = Bokeh.require("document").Document.from_json(json);
       this.roots = new Map(this.document.roots().map((root) => [root.name, root]));
       const model = (name) => this.document.get_model_by_name(name);
-      Object.assign(this, { rows: model("rows"), marked: model("marked"), across: model("across"), places: model("places") });
+      Object.assign(this, { rows: model("rows"), across: model("across"), places: model("places") });
       this.views = new Map();
+      // Rows that are highlighted; plots in view; plots that show other rows than these.
+      this.marked = [];
+      this.inView = new Set();
+      this.outdated = new Set();
     }
 
     async start() {
@@ -30,7 +37,7 @@
       // The table answers at once; many points are marked when typing has paused.
       this.scans.addEventListener("change", () => {
         clearTimeout(this.waiting);
-        this.waiting = setTimeout(() => this.update(), this.scans.rows.length > MANY ? 250 : 0);
+        this.waiting = setTimeout(() => this.update(), this.scans.rows.length > MANY ? PAUSE : 0);
       });
       matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.paintColours());
       const observer = new IntersectionObserver((entries) => entries.forEach((entry) => this.seen(entry)), {
@@ -88,15 +95,22 @@
     }
 
     mark() {
-      const rows = this.scans.filtered ? this.scans.rows : [];
-      const many = rows.length > MANY;
-      for (const root of this.roots.values()) {
-        const { glyph } = root.renderers[1];
-        if (glyph.size.value !== (many ? 5 : 8)) glyph.setv({ size: { value: many ? 5 : 8 }, line_color: { value: many ? null : "#ffffff" } });
+      this.marked = this.scans.filtered ? this.scans.rows : [];
+      for (const box of this.boxes) {
+        const name = box.dataset.strip;
+        if (this.inView.has(name)) this.markPlot(name);
+        else this.outdated.add(name);
       }
-      const marked = {};
-      for (const [name, values] of Object.entries(this.all)) marked[name] = Array.from(rows, (row) => values[row]);
-      this.marked.data = marked;
+    }
+
+    markPlot(name) {
+      const [, highlight] = this.roots.get(`strip-${name}`).renderers;
+      const many = this.marked.length > MANY;
+      const size = many ? 5 : 8;
+      if (highlight.glyph.size.value !== size) highlight.glyph.setv({ size: { value: size }, line_color: { value: many ? null : "#ffffff" } });
+      const at = (values) => Float64Array.from(this.marked, (row) => values[row]);
+      highlight.data_source.data = { x: at(this.all.x), [name]: at(this.all[name]) };
+      this.outdated.delete(name);
     }
 
     update() {
@@ -132,6 +146,9 @@
     async seen({ target, isIntersecting }) {
       const name = target.dataset.strip;
       const root = this.roots.get(`strip-${name}`);
+      if (isIntersecting) this.inView.add(name);
+      else this.inView.delete(name);
+      if (isIntersecting && this.outdated.has(name)) this.markPlot(name);
       // A plot that is out of sight is not painted until it is seen again.
       if (this.views.has(name)) {
         const view = await this.views.get(name);
