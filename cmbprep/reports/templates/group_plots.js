@@ -43,7 +43,12 @@
       const observer = new IntersectionObserver((entries) => entries.forEach((entry) => this.seen(entry)), {
         rootMargin: "300px",
       });
-      this.boxes.forEach((box) => observer.observe(box));
+      // Plots near the window are built; only those inside it are marked at once.
+      const inside = new IntersectionObserver((entries) => entries.forEach((entry) => this.inside(entry)));
+      for (const box of this.boxes) {
+        observer.observe(box);
+        inside.observe(box);
+      }
     }
 
     /* Groups of the present grouping, in the order of the tables. */
@@ -143,12 +148,16 @@
       }
     }
 
-    async seen({ target, isIntersecting }) {
+    inside({ target, isIntersecting }) {
       const name = target.dataset.strip;
-      const root = this.roots.get(`strip-${name}`);
       if (isIntersecting) this.inView.add(name);
       else this.inView.delete(name);
       if (isIntersecting && this.outdated.has(name)) this.markPlot(name);
+    }
+
+    async seen({ target, isIntersecting }) {
+      const name = target.dataset.strip;
+      const root = this.roots.get(`strip-${name}`);
       // A plot that is out of sight is not painted until it is seen again.
       if (this.views.has(name)) {
         const view = await this.views.get(name);
