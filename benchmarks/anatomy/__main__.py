@@ -4,6 +4,7 @@
     python benchmarks/anatomy transforms --real DIR  known transforms of real heads
     python benchmarks/anatomy broken --people 3      are spoilt inputs noticed?
     python benchmarks/anatomy redrawing --real DIR   what redrawing the template brings
+    python benchmarks/anatomy judgement --people 3   scans of every contrast: errors and verdicts
 
 ``--tuning`` takes the people that thresholds were set on instead of those that figures are
 reported on. ``--write-docs`` writes the command's table where ``docs/validation/anatomy.md``
@@ -27,7 +28,7 @@ def main() -> int:
     """Run a sub-command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("zones", "transforms", "broken", "redrawing"):
+    for name in ("zones", "transforms", "broken", "redrawing", "judgement"):
         command = commands.add_parser(name)
         command.add_argument("--people", type=int, default=3, help="simulated people")
         command.add_argument("--skip", type=int, default=0, help="leave out the first people")
@@ -44,6 +45,8 @@ def main() -> int:
         from zones import zones as run
     elif arguments.command == "transforms":
         from transforms import transforms as run
+    elif arguments.command == "judgement":
+        from judgement import judgement as run
     elif arguments.command == "redrawing":
         from redrawing import redrawing as run
     else:

@@ -15,7 +15,6 @@ from cases import (
     REPORTED_SEEDS,
     TUNING_SEEDS,
     TruePerson,
-    TrueScan,
     probes,
     simulated_person,
 )
@@ -91,7 +90,7 @@ def _person_rows(person: TruePerson) -> Iterator[Row]:
                 "seconds": seconds,
             }
             for kind, labels in (("probe", probes(scan, person.seed)), ("bleed", scan.bleeds)):
-                for row in _compared(scan, labels, placed, chain):
+                for row in compare(scan, labels, placed, chain):
                     yield {**common, "kind": kind, **row}
 
 
@@ -103,7 +102,7 @@ def _numbers(error: Any) -> str:
     return f"median {np.median(error):.2f} p95 {np.percentile(error, 95):.2f} mm"
 
 
-def _compared(scan: TrueScan, labels: Any, placed: Any, chain: Any) -> Iterator[Row]:
+def compare(scan: Any, labels: Any, placed: Any, chain: Any) -> Iterator[Row]:
     """Compare each label's place with its true one."""
     from cmbprep.spatial.grids import Grid
     from cmbprep.spatial.propagate import carry_atlas

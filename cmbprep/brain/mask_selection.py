@@ -28,7 +28,7 @@ CUT = 0.02
 #: and 0.87 to 0.98 below (docs/validation/brain_mask.md).
 UNSURE = 0.692
 #: Dice below which the two masks are not of the same brain.
-DISAGREEMENT = 0.85
+DISAGREEMENT = 0.9
 
 
 @dataclass(frozen=True, eq=False)

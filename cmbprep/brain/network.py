@@ -266,3 +266,11 @@ def load_brain_model(folder: Traversable | None = None) -> BrainModel:
         return np.asarray(logits[0, 0], np.float32)
 
     return BrainModel(predict, card, digest)
+
+
+def find_brain(image: SpatialImage) -> BrainExtraction | None:
+    """Find the brain with the network that comes with the program; None if there is none."""
+    try:
+        return extract_brain(image, load_brain_model().predict)
+    except ScanError:
+        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -11,8 +10,7 @@ import nibabel as nib
 from cmbprep.brain.bias import correct_bias
 from cmbprep.brain.mask_selection import MaskChoice, choose_brain_mask
 from cmbprep.brain.metrics import image_quality
-from cmbprep.brain.network import BrainExtraction, extract_brain, load_brain_model
-from cmbprep.errors import ScanError
+from cmbprep.brain.network import find_brain
 from cmbprep.interfaces.base import FileInterface, Record
 from cmbprep.interfaces.files import hand_on, load_image, voxels
 from cmbprep.interfaces.given import read_given_mask
@@ -93,10 +91,8 @@ def _choose_mask(
     image: nib.Nifti1Image, carried: str, registration: dict[str, Any]
 ) -> tuple[MaskChoice, dict[str, Any]]:
     """Choose between the brain mask of the network and that of the registration."""
-    found: BrainExtraction | None = None
     # Without a brain it is not the end: registration may have found it, and the choice says so.
-    with suppress(ScanError):
-        found = extract_brain(image, load_brain_model().predict)
+    found = find_brain(image)
     # The carried mask is as good as the registration that has carried it.
     route = registration.get("route", "template")
     used = registration.get(f"{route}_registration", {})

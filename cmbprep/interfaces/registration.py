@@ -12,7 +12,7 @@ from cmbprep.interfaces.base import FileInterface, Record
 from cmbprep.interfaces.files import load_image
 from cmbprep.outputs.files import write_atomically, write_image, write_json
 from cmbprep.registration.fit import RegistrationQuality, register_to_template
-from cmbprep.registration.scan import AnatomicalImage, doubts, register_scan
+from cmbprep.registration.scan import AnatomicalImage, doubts, register_head, register_scan
 from cmbprep.spatial.transforms import PointMap, write_transform
 
 
@@ -30,11 +30,25 @@ class RegisterToReference(FileInterface):
     """
 
     def compute(
-        self, in_file: str, reference: str, reference_mask: str, *, cwd: Path
+        self,
+        in_file: str,
+        reference: str,
+        reference_mask: str,
+        same_contrast: bool = False,
+        *,
+        cwd: Path,
     ) -> _ToReference:
-        """Register the image, whose bias is corrected in the head."""
+        """Register the image, whose bias is corrected in the head.
+
+        ``same_contrast`` says that it is a T1w image like the reference.
+        """
         image = load_image(in_file)
-        found = register_to_template(image, load_image(reference), load_image(reference_mask))
+        found = register_head(
+            image,
+            load_image(reference),
+            load_image(reference_mask),
+            same_contrast=same_contrast,
+        )
         mask = refine_brain_mask(image, found.brain_prior)
         failed = found.quality.verdict == "failed"
         return {
@@ -134,7 +148,10 @@ class RegisterTemplates(FileInterface):
     ) -> _Bridge:
         """Register; ``places`` says where the file of each output goes."""
         found = register_to_template(
-            load_image(reference), load_image(template), load_image(template_mask)
+            load_image(reference),
+            load_image(template),
+            load_image(template_mask),
+            same_contrast=True,
         )
         fields: _Bridge = {
             "to_template": _save(found.to_image, cwd / "to_template.nii.gz"),

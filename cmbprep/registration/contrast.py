@@ -10,6 +10,7 @@ contrast then lets ventricles, nuclei and sulci count as much as the outline doe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,78 @@ _RIDGE = 1e-4
 _FLOOR = 0.03
 #: Local contrast in standard deviations is cut here.
 _MOST = 3.0
+
+
+#: Width of the surroundings that local contrast is measured in, mm. Of 2 to 10 mm, 3 and 4 left
+#: the smallest errors on a tuning person.
+LOCAL_MM = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A reference in the contrast of an image that lies on it, and the image.
+
+    Attributes
+    ----------
+    drawn, shown
+        Of the reference and of the image, in units of the image, shape (X, Y, Z); 0 where the
+        image shows nothing.
+    contrast
+        Local contrast of ``drawn`` (:func:`normalise_locally`).
+    seen
+        Where the image shows anything.
+    explained
+        How much of the image the drawing explains: correlation of their local contrast in the
+        brain.
+    """
+
+    drawn: FloatArray
+    shown: FloatArray
+    contrast: FloatArray
+    seen: Mask
+    explained: float
+
+
+def draw_as(
+    parts: Sequence[FloatArray],
+    image: FloatArray,
+    near: Mask,
+    brain: Mask,
+    spacing: NDArray[np.floating],
+) -> Drawing:
+    """Redraw a reference as an image that lies on it.
+
+    Parameters
+    ----------
+    parts
+        Of the reference (:func:`tissue_parts`), shape (X, Y, Z) each.
+    image
+        On the same grid, NaN where it shows nothing.
+    near
+        The brain of the reference and what is around it, which the drawing looks at.
+    brain
+        Of the reference.
+    spacing
+        Voxel size, mm.
+    """
+    seen = np.isfinite(image)
+    shown = np.where(seen, image, np.float32(0))
+    if not (near & seen).any():
+        nothing = np.zeros(image.shape, np.float32)
+        return Drawing(nothing, shown, nothing, seen, 0.0)
+    drawn = redraw(parts, shown, near & seen)
+    one, other = (normalise_locally(part, spacing, LOCAL_MM) for part in (drawn, shown))
+    inside = brain & seen
+    return Drawing(drawn, shown, one, seen, _correlation(one[inside], other[inside]))
+
+
+def _correlation(one: FloatArray, other: FloatArray) -> float:
+    """Pearson's correlation; 0 where one of the two is even. Not by BLAS (threads)."""
+    if not one.size:
+        return 0.0
+    a, b = (values.astype(np.float64) - float(values.mean()) for values in (one, other))
+    size = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / size if size > 0 else 0.0
 
 
 def redraw(parts: Sequence[FloatArray], image: FloatArray, region: Mask) -> FloatArray:
@@ -141,7 +214,9 @@ def _hats(values: NDArray[np.floating], knots: NDArray[np.float64]) -> list[Floa
     return [np.interp(values, knots, peak).astype(np.float32) for peak in peaks]
 
 
-def normalise_locally(image: FloatArray, spacing: NDArray[np.floating], width: float) -> FloatArray:
+def normalise_locally(
+    image: FloatArray, spacing: NDArray[np.floating], width: float, region: Mask | None = None
+) -> FloatArray:
     """Return how far each voxel lies above or below its surroundings, by their contrast.
 
     Parameters
@@ -152,16 +227,28 @@ def normalise_locally(image: FloatArray, spacing: NDArray[np.floating], width: f
         Voxel size, mm.
     width
         Of the surroundings: standard deviation of a Gaussian, mm.
+    region
+        Surroundings are looked at in it alone, and the result is 0 outside; None is everywhere.
 
     Returns
     -------
     numpy.ndarray
         (X, Y, Z) float32: (value - local mean) / (local standard deviation + floor), within
-        ±3. The floor is 3 % of the image's 90th percentile.
+        ±3. The floor is 3 % of the image's 90th percentile, in the region.
     """
     sigma = width / np.asarray(spacing, dtype=np.float64)
-    mean = ndimage.gaussian_filter(image, sigma)
-    square = ndimage.gaussian_filter(image * image, sigma)
+    if region is None:
+        weight: FloatArray | float = 1.0
+        level = float(np.percentile(image, 90))
+    else:
+        image = np.where(region, image, np.float32(0))
+        weight = np.maximum(ndimage.gaussian_filter(region.astype(np.float32), sigma), 1e-3)
+        level = float(np.percentile(image[region], 90)) if region.any() else 0.0
+    mean = ndimage.gaussian_filter(image, sigma) / weight
+    square = ndimage.gaussian_filter(image * image, sigma) / weight
     spread = np.sqrt(np.maximum(square - mean * mean, 0))
-    floor = max(_FLOOR * float(np.percentile(image, 90)), 1e-6)
-    return np.clip((image - mean) / (spread + floor), -_MOST, _MOST).astype(np.float32)
+    floor = max(_FLOOR * level, 1e-6)
+    contrast = np.clip((image - mean) / (spread + floor), -_MOST, _MOST)
+    if region is not None:
+        contrast = np.where(region, contrast, 0)
+    return contrast.astype(np.float32)

@@ -1,7 +1,8 @@
 """The judgement of a registration: what can be said of it without knowing the truth.
 
-A result is looked at in several ways, none of which sees every error: agreement of the images, with
-and without the outline, local shifts, what lies on air, volume, stretch and folds.
+A result is looked at in several ways, none of which sees every error: whether the parts of the
+brain fit best where they lie (:mod:`.evidence`), local shifts, what lies on air, volume, stretch
+and folds. None asks for a level of similarity, which depends on the contrasts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import minimize
 
+from cmbprep.registration.evidence import Evidence
 from cmbprep.registration.pose import (
     HeadImage,
     Image,
@@ -146,15 +148,15 @@ class RegistrationQuality:
     ----------
     similarity
         Normalised mutual information within the brain and a rim of 8 mm, both images
-        smoothed by 3 mm (standard deviation): 1 (none) to 2. Of a registration to the template,
-        along the map that was fitted by mutual information alone, and so is ``interior``.
+        smoothed by 3 mm (standard deviation): 1 (none) to 2. It depends on the contrasts, and
+        nothing is judged by it.
     overlap
         Part of the reference's brain that lies in the image's field of view, 0 to 1.
     covered
         Part of that which lies where the image shows a head and no air, 0 to 1.
-    interior
-        The same, of a registration to the template, deeper than 10 mm in the brain, where
-        ventricles and nuclei must be; None where less than 16 ml of that is seen.
+    agreeing
+        Part of the brain's inside that fits best within 3.6 mm of where it lies, 0 to 1
+        (:class:`~cmbprep.registration.evidence.Evidence`); None where too little of it is seen.
     local_shift_mm
         Of a rigid registration: median of the shifts by which parts of the brain fit best.
     brain_volume_ml
@@ -178,7 +180,7 @@ class RegistrationQuality:
     similarity: float
     overlap: float
     covered: float = 1.0
-    interior: float | None = None
+    agreeing: float | None = None
     local_shift_mm: float | None = None
     brain_volume_ml: float
     scale: float = 1.0
@@ -226,26 +228,15 @@ def _shift_and_rotation(
 
 #: Smoothing before the similarity is judged, mm: noise and fine anatomy do not count.
 JUDGED_SMOOTHING = 3.0
-#: Bounds outside which a registration is doubtful. How much two images can agree depends on
-#: their contrasts. Real T1w and T2*w scans that were seen to fit the template reached 1.13
-#: and more. Of two T2*w scans seen to fit their T1w, 1.08 and 1.12; the first, moved by
-#: 20 mm or turned by 20 degrees and more, fell to between 1.02 and 1.04, the second turned
-#: by 20 degrees to 1.043: an error of that size can pass.
+#: Bounds outside which a registration is doubtful.
 VOLUME_ML = (900.0, 2100.0)
 #: Volumes that no brain has. Between the two, a verdict is doubtful.
 NO_BRAIN_ML = (700.0, 2500.0)
-MIN_SIMILARITY = 1.05
-MIN_RIGID_SIMILARITY = 1.04
-#: Depth in the brain from which only its inside counts, mm: the outline alone makes phantoms agree
-#: with a head (1.08 to 1.21 with the rim, six of them).
-INSIDE_MM = 10.0
-#: Agreement there below which a registration has failed, or is doubtful. Balls and ellipsoids had
-#: 1.001 to 1.003 (with bias, or after bias correction, 1.009 to 1.020); three real T2*w scans
-#: 1.028 and more, T1w ones 1.142 and more, simulated scans of tuning people 1.076 to 1.186.
-NO_INTERIOR, FAINT_INTERIOR = 1.01, 1.02
+#: Part of the brain's inside that must fit where it lies: below, a registration has failed, or is
+#: doubtful. Set on simulated people of eight contrasts that no figure is reported on.
+NO_EVIDENCE, FAINT_EVIDENCE = 0.40, 0.50
 #: Part of the brain below which a registration rests on too little to be sure of. A slab of 40 mm
-#: of an echo-planar scan (0.35 to 0.44 of the brain) was laid 2 to 4 mm off, and by its similarity
-#: the wrong place was no worse than the right one.
+#: of an echo-planar scan (0.35 to 0.44 of the brain) was laid 2 to 4 mm off.
 LITTLE_SEEN = 0.5
 MAX_FOLDING = 0.001
 MIN_COVERED = 0.8
@@ -264,7 +255,7 @@ def judge_template(
     warp: DisplacementMap,
     to_image: DisplacementMap,
     linear: LinearMap,
-    agreement: RegistrationQuality | None = None,
+    evidence: Evidence | None,
 ) -> RegistrationQuality:
     """Judge a registration of an image to a template.
 
@@ -282,20 +273,11 @@ def judge_template(
         Points of the template to points of the image, on the template's grid.
     linear
         The linear map alone, template to image.
-    agreement
-        The judgement of an earlier map, which the overlap and the images' agreement are taken
-        from instead: their bounds are of maps that were fitted by mutual information, which is
-        higher along them than along better ones that were not.
+    evidence
+        Of the inside of the brain; None where too little of it is seen.
     """
     _, brain, grid = template
-    if agreement is None:
-        similarity, overlap, interior = _agreement_along(template, near, image, to_image)
-    else:
-        similarity, overlap, interior = (
-            agreement.similarity,
-            agreement.overlap,
-            agreement.interior,
-        )
+    similarity, overlap = _agreement_along(template, near, image, to_image)
     local, total = (_volume_changes(found, brain, grid) for found in (warp, to_image))
     volume = float(total.sum()) * abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000.0
     shift, angle, scale = _shift_and_rotation(linear, template.brain_centre)
@@ -305,7 +287,7 @@ def judge_template(
         similarity=similarity,
         overlap=overlap,
         covered=_covered(image, template, to_image),
-        interior=interior,
+        agreeing=None if evidence is None else evidence.agreeing,
         brain_volume_ml=volume,
         scale=scale,
         jacobian_low=low,
@@ -329,23 +311,15 @@ def _volume_changes(
 
 def _agreement_along(
     template: HeadImage, near: NDArray[np.bool_], image: HeadImage, to_image: DisplacementMap
-) -> tuple[float, float, float | None]:
-    """Similarity, overlap and similarity deep in the brain, of an image brought to the template.
-
-    The last is None where too little of that is seen.
-    """
+) -> tuple[float, float]:
+    """Similarity and overlap of an image brought to the template."""
     values, brain, grid = template
     moving = nib.Nifti1Image(image.values, image.grid.affine)
     carried = apply_transforms(moving, grid, (to_image,), fill=float("nan"))
     warped = np.asarray(carried.dataobj, dtype=np.float32)
     seen = np.isfinite(warped)
     overlap = float(np.count_nonzero(seen & brain) / np.count_nonzero(brain))
-    similarity = _similarity(values, warped, near & seen, grid)
-    depth = ndimage.distance_transform_edt(brain, sampling=grid.spacing)
-    inside = (depth > INSIDE_MM) & seen
-    if np.count_nonzero(inside) < FEWEST_VOXELS:
-        return similarity, overlap, None
-    return similarity, overlap, _similarity(values, warped, inside, grid)
+    return _similarity(values, warped, near & seen, grid), overlap
 
 
 def _template_checks(
@@ -353,19 +327,9 @@ def _template_checks(
 ) -> tuple[tuple[str, bool, str], ...]:
     """Ask what a registration to the template must fulfil; ``stretch`` is of its affine part."""
     overlap, volume, folding = quality.overlap, quality.brain_volume_ml, quality.folding_fraction
-    interior = np.inf if quality.interior is None else quality.interior
     shown = f"the image shows {overlap:.0%} of the brain"
     return (
-        (
-            "failed",
-            quality.similarity < MIN_SIMILARITY,
-            _agreement("the image", quality.similarity),
-        ),
-        (
-            "failed" if interior < NO_INTERIOR else "doubtful",
-            interior < FAINT_INTERIOR,
-            f"the image does not look like a brain inside ({interior:.3f})",
-        ),
+        *_evidence_checks(quality.agreeing, "template"),
         ("failed", overlap < 0.2, shown),
         ("doubtful", 0.2 <= overlap < LITTLE_SEEN, shown),
         (
@@ -400,8 +364,16 @@ def _verdict(checks: Sequence[tuple[str, bool, str]]) -> tuple[str, tuple[str, .
     return worst, tuple(text for _, text in struck)
 
 
-def _agreement(what: str, similarity: float) -> str:
-    return f"{what} and what it is registered to agree little ({similarity:.3f})"
+def _evidence_checks(agreeing: float | None, target: str) -> tuple[tuple[str, bool, str], ...]:
+    if agreeing is None:
+        return (("doubtful", True, "too little of the inside of the brain is seen to check it"),)
+    return (
+        (
+            "failed" if agreeing < NO_EVIDENCE else "doubtful",
+            agreeing < FAINT_EVIDENCE,
+            f"only {agreeing:.0%} of the inside of the brain fits the {target} where it was laid",
+        ),
+    )
 
 
 def _covered(image: HeadImage, reference: HeadImage, to_image: PointMap) -> float:
@@ -417,7 +389,11 @@ def _covered(image: HeadImage, reference: HeadImage, to_image: PointMap) -> floa
 
 
 def judge_rigid(
-    scan: HeadImage, reference: HeadImage, variant: NDArray[np.float32], linear: LinearMap
+    scan: HeadImage,
+    reference: HeadImage,
+    variant: NDArray[np.float32],
+    linear: LinearMap,
+    evidence: Evidence | None,
 ) -> RegistrationQuality:
     """Judge a rigid registration of a scan to an image of the same person.
 
@@ -432,6 +408,8 @@ def judge_rigid(
         the brain.
     linear
         Points of the scan to points of the reference.
+    evidence
+        Of the inside of the brain; None where too little of it is seen.
     """
     values, _, grid = scan
     moving, brain, moving_grid = reference
@@ -450,7 +428,7 @@ def judge_rigid(
     shift, angle, scale = _shift_and_rotation(linear, centre)
     verdict, reasons = _verdict(
         (
-            ("failed", similarity < MIN_RIGID_SIMILARITY, _agreement("the scan", similarity)),
+            *_evidence_checks(None if evidence is None else evidence.agreeing, "T1w image"),
             ("doubtful", overlap < LITTLE_SEEN, f"the scan shows {overlap:.0%} of the brain"),
             (
                 "failed",
@@ -469,6 +447,7 @@ def judge_rigid(
         similarity=similarity,
         overlap=overlap,
         covered=covered,
+        agreeing=None if evidence is None else evidence.agreeing,
         local_shift_mm=off,
         brain_volume_ml=volume,
         scale=scale,

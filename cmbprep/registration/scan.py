@@ -13,12 +13,15 @@ used and said to be so, one that has failed is not used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
+from cmbprep.brain.mask_selection import DISAGREEMENT, dice
+from cmbprep.brain.mask_selection import doubts as implausible
+from cmbprep.brain.network import BrainExtraction, find_brain
 from cmbprep.brain.refine import carry_brain_mask, refine_brain_mask
 from cmbprep.errors import ScanError
 from cmbprep.registration.fit import (
@@ -28,6 +31,7 @@ from cmbprep.registration.fit import (
     register_rigid,
     register_to_template,
 )
+from cmbprep.spatial.grids import Grid, resample_to_grid
 from cmbprep.spatial.transforms import LinearMap, PointMap
 
 #: Error of registration to reckon with, mm, by the way that a scan has taken and its slices: how
@@ -127,6 +131,60 @@ class ScanRegistration:
         return ()
 
 
+def register_head(
+    image: SpatialImage,
+    template: SpatialImage,
+    template_mask: SpatialImage,
+    *,
+    same_contrast: bool = False,
+) -> TemplateRegistration:
+    """Find the brain in an image, register the image to the template, and compare the two.
+
+    A registration that is doubtful has failed where the brain was found elsewhere and is doubtful,
+    too, or was not found: nothing is left that one could trust.
+
+    Parameters
+    ----------
+    image
+        Bias-corrected magnitude image, whole head or slab.
+    template, template_mask
+        Head and brain mask of the template.
+    same_contrast
+        Whether it is a T1w image like the template.
+
+    Raises
+    ------
+    ScanError
+        If the image shows too little to register.
+    """
+    brain = find_brain(image)
+    mask = None if brain is None else brain.mask
+    found = register_to_template(image, template, template_mask, mask, same_contrast=same_contrast)
+    if found.quality.verdict != "doubtful":
+        return found
+    if brain is None:
+        why = "no brain was found in the image itself either"
+    elif (overlap := _brain_overlap(found, brain)) < DISAGREEMENT and implausible(brain):
+        why = (
+            f"the brain found in the image lies elsewhere (Dice {overlap:.2f}) and is doubtful, too"
+        )
+    else:
+        return found
+    quality = found.quality
+    return replace(
+        found, quality=replace(quality, verdict="failed", reasons=(*quality.reasons, why))
+    )
+
+
+def _brain_overlap(found: TemplateRegistration, brain: BrainExtraction) -> float:
+    """Dice of the template's brain and the one found in the image."""
+    prior = found.brain_prior
+    grid = Grid(prior.shape, prior.affine)
+    own = resample_to_grid(np.asarray(brain.mask.dataobj) > 0, brain.mask.affine, grid) >= 0.5
+    carried = np.asarray(prior.dataobj) >= 0.5
+    return dice(*(nib.Nifti1Image(m.astype(np.uint8), grid.affine) for m in (own, carried)))
+
+
 def register_scan(
     scan: SpatialImage,
     anatomy: AnatomicalImage | None,
@@ -161,7 +219,7 @@ def register_scan(
         else:
             warnings.append("the T1w image was not used: the scan went straight to the template")
     if route == "template":
-        direct = register_to_template(scan, template, template_mask)
+        direct = register_head(scan, template, template_mask)
         quality = direct.quality
         warnings += doubts(quality, "template")
         if quality.verdict == "failed":

@@ -48,7 +48,7 @@ def add_anatomy_wf(subject: Graph, plan: AnatomyPlan, shared: Shared) -> Results
     read = graph.add("read", reader, "reading", in_file=anatomy.path)
     register: Step | None = None
     if given.brain_mask is None or given.transforms is None:
-        register = add_registration(graph, read, shared)
+        register = add_registration(graph, read, shared, same_contrast=True)
     correct = add_correction(graph, read, register, given.brain_mask, corrected=corrected)
     way = register
     if given.transforms is not None:

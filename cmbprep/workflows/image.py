@@ -13,8 +13,13 @@ from cmbprep.workflows.graph import Graph, Output, Step
 from cmbprep.workflows.shared import Shared
 
 
-def add_registration(graph: Graph, read: Step, shared: Shared) -> Step:
-    """Add the registration of an image to the reference template."""
+def add_registration(
+    graph: Graph, read: Step, shared: Shared, *, same_contrast: bool = False
+) -> Step:
+    """Add the registration of an image to the reference template.
+
+    ``same_contrast`` says that it is a T1w image like the reference.
+    """
     return graph.add(
         "register",
         RegisterToReference(),
@@ -24,6 +29,7 @@ def add_registration(graph: Graph, read: Step, shared: Shared) -> Step:
         in_file=read["rough"],
         reference=shared.method.reference.t1w,
         reference_mask=shared.method.reference.brain_mask,
+        same_contrast=same_contrast,
     )
 
 

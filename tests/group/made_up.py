@@ -41,7 +41,7 @@ QUALITY = {
     "anatomy_brain_volume_ml": (1460, 140),
     "anatomy_brain_mask_agreement": (0.97, 0.01),
     "anatomy_template_registration_overlap": (0.97, 0.02),
-    "anatomy_template_registration_interior": (1.3, 0.1),
+    "anatomy_template_registration_agreeing": (0.95, 0.03),
     "anatomy_template_registration_jacobian_low": (0.7, 0.06),
     "anatomy_template_registration_jacobian_high": (1.5, 0.1),
     "anatomy_template_registration_rotation_deg": (5, 3),

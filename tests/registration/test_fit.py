@@ -13,7 +13,7 @@ from scipy import ndimage
 from cmbprep.registration import fit as registration
 from cmbprep.registration.fit import RegistrationQuality, register_rigid, register_to_template
 from cmbprep.spatial.grids import resample_to_grid, working_grid
-from cmbprep.spatial.transforms import map_points
+from cmbprep.spatial.transforms import LinearMap, map_points
 from cmbprep.templates import load_template
 from tests.registration import headphantom
 
@@ -164,8 +164,10 @@ def test_a_phantom_is_no_brain_though_its_outline_fits():
     template = reference()
     found = register_to_template(_filled(np.full(SHAPE, 100.0)), *template)
     assert found.quality.verdict == "failed"
-    assert "does not look like a brain inside" in " ".join(found.quality.reasons)
-    assert found.quality.interior < 1.01 < 1.05 < found.quality.similarity
+    assert "of the inside of the brain fits the template" in " ".join(found.quality.reasons)
+    # Its outline makes it alike, which is why nothing is judged by that.
+    assert found.quality.agreeing < 0.3
+    assert found.quality.similarity > 1.1
 
 
 def _filled(values):
@@ -176,8 +178,34 @@ def _filled(values):
     return nib.Nifti1Image(np.abs(np.where(inside, values, 2.0) + noise).astype(np.float32), AFFINE)
 
 
-def test_the_inside_of_a_warped_head_is_a_brains(warped):
-    assert warped[2].quality.interior > 1.05
+def test_the_inside_of_a_warped_head_fits_where_it_was_laid(warped):
+    assert warped[2].quality.agreeing > 0.9
+
+
+def test_a_head_in_bright_fat_without_contrast_is_found_by_its_outline():
+    """The template's own head, even inside but for fluid, with a scalp as bright as can be."""
+    packaged = load_template()
+    head, mask = nib.load(packaged.t1w), nib.load(packaged.brain_mask)
+    grid = working_grid(head.shape, head.affine, 4.0)
+    values = resample_to_grid(np.asarray(head.dataobj, np.float32), head.affine, grid)
+    brain = resample_to_grid(np.asarray(mask.dataobj) > 0, mask.affine, grid) >= 0.5
+    level = np.percentile(values[brain], 90)
+    flat = np.interp(values / level, [0, 0.1, 0.35, 0.6, 1], [0, 10, 70, 100, 100])
+    fat = ~brain & (values > 0.4 * level)
+    scan = np.where(fat, 300, np.where(brain, flat, 0.3 * flat))
+    scan += np.random.default_rng(4).normal(0, 3, grid.shape)
+    pose = headphantom.rigid((20, 5, -8), (6, 30, -25))
+    image = nib.Nifti1Image(np.maximum(scan, 0).astype(np.float32), pose @ grid.affine)
+    found_brain = nib.Nifti1Image(brain.astype(np.uint8), pose @ grid.affine)
+    template = (
+        nib.Nifti1Image(values, grid.affine),
+        nib.Nifti1Image(brain.astype(np.uint8), grid.affine),
+    )
+    found = register_to_template(image, *template, found_brain)
+    points = grid.points()[brain.ravel()][::37]
+    there = map_points(map_points(points, (LinearMap(pose),)), (found.to_template,))
+    assert np.median(np.linalg.norm(there - points, axis=1)) < 2
+    assert found.quality.verdict == "ok", found.quality.reasons
 
 
 @pytest.mark.parametrize(
@@ -185,16 +213,19 @@ def test_the_inside_of_a_warped_head_is_a_brains(warped):
     [
         (("ok", "doubtful"), (0.5, 0.9), True),
         (("doubtful", "ok"), (0.9, 0.5), False),
-        (("doubtful", "doubtful"), (0.79, 0.75), True),
-        (("doubtful", "doubtful"), (0.755, 0.75), False),
-        (("failed", "failed"), (0.75, 0.75), False),
+        (("ok", "ok"), (0.86, 0.80), True),
+        (("ok", "ok"), (0.84, 0.80), False),
+        (("failed", "failed"), (None, 0.1), False),
+        (("failed", "failed"), (0.1, None), True),
     ],
 )
-def test_the_likelier_pose_is_kept_unless_the_other_is_clearly_better(verdicts, agreements, better):
+def test_the_likelier_start_is_kept_unless_the_other_is_clearly_better(
+    verdicts, agreements, better
+):
     figures = {"similarity": 1.1, "overlap": 1.0, "brain_volume_ml": 1400.0,
                "rotation_deg": 2.0, "shift_mm": 3.0}  # fmt: skip
     new, old = (
-        (RegistrationQuality(**figures, verdict=v, reasons=() if v == "ok" else ("off",)), a)
+        RegistrationQuality(**figures, agreeing=a, verdict=v, reasons=() if v == "ok" else ("off",))
         for v, a in zip(verdicts, agreements, strict=True)
     )
     assert registration._is_better(new, old, registration.CLEARLY) == better

@@ -31,7 +31,7 @@ def steps(monkeypatch):
             raise ScanError("the two do not overlap")
         return RigidRegistration(LinearMap(np.eye(4)), quality(verdicts["rigid"]))
 
-    def direct(*_):
+    def direct(*_, **__):
         return TemplateRegistration(
             FIELD, FIELD, LinearMap(np.eye(4)), SCAN, quality(verdicts["direct"])
         )

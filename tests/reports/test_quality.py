@@ -88,14 +88,12 @@ def test_limits_are_those_of_the_program() -> None:
     assert of("brain_cut_fraction") == (None, CUT_LIMIT)
     template, rigid = "template_registration_", "t1w_registration_"
     assert of(f"{template}brain_volume_ml") == registration.VOLUME_ML
-    assert of(f"{template}similarity") == (registration.MIN_SIMILARITY, None)
-    assert of(f"{template}interior") == (registration.FAINT_INTERIOR, None)
     assert (of(f"{template}jacobian_low")[0], of(f"{template}jacobian_high")[1]) == (
         registration.JACOBIAN
     )
-    assert of(f"{rigid}similarity") == (registration.MIN_RIGID_SIMILARITY, None)
     assert of(f"{rigid}local_shift_mm") == (None, registration.MAX_LOCAL_SHIFT)
     for start in (template, rigid):
+        assert of(f"{start}agreeing") == (registration.FAINT_EVIDENCE, None)
         assert of(f"{start}overlap") == (registration.LITTLE_SEEN, None)
         assert of(f"{start}covered") == (registration.MIN_COVERED, None)
         assert of(f"{start}folding_fraction") == (None, registration.MAX_FOLDING)

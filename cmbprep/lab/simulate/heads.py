@@ -216,14 +216,14 @@ def real_head(image: object) -> TemplateHead:
 
     from cmbprep.brain.bias import correct_bias
     from cmbprep.brain.refine import refine_brain_mask
-    from cmbprep.registration.fit import register_to_template
+    from cmbprep.registration.scan import register_head
     from cmbprep.templates import load_template
 
     template = load_template()
     reference = nib.as_closest_canonical(nib.load(template.t1w))
     mask = nib.as_closest_canonical(nib.load(template.brain_mask))
     corrected = correct_bias(image).image  # type: ignore[arg-type]
-    registration = register_to_template(corrected, reference, mask)
+    registration = register_head(corrected, reference, mask, same_contrast=True)
     if registration.quality.verdict != "ok":
         raise CmbprepError(
             "its registration to the template is doubtful: "

@@ -141,12 +141,12 @@ def _anatomy(image: nib.Nifti1Image) -> tuple[NDArray[np.bool_], TemplateRegistr
     """Brain mask of a scan on its own grid, and its way to the template."""
     from cmbprep.brain.bias import correct_bias
     from cmbprep.brain.refine import refine_brain_mask
-    from cmbprep.registration.fit import register_to_template
+    from cmbprep.registration.scan import register_head
     from cmbprep.templates import load_template
 
     template = load_template()
     corrected = correct_bias(image).image
-    registration = register_to_template(corrected, _load(template.t1w), _load(template.brain_mask))
+    registration = register_head(corrected, _load(template.t1w), _load(template.brain_mask))
     mask = refine_brain_mask(corrected, registration.brain_prior)
     return np.asarray(mask.dataobj) > 0, registration
 

@@ -1,0 +1,146 @@
+"""What the parts of a brain say of a registration whose error is known."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from cmbprep.registration.contrast import Drawing
+from cmbprep.registration.evidence import Evidence, find_shifts, follow_parts, gather_evidence
+from cmbprep.spatial.grids import Grid
+from cmbprep.spatial.transforms import LinearMap, map_points
+
+SPACING = np.array([2.5, 2.5, 2.5])
+SHAPE = (64, 72, 60)
+
+
+def ball(shape=SHAPE, spacing=SPACING, radius=68.0):
+    """A brain in the middle of the grid."""
+    middle = (np.array(shape) - 1) / 2
+    points = (np.indices(shape).reshape(3, -1).T - middle) * spacing
+    return (np.linalg.norm(points, axis=1) < radius).reshape(shape)
+
+
+def texture(shape=SHAPE, spacing=SPACING, seed=0, width=5.0):
+    """Structure of some millimetres that repeats nowhere."""
+    noise = np.random.default_rng(seed).standard_normal(shape)
+    smooth = ndimage.gaussian_filter(noise, width / np.asarray(spacing))
+    return (100 + 20 * smooth / smooth.std()).astype(np.float32)
+
+
+def drawing(drawn, shown, seen=None):
+    seen = np.ones(drawn.shape, bool) if seen is None else seen
+    nothing = np.zeros(drawn.shape, np.float32)
+    return Drawing(drawn, np.where(seen, shown, np.float32(0)), nothing, seen, 0.0)
+
+
+def noisy(values, sigma=15.0, seed=5):
+    noise = np.random.default_rng(seed).normal(0, sigma, values.shape)
+    return (values + noise).astype(np.float32)
+
+
+def moved(values, degrees=(0, 0, 0), shift=(0, 0, 0), spacing=SPACING):
+    """Turn about the middle, and shift; mm along the axes of the array."""
+    turn = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
+    matrix = np.diag(1 / spacing) @ turn @ np.diag(spacing)
+    middle = (np.array(values.shape) - 1) / 2
+    offset = middle + np.array(shift) / spacing - matrix @ middle
+    return ndimage.affine_transform(values, matrix, offset, order=1, mode="nearest")
+
+
+def test_parts_that_lie_where_they_fit_say_so_through_noise():
+    found = gather_evidence(drawing(texture(), noisy(texture())), ball(), SPACING)
+    assert found.agreeing > 0.9
+    assert found.shift_mm == 0
+    assert found.parts > 100
+
+
+@pytest.mark.parametrize("shift", [(5, 0, 0), (0, -7.5, 0), (5, 5, -5)])
+def test_parts_that_lie_elsewhere_say_where(shift):
+    shown = noisy(moved(texture(), shift=shift))
+    found = gather_evidence(drawing(texture(), shown), ball(), SPACING)
+    assert found.agreeing < 0.1
+    assert found.shift_mm == pytest.approx(np.linalg.norm(shift), abs=2.5)
+    # The image at x shows what lies at x + shift, so that parts fit best at -shift.
+    parts = find_shifts(drawing(texture(), shown), ball(), SPACING)
+    assert np.median(parts.shifts * SPACING, axis=0) == pytest.approx(-np.array(shift), abs=1.3)
+
+
+def test_a_turned_head_is_noticed():
+    shown = noisy(moved(texture(), degrees=(0, 0, 12)))
+    assert gather_evidence(drawing(texture(), shown), ball(), SPACING).agreeing < 0.4
+
+
+def test_what_has_nothing_in_common_agrees_by_chance():
+    found = gather_evidence(drawing(texture(), texture(seed=1)), ball(), SPACING)
+    assert found.agreeing < 0.2
+
+
+def test_an_even_phantom_is_no_evidence_though_its_outline_fits():
+    brain = ball()
+    shown = noisy(np.where(brain, 100, 5).astype(np.float32), 4)
+    drawn = np.where(brain, 100, 5).astype(np.float32)
+    assert gather_evidence(drawing(drawn, shown), brain, SPACING).agreeing < 0.3
+
+
+def test_neither_unit_nor_offset_of_intensities_matters():
+    one = gather_evidence(drawing(texture(), noisy(texture())), ball(), SPACING)
+    other = gather_evidence(drawing(1000 * texture(), 1000 * noisy(texture())), ball(), SPACING)
+    assert other.agreeing == pytest.approx(one.agreeing, abs=1e-3)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_mirrored_grid_gives_the_same(axis):
+    shown = noisy(moved(texture(), degrees=(6, 0, 0)))
+    one = gather_evidence(drawing(texture(), shown), ball(), SPACING)
+    flipped = drawing(np.flip(texture(), axis), np.flip(shown, axis))
+    other = gather_evidence(flipped, np.flip(ball(), axis), SPACING)
+    assert other.agreeing == pytest.approx(one.agreeing, abs=0.1)
+
+
+def test_voxels_need_not_be_cubes():
+    shape, spacing = (64, 72, 30), np.array([2.5, 2.5, 5.0])
+    values = texture(shape, spacing)
+    brain = ball(shape, spacing)
+    right = gather_evidence(drawing(values, noisy(values)), brain, spacing)
+    aside = moved(values, shift=(0, 0, 10), spacing=spacing)
+    wrong = gather_evidence(drawing(values, noisy(aside)), brain, spacing)
+    assert right.agreeing > 0.9 > 0.1 > wrong.agreeing
+
+
+def test_parts_that_are_not_seen_are_not_asked():
+    seen = np.zeros(SHAPE, bool)
+    seen[:, :, 24:40] = True
+    shown = np.where(seen, noisy(texture()), np.float32(0))
+    found = gather_evidence(drawing(texture(), shown, seen), ball(), SPACING)
+    whole = gather_evidence(drawing(texture(), noisy(texture())), ball(), SPACING)
+    assert found.agreeing > 0.9
+    assert found.parts < whole.parts
+    seen[:, :, 28:] = False
+    assert gather_evidence(drawing(texture(), shown, seen), ball(), SPACING) is None
+
+
+@pytest.mark.parametrize("affine", [np.diag([2.5, 2.5, 2.5, 1]), np.diag([-2.5, 2.5, -2.5, 1])])
+def test_the_map_that_the_parts_ask_for_brings_them_there(affine):
+    """The image is the reference, turned and shifted: what is laid by the identity is off."""
+    truth = np.eye(4)
+    truth[:3, :3] = 1.03 * Rotation.from_euler("xyz", (2, -3, 2), degrees=True).as_matrix()
+    grid = Grid(SHAPE, affine)
+    middle = map_points((np.array([SHAPE]) - 1) / 2, (LinearMap(affine),))[0]
+    truth[:3, 3] = middle - truth[:3, :3] @ middle + (3, -2, 4)
+    # The image at truth(x) shows what the reference has at x.
+    back = np.linalg.inv(affine) @ np.linalg.inv(truth) @ affine
+    shown = ndimage.affine_transform(texture(), back[:3, :3], back[:3, 3], order=1, mode="nearest")
+    parts = find_shifts(drawing(texture(), noisy(shown)), ball(), SPACING)
+    found = follow_parts(parts, grid, LinearMap(np.eye(4)))
+    points = grid.points()[ball().ravel()][::97]
+    wanted = map_points(points, (LinearMap(truth),))
+    before = np.linalg.norm(points - wanted, axis=1)
+    after = np.linalg.norm(map_points(points, (found,)) - wanted, axis=1)
+    # Shifts are of whole voxels: half of one is left.
+    assert np.median(after) < 1.25 < 4 < np.median(before)
+
+
+def test_evidence_checks_itself():
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        Evidence(agreeing=1.2, shift_mm=0.0, parts=20)
