@@ -31,6 +31,19 @@ ERRORS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]
     "12 degrees, tilted": ((0, 12, 0), (0, 0, 0)),
     "12 degrees, turned": ((0, 0, 12), (0, 0, 0)),
 }
+COLUMNS = (
+    "contrast",
+    "n",
+    "median error, mm",
+    "95 % within, mm",
+    "zone",
+    "region",
+    "fits where it lies",
+    "good: doubtful",
+    "good: failed",
+    "over 5 mm noticed",
+    "over 8 mm noticed",
+)
 #: Median error in the brain up to which a registration is a good one, and from which it must be
 #: noticed, mm.
 GOOD_MM, BAD_MM = 5.0, 8.0
@@ -120,11 +133,7 @@ def _placed(scan: LaidScan, seed: int, placed: Any) -> Row:
 
 def format_table(rows: list[Row]) -> str:
     """Return the Markdown table of all contrasts."""
-    lines = [
-        "| contrast | n | median error, mm | 95 % within, mm | zone | region | "
-        "fits where it lies | good: doubtful | good: failed | over 5 mm noticed | over 8 mm noticed |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = [f"| {' | '.join(COLUMNS)} |", f"| {' | '.join('---' for _ in COLUMNS)} |"]
     for name in [*dict.fromkeys(row["contrast"] for row in rows), None]:
         group = [row for row in rows if name in (None, row["contrast"])]
         own = [row for row in group if row["error"] == "none"]
