@@ -228,8 +228,8 @@ def _shift_and_rotation(
 
 #: Smoothing before the similarity is judged, mm: noise and fine anatomy do not count.
 JUDGED_SMOOTHING = 3.0
-#: Bounds outside which a registration is doubtful.
-VOLUME_ML = (900.0, 2100.0)
+#: Bounds outside which a registration is doubtful, of the brain with the fluid around it.
+VOLUME_ML = (900.0, 2300.0)
 #: Volumes that no brain has. Between the two, a verdict is doubtful.
 NO_BRAIN_ML = (700.0, 2500.0)
 #: Part of the brain's inside that must fit where it lies: below, a registration has failed, or is

@@ -125,8 +125,9 @@ def test_redrawing_the_template_brings_the_inside_closer(monkeypatch):
     image = nib.Nifti1Image(np.maximum(warped, 0).astype(np.float32), grid.affine)
     points = grid.points()[(mask > 0.5).ravel()][::97]
     errors = []
-    for stages in (registration.REDRAWN, ()):
+    for stages, settled in ((registration.REDRAWN, registration.SETTLED), ((), 0.0)):
         monkeypatch.setattr(registration, "REDRAWN", stages)
+        monkeypatch.setattr(registration, "SETTLED", settled)
         found = register_to_template(image, *template)
         assert found.quality.verdict == "ok", found.quality.reasons
         back = map_points(moved(points), (found.to_image,))

@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cmbprep.brain.network import BrainExtraction
 from cmbprep.errors import ScanError
 from cmbprep.registration import scan as scan_registration
 from cmbprep.registration.fit import RegistrationQuality, RigidRegistration, TemplateRegistration
@@ -11,6 +12,8 @@ from cmbprep.registration.scan import EXPECTED_ERROR_MM, AnatomicalImage, error_
 from cmbprep.spatial.transforms import DisplacementMap, LinearMap
 
 SCAN = nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.diag([1.0, 1.0, 5.0, 1.0]))
+MASK = nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), SCAN.affine)
+BRAIN = BrainExtraction(MASK, volume_ml=1400.0, sureness=0.8, cut_fraction=0.0)
 FIELD = DisplacementMap(np.zeros((2, 2, 2, 3), np.float32), np.eye(4))
 
 
@@ -38,6 +41,7 @@ def steps(monkeypatch):
 
     monkeypatch.setattr(scan_registration, "register_rigid", rigid)
     monkeypatch.setattr(scan_registration, "register_to_template", direct)
+    monkeypatch.setattr(scan_registration, "find_brain", lambda _: BRAIN)
     monkeypatch.setattr(scan_registration, "carry_brain_mask", lambda *_: SCAN)
     monkeypatch.setattr(scan_registration, "refine_brain_mask", lambda *_: SCAN)
     return verdicts
@@ -73,6 +77,33 @@ def test_the_first_way_that_has_not_failed_is_taken(steps, t1w, rigid, direct, r
     assert ("T1w image was not used" in said) == (t1w is not None and route != "t1w")
     assert ("none of them has a zone" in said) == (route == "none")
     assert (found.tolerance_mm == float("inf")) == (route == "none")
+
+
+@pytest.mark.parametrize(
+    ("brain", "verdict", "said"),
+    [
+        (BRAIN, "doubtful", ""),  # They overlap: the brain lies where both say.
+        (None, "failed", "no brain was found"),
+        ({"volume_ml": 2600.0}, "doubtful", ""),
+        ({"place": (0, 0, 40)}, "doubtful", ""),  # The one found in the image is plausible.
+        ({"place": (0, 0, 40), "volume_ml": 2600.0}, "failed", "lies elsewhere"),
+        ({"place": (0, 0, 40), "sureness": 0.3}, "failed", "is doubtful, too"),
+    ],
+)
+def test_a_doubtful_registration_needs_a_brain_to_lean_on(steps, monkeypatch, brain, verdict, said):
+    if isinstance(brain, dict):
+        figures = {"volume_ml": 1400.0, "sureness": 0.8, "cut_fraction": 0.0}
+        affine = SCAN.affine.copy()
+        affine[:3, 3] = brain.pop("place", (0, 0, 0))
+        mask = nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), affine)
+        brain = BrainExtraction(mask, **{**figures, **brain})
+    monkeypatch.setattr(scan_registration, "find_brain", lambda _: brain)
+    steps.update(rigid="ok", direct="doubtful")
+    found = scan_registration.register_head(SCAN, SCAN, SCAN).quality
+    assert found.verdict == verdict
+    assert said in " ".join(found.reasons)
+    steps.update(direct="ok")
+    assert scan_registration.register_head(SCAN, SCAN, SCAN).quality.verdict == "ok"
 
 
 def test_error_classes_are_those_of_the_table():
