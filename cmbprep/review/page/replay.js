@@ -33,6 +33,13 @@
     return made.length + 1;
   }
 
+  /* Keys of the lesions that must be there for an act. */
+  function named(act) {
+    if (act.type === "merge") return act.lesions;
+    const ofOne = ["verdict", "move", "zone", "split", "comment"].includes(act.type);
+    return ofOne && act.lesion ? [act.lesion] : [];
+  }
+
   function fresh(fields = {}) {
     return {
       verdict: "undecided",
@@ -96,8 +103,16 @@
       return { region: this.value(key, "region"), zone: this.value(key, "zone") };
     }
 
-    /* An act of the type `scan` calls the method `scan`, and so on. */
+    /* Lesions that were replaced, or never made. */
+    isGone(key) {
+      const item = this.state.items[key];
+      return item ? Boolean(item.deleted_by) : key[0] === "N";
+    }
+
+    /* An act of the type `scan` calls the method `scan`, and so on. One that does not fit changes
+       nothing. */
     apply(act) {
+      if (named(act).some((key) => this.isGone(key))) return;
       this.state.finished = false;
       this[act.type](act);
     }
@@ -117,25 +132,33 @@
     }
 
     move({ lesion, centre_ras: centre }) {
-      Object.assign(this.touch(lesion), this.place(centre));
+      Object.assign(this.touch(lesion), { region: null, zone: null, ...this.place(centre) });
     }
 
     merge({ lesion, lesions }) {
       const parts = lesions.map((key) => this.touch(key));
-      const verdict = SURENESS.find((one) => parts.some((part) => part.verdict === one)) ?? null;
+      const verdict = SURENESS.find((one) => parts.some((part) => part.verdict === one));
+      const comments = parts.map((part) => part.comment).filter(Boolean);
       const centres = lesions.map((key) => this.value(key, "centre_ras"));
       const centre = [0, 1, 2].map(
         (axis) => centres.reduce((sum, one) => sum + one[axis], 0) / centres.length,
       );
-      this.make(lesion, { verdict, ...this.regionOf(lesions[0]), ...this.place(centre) });
+      this.make(lesion, {
+        verdict: verdict ?? "undecided",
+        comment: [...new Set(comments)].join("; "),
+        ...this.regionOf(lesions[0]),
+        ...this.place(centre),
+      });
       for (const part of parts) part.deleted_by = lesion;
     }
 
     split({ lesion, lesions, centres }) {
       const whole = this.touch(lesion);
       lesions.forEach((key, part) => {
-        const { verdict, reason } = whole;
-        this.make(key, { verdict, reason, ...this.regionOf(lesion), ...this.place(centres[part]) });
+        const { reason, comment } = whole;
+        const verdict = whole.verdict ?? "undecided";
+        const where = { ...this.regionOf(lesion), ...this.place(centres[part]) };
+        this.make(key, { verdict, reason, comment, ...where });
       });
       whole.deleted_by = lesions[0];
     }
