@@ -38,6 +38,7 @@ COLUMNS = (
     "95 % within, mm",
     "zone",
     "region",
+    "zone without boundary",
     "fits where it lies",
     "good: doubtful",
     "good: failed",
@@ -123,11 +124,17 @@ def _scan_rows(seed: int, name: str, cache: Path) -> list[Row]:
 
 
 def _placed(scan: LaidScan, seed: int, placed: Any) -> Row:
-    """How many probes there are, and how many come to the right zone and region."""
+    """How many probes there are, and how many come to the right zone and region.
+
+    ``clear`` are those that are not flagged to lie near a border.
+    """
     compared = list(compare(scan, probes(scan, seed), placed, placed.chain()))
+    clear = [row for row in compared if not row["boundary"]]
     return {
         "probes": len(compared),
         **{key: sum(bool(row[key]) for row in compared) for key in ("zone", "region")},
+        "clear": len(clear),
+        "clear_zone": sum(bool(row["zone"]) for row in clear),
     }
 
 
@@ -143,6 +150,7 @@ def format_table(rows: list[Row]) -> str:
             f"| {name or '**all**'} | {len(own)} | {np.median([r['median'] for r in own]):.1f} | "
             f"{np.median([r['most'] for r in own]):.1f} | "
             f"{_part(own, 'zone')} | {_part(own, 'region')} | "
+            f"{_part(own, 'clear_zone', 'clear')} | "
             f"{min(levels, default=0):.2f} to {max(levels, default=0):.2f} | "
             + " | ".join(
                 f"{sum(row['verdict'] == verdict for row in good)} of {len(good)}"
@@ -156,8 +164,8 @@ def format_table(rows: list[Row]) -> str:
     return "\n".join(lines) + f"\n\n{people} simulated people.\n"
 
 
-def _part(rows: list[Row], key: str) -> str:
-    return f"{sum(row[key] for row in rows) / max(sum(row['probes'] for row in rows), 1):.3f}"
+def _part(rows: list[Row], key: str, of: str = "probes") -> str:
+    return f"{sum(row[key] for row in rows) / max(sum(row[of] for row in rows), 1):.3f}"
 
 
 def _noticed(rows: list[Row], bound: float) -> str:

@@ -51,6 +51,7 @@ CONTRASTS = {
     "multi-echo, flat": Contrast("megre-3t-flat"),
     "echo-planar": Contrast("epi-3t"),
     "field map": Contrast("gre-field-3t"),
+    "field map, 80 mm of the head": Contrast("gre-field-3t", shown=80.0),
 }
 
 

@@ -199,21 +199,27 @@ def register_to_template(
     shown = _coarse_head(image, None, SPACING)
     reference = _coarse_head(template, template_mask, SPACING)
     best: TemplateRegistration | None = None
-    tried = 0
+    refused: ScanError | None = None
     with AntsProcess() as process:
-        for start, seen, variant in _starts(shown, reference, brain, same_contrast):
-            deformation, quality = _TemplateFit(seen, variant, process).run(start)
+        for tried, (start, seen, variant) in enumerate(
+            _starts(shown, reference, brain, same_contrast)
+        ):
+            try:
+                deformation, quality = _TemplateFit(seen, variant, process).run(start)
+            except ScanError as error:  # The next start may lead somewhere.
+                refused = error
+                continue
             back = deformation.linear.inverse()
             to_template = compose_on_grid((back, deformation.inverse), shown.grid)
             prior = _carry_prior(template_mask, shown.grid, to_template)
             found = TemplateRegistration(to_template, deformation.to_image, back, prior, quality)
             if best is None or _is_better(quality, best.quality, CLEARLY):
                 best = found
-            tried += 1
-            settled = tried > 1 or (best.quality.agreeing or 0.0) >= SETTLED
+            settled = tried > 0 or (best.quality.agreeing or 0.0) >= SETTLED
             if best.quality.verdict == "ok" and settled:
                 break
-    assert best is not None
+    if best is None:
+        raise refused or _nothing_fits()
     return best
 
 
@@ -410,7 +416,8 @@ def register_rigid(
             best = RigidRegistration(linear, quality)
         if best.quality.verdict == "ok":
             break
-    assert best is not None
+    if best is None:
+        raise _nothing_fits()
     return best
 
 
@@ -438,17 +445,17 @@ def _poses(
         return search_pose(image, reference._replace(values=values), scaling=scaling), values
 
     scalp = _shows_scalp(image, reference, search(True)[0].transform)
-    some = False
     for whole in (scalp, not scalp):
         pose, values = search(whole)
         if pose.similarity > 0:
-            some = True
             yield pose, values
-    if not some:
-        raise ScanError(
-            "no pose was found in which the image fits the head that it is registered to",
-            hint="check that it shows a head and that its voxel size is right",
-        )
+
+
+def _nothing_fits() -> ScanError:
+    return ScanError(
+        "no pose was found in which the image fits the head that it is registered to",
+        hint="check that it shows a head and that its voxel size is right",
+    )
 
 
 def _shows_scalp(image: HeadImage, reference: HeadImage, to_reference: LinearMap) -> bool:
