@@ -222,14 +222,14 @@ def _read(path: Path) -> bytes:
     try:
         if path.is_file() and path.stat().st_size > MAX_LOG_BYTES:
             raise ForeignActsError(
-                "this log is larger than any review and not used",
+                f"this review is not used: its log {path.name} is larger than any review",
                 path=path,
                 hint="move it away and read the scan again",
             )
         return path.read_bytes() if path.is_file() else b""
     except OSError as error:
         raise ForeignActsError(
-            f"this log cannot be read ({error.strerror})",
+            f"this review is not used: its log {path.name} cannot be read ({error.strerror})",
             path=path,
             hint="give yourself the right to read it",
         ) from error

@@ -230,7 +230,7 @@ _Start = tuple[LinearMap, HeadImage, HeadImage]
 def _starts(
     shown: HeadImage, reference: HeadImage, brain: SpatialImage | None, same_contrast: bool
 ) -> Iterator[_Start]:
-    """Give poses to start from, likeliest first."""
+    """Yield poses to start from, likeliest first."""
     outline = None if brain is None else _outline_start(shown, reference, brain)
     if outline is not None and not same_contrast:
         yield outline

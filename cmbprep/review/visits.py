@@ -1,4 +1,4 @@
-"""What the page is told of other visits: follow-ups that were computed, and lesions linked by them.
+"""What the page shows of other visits: follow-ups that were computed, and lesions linked by them.
 
 Nothing is computed here. The participant level and the group level write the follow-up of a pair
 of visits, and it is shown while it is of the lesions that are there.

@@ -315,7 +315,8 @@ def test_a_log_that_cannot_be_read_is_named_and_not_used(
     monkeypatch.setattr("cmbprep.ratings.store.MAX_LOG_BYTES", 10)
     row = group(dataset)
     assert values(row, "source", "n_any", "n_warnings") == ["automatic", "3", "1"]
-    assert "no review is used" in row["warnings"] and log.name in row["warnings"]
+    said = "the review by anna (round 1) is damaged and not used"
+    assert f"{said} (its log {log.name} is larger than any review)" in row["warnings"]
     assert str(dataset) not in row["warnings"]
 
 
