@@ -365,8 +365,7 @@ def _corrected(path: Path) -> nib.Nifti1Image:
 
 def _subject(folder: Path, dest: Path) -> None:
     from cmbprep.brain.refine import refine_brain_mask
-    from cmbprep.registration.fit import register_to_template
-    from cmbprep.registration.scan import AnatomicalImage, register_scan
+    from cmbprep.registration.scan import AnatomicalImage, register_head, register_scan
     from cmbprep.templates import load_template
 
     template = load_template()
@@ -374,7 +373,7 @@ def _subject(folder: Path, dest: Path) -> None:
     anatomy, to_template = None, None
     for path in sorted(folder.glob("anat/*_T1w.nii*")):
         image = _corrected(path)
-        found = register_to_template(image, reference, mask)
+        found = register_head(image, reference, mask, same_contrast=True)
         brain = refine_brain_mask(image, found.brain_prior)
         anatomy = AnatomicalImage(image=image, brain_mask=brain, verdict=found.quality.verdict)
         to_template = found.to_template

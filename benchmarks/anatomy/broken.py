@@ -156,13 +156,13 @@ _ANATOMY: dict[int, Any] = {}
 def _anatomy(image: nib.Nifti1Image) -> Any:
     """Register a T1w image as the program does, once."""
     from cmbprep.brain.refine import refine_brain_mask
-    from cmbprep.registration.fit import register_to_template
-    from cmbprep.registration.scan import AnatomicalImage
+    from cmbprep.registration.scan import AnatomicalImage, register_head
     from cmbprep.templates import load_template
 
     if id(image) not in _ANATOMY:
         template = load_template()
-        found = register_to_template(image, nib.load(template.t1w), nib.load(template.brain_mask))
+        head, brain = nib.load(template.t1w), nib.load(template.brain_mask)
+        found = register_head(image, head, brain, same_contrast=True)
         mask = refine_brain_mask(image, found.brain_prior)
         anatomy = AnatomicalImage(image=image, brain_mask=mask, verdict=found.quality.verdict)
         _ANATOMY[id(image)] = (anatomy, found, image)

@@ -85,14 +85,15 @@ def _recoloured_rows(name: str, head: nib.Nifti1Image, own: Any, targets: Any) -
 def _registered(image: nib.Nifti1Image) -> list[Any]:
     """Register to the template without redrawing it, and with."""
     from cmbprep.registration import fit as registration
+    from cmbprep.registration.scan import register_head
 
-    redrawn, found = registration.REDRAWN, []
+    usual, found = (registration.REDRAWN, registration.SETTLED), []
     try:
-        for used in ((), redrawn):
-            registration.REDRAWN = used
-            found.append(registration.register_to_template(image, *_template()))
+        for stages in (((), 0.0), usual):
+            registration.REDRAWN, registration.SETTLED = stages
+            found.append(register_head(image, *_template()))
     finally:
-        registration.REDRAWN = redrawn
+        registration.REDRAWN, registration.SETTLED = usual
     return found
 
 

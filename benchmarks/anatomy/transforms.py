@@ -74,14 +74,15 @@ def _template() -> tuple[Any, Any]:
 def _rigid_rows(arguments: argparse.Namespace) -> Iterator[Row]:
     """Scan to T1w of the same person, headers and grids disturbed."""
     from cmbprep.brain.refine import refine_brain_mask
-    from cmbprep.registration.fit import register_rigid, register_to_template
+    from cmbprep.registration.fit import register_rigid
+    from cmbprep.registration.scan import register_head
 
     scans, heads = _paths(arguments.real, "T2starw"), _paths(arguments.real, "T1w")
     for name in sorted(set(scans) & set(heads)):
         if arguments.only and arguments.only not in f"rigid {name}":
             continue
         scan, head = _image(scans[name]), _image(heads[name])
-        found = register_to_template(head, *_template())
+        found = register_head(head, *_template(), same_contrast=True)
         mask = refine_brain_mask(head, found.brain_prior)
         start = register_rigid(scan, head, mask).to_reference
         inside = np.argwhere(np.asarray(mask.dataobj) > 0)[::997]
@@ -116,7 +117,7 @@ def _disturbed(scan: nib.Nifti1Image, points: Any) -> Iterator[tuple[str, nib.Ni
 
 def _warp_rows(arguments: argparse.Namespace) -> Iterator[Row]:
     """A head and its warped twin, both registered to the template."""
-    from cmbprep.registration.fit import register_to_template
+    from cmbprep.registration.scan import register_head
     from cmbprep.spatial.grids import Grid
     from cmbprep.spatial.transforms import LinearMap, apply_transforms, map_points
 
@@ -128,7 +129,8 @@ def _warp_rows(arguments: argparse.Namespace) -> Iterator[Row]:
             if arguments.only and arguments.only not in f"warp {name} {suffix}":
                 continue
             head = _image(path)
-            first = register_to_template(head, reference, mask)
+            same = suffix == "T1w"
+            first = register_head(head, reference, mask, same_contrast=same)
             points = map_points(targets, (first.to_image,))
             centre = points.mean(axis=0)
             # From the twin's space to the head's: a warp, and then a motion.
@@ -139,7 +141,7 @@ def _warp_rows(arguments: argparse.Namespace) -> Iterator[Row]:
             grid = Grid(head.shape, np.linalg.inv(steps[1].matrix) @ head.affine)
             twin = apply_transforms(head, grid, steps, interpolation="cubic")
             began = time.perf_counter()
-            second = register_to_template(twin, reference, mask)
+            second = register_head(twin, reference, mask, same_contrast=same)
             # Points of the template -> twin -> head, against template -> head.
             there = map_points(targets, (second.to_image, *steps))
             errors = np.linalg.norm(there - points, axis=1)

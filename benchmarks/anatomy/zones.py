@@ -43,8 +43,7 @@ def zones(arguments: argparse.Namespace) -> str:
 def _person_rows(person: TruePerson) -> Iterator[Row]:
     from cmbprep.brain.bias import correct_bias
     from cmbprep.brain.refine import refine_brain_mask
-    from cmbprep.registration.fit import register_to_template
-    from cmbprep.registration.scan import AnatomicalImage, register_scan
+    from cmbprep.registration.scan import AnatomicalImage, register_head, register_scan
     from cmbprep.spatial.transforms import map_points
     from cmbprep.templates import load_template
 
@@ -52,7 +51,7 @@ def _person_rows(person: TruePerson) -> Iterator[Row]:
     reference, mask = nib.load(template.t1w), nib.load(template.brain_mask)
     start = time.perf_counter()
     t1w = correct_bias(person.t1w).image
-    found = register_to_template(t1w, reference, mask)
+    found = register_head(t1w, reference, mask, same_contrast=True)
     anatomy = AnatomicalImage(
         image=t1w,
         brain_mask=refine_brain_mask(t1w, found.brain_prior),
