@@ -31,6 +31,8 @@ ERRORS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]
     "12 degrees, tilted": ((0, 12, 0), (0, 0, 0)),
     "12 degrees, turned": ((0, 0, 12), (0, 0, 0)),
 }
+#: The simulator makes larger brains than any person has: these are left out, ml.
+LARGEST_ML = 2200.0
 COLUMNS = (
     "contrast",
     "n",
@@ -59,7 +61,8 @@ def judgement(arguments: argparse.Namespace) -> str:
             if arguments.only and arguments.only not in name:
                 continue
             rows += _scan_rows(seed, name, arguments.cache)
-            print(rows[-len(ERRORS) - 1], file=sys.stderr, flush=True)
+            if rows:
+                print(rows[-len(ERRORS) - 1], file=sys.stderr, flush=True)
             if arguments.json:
                 arguments.json.write_text(json.dumps(rows), encoding="utf-8")
     return format_table(rows)
@@ -77,6 +80,9 @@ def _scan_rows(seed: int, name: str, cache: Path) -> list[Row]:
     template = load_template()
     head, mask = nib.load(template.t1w), nib.load(template.brain_mask)
     scan = laid_scan(seed, name, cache)
+    if scan.brain_ml > LARGEST_ML:
+        print(f"{seed}: no person's brain measures {scan.brain_ml:.0f} ml", file=sys.stderr)
+        return []
     image = correct_bias(scan.image).image
     start = time.perf_counter()
     placed = register_scan(image, None, head, mask)

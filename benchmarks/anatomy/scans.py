@@ -67,12 +67,15 @@ class LaidScan:
         The true labels of the atlas on its grid.
     points, in_template
         Points of the brain in scanner mm, and in the template, shape (n, 3).
+    brain_ml
+        Volume of the person's brain with the fluid around it.
     """
 
     image: nib.Nifti1Image
     zones: NDArray[np.uint8]
     points: NDArray[np.float64]
     in_template: NDArray[np.float64]
+    brain_ml: float
 
 
 def laid_scan(seed: int, name: str, cache: Path) -> LaidScan:
@@ -85,7 +88,8 @@ def laid_scan(seed: int, name: str, cache: Path) -> LaidScan:
     with np.load(path) as stored:
         data = dict(stored)
     image = nib.Nifti1Image(data["image"].astype(np.float32), data["affine"])
-    return LaidScan(image, data["zones"], data["points"], data["in_template"])
+    brain_ml = float(data["brain_ml"])
+    return LaidScan(image, data["zones"], data["points"], data["in_template"], brain_ml)
 
 
 def _simulate(seed: int, contrast: Contrast) -> dict[str, NDArray[Any]]:
@@ -141,6 +145,7 @@ def _simulate(seed: int, contrast: Contrast) -> dict[str, NDArray[Any]]:
         "zones": _zones_on(zones, geometry.affine, image),
         "points": in_head @ geometry.pose[:3, :3].T + geometry.pose[:3, 3],
         "in_template": head.to_template(in_head),
+        "brain_ml": np.array(len(brain) * np.prod(head.spacing) / 1000),
     }
 
 
