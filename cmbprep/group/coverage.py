@@ -7,9 +7,6 @@ record: their blocks are taken to the scan through the transforms that the run h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,20 +29,11 @@ def shows_all(scan: ScanResult) -> bool | None:
     """Return whether a scan shows the whole brain; None where the run has not recorded it.
 
     Newer runs record the part of each zone that was seen (``Coverage``), older ones the part of
-    the brain that the scan covers.
+    the brain in the field of view.
     """
     parts = [part for part in scan.coverage.values() if part is not None]
-    if parts:
-        return min(parts) >= WHOLE
-    recorded = {} if scan.preproc is None else scan.preproc.block.get("Quality", {})
-    covered = _covered(recorded)
-    return None if covered is None else covered >= WHOLE
-
-
-def _covered(quality: Mapping[str, Any]) -> float | None:
-    found = quality.get(f"{quality.get('route')}_registration")
-    value = found.get("covered") if isinstance(found, Mapping) else None
-    return value if isinstance(value, int | float) else None
+    seen = min(parts) if parts else scan.brain_in_view
+    return None if seen is None else seen >= WHOLE
 
 
 def seen_blocks(
@@ -75,13 +63,13 @@ def seen_blocks(
     """
     import nibabel as nib
 
-    whole = shows_all(scan)
     assert scan.preproc is not None and scan.detection is not None
-    if whole:
-        return None
     recorded = recorded_blocks(scan.detection.block.get("SeenBlocks"), grid)
     if recorded is not None:
         return recorded
+    whole = shows_all(scan)
+    if whole:
+        return None
     names = scan.preproc.files.names
     automatic = Automatic(
         name=scan.name, preproc=scan.preproc, detection=scan.detection, anatomy=anatomy

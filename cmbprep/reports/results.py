@@ -197,11 +197,12 @@ class ScanResult:
         """
         parts = self.coverage
         if all(part is None for part in parts.values()):
-            parts = dict.fromkeys(ZONES, self._brain_in_view())
+            parts = dict.fromkeys(ZONES, self.brain_in_view)
         return frozenset(z for z, part in parts.items() if part is None or part < MIN_COVERAGE)
 
-    def _brain_in_view(self) -> float | None:
-        """Return the part of the brain in the field of view, after registrations not failed."""
+    @property
+    def brain_in_view(self) -> float | None:
+        """Part of the brain in the field of view, 0 to 1; None without a usable registration."""
         quality = {} if self.preproc is None else self.preproc.block.get("Quality", {})
         found = [
             item["overlap"]

@@ -24,7 +24,7 @@ from cmbprep.reports.results import collect_results
 from cmbprep.spatial.ants import image_grid
 from cmbprep.spatial.grids import Grid
 from cmbprep.spatial.transforms import DisplacementMap, read_transform, write_transform
-from cmbprep.spatial.view import seen_blocks
+from cmbprep.spatial.view import block_shape, seen_blocks
 from tests.group.cohort import MAP, UNPLACED, read
 from tests.reports.outputtree import (
     TEMPLATE,
@@ -191,6 +191,33 @@ def test_a_part_of_the_head_without_transforms_has_no_vote(tree: Tree) -> None:
     assert [item.scan for item in made.votes] == ["sub-1_T2starw"]
     assert "what it shows of the brain is not known" in note
     assert "sub-2_T2starw" in note
+
+
+def test_an_older_slab_does_not_count_as_the_whole_brain(tree: Tree) -> None:
+    # The field of view holds 0.4 of the brain, and all of that lies in the head.
+    registration = {"overlap": 0.4, "covered": 1.0, "verdict": "doubtful"}
+    quality = {"route": "template", "template_registration": registration}
+    tree.add("sub-1_T2starw")
+    tree.add("sub-2_T2starw", quality=quality, coverage={})
+    (made,), (note,) = vote_maps(tree.finish())
+    assert [item.scan for item in made.votes] == ["sub-1_T2starw"]
+    assert "what it shows of the brain is not known" in note
+
+
+def test_blocks_are_used_where_no_zone_is_recorded(tree: Tree) -> None:
+    # Without a way to the person's own zones, a scan has blocks of the template alone.
+    registration = {"overlap": 1.0, "covered": 1.0, "verdict": "ok"}
+    quality = {"route": "template", "template_registration": registration}
+    tree.add("sub-1_T2starw", quality=quality, coverage={})
+    seen = np.zeros(block_shape(TEMPLATE_SHAPE), dtype=bool)
+    seen[:4] = True
+    (path,) = tree.root.rglob("*_seg-CMB_dseg.json")
+    content = json.loads(path.read_text())
+    content["Cmbprep"]["SeenBlocks"] = describe_blocks(seen, TEMPLATE_GRID)
+    path.write_text(json.dumps(content))
+    (made,), notes = vote_maps(tree.finish())
+    assert notes == ()
+    np.testing.assert_array_equal(made.votes[0].seen, seen)
 
 
 def record(tree: Tree, src: str, *, coverage: dict[str, float]) -> None:
