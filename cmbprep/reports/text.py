@@ -105,9 +105,14 @@ def quantity(metadata: Mapping[str, Any], entry: Mapping[str, Any]) -> str | Non
 
 def quality_title(key: str) -> str:
     """Name a figure of merit; one that the specification does not know keeps its own name."""
-    known: dict[str, str] = load_spec()["quality"]
+    spec = load_spec()
+    known: dict[str, str] = spec["quality"]
     if key in known:
         return known[key]
+    target, _, figure = key.partition("_registration_")
+    to, words = (spec[f"registration_{part}"] for part in ("targets", "quality"))
+    if target in to and figure in words:
+        return f"{to[target]}: {words[figure]}"
     stem, _, unit = key.rpartition("_")
     title = (
         f"{plain(stem)} ({unit})"

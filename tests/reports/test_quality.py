@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cmbprep.reports.individual import write_subject_report
 from cmbprep.reports.quality import Statement, figures_of, load_ranges, summarise, trust
 from cmbprep.reports.results import ScanResult, collect_results
 from cmbprep.reports.tally import Tally
+from cmbprep.reports.text import load_spec, quality_title
 from tests.reports.outputtree import Tree, make_lesion
 from tests.reports.test_individual import Page
 
@@ -73,6 +75,15 @@ def test_every_range_has_a_source_and_something_to_look_at() -> None:
         assert entry["look"], key
         assert {"low", "high", "texts"} & set(entry), key
         assert entry.get("low", 0) <= entry.get("high", float("inf")), key
+
+
+def test_every_figure_of_a_registration_has_a_title_in_words() -> None:
+    names = {field.name for field in fields(registration.RegistrationQuality)} - {"reasons"}
+    assert set(load_spec()["registration_quality"]) == names
+    for target, words in (("template", "the template"), ("t1w", "the T1w image")):
+        titles = {quality_title(f"{target}_registration_{name}") for name in names}
+        assert len(titles) == len(names)
+        assert all(title.startswith(f"Registration to {words}: ") for title in titles)
 
 
 def test_limits_are_those_of_the_program() -> None:
