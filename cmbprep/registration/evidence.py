@@ -48,6 +48,9 @@ _ASTRAY_MM = 4.0
 _ROUNDS = 5
 #: Coordinates are of about 1 in this unit, mm.
 _UNIT_MM = 50.0
+#: Weight of the map there was, against that of all parts: it decides only what the parts leave
+#: open, such as the direction across a slab whose parts lie in one plane.
+_PRIOR = 1e-4
 #: Part of a part that must be seen, and be inside.
 SHOWN = 0.5
 #: Parts of the brain that a figure must rest on.
@@ -218,10 +221,11 @@ def find_shifts(drawing: Drawing, brain: Mask, spacing: NDArray[np.floating]) ->
     )
 
 
-def follow_parts(found: PartShifts, grid: Grid, to_image: PointMap) -> LinearMap:
+def follow_parts(found: PartShifts, grid: Grid, to_image: PointMap, linear: LinearMap) -> LinearMap:
     """Find the affine map that takes every part to where it fits best, as well as one can.
 
-    Least squares with Cauchy's weights: parts that were led astray count little.
+    Least squares with Cauchy's weights: parts that were led astray count little. What the parts
+    leave open stays as it was.
 
     Parameters
     ----------
@@ -231,30 +235,34 @@ def follow_parts(found: PartShifts, grid: Grid, to_image: PointMap) -> LinearMap
         Of the reference.
     to_image
         Takes points of the reference to points of the image; the shifts are against it.
+    linear
+        The affine map of points of the reference to points of the image that is set anew.
 
     Returns
     -------
     LinearMap
         Points of the reference to points of the image.
     """
-    matrix = grid.affine[:3, :3]
-    lying = found.centres @ matrix.T + grid.affine[:3, 3]
-    wanted = map_points(lying + found.shifts @ matrix.T, (to_image,))
+    axes = grid.affine[:3, :3]
+    lying = found.centres @ axes.T + grid.affine[:3, 3]
+    wanted = map_points(lying + found.shifts @ axes.T, (to_image,))
     centre = lying.mean(axis=0)
     given = np.column_stack([(lying - centre) / _UNIT_MM, np.ones(len(lying))])
     weights = found.weights + FAINT_CORRELATION**2
-    fitted = np.zeros((4, 3))
+    fitted, held = np.zeros((4, 3)), np.diag([1.0, 1.0, 1.0, 0.0])
+    before = np.vstack([linear.matrix[:3, :3].T * _UNIT_MM, np.zeros(3)])
     for _ in range(_ROUNDS):
         # Not by BLAS, whose sums depend on the number of threads.
         normal = np.einsum("n,ni,nj->ij", weights, given, given, optimize=False)
         sums = np.einsum("n,ni,nk->ik", weights, given, wanted, optimize=False)
-        fitted = np.linalg.solve(normal, sums)
+        prior = _PRIOR * float(weights.sum())
+        fitted = np.linalg.solve(normal + prior * held, sums + prior * before)
         off = np.linalg.norm(np.einsum("ni,ik->nk", given, fitted, optimize=False) - wanted, axis=1)
         weights = (found.weights + FAINT_CORRELATION**2) / (1 + (off / _ASTRAY_MM) ** 2)
-    linear = np.eye(4)
-    linear[:3, :3] = fitted[:3].T / _UNIT_MM
-    linear[:3, 3] = fitted[3] - linear[:3, :3] @ centre
-    return LinearMap(linear)
+    matrix = np.eye(4)
+    matrix[:3, :3] = fitted[:3].T / _UNIT_MM
+    matrix[:3, 3] = fitted[3] - matrix[:3, :3] @ centre
+    return LinearMap(matrix)
 
 
 def _parts(values: FloatArray, cell: NDArray[np.int_], per: int) -> NDArray[np.float64]:

@@ -317,7 +317,7 @@ class _TemplateFit:
         evidence = None if shifts is None else weigh(shifts, self.template.grid.spacing)
         if shifts is not None and evidence is not None and evidence.agreeing < SETTLED:
             # The parts say where they belong. Mutual information had little to go by.
-            linear = follow_parts(shifts, self.box_grid, found.to_image)
+            linear = follow_parts(shifts, self.box_grid, found.to_image, found.linear)
             first = self._deform((drawing.contrast, self.contrast), linear, AGAIN)
             then, redrawn = self._sharpen(first, self._redrawn(first))
             further = gather_evidence(redrawn, self.brain, self.template.grid.spacing)

@@ -132,13 +132,34 @@ def test_the_map_that_the_parts_ask_for_brings_them_there(affine):
     back = np.linalg.inv(affine) @ np.linalg.inv(truth) @ affine
     shown = ndimage.affine_transform(texture(), back[:3, :3], back[:3, 3], order=1, mode="nearest")
     parts = find_shifts(drawing(texture(), noisy(shown)), ball(), SPACING)
-    found = follow_parts(parts, grid, LinearMap(np.eye(4)))
+    found = follow_parts(parts, grid, LinearMap(np.eye(4)), LinearMap(np.eye(4)))
     points = grid.points()[ball().ravel()][::97]
     wanted = map_points(points, (LinearMap(truth),))
     before = np.linalg.norm(points - wanted, axis=1)
     after = np.linalg.norm(map_points(points, (found,)) - wanted, axis=1)
     # Shifts are of whole voxels: half of one is left.
     assert np.median(after) < 1.25 < 4 < np.median(before)
+
+
+def test_a_slab_with_one_layer_of_parts_keeps_the_direction_across_it():
+    shift = np.array([5.0, -2.5, 2.5])
+    seen = np.zeros(SHAPE, bool)
+    seen[:, :, 24:36] = True
+    shown = np.where(seen, noisy(np.roll(texture(), (2, -1, 1), axis=(0, 1, 2))), np.float32(0))
+    parts = find_shifts(drawing(texture(), shown, seen), ball(), SPACING)
+    assert len(np.unique(parts.centres[:, 2])) == 1
+    # The origin is such that rounding leaves no exact zero across the layer.
+    affine = np.diag([*SPACING, 1.0])
+    affine[:3, 3] = (-95.9, -132.0, -77.97)
+    before = np.diag([1.1, 0.9, 1.2, 1.0])
+    chain = LinearMap(before)
+    found = follow_parts(parts, Grid(SHAPE, affine), chain, chain)
+    np.testing.assert_allclose(found.matrix[:3, 2], before[:3, 2], atol=1e-3)
+    lying = parts.centres @ affine[:3, :3] + affine[:3, 3]
+    wanted = map_points(lying + shift, (chain,))
+    off = np.linalg.norm(map_points(lying, (found,)) - wanted, axis=1)
+    # Shifts are of whole voxels: half of one is left.
+    assert np.median(off) < 1.25 < 5 < np.linalg.norm(before[:3, :3] @ shift)
 
 
 def test_evidence_checks_itself():
