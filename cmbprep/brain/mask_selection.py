@@ -119,7 +119,7 @@ def choose_brain_mask(
             )
             told = (why,) if agreement < DISAGREEMENT and not doubts(found) else ()
             return MaskChoice(other, "registration", agreement, told)
-        why = "the registration is doubtful; the brain mask is the network's"
+        why = "the registration is not sound; the brain mask is the network's"
     except ScanError:
         if found is None:
             raise

@@ -256,6 +256,7 @@ def _rigid(scan: SpatialImage, anatomy: AnatomicalImage) -> RigidRegistration:
 
 
 def doubts(quality: RegistrationQuality, target: str) -> list[str]:
-    """Return the reasons of a registration's QC status, one sentence each; empty if it is ok."""
+    """Return the reasons of a registration's QC status in one sentence; empty if it is ok."""
     said = "has failed" if quality.verdict == "failed" else "is doubtful"
-    return [f"the registration to the {target} {said}: {why}" for why in quality.reasons]
+    why = "; ".join(quality.reasons)
+    return [f"the registration to the {target} {said}: {why}"] if why else []

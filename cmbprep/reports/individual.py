@@ -204,7 +204,7 @@ def _scan_view(root: Path, result: ScanResult, anchor: str, pattern_rule: str) -
         "tally": tally,
         "acquisition": tuple(_acquisition(result)),
         "flags": (*_flags(result, tally), *_missing_figures(shown, lesions)),
-        "counts": _counts(tally.listed) if tally else (),
+        "counts": count_rows(tally) if tally else (),
         "overview": overview,
         "trust": trusted,
         "trust_in_short": summarise(trusted),
@@ -365,15 +365,25 @@ def _flags(result: ScanResult, tally: Tally | None) -> Iterable[str]:
         )
 
 
-def _counts(tally: Tally) -> list[tuple[Any, ...]]:
-    """Count by zone and rating: zone, definite, possible, all, volume; None is not known."""
+def count_rows(tally: Tally) -> list[tuple[Any, ...]]:
+    """Return counts of each zone and all: zone, definite, possible, all, volume; None is not known.
+
+    Counts are of what the scan shows. None listed where a zone is not shown is no count of 0.
+    """
+    listed = tally.listed
     rows: list[tuple[Any, ...]] = []
     for zone in tally.zones:
-        counts = [tally.count(zone=zone, rating=rating) for rating in (*RATINGS, None)]
+        counts: list[int | None] = [
+            listed.count(zone=zone, rating=rating) for rating in (*RATINGS, None)
+        ]
+        if zone in tally.unseen and counts[-1] == 0:
+            counts = [None] * len(counts)
         known = counts[-1] is not None
         rows.append((zone, *counts, volume_of(tally.select(zone=zone)) if known else None))
-    totals = [tally.count(rating=rating) for rating in (*RATINGS, None)]
-    return [*rows, ("all", *totals, tally.volume_mm3(definite=False))]
+    totals = [listed.count(rating=rating) for rating in (*RATINGS, None)]
+    if tally.unseen and totals[-1] == 0:
+        return [*rows, ("all", *[None] * len(totals), None)]
+    return [*rows, ("all", *totals, listed.volume_mm3(definite=False))]
 
 
 def _lesion_views(shelf: _Shelf, result: ScanResult, anchor: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cmbprep.lesions import RATINGS, ZONES, Lesion
-from cmbprep.reports.individual import write_subject_report
+from cmbprep.reports.individual import count_rows, write_subject_report
 from cmbprep.reports.tally import SCALES, UNKNOWN_ZONE, Count, Tally
 from cmbprep.zones.burden import Pattern
 from cmbprep.zones.schemes import MARS
@@ -229,3 +229,18 @@ def test_a_damaged_table_is_no_count_in_the_report(tmp_path: Path) -> None:
     assert "No result" in page.text
     assert "0 rows and its label image has 1 label" in page.text
     assert 'class="tiles"' not in text
+
+
+def test_a_zone_that_is_not_shown_has_no_count_of_zero_in_the_report() -> None:
+    lobar = make_lesion(1, zone="lobar", region="frontal", rating="definite")
+    slab = frozenset({"infratentorial", "deep"})
+    rows = {row[0]: row[1:4] for row in count_rows(Tally((lobar,), unseen=slab))}
+    assert rows["lobar"] == rows["all"] == (1, 0, 1)
+    assert rows["infratentorial"] == rows["deep"] == (None, None, None)
+    # What is listed in a zone is shown, though more may lie there.
+    deep = make_lesion(2, zone="deep", region="thalamus", rating="possible")
+    rows = {row[0]: row[1:4] for row in count_rows(Tally((lobar, deep), unseen=slab))}
+    assert rows["deep"] == (0, 1, 1)
+    empty = {row[0]: row[1:4] for row in count_rows(Tally((), unseen=slab))}
+    assert empty["lobar"] == (0, 0, 0)
+    assert empty["all"] == (None, None, None)
