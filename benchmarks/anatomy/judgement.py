@@ -16,6 +16,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from cases import REPORTED_SEEDS, TUNING_SEEDS, motion, probes
+from numpy.typing import NDArray
 from scans import CONTRASTS, LaidScan, laid_scan
 from zones import compare
 
@@ -89,9 +90,11 @@ def _scan_rows(seed: int, name: str, cache: Path) -> list[Row]:
     found = placed.direct
     assert found is not None
     seconds = time.perf_counter() - start
-    laid = map_points(scan.points, (found.to_template,))
+    seen = _in_view(scan)
+    truth = scan.in_template[seen]
+    laid = map_points(scan.points[seen], (found.to_template,))
     row: Row = {"person": seed, "contrast": name, "seconds": round(seconds, 1)}
-    errors = np.linalg.norm(laid - scan.in_template, axis=1)
+    errors = np.linalg.norm(laid - truth, axis=1)
     rows = [
         {
             **row,
@@ -110,7 +113,7 @@ def _scan_rows(seed: int, name: str, cache: Path) -> list[Row]:
         moved = LinearMap(motion(degrees, shift, reference.brain_centre))
         to_image = compose_on_grid((moved, found.to_image), parts.grid)
         evidence = parts.evidence(shown, to_image)
-        off = map_points(laid, (moved.inverse(),)) - scan.in_template
+        off = map_points(laid, (moved.inverse(),)) - truth
         agreeing = None if evidence is None else evidence.agreeing
         level = 0.0 if agreeing is None else agreeing
         rows.append(
@@ -127,6 +130,13 @@ def _scan_rows(seed: int, name: str, cache: Path) -> list[Row]:
             }
         )
     return rows
+
+
+def _in_view(scan: LaidScan) -> NDArray[np.bool_]:
+    """Which points of the brain lie in the field of view."""
+    voxels = nib.affines.apply_affine(np.linalg.inv(scan.image.affine), scan.points)
+    inside = (voxels > -0.5) & (voxels < np.array(scan.image.shape) - 0.5)
+    return np.asarray(inside.all(axis=1))
 
 
 def _placed(scan: LaidScan, seed: int, placed: Any) -> Row:

@@ -140,8 +140,9 @@ def register_head(
 ) -> TemplateRegistration:
     """Find the brain in an image, register the image to the template, and compare the two.
 
-    A registration that is doubtful has failed where the brain was found elsewhere and is doubtful,
-    too, or was not found: nothing is left that one could trust.
+    A registration is doubtful where the brain was found elsewhere. A doubtful one has failed where
+    the brain that was found elsewhere is doubtful, too, or none was found: nothing is left that one
+    could trust.
 
     Parameters
     ----------
@@ -160,20 +161,23 @@ def register_head(
     brain = find_brain(image)
     mask = None if brain is None else brain.mask
     found = register_to_template(image, template, template_mask, mask, same_contrast=same_contrast)
-    if found.quality.verdict != "doubtful":
+    if found.quality.verdict == "failed":
         return found
-    if brain is None:
-        why = "no brain was found in the image itself either"
-    elif (overlap := _brain_overlap(found, brain)) < DISAGREEMENT and implausible(brain):
-        why = (
-            f"the brain found in the image lies elsewhere (Dice {overlap:.2f}) and is doubtful, too"
-        )
+    overlap = 0.0 if brain is None else _brain_overlap(found, brain)
+    elsewhere = f"the brain found in the image itself lies elsewhere (Dice {overlap:.2f})"
+    if found.quality.verdict == "ok":
+        # Of two sound ones, one must be wrong.
+        if brain is None or overlap >= DISAGREEMENT or implausible(brain):
+            return found
+        verdict, why = "doubtful", elsewhere
+    elif brain is None:
+        verdict, why = "failed", "no brain was found in the image itself either"
+    elif overlap < DISAGREEMENT and implausible(brain):
+        verdict, why = "failed", f"{elsewhere} and is doubtful, too"
     else:
         return found
-    quality = found.quality
-    return replace(
-        found, quality=replace(quality, verdict="failed", reasons=(*quality.reasons, why))
-    )
+    reasons = (*found.quality.reasons, why)
+    return replace(found, quality=replace(found.quality, verdict=verdict, reasons=reasons))
 
 
 def _brain_overlap(found: TemplateRegistration, brain: BrainExtraction) -> float:

@@ -103,9 +103,10 @@ def test_limits_are_those_of_the_program() -> None:
         registration.JACOBIAN
     )
     assert of(f"{rigid}local_shift_mm") == (None, registration.MAX_LOCAL_SHIFT)
+    assert of(f"{template}overlap") == (registration.LITTLE_SEEN_IN_TEMPLATE, None)
+    assert of(f"{rigid}overlap") == (registration.LITTLE_SEEN, None)
     for start in (template, rigid):
         assert of(f"{start}agreeing") == (registration.FAINT_EVIDENCE, None)
-        assert of(f"{start}overlap") == (registration.LITTLE_SEEN, None)
         assert of(f"{start}covered") == (registration.MIN_COVERED, None)
         assert of(f"{start}folding_fraction") == (None, registration.MAX_FOLDING)
         assert of(f"{start}rotation_deg") == (None, registration.MAX_ROTATION)
