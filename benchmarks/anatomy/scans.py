@@ -80,8 +80,7 @@ class LaidScan:
 
 def laid_scan(seed: int, name: str, cache: Path) -> LaidScan:
     """Simulate a scan of :data:`CONTRASTS`, or take the one that the cache has."""
-    words = "".join(c if c.isalnum() else "-" for c in name)
-    path = cache / f"scan-{seed}-{words}.npz"
+    path = cache / f"scan-{seed}-{_words(name)}.npz"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, **_simulate(seed, CONTRASTS[name]))
@@ -92,35 +91,53 @@ def laid_scan(seed: int, name: str, cache: Path) -> LaidScan:
     return LaidScan(image, data["zones"], data["points"], data["in_template"], brain_ml)
 
 
+@dataclass(frozen=True, eq=False)
+class LaidT1w:
+    """A T1w image, and points of its brain in scanner mm and in the template, shape (n, 3)."""
+
+    image: nib.Nifti1Image
+    points: NDArray[np.float64]
+    in_template: NDArray[np.float64]
+
+
+def laid_t1w(seed: int, name: str, cache: Path) -> LaidT1w:
+    """Simulate the T1w image that goes with a scan, or take the one that the cache has."""
+    path = cache / f"t1w-{seed}-{_words(name)}.npz"
+    if not path.exists():
+        from people import simulate_person
+
+        from cmbprep.lab.simulate.protocols import get_protocol
+
+        person = simulate_person(seed, rim=CONTRASTS[name].rim)
+        geometry, _ = person.plan(get_protocol(CONTRASTS[name].preset))
+        cache.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, **person.t1w(geometry))
+    with np.load(path) as stored:
+        data = dict(stored)
+    image = nib.Nifti1Image(data["t1w_image"].astype(np.float32), data["t1w_affine"])
+    return LaidT1w(image, data["t1w_points"], data["t1w_in_template"])
+
+
+def _words(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name)
+
+
 def _simulate(seed: int, contrast: Contrast) -> dict[str, NDArray[Any]]:
-    from cmbprep.lab.simulate import scanner, sources, vessels
+    from people import simulate_person
+
+    from cmbprep.lab.simulate import scanner, sources
     from cmbprep.lab.simulate.dura import draw_dura
-    from cmbprep.lab.simulate.field import plan_geometry
-    from cmbprep.lab.simulate.head import build_head
-    from cmbprep.lab.simulate.heads import load_template_head
-    from cmbprep.lab.simulate.protocols import draw_people, get_protocol
+    from cmbprep.lab.simulate.protocols import get_protocol
     from cmbprep.lab.simulate.truth import tell_truth
     from cmbprep.lab.simulate.variants import isotropic_grid, resample_image, strip_skull
 
-    streams = [np.random.default_rng([seed, 2, 0, k]) for k in range(6)]
-    person = draw_people(1, seed, ("demo",), 1)[0]
-    head = build_head(
-        load_template_head(),
-        streams[0],
-        age=person.age,
-        atrophy=person.atrophy,
-        lesion_load=person.lesion_load,
-        rim=contrast.rim,
-    )
-    places = sources.place_masks(head)
-    found = sources.draw_microbleeds(head, places, 6, streams[1])
-    tubes = vessels.draw_veins(head, head.to_template.inverse, streams[3])
-    tubes += vessels.draw_arteries(head.to_template.inverse, streams[3])
+    person = simulate_person(seed, rim=contrast.rim)
+    head, streams = person.head, person.streams
+    found = sources.draw_microbleeds(head, sources.place_masks(head), 6, streams[1])
+    tubes = person.vessels()
     sheets = draw_dura(head.to_template.inverse, streams[4])
-    centre = head.to_template.inverse(np.array([[0.0, -18.0, 8.0]]))[0]
     protocol = get_protocol(contrast.preset)
-    rng = np.random.default_rng([seed, 3, sum(map(ord, contrast.preset))])
-    geometry = plan_geometry(protocol, centre, rng)
+    geometry, rng = person.plan(protocol)
     scan = scanner.acquire(head, tubes, found, protocol, geometry, rng, sheets=sheets)
     zones = tell_truth(head, found, scan).zones
     assert zones is not None
@@ -134,18 +151,16 @@ def _simulate(seed: int, contrast: Contrast) -> dict[str, NDArray[Any]]:
     if contrast.slices is not None:
         image = thick_slices(image, 2, contrast.slices)
     if contrast.shown is not None:
-        middle = geometry.pose[:3, :3] @ centre + geometry.pose[:3, 3]
+        middle = geometry.pose[:3, :3] @ person.centre + geometry.pose[:3, 3]
         image = slab(image, 2, contrast.shown, middle)
-    brain = np.argwhere(head.brain_mask())
-    chosen = brain[np.random.default_rng([seed, 4]).choice(len(brain), 5000, replace=False)]
-    in_head = chosen @ head.affine[:3, :3].T + head.affine[:3, 3]
+    in_head = person.brain_points()
     return {
         "image": np.asarray(image.dataobj).astype(np.float16),
         "affine": image.affine,
         "zones": _zones_on(zones, geometry.affine, image),
         "points": in_head @ geometry.pose[:3, :3].T + geometry.pose[:3, 3],
         "in_template": head.to_template(in_head),
-        "brain_ml": np.array(len(brain) * np.prod(head.spacing) / 1000),
+        "brain_ml": np.array(head.brain_mask().sum() * np.prod(head.spacing) / 1000),
     }
 
 

@@ -38,7 +38,9 @@ from cmbprep.registration.evidence import (
 from cmbprep.registration.outline import align_outlines
 from cmbprep.registration.pose import HeadImage, Pose, search_pose
 from cmbprep.registration.quality import (
+    LITTLE_SEEN_IN_TEMPLATE,
     RIM,
+    SETTLED,
     VERDICTS,
     RegistrationQuality,
     judge_rigid,
@@ -152,10 +154,9 @@ REDRAWN = (
 )
 # The first of them, from an affine part that is set anew.
 AGAIN = REDRAWN[0]
-#: Where less of the brain's inside than this fits best where it lies, the affine part is set anew
-#: by where its parts fit best. On a flat scan of a tuning person that brought 0.59 to 0.81, and the
-#: median error from 3.8 to 3.1 mm.
-SETTLED = 0.9
+# Where less of the brain's inside than :data:`SETTLED` fits best where it lies, the affine part is
+# set anew by where its parts fit best. On a flat scan of a tuning person that brought 0.59 to 0.81,
+# and the median error from 3.8 to 3.1 mm.
 #: The likelier start is kept unless with another one this much more of the brain's inside fits best
 #: where it lies.
 CLEARLY = 0.05
@@ -215,8 +216,9 @@ def register_to_template(
             found = TemplateRegistration(to_template, deformation.to_image, back, prior, quality)
             if best is None or _is_better(quality, best.quality, CLEARLY):
                 best = found
-            settled = tried > 0 or (best.quality.agreeing or 0.0) >= SETTLED
-            if best.quality.verdict == "ok" and settled:
+            if best.quality.verdict != "failed" and (best.quality.agreeing or 0.0) >= SETTLED:
+                break
+            if best.quality.verdict == "ok" and tried > 0:
                 break
     if best is None:
         raise refused or _nothing_fits()
@@ -262,10 +264,18 @@ def cut_out(head: HeadImage) -> HeadImage:
 
 
 def _is_better(new: RegistrationQuality, old: RegistrationQuality, by: float = 0.0) -> bool:
-    """Compare two registrations by verdict, and then by how much of the brain's inside fits."""
-    verdicts = [VERDICTS.index(quality.verdict) for quality in (new, old)]
+    """Compare two registrations by verdict, and then by how much of the brain's inside fits.
+
+    Of a slab, doubts do not count: one that is laid too small seems to show enough of the brain.
+    """
+    part = min(quality.overlap for quality in (new, old)) < LITTLE_SEEN_IN_TEMPLATE
+    verdicts = ("ok", "failed") if part else VERDICTS
+    judged = [
+        verdicts.index(quality.verdict) if quality.verdict in verdicts else 0
+        for quality in (new, old)
+    ]
     fits = [quality.agreeing or 0.0 for quality in (new, old)]
-    return verdicts[0] < verdicts[1] or (verdicts[0] == verdicts[1] and fits[0] > fits[1] + by)
+    return judged[0] < judged[1] or (judged[0] == judged[1] and fits[0] > fits[1] + by)
 
 
 def _coarse_head(image: SpatialImage, mask: SpatialImage | None, spacing: float) -> HeadImage:

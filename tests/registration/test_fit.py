@@ -232,6 +232,21 @@ def test_the_likelier_start_is_kept_unless_the_other_is_clearly_better(
     assert registration._is_better(new, old, registration.CLEARLY) == better
 
 
+def test_a_slab_that_is_laid_too_small_is_not_taken_for_a_whole_brain():
+    figures = {"similarity": 1.1, "rotation_deg": 2.0, "shift_mm": 3.0}
+    right = RegistrationQuality(
+        **figures,
+        overlap=0.68,
+        agreeing=0.89,
+        brain_volume_ml=2093.0,
+        verdict="doubtful",
+        reasons=("the image shows 68% of the brain",),
+    )
+    small = RegistrationQuality(**figures, overlap=0.85, agreeing=0.76, brain_volume_ml=1024.0)
+    assert not registration._is_better(small, right, registration.CLEARLY)
+    assert registration._is_better(right, small, registration.CLEARLY)
+
+
 def test_quality_checks_itself():
     figures = {"similarity": 1.1, "overlap": 1.0, "brain_volume_ml": 1400.0,
                "rotation_deg": 2.0, "shift_mm": 3.0}  # fmt: skip

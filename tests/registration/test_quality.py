@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from cmbprep.registration.quality import local_shifts
+from cmbprep.registration.quality import (
+    RegistrationQuality,
+    _template_checks,
+    _verdict,
+    local_shifts,
+)
 from cmbprep.spatial.grids import Grid
 from cmbprep.spatial.transforms import LinearMap
 from tests.registration import headphantom
@@ -49,3 +54,28 @@ def test_brightness_does_not_matter():
 def test_nothing_is_said_of_what_is_too_small():
     scan, brain, reference = pair()
     assert local_shifts(scan, np.zeros_like(brain), reference, LinearMap(np.eye(4))).size == 0
+
+
+@pytest.mark.parametrize(
+    ("seen", "agreeing", "verdict"),
+    [
+        (1.0, 0.60, "ok"),
+        (0.7, 0.92, "ok"),
+        (0.7, 0.85, "doubtful"),
+        (0.7, None, "doubtful"),
+        (0.45, 0.95, "doubtful"),
+        (0.15, 0.95, "failed"),
+    ],
+)
+def test_a_slab_is_sure_only_where_all_that_is_seen_of_the_brain_fits(seen, agreeing, verdict):
+    quality = RegistrationQuality(
+        similarity=1.2,
+        overlap=seen,
+        agreeing=agreeing,
+        brain_volume_ml=1500.0,
+        rotation_deg=3.0,
+        shift_mm=4.0,
+    )
+    found, reasons = _verdict(_template_checks(quality, 1.1))
+    assert found == verdict
+    assert found == "ok" or f"{seen:.0%}" in " ".join(reasons)
