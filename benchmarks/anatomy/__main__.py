@@ -4,11 +4,12 @@
     python benchmarks/anatomy transforms --real DIR  known transforms of real heads
     python benchmarks/anatomy broken --people 3      are spoilt inputs noticed?
     python benchmarks/anatomy redrawing --real DIR   what redrawing the template brings
-    python benchmarks/anatomy judgement --people 3   scans of every contrast: errors and verdicts
+    python benchmarks/anatomy judgement --people 42 --contrasts 1   scans of every contrast
 
 ``--tuning`` takes the people that thresholds were set on instead of those that figures are
 reported on. ``--write-docs`` writes the command's table where ``docs/validation/anatomy.md``
-includes it. ``--cache`` keeps simulated people (about 60 MB each). Images go through the
+includes it. ``--cache`` keeps simulated people (about 60 MB each). ``judgement`` goes on from the
+rows in its ``--json``. Images go through the
 program's own functions, without its workflow engine.
 """
 
@@ -38,6 +39,8 @@ def main() -> int:
         command.add_argument("--only", help="cases whose name holds this")
         command.add_argument("--scan", choices=("thin", "thick"), help="spoil this one alone")
         command.add_argument("--json", type=Path, help="keep every row")
+        command.add_argument("--also", type=Path, nargs="*", default=[], help="rows kept before")
+        command.add_argument("--contrasts", type=int, help="of a person, in turn; all by default")
         command.add_argument("--write-docs", action="store_true")
     arguments = parser.parse_args()
     start = time.perf_counter()

@@ -1,7 +1,7 @@
 """Registrations of simulated people in every contrast: their errors, and their verdicts.
 
-Every scan is registered without a T1w image. The result is then moved by known errors, as a
-registration that went wrong would be, and judged again.
+Every scan is registered without and with a T1w image. The results are then moved by known errors,
+as registrations that went wrong would be, and judged again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import nibabel as nib
 import numpy as np
 from cases import REPORTED_SEEDS, TUNING_SEEDS, motion, probes
 from numpy.typing import NDArray
-from scans import CONTRASTS, LaidScan, laid_scan
+from scans import CONTRASTS, LaidScan, LaidT1w, laid_scan, laid_t1w
 from zones import compare
 
 Row = dict[str, Any]
@@ -34,6 +33,7 @@ ERRORS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]
 }
 #: The simulator makes larger brains than any person has: these are left out, ml.
 LARGEST_ML = 2200.0
+WAYS = {"template": "Without a T1w image:", "t1w": "With a T1w image:"}
 COLUMNS = (
     "contrast",
     "n",
@@ -54,28 +54,41 @@ GOOD_MM, BAD_MM = 5.0, 8.0
 
 
 def judgement(arguments: argparse.Namespace) -> str:
-    """Register, move, judge; give the table."""
-    seeds = (TUNING_SEEDS if arguments.tuning else REPORTED_SEEDS)[: arguments.people]
+    """Register, move, judge; give the tables."""
+    seeds = TUNING_SEEDS if arguments.tuning else REPORTED_SEEDS
+    path: Path | None = arguments.json
     rows: list[Row] = []
-    for seed in seeds[arguments.skip :]:
-        for name in CONTRASTS:
-            if arguments.only and arguments.only not in name:
+    for given in [*([path] if path and path.exists() else []), *arguments.also]:
+        rows += json.loads(given.read_text(encoding="utf-8"))
+    done = {(row["person"], row["contrast"]) for row in rows}
+    for seed in seeds[arguments.skip : arguments.people]:
+        for name in contrasts_of(seed - seeds[0], arguments.contrasts):
+            if (seed, name) in done or (arguments.only and arguments.only not in name):
                 continue
-            rows += _scan_rows(seed, name, arguments.cache)
-            if rows:
-                print(rows[-len(ERRORS) - 1], file=sys.stderr, flush=True)
-            if arguments.json:
-                arguments.json.write_text(json.dumps(rows), encoding="utf-8")
-    return format_table(rows)
+            found = _scan_rows(seed, name, arguments.cache)
+            rows += found
+            for row in found:
+                if row["error"] == "none":
+                    print(row, file=sys.stderr, flush=True)
+            if path:
+                path.write_text(json.dumps(rows), encoding="utf-8")
+    return "\n".join(
+        f"{title}\n\n{format_table([row for row in rows if row['way'] == way])}"
+        for way, title in WAYS.items()
+    )
+
+
+def contrasts_of(person: int, count: int | None) -> list[str]:
+    """Choose the contrasts in which a person is scanned: all, or some of them in turn."""
+    names = list(CONTRASTS)
+    if count is None:
+        return names
+    return [names[(person + 4 * turn) % len(names)] for turn in range(count)]
 
 
 def _scan_rows(seed: int, name: str, cache: Path) -> list[Row]:
     from cmbprep.brain.bias import correct_bias
-    from cmbprep.registration.evidence import BrainParts
-    from cmbprep.registration.fit import SPACING, _coarse_head
-    from cmbprep.registration.quality import FAINT_EVIDENCE, NO_EVIDENCE
     from cmbprep.registration.scan import register_scan
-    from cmbprep.spatial.transforms import LinearMap, compose_on_grid, map_points
     from cmbprep.templates import load_template
 
     template = load_template()
@@ -85,51 +98,109 @@ def _scan_rows(seed: int, name: str, cache: Path) -> list[Row]:
         print(f"{seed}: no person's brain measures {scan.brain_ml:.0f} ml", file=sys.stderr)
         return []
     image = correct_bias(scan.image).image
-    start = time.perf_counter()
+    common: Row = {"person": seed, "contrast": name}
     placed = register_scan(image, None, head, mask)
-    found = placed.direct
-    assert found is not None
-    seconds = time.perf_counter() - start
+    assert placed.direct is not None
+    row = {**common, "way": "template"}
+    rows = _judged(scan, seed, placed, placed.direct.to_template, row)
+    rows += _moved_from_template(scan, image, placed.direct, (head, mask), row)
+    anatomy, to_template = _anatomy(laid_t1w(seed, name, cache), head, mask)
+    placed = register_scan(image, anatomy, head, mask)
+    row = {**common, "way": "t1w"}
+    rows += _judged(scan, seed, placed, to_template, row)
+    return rows + _moved_from_t1w(scan, image, anatomy, placed, to_template, row)
+
+
+def _anatomy(t1w: LaidT1w, head: Any, mask: Any) -> tuple[Any, Any]:
+    from cmbprep.brain.bias import correct_bias
+    from cmbprep.brain.refine import refine_brain_mask
+    from cmbprep.registration.scan import AnatomicalImage, register_head
+
+    image = correct_bias(t1w.image).image
+    found = register_head(image, head, mask, same_contrast=True)
+    brain = refine_brain_mask(image, found.brain_prior)
+    verdict = found.quality.verdict
+    return AnatomicalImage(image=image, brain_mask=brain, verdict=verdict), found.to_template
+
+
+def _judged(scan: LaidScan, seed: int, placed: Any, to_template: Any, row: Row) -> list[Row]:
+    """Tell the errors of a registration, and its verdict."""
+    from cmbprep.spatial.transforms import map_points
+
+    chain = placed.chain(to_template)
     seen = _in_view(scan)
-    truth = scan.in_template[seen]
-    laid = map_points(scan.points[seen], (found.to_template,))
-    row: Row = {"person": seed, "contrast": name, "seconds": round(seconds, 1)}
-    errors = np.linalg.norm(laid - truth, axis=1)
-    rows = [
+    median, most = float("inf"), float("inf")
+    if chain:
+        off = map_points(scan.points[seen], chain) - scan.in_template[seen]
+        errors = np.linalg.norm(off, axis=1)
+        median, most = (float(np.percentile(errors, part)) for part in (50, 95))
+    return [
         {
             **row,
             "error": "none",
-            "median": round(float(np.median(errors)), 2),
-            "most": round(float(np.percentile(errors, 95)), 2),
-            "agreeing": found.quality.agreeing,
-            "verdict": found.quality.verdict,
-            "why": "; ".join(found.quality.reasons),
-            **_placed(scan, seed, placed),
+            "route": placed.route,
+            "median": round(median, 2),
+            "most": round(most, 2),
+            "agreeing": placed.quality.agreeing,
+            "verdict": placed.quality.verdict,
+            "why": "; ".join(placed.quality.reasons),
+            **_placed(scan, seed, placed, chain),
         }
     ]
-    reference = _coarse_head(head, mask, SPACING)
-    parts, shown = BrainParts(reference), _coarse_head(image, None, SPACING)
+
+
+def _moved_from_template(
+    scan: LaidScan, image: Any, found: Any, template: tuple[Any, Any], row: Row
+) -> list[Row]:
+    """Move a registration to the template, and judge it by the parts of the brain alone."""
+    from cmbprep.registration.evidence import BrainParts
+    from cmbprep.registration.fit import SPACING, _coarse_head
+    from cmbprep.spatial.transforms import LinearMap, compose_on_grid, map_points
+
+    reference, shown = _coarse_head(*template, SPACING), _coarse_head(image, None, SPACING)
+    parts = BrainParts(reference)
+    seen = _in_view(scan)
+    laid, rows = map_points(scan.points[seen], (found.to_template,)), []
     for title, (degrees, shift) in ERRORS.items():
         moved = LinearMap(motion(degrees, shift, reference.brain_centre))
         to_image = compose_on_grid((moved, found.to_image), parts.grid)
-        evidence = parts.evidence(shown, to_image)
-        off = map_points(laid, (moved.inverse(),)) - truth
-        agreeing = None if evidence is None else evidence.agreeing
-        level = 0.0 if agreeing is None else agreeing
-        rows.append(
-            {
-                **row,
-                "error": title,
-                "median": round(float(np.median(np.linalg.norm(off, axis=1))), 2),
-                "agreeing": agreeing,
-                "verdict": "failed"
-                if level < NO_EVIDENCE
-                else "doubtful"
-                if level < FAINT_EVIDENCE
-                else "ok",
-            }
-        )
+        off = map_points(laid, (moved.inverse(),)) - scan.in_template[seen]
+        rows.append({**row, "error": title, **_verdict(off, parts.evidence(shown, to_image))})
     return rows
+
+
+def _moved_from_t1w(
+    scan: LaidScan, image: Any, anatomy: Any, placed: Any, to_template: Any, row: Row
+) -> list[Row]:
+    """The same for a registration to the T1w image; it must have been used."""
+    from cmbprep.registration.evidence import BrainParts
+    from cmbprep.registration.fit import SPACING, _coarse_head
+    from cmbprep.spatial.transforms import LinearMap, map_points
+
+    if placed.route != "t1w":
+        return []
+    reference = _coarse_head(anatomy.image, anatomy.brain_mask, SPACING)
+    parts, shown = BrainParts(reference), _coarse_head(image, None, SPACING)
+    seen = _in_view(scan)
+    to_reference, rows = placed.rigid.to_reference, []
+    for title, (degrees, shift) in ERRORS.items():
+        moved = LinearMap(motion(degrees, shift, reference.brain_centre))
+        chain = (to_reference, moved.inverse(), to_template)
+        to_image = LinearMap(to_reference.inverse().matrix @ moved.matrix)
+        off = map_points(scan.points[seen], chain) - scan.in_template[seen]
+        rows.append({**row, "error": title, **_verdict(off, parts.evidence(shown, to_image))})
+    return rows
+
+
+def _verdict(off: NDArray[np.float64], evidence: Any) -> Row:
+    """Judge a registration by the parts of the brain; ``off`` are its errors, mm, (n, 3)."""
+    from cmbprep.registration.quality import FAINT_EVIDENCE, NO_EVIDENCE
+
+    agreeing = None if evidence is None else evidence.agreeing
+    level = agreeing or 0.0
+    verdict = "failed" if level < NO_EVIDENCE else "doubtful" if level < FAINT_EVIDENCE else "ok"
+    median = round(float(np.median(np.linalg.norm(off, axis=1))), 2)
+    return {"median": median, "agreeing": agreeing, "verdict": verdict}
 
 
 def _in_view(scan: LaidScan) -> NDArray[np.bool_]:
@@ -139,12 +210,12 @@ def _in_view(scan: LaidScan) -> NDArray[np.bool_]:
     return np.asarray(inside.all(axis=1))
 
 
-def _placed(scan: LaidScan, seed: int, placed: Any) -> Row:
+def _placed(scan: LaidScan, seed: int, placed: Any, chain: Any) -> Row:
     """How many probes there are, and how many come to the right zone and region.
 
     ``clear`` are those that are not flagged to lie near a border.
     """
-    compared = list(compare(scan, probes(scan, seed), placed, placed.chain()))
+    compared = list(compare(scan, probes(scan, seed), placed, chain))
     clear = [row for row in compared if not row["boundary"]]
     return {
         "probes": len(compared),
