@@ -215,10 +215,8 @@ def _similarity(
     return normalised_mutual_information(one * 32 + other, 32)
 
 
-def _shift_and_rotation(
-    linear: LinearMap, centre: NDArray[np.float64]
-) -> tuple[float, float, float]:
-    """Distance (mm) that a point moves, angle (degrees) and scale of a linear map."""
+def move_of(linear: LinearMap, centre: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the distance that a point moves (mm), angle (degrees) and scale of a linear map."""
     left, _, right = np.linalg.svd(linear.matrix[:3, :3])
     cosine = np.clip((np.trace(left @ right) - 1) / 2, -1, 1)
     shift = float(np.linalg.norm(map_points(centre, (linear,))[0] - centre))
@@ -283,7 +281,7 @@ def judge_template(
     similarity, overlap = _agreement_along(template, near, image, to_image)
     local, total = (_volume_changes(found, brain, grid) for found in (warp, to_image))
     volume = float(total.sum()) * abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000.0
-    shift, angle, scale = _shift_and_rotation(linear, template.brain_centre)
+    shift, angle, scale = move_of(linear, template.brain_centre)
     stretch = float(np.linalg.cond(linear.matrix[:3, :3]))
     low, high = (float(v) for v in np.percentile(local, (1, 99)))
     quality = RegistrationQuality(
@@ -434,7 +432,7 @@ def judge_rigid(
     covered = _covered(scan, reference, linear.inverse())
     volume = float(np.count_nonzero(brain) * np.prod(moving_grid.spacing)) / 1000.0
     centre = grid.points()[near.ravel()].mean(axis=0)
-    shift, angle, scale = _shift_and_rotation(linear, centre)
+    shift, angle, scale = move_of(linear, centre)
     verdict, reasons = _verdict(
         (
             *_evidence_checks(None if evidence is None else evidence.agreeing, "T1w image"),

@@ -31,6 +31,7 @@ from cmbprep.registration.fit import (
     register_rigid,
     register_to_template,
 )
+from cmbprep.registration.turned import fits_better, turn_back, turn_header, turns
 from cmbprep.spatial.grids import Grid, resample_to_grid
 from cmbprep.spatial.transforms import LinearMap, PointMap
 
@@ -140,6 +141,9 @@ def register_head(
 ) -> TemplateRegistration:
     """Find the brain in an image, register the image to the template, and compare the two.
 
+    Where that gives rise to doubt, the header is turned, as far as the head seems to be
+    (:mod:`.turned`), and the registration that fits better is taken.
+
     A registration is doubtful where the brain was found elsewhere. A doubtful one has failed where
     the brain that was found elsewhere is doubtful, too, or none was found: nothing is left that one
     could trust.
@@ -158,6 +162,19 @@ def register_head(
     ScanError
         If the image shows too little to register.
     """
+    found = _register_upright(image, template, template_mask, same_contrast)
+    for turn, gain in turns(image, found):
+        turned = turn_header(image, turn)
+        other = _register_upright(turned, template, template_mask, same_contrast)
+        if fits_better(other.quality, found.quality, gain):
+            return turn_back(other, turn, template_mask)
+    return found
+
+
+def _register_upright(
+    image: SpatialImage, template: SpatialImage, template_mask: SpatialImage, same_contrast: bool
+) -> TemplateRegistration:
+    """Register an image whose header is about right, and compare the brains."""
     brain = find_brain(image)
     mask = None if brain is None else brain.mask
     found = register_to_template(image, template, template_mask, mask, same_contrast=same_contrast)

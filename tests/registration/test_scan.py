@@ -1,5 +1,7 @@
 """The chain of fallbacks: which way a scan takes when a step fails."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from cmbprep.errors import ScanError
 from cmbprep.registration import scan as scan_registration
 from cmbprep.registration.fit import RegistrationQuality, RigidRegistration, TemplateRegistration
 from cmbprep.registration.scan import EXPECTED_ERROR_MM, AnatomicalImage, error_class, register_scan
-from cmbprep.spatial.transforms import DisplacementMap, LinearMap
+from cmbprep.spatial.transforms import DisplacementMap, LinearMap, map_points
 
 SCAN = nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.diag([1.0, 1.0, 5.0, 1.0]))
 MASK = nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), SCAN.affine)
@@ -109,6 +111,53 @@ def test_the_brain_found_in_the_image_checks_a_registration(
     found = scan_registration.register_head(SCAN, SCAN, SCAN).quality
     assert found.verdict == ok
     assert ("lies elsewhere" in " ".join(found.reasons)) == (ok == "doubtful")
+
+
+def upside_down(image):
+    return nib.Nifti1Image(np.asarray(image.dataobj), np.diag([1, -1, -1, 1]) @ image.affine)
+
+
+@pytest.mark.parametrize(
+    ("image", "agreeing", "turned"),
+    [
+        (SCAN, {True: 0.9, False: 0.5}, False),
+        (upside_down(SCAN), {True: 0.9, False: 0.5}, True),
+        # What fits hardly better the other way round, and what fits well, stays.
+        (upside_down(SCAN), {True: 0.58, False: 0.5}, False),
+        (upside_down(SCAN), {True: 0.99, False: 0.8}, False),
+    ],
+)
+def test_a_head_that_its_header_turns_upside_down_is_turned_back(
+    monkeypatch, steps, image, agreeing, turned
+):
+    def direct(image, *_, **__):
+        upright = bool(image.affine[1, 1] > 0 and image.affine[2, 2] > 0)
+        found = replace(quality("ok"), agreeing=agreeing[upright])
+        prior = nib.Nifti1Image(np.ones((4, 4, 4), np.float32), image.affine)
+        return TemplateRegistration(wide, wide, LinearMap(np.eye(4)), prior, found)
+
+    affine = nib.affines.from_matvec(np.diag([50.0, 50.0, 50.0]), [-50.0, -50.0, -50.0])
+    wide = DisplacementMap(np.zeros((3, 3, 3, 3), np.float32), affine)
+    monkeypatch.setattr(scan_registration, "register_to_template", direct)
+    monkeypatch.setattr(
+        scan_registration, "find_brain", lambda image: replace(BRAIN, mask=mask_like(image))
+    )
+    found = scan_registration.register_head(image, SCAN, MASK)
+    assert found.quality.agreeing == agreeing[turned or image is SCAN]
+    assert np.allclose(found.brain_prior.affine, image.affine)
+    assert found.quality.rotation_deg == pytest.approx(180.0 if turned else 0.0)
+    assert found.quality.verdict == ("doubtful" if turned else "ok")
+    # Half a turn about the image's middle.
+    points = np.array([[0.0, 0.0, 0.0], [1.0, -2.0, 3.0]])
+    middle = nib.affines.apply_affine(image.affine, [1.5, 1.5, 1.5])
+    there = points * [1, -1, -1] + [0, 2 * middle[1], 2 * middle[2]] if turned else points
+    for chain in ((found.to_template,), (found.linear,)):
+        assert np.allclose(map_points(points, chain), there, atol=1e-4)
+    assert np.allclose(map_points(there, (found.to_image,)), points, atol=1e-4)
+
+
+def mask_like(image):
+    return nib.Nifti1Image(np.ones(image.shape, np.uint8), image.affine)
 
 
 def test_error_classes_are_those_of_the_table():
