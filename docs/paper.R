@@ -5,10 +5,11 @@ library(MASS)
 folders <- commandArgs(trailingOnly = TRUE)
 dir.create(folders[2], showWarnings = FALSE, recursive = TRUE)
 
-# Quotation marks are text in BIDS tables, and n/a is missing.
-people <- read.delim(file.path(folders[1], "group_participants.tsv"),
-                     na.strings = "n/a", quote = "", check.names = FALSE)
-write.table(table(people$status), file.path(folders[2], "status.tsv"),
+# Quotation marks are text in BIDS tables, n/a is missing, and a site called T is not TRUE.
+people <- read.delim(file.path(folders[1], "group_participants.tsv"), na.strings = "n/a",
+                     quote = "", check.names = FALSE, colClasses = c(site = "character"))
+status <- as.data.frame(table(status = people$status), responseName = "count")
+write.table(status, file.path(folders[2], "status.tsv"),
             sep = "\t", quote = FALSE, row.names = FALSE)
 people <- people[people$status == "complete", ]
 
@@ -19,9 +20,12 @@ describe <- function(group) {
     "age, years: mean (SD)" = sprintf("%.1f (%.1f)", mean(group$age, na.rm = TRUE),
                                       sd(group$age, na.rm = TRUE)),
     "hypertension" = sum(group$hypertension, na.rm = TRUE),
+    "hypertension unknown" = sum(is.na(group$hypertension)),
     "definite microbleeds" = sprintf("%d (%.0f %%)", sum(counts > 0), 100 * mean(counts > 0)),
+    "definite microbleeds unknown" = sum(is.na(group$n_definite)),
     "number: median (quartiles)" = sprintf("%.0f (%.0f to %.0f)", median(counts),
-                                           quantile(counts, 0.25), quantile(counts, 0.75)))
+                                           quantile(counts, 0.25), quantile(counts, 0.75)),
+    "field strength, T" = paste(sort(unique(group$MagneticFieldStrength)), collapse = ", "))
 }
 groups <- c(split(people, people$site), list(all = people))
 write.table(sapply(groups, describe), file.path(folders[2], "table1.tsv"),
@@ -31,7 +35,8 @@ write.table(sapply(groups, describe), file.path(folders[2], "table1.tsv"),
 share <- function(positive) {
   known <- na.omit(positive)
   ends <- binom.test(sum(known), length(known))$conf.int
-  c(with = sum(known), of = length(known), share = mean(known), low = ends[1], high = ends[2])
+  c("participants with" = sum(known), of = length(known), share = mean(known),
+    low = ends[1], high = ends[2])
 }
 pattern <- people$pattern_definite
 pattern[pattern == "undetermined"] <- NA
@@ -49,12 +54,17 @@ write.table(shares, file.path(folders[2], "prevalence.tsv"),
 
 # A model: glm.nb has theta where statsmodels and cmbprep have alpha = 1 / theta
 fit <- glm.nb(n_definite ~ age + hypertension + factor(site), data = people)
-rows <- summary(fit)$coefficients[-1, ]
+terms <- coef(fit)
+# Standard errors of summary(fit) take the dispersion as known; these are of all parameters at once
+loss <- function(at) {
+  mu <- exp(model.matrix(fit) %*% at[seq_along(terms)])
+  -sum(dnbinom(fit$y, size = at[["theta"]], mu = mu, log = TRUE))
+}
+errors <- sqrt(diag(solve(optimHess(c(terms, theta = fit$theta), loss))))[names(terms)]
 df <- df.residual(fit)
 # The dispersion is estimated too, and comes out too small: the errors are made wider for it
-reach <- qt(0.975, df) * sqrt(nobs(fit) / df) * rows[, "Std. Error"]
-ratios <- exp(cbind(ratio = rows[, "Estimate"], low = rows[, "Estimate"] - reach,
-                    high = rows[, "Estimate"] + reach))
+reach <- qt(0.975, df) * sqrt(nobs(fit) / df) * errors
+ratios <- exp(cbind("rate ratio" = terms, low = terms - reach, high = terms + reach))[-1, ]
 write.table(ratios, file.path(folders[2], "rate_ratios.tsv"),
             sep = "\t", quote = FALSE, col.names = NA)
 

@@ -6,6 +6,7 @@ python paper.py OUTPUT_DIR DEST
 from __future__ import annotations
 
 import argparse
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,14 @@ PATTERNS = ("strictly lobar", "strictly deep", "mixed", "cerebellar only")
 
 def read_people(folder: Path) -> pd.DataFrame:
     """Read the table of participants, also those without a result."""
+    # Quotation marks are text in BIDS tables, n/a is missing, and a site called 01 is not 1.
     return pd.read_csv(
-        folder / "group_participants.tsv", sep="\t", na_values=["n/a"], keep_default_na=False
+        folder / "group_participants.tsv",
+        sep="\t",
+        quoting=csv.QUOTE_NONE,
+        na_values=["n/a"],
+        keep_default_na=False,
+        dtype={"site": str},
     )
 
 
@@ -30,22 +37,22 @@ def table_one(people: pd.DataFrame) -> pd.DataFrame:
 
     def column(group: pd.DataFrame) -> dict[str, str]:
         counts = group["n_definite"].dropna()
-        present = int((counts > 0).sum())
+        present = counts > 0
         low, middle, high = counts.quantile([0.25, 0.5, 0.75])
         return {
             "participants": f"{len(group)}",
             "age, years: mean (SD)": f"{group['age'].mean():.1f} ({group['age'].std():.1f})",
             "hypertension": f"{group['hypertension'].sum():.0f}",
             "hypertension unknown": f"{group['hypertension'].isna().sum()}",
-            "definite microbleeds": f"{present} ({100 * present / len(counts):.0f} %)",
+            "definite microbleeds": f"{present.sum()} ({100 * present.mean():.0f} %)",
             "definite microbleeds unknown": f"{group['n_definite'].isna().sum()}",
             "number: median (quartiles)": f"{middle:.0f} ({low:.0f} to {high:.0f})",
             "field strength, T": ", ".join(
-                f"{x:g}" for x in sorted(set(group["MagneticFieldStrength"]))
+                f"{x:g}" for x in sorted(group["MagneticFieldStrength"].dropna().unique())
             ),
         }
 
-    groups = {str(site): column(group) for site, group in people.groupby("site")}
+    groups = {site: column(group) for site, group in people.groupby("site")}
     return pd.DataFrame({**groups, "all": column(people)})
 
 
