@@ -26,6 +26,7 @@ from cmbprep.followup.scan import FollowedScan, choose_scans
 from cmbprep.followup.table import FollowedLesion, read_followup
 from cmbprep.outputs.files import read_json
 from cmbprep.outputs.stages import fingerprint
+from cmbprep.registration.quality import VERDICTS
 
 logger = logging.getLogger("cmbprep")
 
@@ -128,13 +129,24 @@ class ScanPair:
         if not isinstance(block, Mapping) or block.get("Fingerprint") != wanted:
             return None
         sizes = block.get("Files")
-        if not isinstance(sizes, Mapping):
+        if not isinstance(sizes, Mapping) or not _is_whole(block):
             return None
         for name, size in sizes.items():
             file = self.root / str(name)
             if not file.is_file() or file.stat().st_size != size:
                 return None
         return block
+
+
+def _is_whole(block: Mapping[str, Any]) -> bool:
+    """Return whether a block has the registration, and its texts where they are expected."""
+    registration = block.get("Registration")
+    return (
+        isinstance(registration, Mapping)
+        and registration.get("Verdict") in VERDICTS
+        and isinstance(registration.get("Reasons", []), list)
+        and isinstance(block.get("Limits", []), list)
+    )
 
 
 def pair_visits(
@@ -261,13 +273,22 @@ def read_pair(pair: ScanPair) -> FollowUp | None:
     except CmbprepError as error:
         logger.warning("%s", error)
         return None
+    if not all(_lists_all(lesions, n, scan) for n, scan in enumerate((pair.first, pair.second))):
+        logger.warning("%s: its lesions are not those of the two visits", pair.table.name)
+        return None
     return FollowUp(
         pair=pair,
         lesions=lesions,
-        registration=block.get("Registration") or {},
-        limits=tuple(str(text) for text in block.get("Limits") or ()),
+        registration=block["Registration"],
+        limits=tuple(str(text) for text in block.get("Limits", ())),
         protocol_changed=bool(describe_changes(pair.first.acquisition, pair.second.acquisition)),
     )
+
+
+def _lists_all(lesions: Sequence[FollowedLesion], visit: int, scan: FollowedScan) -> bool:
+    """Return whether a table has each lesion of a visit once: one that lacks rows has no counts."""
+    listed = [index for lesion in lesions if (index := lesion.indices[visit]) is not None]
+    return sorted(listed) == sorted(lesion.index for lesion in scan.counted)
 
 
 def find_pairs(root: Path, scans: Sequence[FollowedScan]) -> list[FollowUp]:

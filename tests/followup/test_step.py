@@ -220,3 +220,36 @@ def test_a_damaged_table_is_no_follow_up(root, registered, caplog):
     write_json(pair.sidecar, about)
     assert read_pair(pair_of(root)) is None
     assert "line" in caplog.text
+
+
+def test_a_table_that_lacks_a_lesion_is_no_follow_up(root, registered, caplog):
+    pair = follow_pair(pair_of(root)).pair
+    lines = pair.table.read_text().splitlines(keepends=True)
+    change_sidecar(pair, Files={})
+    pair.table.write_text("".join(lines[:-1]))
+    assert read_pair(pair_of(root)) is None
+    assert "its lesions are not those of the two visits" in caplog.text
+    assert len(follow_pair(pair_of(root)).lesions) == len(lines) - 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"Registration": None},
+        {"Registration": ["ok"]},
+        {"Registration": {"Verdict": ["ok"]}},
+        {"Registration": {"Verdict": "failed", "Reasons": 3}},
+        {"Limits": 3},
+    ],
+)
+def test_a_damaged_sidecar_is_no_follow_up(root, registered, changes):
+    pair = follow_pair(pair_of(root)).pair
+    change_sidecar(pair, **changes)
+    assert read_pair(pair_of(root)) is None
+    assert follow_pair(pair_of(root)).registration["Verdict"] == "ok"
+
+
+def change_sidecar(pair, **changes):
+    content = read_json(pair.sidecar)
+    content[BLOCK].update(changes)
+    write_json(pair.sidecar, content)
