@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_group_level(settings: Settings) -> int:
+    from cmbprep.bids.near_names import printable
     from cmbprep.group import run_group
     from cmbprep.outputs.logs import open_terminal
     from cmbprep.ratings.choice import ReaderChoice
@@ -82,7 +83,8 @@ def _run_group_level(settings: Settings) -> int:
         nprocs=settings.nprocs,
     )
     for note in result.notes:
-        sys.stderr.write(f"cmbprep: {note}\n")
+        # A cell of a table may hold what ends a line, or what a terminal obeys.
+        sys.stderr.write(f"cmbprep: {printable(note)}\n")
     lost = result.statuses["failed"] + result.statuses["incomplete"]
     if lost:
         logging.getLogger("cmbprep").warning(

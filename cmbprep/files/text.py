@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -163,8 +164,8 @@ _MARKS = (
 
 def _decode(data: bytes, *, strict: bool) -> tuple[str, list[str]]:
     """Decode the bytes of a file; return its text and what is unusual about the encoding."""
-    if not data.strip(b" \t\r\n\0"):
-        raise CmbprepError("it is empty", hint="restore it, or write it again")
+    if not data.strip(b"\0"):
+        raise _empty()
     mark = next((mark for mark in _MARKS if data.startswith(mark[0])), None)
     notes = [] if mark is None else [f"{mark[2]}; BIDS asks for plain UTF-8"]
     try:
@@ -180,7 +181,13 @@ def _decode(data: bytes, *, strict: bool) -> tuple[str, list[str]]:
             "it contains NUL bytes, so it is damaged or not a text file",
             hint=f"restore it, or {_UTF8}",
         )
+    if not text.strip():
+        raise _empty()
     return text, notes
+
+
+def _empty() -> CmbprepError:
+    return CmbprepError("it is empty", hint="restore it, or write it again")
 
 
 def _decode_latin(data: bytes) -> str:
@@ -287,7 +294,18 @@ def _named(path: Path, notes: Sequence[str]) -> tuple[str, ...]:
 
 def _some(keys: Sequence[str], count: int = 5) -> str:
     more = f" and {len(keys) - count} more" if len(keys) > count else ""
-    return ", ".join(valid_text(key) for key in keys[:count]) + more
+    return ", ".join(shorten(valid_text(key)) for key in keys[:count]) + more
+
+
+def shorten(text: str, most: int = 60) -> str:
+    """Cut a text from a file for a message.
+
+    Examples
+    --------
+    >>> shorten("participant_id", 12)
+    'participant…'
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 # --- tables ----------------------------------------------------------------------------
@@ -310,13 +328,17 @@ def read_table(path: Path) -> Table:
     faults: dict[str, list[str]] = {kind: [] for kind in _TABLE_FAULTS}
     with about(path):
         text, notes = _decode(read_bytes(path, limit=MAX_TABLE_BYTES), strict=False)
-        lines = [(number, line) for number, line in enumerate(split_lines(text), 1) if line.strip()]
+        lines = list(_lines(text, faults))
+        if not lines:
+            raise _empty()
         _check_separator(lines[0][1])
         names = _cells(*lines[0], faults["quoted"])
         places = _columns(names, faults)
         if not places:
             raise CmbprepError("its header is empty", hint="write names of columns")
-    rows = tuple(_rows(lines[1:], len(names), places, faults))
+    # A file that was cut short ends in the middle of a cell.
+    cut = lines[-1][0] if text[-1] not in "\r\n" else None
+    rows = tuple(_rows(lines[1:], len(names), places, faults, cut))
     notes += [
         _TABLE_FAULTS[kind].format(_some(found), s="s" if len(found) > 1 else "")
         for kind, found in faults.items()
@@ -331,6 +353,9 @@ _TABLE_FAULTS = {
     "case": "columns differ only by capitals and are kept apart: {}",
     "nameless": "columns without a name are ignored: number {}",
     "short": "rows end early, and their last columns are missing (line{s} {})",
+    "cut": "the file ends within a row, so it may be cut short; the last value there (line {}) is "
+    "not used; restore the file",
+    "invisible": "control characters and invisible marks are removed (line{s} {})",
     "trailing": "rows have empty cells beyond the last column, which are ignored (line{s} {})",
     "long": "rows have more cells than the header and are left out (line{s} {})",
     "quoted": "quotation marks around cells are removed (line{s} {}); BIDS tables have no quoting",
@@ -348,9 +373,27 @@ def without_quotes(cell: str) -> str:
     return cell[1:-1].replace('""', '"') if quoted else cell
 
 
+#: What no editor shows and a terminal may obey: control characters, zero-width marks, and marks
+#: that change the direction of writing.
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2060-\u2069\ufeff]")
+
+
+def _lines(text: str, faults: dict[str, list[str]]) -> Iterator[tuple[int, str]]:
+    """Yield number and text of the lines that are not blank, without invisible characters."""
+    for number, line in enumerate(split_lines(text), 1):
+        clean = line if line.isascii() and line.isprintable() else _INVISIBLE.sub("", line)
+        if clean != line:
+            faults["invisible"].append(str(number))
+        if clean.strip():
+            yield number, clean
+
+
 def _check_separator(header: str) -> None:
-    for mark, name in ((",", "commas"), (";", "semicolons")):
-        if mark in header and "\t" not in header:
+    if "\t" in header:
+        return
+    marks = ((",", "commas"), (";", "semicolons"), ("|", "vertical bars"), (" ", "spaces"))
+    for mark, name in marks:
+        if mark in header.strip():
             raise CmbprepError(
                 f"its columns are separated by {name}, not by tabs",
                 hint="export it as tab-separated text",
@@ -387,13 +430,18 @@ def _rows(
     width: int,
     places: Mapping[str, int],
     faults: dict[str, list[str]],
+    cut: int | None,
 ) -> Iterator[dict[str, str]]:
+    """Yield the rows; ``cut`` is the number of a line that may be cut short."""
     for number, line in lines:
         cells = _cells(number, line, faults["quoted"])
         if any(cells[width:]):
             faults["long"].append(str(number))
             continue
-        if len(cells) != width:
+        if number == cut and len(cells) < width:
+            faults["cut"].append(str(number))
+            cells.pop()
+        elif len(cells) != width:
             faults["trailing" if len(cells) > width else "short"].append(str(number))
         cells += [MISSING] * (width - len(cells))
         yield {name: cells[place] for name, place in places.items()}

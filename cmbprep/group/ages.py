@@ -69,7 +69,15 @@ def ages_at(
             ages[session] = age
         elif session in dates and first in dates:
             days = (dates[session].date() - dates[first].date()).days
-            ages[session] = round(age + days / DAYS_PER_YEAR, 2)
+            later = round(age + days / DAYS_PER_YEAR, 2)
+            if 0 <= later <= OLDEST:
+                ages[session] = later
+            else:
+                notes.add(
+                    "age in participants.tsv and the dates of the sessions give an impossible age, "
+                    "which is n/a ({})",
+                    f"sub-{subject}_ses-{session}",
+                )
     return ages
 
 
@@ -92,7 +100,11 @@ def _read_age(
     number = re.fullmatch(r"(\d+)(?:[.,](\d+))?", text)
     age = float(f"{number[1]}.{number[2] or 0}") * factor if number else OLDEST + 1
     if age > OLDEST:
-        notes.add(f"{column} in {kind}.tsv is no age in years and n/a ({{}})", f"{who}: {text}")
+        notes.add(
+            f"{column} in {kind}.tsv is no age in years and n/a ({{}}); what to do: write a "
+            "number, such as 71.5",
+            f"{who}: {text}",
+        )
         return None
     return round(age, 4)
 

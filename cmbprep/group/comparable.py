@@ -65,6 +65,9 @@ def _by_value(members: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(parts)
 
 
+_AGAIN = "what to do: run the participant level again for these scans"
+
+
 def changed_tables(rows: Iterable[Row]) -> tuple[str, ...]:
     """Return a sentence on lesion tables that a person has changed, and one on damaged ones."""
     changed, damaged = [], []
@@ -81,7 +84,9 @@ def changed_tables(rows: Iterable[Row]) -> tuple[str, ...]:
         notes.append(f"{what} changed after the program wrote it: {listing(changed)}")
     if damaged:
         what = "1 lesion table is" if len(damaged) == 1 else f"{len(damaged)} lesion tables are"
-        notes.append(f"{what} damaged, so that the scan has no counts: {listing(damaged)}")
+        notes.append(
+            f"{what} damaged, so that the scan has no counts: {listing(damaged)}; {_AGAIN}"
+        )
     return tuple(notes)
 
 

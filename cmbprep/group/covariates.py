@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from cmbprep.errors import CmbprepError
-from cmbprep.files.text import MISSING, Table, read_object, read_table
+from cmbprep.files.text import MISSING, Table, read_object, read_table, shorten
+from cmbprep.files.tsv import listing
 from cmbprep.group.notes import Notes
 
 #: Table -> its key, and how the name of the key begins when people write another one.
@@ -90,8 +91,8 @@ class Covariates:
     def sites(self, subject: str, session: str = "") -> list[str]:
         """Return the different sites that tables give; the first, of ``sessions.tsv``, counts."""
         found = (
-            _find_value(self.sessions.get(subject, KeyedTable()), session, "site"),
-            _find_value(self.participants, subject, "site"),
+            find_value(self.sessions.get(subject, KeyedTable()), session, "site"),
+            find_value(self.participants, subject, "site"),
         )
         return list(dict.fromkeys(value for value in found if value is not None))
 
@@ -212,7 +213,7 @@ def missing_participants(participants: KeyedTable, subjects: Iterable[str]) -> t
     if len(missing) == len(labels):
         example = ""
         if participants.rows:
-            first = participants.written[next(iter(participants.rows))]
+            first = shorten(participants.written[next(iter(participants.rows))])
             example = f" (it has {first}, the results have sub-{labels[0]})"
         note = (
             f"{file} has no row of any participant of these results{example}, so that no column "
@@ -246,14 +247,16 @@ def find_column(columns: tuple[str, ...], name: str) -> str | None:
     return alike[0] if len(alike) == 1 else None
 
 
-def _find_value(table: KeyedTable, key: str, name: str) -> str | None:
+def find_value(table: KeyedTable, key: str, name: str) -> str | None:
+    """Return a value from the column of a name (:func:`find_column`); None where it is missing."""
     column = find_column(table.columns, name)
     return None if column is None else table.value(key, column)
 
 
 def _without_key(file: str, key: str, similar: tuple[str, ...], columns: Sequence[str]) -> str:
     meant = [name for name in columns if name.lower().startswith(similar)]
-    remedy = f"rename {meant[0]} to {key}" if meant else f"add it; there are {', '.join(columns)}"
+    there = listing(map(shorten, columns))
+    remedy = f"rename {shorten(meant[0])} to {key}" if meant else f"add it; there are {there}"
     return f"{file} has no column {key} and is left out; what to do: {remedy}"
 
 
@@ -290,12 +293,15 @@ def _by_key(
 
 
 def _read_own(path: Path, kind: str, notes: Notes) -> KeyedTable | None:
-    """Read the table of a participant or session; None where there is none that can be used."""
+    """Read the table of a participant or session; None where there is none that can be used.
+
+    One without rows is kept: its rows are missed.
+    """
     table, found = read_keyed_table(path, kind)
     for text in found:
         # The same fault in the tables of many participants is one note.
         notes.add(text.replace(path.name, "{}", 1), path.name)
-    return table if table.rows else None
+    return table if table.columns or table.rows else None
 
 
 def _read_dictionary(

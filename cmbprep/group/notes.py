@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from cmbprep.files.text import shorten
 from cmbprep.files.tsv import listing
+
+#: Longest name in a sentence; a cell of a table may be of any length.
+LONGEST = 100
 
 
 class Notes:
@@ -26,4 +30,4 @@ class Notes:
 
 
 def _counted(names: Iterable[str], limit: int) -> str:
-    return listing(dict.fromkeys(names), limit)
+    return listing((shorten(name, LONGEST) for name in dict.fromkeys(names)), limit)

@@ -11,6 +11,7 @@ from itertools import chain, count
 from types import MappingProxyType
 from typing import Any
 
+from cmbprep.files.text import shorten
 from cmbprep.files.tsv import listing
 from cmbprep.group.covariates import Covariates, KeyedTable
 from cmbprep.group.deidentified import IDENTIFIES, UNKNOWN
@@ -194,4 +195,6 @@ def _without_scan(lines: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         return ()
     what = "1 participant has" if len(missing) == 1 else f"{len(missing)} participants have"
     note = f"{what} a row in participants.tsv and no scan in these results"
-    return (f"{note} ({listing(missing, 3)}); status no scan in group_participants.tsv",)
+    return (
+        f"{note} ({listing(map(shorten, missing), 3)}); status no scan in group_participants.tsv",
+    )

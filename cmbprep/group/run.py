@@ -28,7 +28,7 @@ from cmbprep.group.people import participant_table
 from cmbprep.group.prevalence import stands_for_person
 from cmbprep.group.rows import Row, make_rows
 from cmbprep.group.tables import Table, lesion_table, quality_table, scan_table
-from cmbprep.group.timeline import session_of
+from cmbprep.group.timeline import missing_rows, session_of
 from cmbprep.group.visits import Visits, find_visits, read_in_vain
 from cmbprep.outputs.files import write_json, write_text
 from cmbprep.ratings.choice import ReaderChoice
@@ -217,7 +217,10 @@ def _make_tables(
     }
     # Participants withdrawn from the dataset need no row in its table of participants.
     labels = {row.subject for row in rows if row.status != "withdrawn"}
-    missing = missing_participants(covariates.participants, labels)
+    missing = (
+        *missing_participants(covariates.participants, labels),
+        *missing_rows(rows, covariates),
+    )
     doubts += (*mixed_settings(rows, scans), *changed_tables(rows))
     unread = read_in_vain(rows, visits.scans)
     return tables, _Joined(visits, covariates), doubts, (*missing, *visit_notes, *unread, *notes)

@@ -7,14 +7,14 @@ labels. Where tables contradict each other, it is not known.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 from itertools import pairwise
 from typing import Any
 
-from cmbprep.group.ages import listed_ages
-from cmbprep.group.covariates import Covariates, KeyedTable, normal_key
+from cmbprep.group.ages import DAYS_PER_YEAR, listed_ages
+from cmbprep.group.covariates import Covariates, KeyedTable, find_value, normal_key
 from cmbprep.group.notes import Notes
 from cmbprep.group.rows import Row
 
@@ -27,6 +27,9 @@ RULES = {
 }
 #: Largest difference of an interval between two tables: a session may take several days.
 MAX_DAYS_APART = 7
+#: Longest time between two sessions, years: MRI is not older. Longer ones come from dates of which
+#: only some are shifted, and from placeholders such as 9999-12-31.
+MAX_YEARS_APART = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +194,12 @@ def _join_dates(
     ):
         return {}, None, "acq_time in scans.tsv and in sessions.tsv contradict each other"
     dates = {**(of_sessions if agree else {}), **(whole[0] if whole else of_scans)}
+    if dates and (max(dates.values()) - min(dates.values())).days > MAX_YEARS_APART * DAYS_PER_YEAR:
+        doubt = (
+            f"acq_time of sessions is more than {MAX_YEARS_APART} years apart and not used "
+            "({}); what to do: correct them, or shift all dates of a participant alike"
+        )
+        return {}, doubt, None
     own = {dates[session].date() for session in sessions if session in dates}
     if len(sessions) > 1 and len(own) == 1 and set(sessions) <= dates.keys():
         # Often the date was removed and the time of day kept, which gives no order.
@@ -223,6 +232,36 @@ def source_keys(row: Row) -> tuple[str, ...]:
     return tuple(normal_key(name, "filename") for name in files) or (row.name,)
 
 
+def missing_rows(rows: Iterable[Row], covariates: Covariates) -> tuple[str, ...]:
+    """Return notes on tables of sessions and scans that have no row for what has scans.
+
+    Parameters
+    ----------
+    rows
+        The rows of the table of scans.
+    covariates
+        The tables of the raw dataset; a table that is not there is not missed.
+    """
+    notes = Notes()
+    for row in rows:
+        session = session_of(row)
+        sessions = covariates.sessions.get(row.subject)
+        if row.counts_as_scan and session and sessions and session not in sessions.rows:
+            notes.add(
+                "sessions.tsv has no row of {}, whose columns are n/a; what to do: write session_id"
+                " as the folder of the session is named",
+                f"sub-{row.subject}_ses-{session}",
+            )
+        scans = covariates.scans.get((row.subject, session))
+        if row.counts_as_scan and scans and not scans.rows.keys() & set(source_keys(row)):
+            notes.add(
+                "scans.tsv has no row of {}, whose columns are n/a; what to do: write filename as "
+                "the path of the file, such as anat/sub-01_T2starw.nii.gz",
+                row.name,
+            )
+    return notes.sentences()
+
+
 def _scan_time(row: Row, covariates: Covariates, notes: Notes) -> datetime | None:
     """Return when a scan was acquired, by ``scans.tsv``: the earliest time of its files."""
     table = covariates.scans.get((row.subject, session_of(row)), KeyedTable())
@@ -231,12 +270,13 @@ def _scan_time(row: Row, covariates: Covariates, notes: Notes) -> datetime | Non
 
 
 def _read_time(table: KeyedTable, key: str, kind: str, who: str, notes: Notes) -> datetime | None:
-    text = table.value(key, "acq_time")
+    text = find_value(table, key, "acq_time")
     if text is None:
         return None
     if (at := parse_time(text)) is None:
         notes.add(
-            f"acq_time in {kind}.tsv is no date as 2001-12-31T23:59:59 and is not used ({{}})",
+            f"acq_time in {kind}.tsv is no date and is not used ({{}}); what to do: write it as "
+            "2001-12-31T23:59:59",
             f"{who}: {text}",
         )
     return at

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cmbprep import __version__
+from cmbprep.bids.quantities import check_metadata
 from cmbprep.errors import CmbprepError, about
 from cmbprep.lesions import COLUMNS, Lesion, read_lesions
 from cmbprep.outputs.files import file_digest, read_json
@@ -351,7 +352,11 @@ def read_record(root: Path, sidecar: Path) -> StageRecord | None:
             raise CmbprepError(f"the record of the stage is damaged ({', '.join(wrong)})")
     # The dictionary would take most of the memory that a large cohort needs.
     kept = {key: value for key, value in metadata.items() if key not in COLUMNS}
-    return StageRecord(files, kept)
+    # The acquisition was checked before it was written: only a damaged sidecar has warnings.
+    checked = check_metadata(kept)
+    for warning in checked.warnings:
+        logger.warning("%s: %s. What to do: %s", sidecar.name, warning, _AGAIN)
+    return StageRecord(files, checked.metadata)
 
 
 def find_records(

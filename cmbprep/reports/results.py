@@ -10,6 +10,7 @@ make a scan one without a result and stop nothing.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import zlib
 from collections.abc import Mapping
@@ -19,7 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cmbprep.bids.nifti_header import BLOCK_SIZE, parse_header
-from cmbprep.errors import CmbprepError
+from cmbprep.errors import CmbprepError, about
+from cmbprep.files.text import shorten
 from cmbprep.files.tsv import listing
 from cmbprep.lesions import ZONES, Lesion
 from cmbprep.outputs.files import read_json
@@ -42,6 +44,8 @@ STATUSES = {
     "other table, summary or map.",
 }
 
+
+_LABEL = re.compile(r"[A-Za-z0-9+]+")
 
 #: Bytes of a compressed image in which its header ends, with the name that gzip may keep.
 _PACKED_HEADER = 4096
@@ -310,7 +314,8 @@ def collect_results(root: Path, *, subject: str | None = None) -> list[SubjectRe
     # Without a subject, the first pattern matches the records of sessions too.
     for path in sorted({path for place in places for path in (root / "logs").glob(place)}):
         try:
-            _add_inputs(drafts, root, read_json(path))
+            with about(path.name, hint="run the participant level again for this participant"):
+                _add_inputs(drafts, root, path)
         except CmbprepError as error:
             # What there is of the unit's scans is found by its results below.
             logger.warning("%s", error)
@@ -325,7 +330,7 @@ def collect_results(root: Path, *, subject: str | None = None) -> list[SubjectRe
             listing(unrecorded),
         )
     for path in sorted((root / "logs").glob(f"sub-{label}_*_error.json")):
-        _add_error(drafts, path)
+        _add_error(drafts, root, path)
     return [drafts[key].freeze() for key in sorted(drafts)]
 
 
@@ -366,7 +371,7 @@ class _Draft:
                 record = _planned_record(root, stage, wanted)
                 self._check_owner(record, str(entry["name"]))
             except CmbprepError as error:
-                problems.append(f"{stage}: {str(error).rstrip('.')}")
+                problems.append(f"{stage}: {_within(root, error)}")
                 continue
             self.used.add(record.files.sidecar)
             if stage == "anatomy":
@@ -424,6 +429,11 @@ def _unit_of(name: str, subject: str) -> str:
     return f"sub-{subject}" + (f"_ses-{entities['ses']}" if "ses" in entities else "")
 
 
+def _is_of(unit: str, name: str) -> bool:
+    """Return whether a scan is of a unit, by its name."""
+    return _unit_of(name, parse_entities(name).get("sub", "")) == unit
+
+
 def _expected_stem(name: str) -> str | None:
     """Return the stem that outputs of a scan have, if its suffix is one of a scan."""
     try:
@@ -449,7 +459,8 @@ def _planned_record(root: Path, stage: str, wanted: Any) -> StageRecord:
     if not parts or not parts[0].startswith("sub-") or ".." in parts:
         raise CmbprepError("the record of the run is damaged")
     sidecar = root.joinpath(*parts)
-    if not sidecar.exists():
+    # A link whose target is not there is told apart from a file that was never written.
+    if not os.path.lexists(sidecar):
         raise CmbprepError("the run ended before this stage was done")
     record = read_record(root, sidecar)
     if record is None or record.files.stage != stage:
@@ -482,15 +493,18 @@ def _add_stage(parts: dict[str, Any], stage: str, record: StageRecord) -> None:
         parts["damaged"] = True
 
 
-def _add_inputs(drafts: dict[str, _Draft], root: Path, content: Mapping[str, Any]) -> None:
+def _add_inputs(drafts: dict[str, _Draft], root: Path, path: Path) -> None:
+    """Add what the record of a unit says; one of another unit would change another person."""
+    content = read_json(path)
     unit = str(content.get("unit", ""))
     subject = parse_entities(unit).get("sub", "")
-    if not re.fullmatch(r"[A-Za-z0-9+]+", subject):
-        raise CmbprepError(f"the record names the unit {unit!r}, which is none")
+    if not _LABEL.fullmatch(subject) or path.name != f"{unit}_inputs.json":
+        raise CmbprepError(f"the record is of {shorten(unit)!r}, which is not what it is named for")
     draft = _draft(drafts, subject)
-    entries = [
-        entry for entry in entries_of(content, "scans") if _unit_of(entry["name"], subject) == unit
-    ]
+    entries, withdrawn = (
+        [entry for entry in entries_of(content, key) if _is_of(unit, entry["name"])]
+        for key in ("scans", "withdrawn")
+    )
     if all(isinstance(entry.get("stages"), dict) for entry in entries) and "withdrawn" in content:
         draft.settled.add(unit)
     for entry in entries:
@@ -499,29 +513,37 @@ def _add_inputs(drafts: dict[str, _Draft], root: Path, content: Mapping[str, Any
         parts["warnings"] = _texts(entry.get("warnings"))
         if isinstance(entry.get("stages"), dict):
             draft.add_planned(root, entry)
-    for entry in entries_of(content, "withdrawn"):
+    for entry in withdrawn:
         draft.scan(entry["name"])["withdrawn"] = str(entry.get("reason") or "withdrawn")
     refused = content.get("refused", ())
     for item in refused if isinstance(refused, list) else ():
         if isinstance(item, dict):
-            values = {key: str(item.get(key, "")) for key in ("path", "reason", "hint")}
+            values = {key: str(item.get(key) or "") for key in ("path", "reason", "hint")}
+            values["reason"] = values["reason"] or "the record of the run does not say why"
             draft.refused[values["path"], unit] = Refused(unit=unit, **values)
+
+
+def _within(root: Path, error: CmbprepError) -> str:
+    """Return the text of an error; tables are the same wherever the output folder lies."""
+    return str(error).rstrip(".").replace(f"{root}/", "")
 
 
 def _texts(value: Any) -> tuple[str, ...]:
     return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
-def _add_error(drafts: dict[str, _Draft], path: Path) -> None:
+def _add_error(drafts: dict[str, _Draft], root: Path, path: Path) -> None:
     """Add the record of a failure; one that is damaged still says that the scan failed."""
     name = path.name.removesuffix("_error.json")
-    if not parse_entities(name).get("sub"):
+    subject = parse_entities(name).get("sub", "")
+    if not _LABEL.fullmatch(subject):
         return
     try:
         content = read_json(path)
     except CmbprepError as error:
-        content = {"message": f"the scan failed, and the record of it is damaged ({error})"}
-    draft = _draft(drafts, parse_entities(name).get("sub", ""))
+        damage = _within(root, error)
+        content = {"message": f"the scan failed, and the record of it is damaged ({damage})"}
+    draft = _draft(drafts, subject)
     unit = _unit_of(name, draft.subject)
     if unit in draft.settled and name not in draft.scans:
         return  # a scan that is no longer in the dataset

@@ -85,7 +85,11 @@ def test_ages_are_read_in_their_units(
 @pytest.mark.parametrize(
     ("text", "units", "note"),
     [
-        ("89+", None, "age in participants.tsv is no age in years and n/a (sub-1: 89+)"),
+        (
+            "89+",
+            None,
+            "age in participants.tsv is no age in years and n/a (sub-1: 89+); what",
+        ),
         ("-3", None, "is no age in years"),
         ("700", None, "is no age in years"),
         ("old", None, "is no age in years"),

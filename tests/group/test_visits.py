@@ -292,8 +292,8 @@ def test_the_time_of_a_scan_is_that_of_its_first_echo(tmp_path: Path) -> None:
     ]
     (note,) = notes
     assert note == (
-        "acq_time in scans.tsv is no date as 2001-12-31T23:59:59 and is not used "
-        "(sub-1_ses-a_swi: soon)"
+        "acq_time in scans.tsv is no date and is not used (sub-1_ses-a_swi: soon); what to do: "
+        "write it as 2001-12-31T23:59:59"
     )
 
 
