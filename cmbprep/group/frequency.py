@@ -110,7 +110,7 @@ class FrequencyMap:
     def share(self, *, definite: bool) -> NDArray[np.float32]:
         """Return people with a microbleed over people seen; 0 where nobody was seen."""
         people, seen = self.people(definite=definite), self.seen()
-        return (people / np.maximum(seen, 1)).astype(np.float32)
+        return np.divide(people, np.maximum(seen, 1), dtype=np.float32, casting="unsafe")
 
     def renamed(self, rename: Callable[[str], str]) -> FrequencyMap:
         """Return the same map with other names of scans."""

@@ -58,10 +58,12 @@ def exact_interval(positive: int, total: int, level: float = 0.95) -> tuple[floa
     """
     if total == 0:
         return 0.0, 1.0
-    from scipy.stats import binomtest
+    from scipy.special import betaincinv
 
-    interval = binomtest(positive, total).proportion_ci(level, method="exact")
-    return float(interval.low), float(interval.high)
+    tail, negative = (1 - level) / 2, total - positive
+    low = betaincinv(positive, negative + 1, tail) if positive else 0.0
+    high = betaincinv(positive + 1, negative, 1 - tail) if negative else 1.0
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

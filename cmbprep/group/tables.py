@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from cmbprep.bids.model import ENTITY_ORDER
@@ -55,6 +55,11 @@ class Table:
 
     def to_tsv(self) -> str:
         """Return the text of the table."""
+        return self._text
+
+    # The table of participants is written twice.
+    @cached_property
+    def _text(self) -> str:
         rows = (map(cell, map(line.get, self.dictionary)) for line in self.values)
         return format_tsv(self.dictionary, rows)
 

@@ -416,13 +416,14 @@ def result_folders(
     """
     people = [f"sub-{subject}"] if subject is not None else _names_in(root, "sub-")
     for person in people:
-        visits = _names_in(root / person, "ses-") if session is None else [f"ses-{session}"]
-        for folder in (root / person, *(root / person / visit for visit in visits)):
-            if names := _names_in(folder / "anat"):
-                yield folder / "anat", names
+        own = f"{root}/{person}"
+        visits = _names_in(own, "ses-") if session is None else [f"ses-{session}"]
+        for folder in (f"{own}/anat", *(f"{own}/{visit}/anat" for visit in visits)):
+            if names := _names_in(folder):
+                yield Path(folder), names
 
 
-def _names_in(folder: Path, start: str = "") -> list[str]:
+def _names_in(folder: Path | str, start: str = "") -> list[str]:
     """Return the names in a folder that start so; none where it is no folder that can be read."""
     try:
         names = os.listdir(folder)  # noqa: PTH208 - a dataset has a hundred thousand files
