@@ -8,6 +8,7 @@ group level goes on without it and says so. Where rows of one key disagree, the 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -138,7 +139,9 @@ def read_covariates(
             folder, stem = folder / f"ses-{session}", f"{stem}_ses-{session}"
         if table := _read_own(folder / f"{stem}_scans.tsv", "scans", notes):
             scans[subject, session] = table
-    found = Covariates(participants=participants, sessions=sessions, scans=scans)
+    found = Covariates(
+        participants=participants, sessions=_spelt_alike(sessions), scans=_spelt_alike(scans)
+    )
     dictionaries = {
         name: _read_dictionary(dataset, name, columns, units, notes)
         for name, columns in found.columns.items()
@@ -302,6 +305,31 @@ def _read_own(path: Path, kind: str, notes: Notes) -> KeyedTable | None:
         # The same fault in the tables of many participants is one note.
         notes.add(text.replace(path.name, "{}", 1), path.name)
     return table if table.columns or table.rows else None
+
+
+def _spelt_alike(tables: Mapping[Any, KeyedTable]) -> dict[Any, KeyedTable]:
+    """Write the columns of tables of one kind as most of the tables do.
+
+    Else a column that one participant's table writes with other capitals would be one of its own,
+    and change the names of everybody's columns. A table that has both spellings keeps them.
+    """
+    counted = Counter(column for table in tables.values() for column in table.columns)
+    usual: dict[str, str] = {}
+    # Of two that are equally frequent, the one in small letters, as BIDS has it.
+    for column in sorted(counted, key=lambda name: (-counted[name], not name.islower())):
+        usual.setdefault(column.lower(), column)
+    return {key: _renamed(table, usual) for key, table in tables.items()}
+
+
+def _renamed(table: KeyedTable, usual: Mapping[str, str]) -> KeyedTable:
+    names = {column: usual[column.lower()] for column in table.columns}
+    if len(set(names.values())) < len(names) or all(old == new for old, new in names.items()):
+        return table
+    rows = {
+        key: {names.get(column, column): value for column, value in row.items()}
+        for key, row in table.rows.items()
+    }
+    return replace(table, columns=tuple(names.values()), rows=rows)
 
 
 def _read_dictionary(

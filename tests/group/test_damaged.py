@@ -190,9 +190,11 @@ def test_a_row_that_was_cut_short_gives_no_number(run: Callable[..., Any]) -> No
     assert "participants.tsv: the file ends within a row" in told
 
 
-def test_acq_time_is_found_whatever_its_capitals(run: Callable[..., Any]) -> None:
+def test_capitals_of_a_column_change_nothing(run: Callable[..., Any]) -> None:
+    before, other, _ = run(lambda *_: None)
     table = TIMES.format("2001-01-01").replace("acq_time", "Acq_Time")
-    own, _, _ = run(raw(SESSIONS, table))
+    own, same, _ = run(raw(SESSIONS, table))
+    assert (own, same) == (before, other)
     assert [row["acq_time"] for row in own["group_cmb"]] == ["2001-01-01", "2003-01-01"]
 
 
