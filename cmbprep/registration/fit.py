@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 
 import nibabel as nib
 import numpy as np
@@ -169,6 +170,7 @@ def register_to_template(
     brain: SpatialImage | None = None,
     *,
     same_contrast: bool = False,
+    most_starts: int | None = None,
 ) -> TemplateRegistration:
     """Register an image of a head to a template, whatever its contrast and header.
 
@@ -191,6 +193,8 @@ def register_to_template(
         Brain mask of the image, found in the image itself; without one, its intensities must do.
     same_contrast
         Whether the image is a T1w image like the template: then intensities are followed first.
+    most_starts
+        How many poses are started from at most; None for all that may be needed.
 
     Raises
     ------
@@ -203,7 +207,7 @@ def register_to_template(
     refused: ScanError | None = None
     with AntsProcess() as process:
         for tried, (start, seen, variant) in enumerate(
-            _starts(shown, reference, brain, same_contrast)
+            islice(_starts(shown, reference, brain, same_contrast), most_starts)
         ):
             try:
                 deformation, quality = _TemplateFit(seen, variant, process).run(start)

@@ -162,22 +162,37 @@ def register_head(
     ScanError
         If the image shows too little to register.
     """
-    found = _register_upright(image, template, template_mask, same_contrast)
+    brain = find_brain(image)
+    found = _register_upright(image, brain, template, template_mask, same_contrast)
     for turn, gain in turns(image, found):
         turned = turn_header(image, turn)
-        other = _register_upright(turned, template, template_mask, same_contrast)
+        if (brain := find_brain(turned)) is None:
+            continue
+        # The likeliest start tells whether the head lies so.
+        other = _register_upright(turned, brain, template, template_mask, same_contrast, 1)
         if fits_better(other.quality, found.quality, gain):
             return turn_back(other, turn, template_mask)
     return found
 
 
 def _register_upright(
-    image: SpatialImage, template: SpatialImage, template_mask: SpatialImage, same_contrast: bool
+    image: SpatialImage,
+    brain: BrainExtraction | None,
+    template: SpatialImage,
+    template_mask: SpatialImage,
+    same_contrast: bool,
+    most_starts: int | None = None,
 ) -> TemplateRegistration:
     """Register an image whose header is about right, and compare the brains."""
-    brain = find_brain(image)
     mask = None if brain is None else brain.mask
-    found = register_to_template(image, template, template_mask, mask, same_contrast=same_contrast)
+    found = register_to_template(
+        image,
+        template,
+        template_mask,
+        mask,
+        same_contrast=same_contrast,
+        most_starts=most_starts,
+    )
     if found.quality.verdict == "failed":
         return found
     overlap = 0.0 if brain is None else _brain_overlap(found, brain)
