@@ -4,7 +4,7 @@ The two know different things and fail differently: the carried mask is a brain 
 the wrong place if the registration went wrong; the network looks at this image alone and may
 take something else for brain. Where the registration is good, its mask is the better one
 (``docs/validation/brain_mask.md``), and the network's checks it; where it is not, the network's
-takes its place, with a warning.
+takes its place, with a warning, unless that is doubtful, too.
 """
 
 from __future__ import annotations
@@ -82,14 +82,15 @@ def choose_brain_mask(
     found: BrainExtraction | None,
     carried: Callable[[], nib.Nifti1Image],
     *,
-    registered: bool,
+    verdict: str,
 ) -> MaskChoice:
     """Choose between the network's mask and the one that a registration carried.
 
     1. The carried mask, if the registration is not doubtful. A network's mask that is plausible
        (:func:`doubts`) and disagrees is reported.
-    2. Else the network's, if there is one, with what is doubtful about it.
-    3. Else the carried one.
+    2. The carried mask, if the registration is doubtful and the network's mask, too.
+    3. Else the network's, if there is one, with what is doubtful about it.
+    4. Else the carried one.
 
     Parameters
     ----------
@@ -97,8 +98,8 @@ def choose_brain_mask(
         Of the network; None if it found no brain.
     carried
         Gives the carried mask, on the same grid; a ScanError means that there is none.
-    registered
-        Whether the registration seems good.
+    verdict
+        Of the registration: ``ok``, ``doubtful`` or ``failed``.
 
     Raises
     ------
@@ -112,13 +113,20 @@ def choose_brain_mask(
             why = "the brain was not found in the image itself; its mask is the registration's"
             return MaskChoice(other, "registration", None, (why,))
         agreement = dice(found.mask, other)
-        if registered:
+        doubtful = doubts(found)
+        if verdict == "ok":
             why = (
                 "the brain found in the image and the one carried by registration overlap by "
                 f"{agreement:.2f} (Dice) only: look at mask and registration"
             )
-            told = (why,) if agreement < DISAGREEMENT and not doubts(found) else ()
+            told = (why,) if agreement < DISAGREEMENT and not doubtful else ()
             return MaskChoice(other, "registration", agreement, told)
+        if verdict == "doubtful" and doubtful:
+            why = (
+                "the registration is doubtful, and so is the brain found in the image itself: "
+                f"{'; '.join(doubtful)}; the brain mask is the registration's"
+            )
+            return MaskChoice(other, "registration", agreement, (why,))
         why = "the registration is not sound; the brain mask is the network's"
     except ScanError:
         if found is None:

@@ -99,7 +99,7 @@ def _choose_mask(
     choice = choose_brain_mask(
         found,
         lambda: nib.Nifti1Image.from_image(load_image(carried)),
-        registered=used.get("verdict") == "ok",
+        verdict=str(used.get("verdict", "failed")),
     )
     quality: dict[str, Any] = {"brain_mask_source": choice.source}
     if found is not None:

@@ -26,7 +26,7 @@ def missing():
 
 def test_a_good_registration_gives_the_mask_and_the_network_checks_it():
     carried = block(8, 31)
-    choice = choose_brain_mask(extraction(block(8, 32)), lambda: carried, registered=True)
+    choice = choose_brain_mask(extraction(block(8, 32)), lambda: carried, verdict="ok")
     assert choice.source == "registration"
     assert np.array_equal(choice.mask.dataobj, carried.dataobj)
     assert 0.9 < choice.agreement < 1
@@ -34,7 +34,7 @@ def test_a_good_registration_gives_the_mask_and_the_network_checks_it():
 
 
 def test_two_that_disagree_are_told_of():
-    choice = choose_brain_mask(extraction(block(8, 32)), lambda: block(2, 20), registered=True)
+    choice = choose_brain_mask(extraction(block(8, 32)), lambda: block(2, 20), verdict="ok")
     assert choice.source == "registration"
     assert len(choice.warnings) == 1
     assert "overlap" in choice.warnings[0]
@@ -48,15 +48,19 @@ def test_two_that_disagree_are_told_of():
 def test_an_implausible_mask_casts_no_doubt_and_is_doubted_where_it_must_serve(changes):
     found = extraction(block(8, 32), **changes)
     assert len(doubts(found)) == 1
-    good = choose_brain_mask(found, lambda: block(2, 20), registered=True)
+    good = choose_brain_mask(found, lambda: block(2, 20), verdict="ok")
     assert (good.source, good.warnings) == ("registration", ())
-    bad = choose_brain_mask(found, lambda: block(2, 20), registered=False)
+    bad = choose_brain_mask(found, lambda: block(2, 20), verdict="failed")
     assert bad.source == "network"
     assert len(bad.warnings) == 2
+    # Of two doubtful ones, the registration's has the shape of a brain.
+    both = choose_brain_mask(found, lambda: block(2, 20), verdict="doubtful")
+    assert both.source == "registration"
+    assert doubts(found)[0] in both.warnings[0]
 
 
 def test_after_a_doubtful_registration_the_network_serves():
-    choice = choose_brain_mask(extraction(block(8, 32)), lambda: block(8, 31), registered=False)
+    choice = choose_brain_mask(extraction(block(8, 32)), lambda: block(8, 31), verdict="doubtful")
     assert choice.source == "network"
     assert len(choice.warnings) == 1
 
@@ -66,11 +70,11 @@ def test_a_slab_may_hold_less_than_a_brain():
 
 
 def test_one_mask_is_better_than_none():
-    alone = choose_brain_mask(None, lambda: block(8, 32), registered=False)
+    alone = choose_brain_mask(None, lambda: block(8, 32), verdict="failed")
     assert (alone.source, alone.agreement) == ("registration", None)
     assert alone.warnings
-    other = choose_brain_mask(extraction(block(8, 32)), missing, registered=True)
+    other = choose_brain_mask(extraction(block(8, 32)), missing, verdict="ok")
     assert (other.source, other.agreement) == ("network", None)
     assert other.warnings
     with pytest.raises(ScanError):
-        choose_brain_mask(None, missing, registered=True)
+        choose_brain_mask(None, missing, verdict="ok")
