@@ -168,8 +168,11 @@ def register_head(
         turned = turn_header(image, turn)
         if (brain := find_brain(turned)) is None:
             continue
-        # The likeliest start tells whether the head lies so.
-        other = _register_upright(turned, brain, template, template_mask, same_contrast, 1)
+        try:
+            # The likeliest start tells whether the head lies so.
+            other = _register_upright(turned, brain, template, template_mask, same_contrast, 1)
+        except ScanError:  # It does not.
+            continue
         if fits_better(other.quality, found.quality, gain):
             return turn_back(other, turn, template_mask)
     return found

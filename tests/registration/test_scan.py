@@ -156,6 +156,18 @@ def test_a_head_that_its_header_turns_upside_down_is_turned_back(
     assert np.allclose(map_points(there, (found.to_image,)), points, atol=1e-4)
 
 
+def test_a_turn_that_leads_nowhere_costs_no_registration(monkeypatch, steps):
+    def direct(image, *_, **__):
+        if image is not SCAN:
+            raise ScanError("no pose was found")
+        found = replace(quality("ok"), agreeing=0.55)
+        return TemplateRegistration(FIELD, FIELD, LinearMap(np.eye(4)), SCAN, found)
+
+    monkeypatch.setattr(scan_registration, "register_to_template", direct)
+    found = scan_registration.register_head(SCAN, SCAN, MASK)
+    assert (found.quality.verdict, found.quality.agreeing) == ("ok", 0.55)
+
+
 def mask_like(image):
     return nib.Nifti1Image(np.ones(image.shape, np.uint8), image.affine)
 
