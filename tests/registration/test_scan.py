@@ -156,6 +156,40 @@ def test_a_head_that_its_header_turns_upside_down_is_turned_back(
     assert np.allclose(map_points(there, (found.to_image,)), points, atol=1e-4)
 
 
+@pytest.mark.parametrize(("upright", "taken"), [(0.92, True), (0.85, False)])
+def test_a_head_that_registration_has_turned_is_looked_at_upright(
+    monkeypatch, steps, upright, taken
+):
+    """Its brain is found then; the registration may lose a little by it."""
+    quarter = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    affine = nib.affines.from_matvec(np.diag([50.0, 50.0, 50.0]), [-50.0, -50.0, -50.0])
+    wide = DisplacementMap(np.zeros((3, 3, 3, 3), np.float32), affine)
+    image = nib.Nifti1Image(
+        np.asarray(SCAN.dataobj), nib.affines.from_matvec(quarter.T) @ SCAN.affine
+    )
+
+    def direct(given, *_, **__):
+        turned = given.affine[0, 0] < 1e-6
+        found = replace(
+            quality("doubtful" if turned else "ok"),
+            agreeing=0.94 if turned else upright,
+            rotation_deg=90.0 if turned else 0.0,
+        )
+        linear = LinearMap(nib.affines.from_matvec(quarter if turned else np.eye(3)))
+        prior = nib.Nifti1Image(np.ones((4, 4, 4), np.float32), given.affine)
+        return TemplateRegistration(wide, wide, linear, prior, found)
+
+    monkeypatch.setattr(scan_registration, "register_to_template", direct)
+    monkeypatch.setattr(
+        scan_registration, "find_brain", lambda given: replace(BRAIN, mask=mask_like(given))
+    )
+    found = scan_registration.register_head(image, SCAN, MASK)
+    assert found.quality.agreeing == (upright if taken else 0.94)
+    assert found.quality.verdict == "doubtful"
+    assert found.quality.rotation_deg == pytest.approx(90.0)
+    assert np.allclose(found.linear.matrix[:3, :3], quarter)
+
+
 def test_a_turn_that_leads_nowhere_costs_no_registration(monkeypatch, steps):
     def direct(image, *_, **__):
         if image is not SCAN:
