@@ -96,7 +96,8 @@ def align_outlines(image: HeadImage, reference: HeadImage) -> LinearMap:
         found = least_squares(
             residuals, start, jacobian, loss=_robust, x_scale=STEPS, ftol=1e-5, max_nfev=100
         )
-        return float(found.cost), np.asarray(found.x, dtype=np.float64)
+        # The last bits of sums depend on the processor and its threads.
+        return round(float(found.cost), 3), np.round(found.x, 3)
 
     costs = np.array(map_in_threads(cost, starts))
     likeliest = [starts[i] for i in np.argsort(costs, kind="stable")[:FOLLOWED]]
@@ -148,5 +149,7 @@ def _matrix(parameters: NDArray[np.float64], centre: NDArray[np.float64]) -> NDA
     matrix[:3, :3] = (
         np.exp(parameters[6] / 100.0) * Rotation.from_rotvec(parameters[:3] / 100.0).as_matrix()
     )
-    matrix[:3, 3] = centre + parameters[3:6] - matrix[:3, :3] @ centre
+    # Not by BLAS, whose last bits depend on the processor.
+    turned = np.einsum("ij,j->i", matrix[:3, :3], centre, optimize=False)
+    matrix[:3, 3] = centre + parameters[3:6] - turned
     return matrix

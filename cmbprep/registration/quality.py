@@ -233,7 +233,9 @@ NO_BRAIN_ML = (700.0, 2500.0)
 #: Part of the brain's inside that must fit where it lies: below, a registration has failed, or is
 #: doubtful. Set on simulated people of eight contrasts that no figure is reported on.
 NO_EVIDENCE, FAINT_EVIDENCE = 0.40, 0.50
-#: ... and from which it is settled.
+#: ... and from which it is settled. Below, the affine part is set anew by where the parts of the
+#: brain fit best: on a flat scan of a tuning person that brought 0.59 to 0.81, and the median error
+#: from 3.8 to 3.1 mm.
 SETTLED = 0.9
 #: Part of the brain below which a registration rests on too little to be sure of. To the template,
 #: whose size is free, less than 0.8 is enough only where the registration is settled. Of 12 slabs

@@ -21,8 +21,8 @@ from cmbprep.spatial.grids import Grid
 from cmbprep.spatial.transforms import LinearMap, compose_on_grid
 
 #: Where less of the brain's inside than this fits, the head may lie the other way round. Two real
-#: scans whose headers had been turned upside down seemed to fit in 0.51 and 0.62. Scans with right
-#: headers have 0.72 and more.
+#: scans whose headers had been turned upside down seemed to fit in 0.51 and 0.62. Whole heads with
+#: right headers had 0.76 and more; one that was cut in half had 0.58, and is looked at in vain.
 MAY_BE_TURNED = 0.7
 #: With another way round, this much more of it must fit.
 TURNED_GAIN = 0.1

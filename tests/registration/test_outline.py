@@ -1,5 +1,9 @@
 """The pose of a brain from its outline alone."""
 
+import os
+import subprocess
+import sys
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -50,6 +54,24 @@ def test_hairs_do_not_decide_the_pose():
         pose = headphantom.rigid(degrees, shift) @ np.diag([1.12, 1.12, 1.12, 1.0])
         affine = headphantom.grid_affine(SHAPE, (4.4, 4.0, 4.4), codes="LPS", centre=shift)
         assert np.median(errors(outline(SHAPE, affine, pose), pose)) < 1.5
+
+
+SAME_BYTES = """
+from tests.registration.test_outline import AFFINE, SHAPE, align_outlines, headphantom, outline
+pose = headphantom.rigid((12, -8, 10), (20, -30, 15))
+print(align_outlines(outline(SHAPE, AFFINE, pose), outline()).matrix.tolist())
+"""
+
+
+def test_neither_threads_nor_the_kind_of_processor_change_the_pose():
+    found = set()
+    for kind in ({"OPENBLAS_NUM_THREADS": "1"}, {"OPENBLAS_CORETYPE": "Haswell"}):
+        command = [sys.executable, "-c", SAME_BYTES]
+        done = subprocess.run(
+            command, env=os.environ | kind, capture_output=True, text=True, check=True
+        )
+        found.add(done.stdout)
+    assert len(found) == 1
 
 
 def test_a_brain_that_the_field_of_view_cuts_goes_on():
