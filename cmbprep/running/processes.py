@@ -30,8 +30,9 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _PR_SET_PDEATHSIG = 1
 _WATCH_SECONDS = 0.5
-#: A killed process is gone at once, unless it waits for a disk.
-_JOIN_SECONDS = 5.0
+#: A killed process is gone at once, unless it waits for a disk or the machine is very busy.
+_JOIN_SECONDS = 30.0
+_POLL_SECONDS = 0.01
 
 
 class Stopped(KeyboardInterrupt):
@@ -204,5 +205,8 @@ def kill_children(*, since: AbstractSet[BaseProcess]) -> None:
     children = set(multiprocessing.active_children()) - since
     for child in children:
         child.kill()
-    for child in children:
-        child.join(_JOIN_SECONDS)
+    # A pool's own thread waits for its workers too. Of two that wait, one is told that there is
+    # no such process, so a child is asked again until the other has noted its end.
+    deadline = time.monotonic() + _JOIN_SECONDS
+    while any(child.is_alive() for child in children) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -165,3 +167,33 @@ def test_a_pool_that_is_left_by_an_exception_does_not_wait() -> None:
     with pytest.raises(KeyboardInterrupt):
         leave()
     assert time.monotonic() - start_time < 300
+
+
+def test_killed_children_are_gone_although_a_pool_waits_for_them_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of two threads that wait for one process, the slower one is told that there is none."""
+    wait = os.waitpid
+
+    def wait_slowly(pid: int, options: int) -> tuple[int, int]:
+        found = wait(pid, options)
+        if found[0]:
+            time.sleep(0.05)
+        return found
+
+    monkeypatch.setattr(os, "waitpid", wait_slowly)
+    before = set(multiprocessing.active_children())
+    for _ in range(8):
+        pool = ProcessPoolExecutor(
+            2,
+            mp_context=multiprocessing.get_context("fork"),
+            initializer=processes.start_worker,
+            initargs=(os.getpid(),),
+        )
+        jobs = [pool.submit(time.sleep, 600) for _ in range(2)]
+        while not all(job.running() for job in jobs):
+            time.sleep(0.01)
+        processes.kill_children(since=before)
+        left = set(multiprocessing.active_children()) - before
+        pool.shutdown(wait=False, cancel_futures=True)
+        assert left == set()
