@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,13 @@ def judgement(arguments: argparse.Namespace) -> str:
     rows: list[Row] = []
     for given in [*([path] if path and path.exists() else []), *arguments.also]:
         rows += json.loads(given.read_text(encoding="utf-8"))
-    done = {(row["person"], row["contrast"]) for row in rows}
+    done = {(row["person"], row["contrast"], row["way"]) for row in rows}
     for seed in seeds[arguments.skip : arguments.people]:
         for name in contrasts_of(seed - seeds[0], arguments.contrasts):
-            if (seed, name) in done or (arguments.only and arguments.only not in name):
+            ways = [way for way in WAYS if (seed, name, way) not in done]
+            if not ways or (arguments.only and arguments.only not in name):
                 continue
-            found = _scan_rows(seed, name, arguments.cache)
+            found = _scan_rows(seed, name, arguments.cache, ways)
             rows += found
             for row in found:
                 if row["error"] == "none":
@@ -86,7 +88,7 @@ def contrasts_of(person: int, count: int | None) -> list[str]:
     return [names[(person + 4 * turn) % len(names)] for turn in range(count)]
 
 
-def _scan_rows(seed: int, name: str, cache: Path) -> list[Row]:
+def _scan_rows(seed: int, name: str, cache: Path, ways: Sequence[str]) -> list[Row]:
     from cmbprep.brain.bias import correct_bias
     from cmbprep.registration.scan import register_scan
     from cmbprep.templates import load_template
@@ -99,16 +101,20 @@ def _scan_rows(seed: int, name: str, cache: Path) -> list[Row]:
         return []
     image = correct_bias(scan.image).image
     common: Row = {"person": seed, "contrast": name}
-    placed = register_scan(image, None, head, mask)
-    assert placed.direct is not None
-    row = {**common, "way": "template"}
-    rows = _judged(scan, seed, placed, placed.direct.to_template, row)
-    rows += _moved_from_template(scan, image, placed.direct, (head, mask), row)
-    anatomy, to_template = _anatomy(laid_t1w(seed, name, cache), head, mask)
-    placed = register_scan(image, anatomy, head, mask)
-    row = {**common, "way": "t1w"}
-    rows += _judged(scan, seed, placed, to_template, row)
-    return rows + _moved_from_t1w(scan, image, anatomy, placed, to_template, row)
+    rows: list[Row] = []
+    if "template" in ways:
+        placed = register_scan(image, None, head, mask)
+        assert placed.direct is not None
+        row = {**common, "way": "template"}
+        rows += _judged(scan, seed, placed, placed.direct.to_template, row)
+        rows += _moved_from_template(scan, image, placed.direct, (head, mask), row)
+    if "t1w" in ways:
+        anatomy, to_template = _anatomy(laid_t1w(seed, name, cache), head, mask)
+        placed = register_scan(image, anatomy, head, mask)
+        row = {**common, "way": "t1w"}
+        rows += _judged(scan, seed, placed, to_template, row)
+        rows += _moved_from_t1w(scan, image, anatomy, placed, to_template, row)
+    return rows
 
 
 def _anatomy(t1w: LaidT1w, head: Any, mask: Any) -> tuple[Any, Any]:

@@ -85,6 +85,8 @@ SPACING = 2.5
 #: deformed reaches as far: the field is held to 0 at its border, which only 4 mm outside of what
 #: the deformation looks at added 0.1 to 0.4 mm to the 95 % of a tuning person.
 LINEAR_RIM = 16.0
+#: How much of what surrounds the brain local contrast sees after a start from outlines, mm.
+FINE_RIM = 5.0
 #: Where scalp is looked for, mm from the brain, and how bright it must be against the brain to
 #: be there: of eight kinds of images, those with scalp had 0.54 and more, those without 0.13 and
 #: less. With fewer voxels of it in view, nothing is known and the whole head is tried first.
@@ -203,11 +205,11 @@ def register_to_template(
     best: TemplateRegistration | None = None
     refused: ScanError | None = None
     with AntsProcess() as process:
-        for tried, (start, seen, variant) in enumerate(
+        for tried, (start, rough, fine) in enumerate(
             islice(_starts(shown, reference, brain, same_contrast), most_starts)
         ):
             try:
-                deformation, quality = _TemplateFit(seen, variant, process).run(start)
+                deformation, quality = _TemplateFit(rough, fine, process).run(start)
             except ScanError as error:  # The next start may lead somewhere.
                 refused = error
                 continue
@@ -226,8 +228,11 @@ def register_to_template(
     return best
 
 
-#: A pose to start from (template to image), and the image and the template that it is refined with.
-_Start = tuple[LinearMap, HeadImage, HeadImage]
+#: An image and a template.
+_Heads = tuple[HeadImage, HeadImage]
+#: A pose to start from (template to image), the image and the template that it is refined with by
+#: mutual information, and those for local contrast.
+_Start = tuple[LinearMap, _Heads, _Heads]
 
 
 def _starts(
@@ -238,13 +243,17 @@ def _starts(
     if outline is not None and not same_contrast:
         yield outline
     for number, (pose, variant) in enumerate(_poses(shown, reference, scaling=True)):
-        yield pose.transform.inverse(), shown, reference._replace(values=variant)
+        heads = shown, reference._replace(values=variant)
+        yield pose.transform.inverse(), heads, heads
         if outline is not None and same_contrast and number == 0:
             yield outline
 
 
 def _outline_start(shown: HeadImage, reference: HeadImage, brain: SpatialImage) -> _Start | None:
     """Lay the outlines of the brains onto each other, and leave out what surrounds them.
+
+    Mutual information sees the brains alone, and local contrast their rims, too: the border of a
+    brain that was found is a voxel or two beside the true one.
 
     None where nothing of the brain's outline is in the image.
     """
@@ -254,12 +263,24 @@ def _outline_start(shown: HeadImage, reference: HeadImage, brain: SpatialImage) 
         pose = align_outlines(found, reference).inverse()
     except ValueError:
         return None
-    return pose, cut_out(found)._replace(mask=shown.mask), cut_out(reference)
+    rough, fine = (
+        (cut_out(found, rim)._replace(mask=shown.mask), cut_out(reference, rim))
+        for rim in (0.0, FINE_RIM)
+    )
+    return pose, rough, fine
 
 
-def cut_out(head: HeadImage) -> HeadImage:
-    """Return a head with 0 outside of its brain, which fades over one voxel of the template's."""
-    distance = signed_distance(head.mask, head.grid.spacing, SPACING)
+def cut_out(head: HeadImage, rim: float) -> HeadImage:
+    """Return a head with 0 outside of its brain and a rim, which fades over a template's voxel.
+
+    Parameters
+    ----------
+    head
+        With its brain mask.
+    rim
+        Of what lies around the brain, mm.
+    """
+    distance = signed_distance(head.mask, head.grid.spacing, rim + SPACING) - rim
     inside = np.clip(0.5 - distance / SPACING, 0, 1).astype(np.float32)
     return head._replace(values=head.values * inside)
 
@@ -305,10 +326,21 @@ class _Deformation:
 
 
 class _TemplateFit:
-    """An image and a template that is fitted to it, both on their working grids."""
+    """An image and a template that is fitted to it, both on their working grids.
 
-    def __init__(self, image: HeadImage, template: HeadImage, process: AntsProcess) -> None:
-        self.process, self.image, self.template = process, image, template
+    Parameters
+    ----------
+    rough
+        The image and the template for mutual information.
+    fine
+        The same two for local contrast, with as much of what surrounds the brain as that needs.
+    process
+        That ANTs runs in.
+    """
+
+    def __init__(self, rough: _Heads, fine: _Heads, process: AntsProcess) -> None:
+        self.process, self.rough = process, rough
+        self.image, self.template = image, template = fine
         distance = signed_distance(template.mask, template.grid.spacing, LINEAR_RIM)
         self.near = distance <= RIM
         self.wide = distance <= LINEAR_RIM
@@ -320,9 +352,10 @@ class _TemplateFit:
 
     def run(self, start: LinearMap) -> tuple[_Deformation, RegistrationQuality]:
         """Fit affinely, deformably, and by local contrast, from a pose (template to image)."""
-        template, image = self.template.values[self.box], self.image.values
-        linear, _, _ = run_stage(self._fit((template, image), self.wide, start, AFFINE))
-        first = self._deform((template, image), linear, DEFORMABLE)
+        image, template = self.rough
+        pair = template.values[self.box], image.values
+        linear, _, _ = run_stage(self._fit(pair, self.wide, start, AFFINE))
+        first = self._deform(pair, linear, DEFORMABLE)
         found, drawing = self._sharpen(first, self._redrawn(first))
         shifts = self._shifts(drawing)
         evidence = None if shifts is None else weigh(shifts, self.template.grid.spacing)
