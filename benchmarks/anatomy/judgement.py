@@ -161,6 +161,7 @@ def _moved_from_template(
     """Move a registration to the template, and judge it by the parts of the brain alone."""
     from cmbprep.registration.evidence import BrainParts
     from cmbprep.registration.fit import SPACING, _coarse_head
+    from cmbprep.registration.quality import FAINT_EVIDENCE, NO_EVIDENCE
     from cmbprep.spatial.transforms import LinearMap, compose_on_grid, map_points
 
     reference, shown = _coarse_head(*template, SPACING), _coarse_head(image, None, SPACING)
@@ -171,7 +172,8 @@ def _moved_from_template(
         moved = LinearMap(motion(degrees, shift, reference.brain_centre))
         to_image = compose_on_grid((moved, found.to_image), parts.grid)
         off = map_points(laid, (moved.inverse(),)) - scan.in_template[seen]
-        rows.append({**row, "error": title, **_verdict(off, parts.evidence(shown, to_image))})
+        judged = _verdict(off, parts.evidence(shown, to_image), (NO_EVIDENCE, FAINT_EVIDENCE))
+        rows.append({**row, "error": title, **judged})
     return rows
 
 
@@ -181,6 +183,7 @@ def _moved_from_t1w(
     """The same for a registration to the T1w image; it must have been used."""
     from cmbprep.registration.evidence import BrainParts
     from cmbprep.registration.fit import SPACING, _coarse_head
+    from cmbprep.registration.quality import FAINT_EVIDENCE_RIGID, NO_EVIDENCE_RIGID
     from cmbprep.spatial.transforms import LinearMap, map_points
 
     if placed.route != "t1w":
@@ -194,17 +197,17 @@ def _moved_from_t1w(
         chain = (to_reference, moved.inverse(), to_template)
         to_image = LinearMap(to_reference.inverse().matrix @ moved.matrix)
         off = map_points(scan.points[seen], chain) - scan.in_template[seen]
-        rows.append({**row, "error": title, **_verdict(off, parts.evidence(shown, to_image))})
+        evidence = parts.evidence(shown, to_image)
+        judged = _verdict(off, evidence, (NO_EVIDENCE_RIGID, FAINT_EVIDENCE_RIGID))
+        rows.append({**row, "error": title, **judged})
     return rows
 
 
-def _verdict(off: NDArray[np.float64], evidence: Any) -> Row:
+def _verdict(off: NDArray[np.float64], evidence: Any, bounds: tuple[float, float]) -> Row:
     """Judge a registration by the parts of the brain; ``off`` are its errors, mm, (n, 3)."""
-    from cmbprep.registration.quality import FAINT_EVIDENCE, NO_EVIDENCE
-
     agreeing = None if evidence is None else evidence.agreeing
     level = agreeing or 0.0
-    verdict = "failed" if level < NO_EVIDENCE else "doubtful" if level < FAINT_EVIDENCE else "ok"
+    verdict = "failed" if level < bounds[0] else "doubtful" if level < bounds[1] else "ok"
     median = round(float(np.median(np.linalg.norm(off, axis=1))), 2)
     return {"median": median, "agreeing": agreeing, "verdict": verdict}
 

@@ -454,6 +454,8 @@ def register_rigid(
                 )
             images = (fixed.values, fixed.grid), (variant, moving.grid)
             linear, _, _ = run_stage(Fit(*images, region, linear, stage))
+        # Distortion and shading lead mutual information astray by millimetres.
+        linear = parts.follow_rigidly(fixed, linear.inverse()).inverse()
         evidence = parts.evidence(fixed, linear.inverse())
         quality = judge_rigid(fixed, moving, variant, linear, evidence)
         if best is None or _is_better(quality, best.quality):

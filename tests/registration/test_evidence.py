@@ -6,7 +6,15 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cmbprep.registration.contrast import Drawing
-from cmbprep.registration.evidence import Evidence, find_shifts, follow_parts, gather_evidence
+from cmbprep.registration.evidence import (
+    BrainParts,
+    Evidence,
+    find_shifts,
+    follow_parts,
+    follow_parts_rigidly,
+    gather_evidence,
+)
+from cmbprep.registration.pose import HeadImage
 from cmbprep.spatial.grids import Grid
 from cmbprep.spatial.transforms import LinearMap, map_points
 
@@ -160,6 +168,67 @@ def test_a_slab_with_one_layer_of_parts_keeps_the_direction_across_it():
     off = np.linalg.norm(map_points(lying, (found,)) - wanted, axis=1)
     # Shifts are of whole voxels: half of one is left.
     assert np.median(off) < 1.25 < 5 < np.linalg.norm(before[:3, :3] @ shift)
+
+
+def rigid(degrees, shift, middle):
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
+    matrix[:3, 3] = middle - matrix[:3, :3] @ middle + shift
+    return matrix
+
+
+def off_by(found, truth, grid, step=97):
+    """Median distance between where two maps take the brain, mm."""
+    points = grid.points()[ball(grid.shape, grid.spacing).ravel()][::step]
+    off = map_points(points, (found,)) - map_points(points, (LinearMap(truth),))
+    return float(np.median(np.linalg.norm(off, axis=1)))
+
+
+@pytest.mark.parametrize("codes", ["as it is", "mirrored", "oblique"])
+def test_parts_that_were_led_astray_do_not_turn_a_rigid_map(codes):
+    turn = np.eye(3) if codes != "oblique" else Rotation.from_rotvec([0.2, 0.3, -0.1]).as_matrix()
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([-2.5 if codes == "mirrored" else 2.5, 2.5, 2.5])
+    grid = Grid(SHAPE, affine)
+    middle = map_points((np.array([SHAPE]) - 1) / 2, (LinearMap(affine),))[0]
+    truth = rigid((2, -3, 2), (3, -2, 4), middle)
+    back = np.linalg.inv(affine) @ np.linalg.inv(truth) @ affine
+    shown = ndimage.affine_transform(texture(), back[:3, :3], back[:3, 3], order=1, mode="nearest")
+    # A fifth of the image shows something else.
+    shown[:, :14] = texture(seed=9)[:, :14]
+    shown[:, -8:] = texture(seed=9)[:, -8:]
+    parts = find_shifts(drawing(texture(), noisy(shown)), ball(), SPACING)
+    found = follow_parts_rigidly(parts, grid, LinearMap(np.eye(4)))
+    np.testing.assert_allclose(found.matrix[:3, :3] @ found.matrix[:3, :3].T, np.eye(3), atol=1e-9)
+    assert np.linalg.det(found.matrix[:3, :3]) > 0
+    assert off_by(found, truth, grid) < 1.0 < 4 < off_by(LinearMap(np.eye(4)), truth, grid)
+
+
+@pytest.mark.parametrize("gain", [1.0, 300.0])
+def test_an_image_is_moved_to_where_its_parts_fit_and_not_from_there(gain):
+    affine = np.diag([2.5, 2.5, 2.5, 1.0])
+    grid = Grid(SHAPE, affine)
+    middle = (np.array(SHAPE) - 1) / 2 * 2.5
+    reference = HeadImage(texture(), ball(), grid)
+    shown = HeadImage(gain * noisy(200 - texture()), ball(), grid)
+    parts = BrainParts(reference)
+    right, wrong = np.eye(4), rigid((3, 2, -4), (4, -4, 3), middle)
+    still = parts.follow_rigidly(shown, LinearMap(right))
+    np.testing.assert_array_equal(still.matrix, right)
+    found = parts.follow_rigidly(shown, LinearMap(wrong))
+    assert off_by(found, right, grid) < 0.7 < 5 < off_by(LinearMap(wrong), right, grid)
+
+
+def test_an_image_of_something_else_fits_nowhere():
+    grid = Grid(SHAPE, np.diag([2.5, 2.5, 2.5, 1.0]))
+    parts = BrainParts(HeadImage(texture(), ball(), grid))
+    other = HeadImage(noisy(texture(seed=3)), ball(), grid)
+    even = HeadImage(np.full(SHAPE, 50.0, np.float32), ball(), grid)
+    for image in (other, even):
+        start = LinearMap(rigid((1, 0, 0), (2, 0, 0), np.zeros(3)))
+        assert gather_evidence(parts.draw(image, start), parts.brain, SPACING).agreeing < 0.3
+        left = parts.evidence(image, parts.follow_rigidly(image, start))
+        assert left.agreeing < 0.5
 
 
 def test_evidence_checks_itself():

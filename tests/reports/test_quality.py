@@ -105,8 +105,9 @@ def test_limits_are_those_of_the_program() -> None:
     assert of(f"{rigid}local_shift_mm") == (None, registration.MAX_LOCAL_SHIFT)
     assert of(f"{template}overlap") == (registration.LITTLE_SEEN_IN_TEMPLATE, None)
     assert of(f"{rigid}overlap") == (registration.LITTLE_SEEN, None)
+    assert of(f"{template}agreeing") == (registration.FAINT_EVIDENCE, None)
+    assert of(f"{rigid}agreeing") == (registration.FAINT_EVIDENCE_RIGID, None)
     for start in (template, rigid):
-        assert of(f"{start}agreeing") == (registration.FAINT_EVIDENCE, None)
         assert of(f"{start}covered") == (registration.MIN_COVERED, None)
         assert of(f"{start}folding_fraction") == (None, registration.MAX_FOLDING)
         assert of(f"{start}rotation_deg") == (None, registration.MAX_ROTATION)
