@@ -119,7 +119,8 @@ def register_visits(first: HeadScan, second: HeadScan) -> VisitRegistration:
     results: list[RigidRegistration | ScanError] = []
     for scan, reference in ((first, second), (second, first)):
         try:
-            results.append(register_rigid(scan.image, reference.image, reference.brain_mask))
+            images = scan.image, reference.image, reference.brain_mask
+            results.append(register_rigid(*images, name="image of the other visit"))
         except ScanError as error:
             results.append(error)
     forward, backward = results

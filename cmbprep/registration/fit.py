@@ -418,7 +418,11 @@ def _carry_prior(mask: SpatialImage, grid: Grid, to_template: DisplacementMap) -
 
 
 def register_rigid(
-    scan: SpatialImage, reference: SpatialImage, reference_mask: SpatialImage
+    scan: SpatialImage,
+    reference: SpatialImage,
+    reference_mask: SpatialImage,
+    *,
+    name: str = "T1w image",
 ) -> RigidRegistration:
     """Register a scan to another one of the same person, whatever their headers say.
 
@@ -431,6 +435,8 @@ def register_rigid(
         Bias-corrected image of the whole head, usually the T1w.
     reference_mask
         Its brain mask, on any grid in its space.
+    name
+        What the reasons of the verdict call the reference.
 
     Raises
     ------
@@ -449,7 +455,7 @@ def register_rigid(
             region = carry_mask(near, moving.grid, fixed.grid, linear)
             if np.count_nonzero(region) < 1000:
                 raise ScanError(
-                    "the scan and its anatomical image do not overlap",
+                    f"the scan and the {name} do not overlap",
                     hint="check that both are of the same person and show the brain",
                 )
             images = (fixed.values, fixed.grid), (variant, moving.grid)
@@ -457,7 +463,7 @@ def register_rigid(
         # Distortion and shading lead mutual information astray by millimetres.
         linear = parts.follow_rigidly(fixed, linear.inverse()).inverse()
         evidence = parts.evidence(fixed, linear.inverse())
-        quality = judge_rigid(fixed, moving, variant, linear, evidence)
+        quality = judge_rigid(fixed, moving, variant, linear, evidence, name)
         if best is None or _is_better(quality, best.quality):
             best = RigidRegistration(linear, quality)
         if best.quality.verdict == "ok":

@@ -409,6 +409,7 @@ def judge_rigid(
     variant: NDArray[np.float32],
     linear: LinearMap,
     evidence: Evidence | None,
+    name: str,
 ) -> RegistrationQuality:
     """Judge a rigid registration of a scan to an image of the same person.
 
@@ -425,6 +426,8 @@ def judge_rigid(
         Points of the scan to points of the reference.
     evidence
         Of the inside of the brain; None where too little of it is seen.
+    name
+        What the reasons call the reference.
     """
     values, _, grid = scan
     moving, brain, moving_grid = reference
@@ -445,7 +448,7 @@ def judge_rigid(
         (
             *_evidence_checks(
                 None if evidence is None else evidence.agreeing,
-                "T1w image",
+                name,
                 NO_EVIDENCE_RIGID,
                 FAINT_EVIDENCE_RIGID,
             ),

@@ -127,10 +127,21 @@ def test_a_verdict_needs_its_reasons():
 def test_scans_that_cannot_be_registered_raise(monkeypatch):
     from cmbprep.errors import ScanError
 
-    def broken(*_):
+    def broken(*_, **__):
         raise ScanError("nothing is seen")
 
     monkeypatch.setattr(registration, "register_rigid", broken)
     first = visit(rigid((0, 0, 0), (0, 0, 0)), (4.0, 4.0, 5.0))
     with pytest.raises(ScanError, match="nothing is seen"):
         register_visits(first, first)
+
+
+def test_reasons_name_the_other_visit_and_no_t1w_image():
+    first = visit(rigid((0, 0, 0), (0, 0, 0)), (4.0, 4.0, 5.0))
+    values = np.random.default_rng(3).uniform(0, 100, first.image.shape).astype(np.float32)
+    noise = HeadScan(image=nib.Nifti1Image(values, first.image.affine), brain_mask=first.brain_mask)
+    found = register_visits(first, noise)
+    assert found.verdict == "failed"
+    said = "; ".join(found.reasons)
+    assert "image of the other visit" in said
+    assert "T1w" not in said
