@@ -217,7 +217,7 @@ def _estimates(engine: Engine, fit: Fit) -> Iterator[Estimate]:
         params, cov = _thresholds(params, cov, limits)
     errors = np.sqrt(np.maximum(np.diag(cov), 0.0))
     no_error = saturated_columns(fit.design)
-    persons, df = int(engine.rows.sum()), fit.df
+    persons, df = _informing(engine, fit), float(fit.df)
     if fit.n_clusters is None:
         df -= len(engine.rows) - persons
     loose = any(column == "alpha" for _, column in engine.names) and fit.n_clusters is None
@@ -232,9 +232,22 @@ def _estimates(engine: Engine, fit: Fit) -> Iterator[Estimate]:
             value=float(value),
             error=float("nan") if column in no_error else float(error),
             ratio=kinds[part] if column in known else "",
-            df=df,
+            df=float(fit.df) if part == "zeros" else df,
             widening=float(np.sqrt(persons / df)) if loose and part == "count" and df > 0 else 1.0,
         )
+
+
+def _informing(engine: Engine, fit: Fit) -> float:
+    """Return how many participants tell of the coefficients of an engine.
+
+    Of a hurdle's numbers, those above the hurdle. A participant with no microbleed who belongs to
+    the excess zeros tells nothing of the counts, and is counted by the probability that it does
+    not.
+    """
+    if fit.kind == "zinb":
+        counted = engine.model.predict(engine.params, which="prob-main")
+        return float(np.sum(counted))
+    return float(engine.rows.sum())
 
 
 def saturated_columns(design: Design) -> frozenset[str]:

@@ -168,6 +168,18 @@ def test_numbers_of_a_hurdle_have_the_freedom_of_those_who_have_any(table: pd.Da
         assert item.widening == (1.0 if item.part == "presence" else np.sqrt(some / (some - 5)))
 
 
+def test_excess_zeros_tell_nothing_of_the_counts(table: pd.DataFrame) -> None:
+    found = fit(table, f"zinb: n_definite ~ {TERMS}")
+    assert found.kind == "zinb"
+    # The share of excess zeros is one number here: its log odds are the last coefficient.
+    counted = 150 / (1 + np.exp(found.estimates[-1].value))
+    for item in found.estimates:
+        assert item.df == pytest.approx(145 if item.part == "zeros" else counted - 5)
+        wide = np.sqrt(counted / (counted - 5)) if item.part == "count" else 1.0
+        assert item.widening == pytest.approx(wide)
+    assert 30 < counted < 150
+
+
 def test_an_offset_has_a_coefficient_of_one(table: pd.DataFrame) -> None:
     direct = polished(
         smf.negativebinomial("n_definite ~ age", table, offset=np.log(table["years"]))
