@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine, from_matvec
 from nibabel.spatialimages import SpatialImage
 
 from cmbprep.brain.mask_selection import DISAGREEMENT, dice
@@ -39,6 +40,13 @@ from cmbprep.spatial.transforms import LinearMap, PointMap
 #: far from other zones lesions must lie so that hardly any is misplaced. Set on people that no
 #: figure is reported on (``benchmarks/anatomy zones --tuning``).
 EXPECTED_ERROR_MM = {"t1w": 2.0, "template": 3.0, "template, thick slices": 3.5}
+#: Said where the mirror image of a scan fits the T1w image, and what that means for the result.
+MIRRORED = (
+    "it fits as a mirror image, so left and right are exchanged in the header of one of the two"
+)
+SIDES_IN_DOUBT = "left and right are in doubt, as the scan is a mirror image of the T1w image"
+#: So much more of the brain's inside must fit then. A real scan had 0.90, and 0.52 when mirrored.
+MIRRORED_GAIN = 0.15
 #: Distance between slices from which they are thick, mm.
 THICK_MM = 4.0
 
@@ -259,6 +267,8 @@ def register_scan(
             warnings.append("the T1w image was not used: the scan went straight to the template")
     if route == "template":
         direct = register_head(scan, template, template_mask)
+        if rigid is not None and MIRRORED in rigid.quality.reasons:
+            direct = replace(direct, quality=_doubt(direct.quality, SIDES_IN_DOUBT))
         quality = direct.quality
         warnings += doubts(quality, "template")
         if quality.verdict == "failed":
@@ -279,7 +289,7 @@ def register_scan(
 def _rigid(scan: SpatialImage, anatomy: AnatomicalImage) -> RigidRegistration:
     """Register to the T1w image; what cannot be registered lies as the headers have it."""
     try:
-        return register_rigid(scan, anatomy.image, anatomy.brain_mask)
+        found = register_rigid(scan, anatomy.image, anatomy.brain_mask)
     except ScanError as error:
         quality = RegistrationQuality(
             similarity=1.0,
@@ -292,6 +302,31 @@ def _rigid(scan: SpatialImage, anatomy: AnatomicalImage) -> RigidRegistration:
             reasons=(error.message,),
         )
         return RigidRegistration(LinearMap(np.eye(4)), quality)
+    if found.quality.verdict == "failed" and _fits_mirrored(scan, anatomy, found.quality):
+        reasons = (MIRRORED, *found.quality.reasons)
+        found = replace(found, quality=replace(found.quality, reasons=reasons))
+    return found
+
+
+def _fits_mirrored(
+    scan: SpatialImage, anatomy: AnatomicalImage, quality: RegistrationQuality
+) -> bool:
+    """Return whether the mirror image of a scan fits a T1w image that the scan does not fit."""
+    centre = apply_affine(scan.affine, (np.array(scan.shape[:3]) - 1) / 2)
+    mirror = from_matvec(np.diag([-1.0, 1.0, 1.0]), [2 * centre[0], 0.0, 0.0])
+    mirrored = nib.Nifti1Image(np.asanyarray(scan.dataobj), mirror @ scan.affine)
+    try:
+        other = register_rigid(mirrored, anatomy.image, anatomy.brain_mask).quality
+    except ScanError:
+        return False
+    gain = (other.agreeing or 0.0) - (quality.agreeing or 0.0)
+    return other.verdict != "failed" and gain > MIRRORED_GAIN
+
+
+def _doubt(quality: RegistrationQuality, reason: str) -> RegistrationQuality:
+    """Return a quality that is doubtful at best, for one more reason."""
+    verdict = "failed" if quality.verdict == "failed" else "doubtful"
+    return replace(quality, verdict=verdict, reasons=(*quality.reasons, reason))
 
 
 def doubts(quality: RegistrationQuality, target: str) -> list[str]:

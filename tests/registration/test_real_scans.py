@@ -11,6 +11,7 @@ import pytest
 from cmbprep.brain.bias import correct_bias
 from cmbprep.brain.network import find_brain
 from cmbprep.registration.fit import register_rigid
+from cmbprep.registration.scan import MIRRORED, AnatomicalImage, _rigid
 from tests.registration import headphantom
 
 
@@ -46,10 +47,26 @@ def test_a_header_that_is_off_does_not_change_where_a_distorted_scan_is_laid(
 
 
 @pytest.mark.slow
+def test_the_mirror_image_of_a_scan_is_told_from_that_of_another_person(
+    real_bids: Path, head: tuple[nib.Nifti1Image, nib.Nifti1Image]
+) -> None:
+    """Stored the other way round, as after a conversion that has lost the orientation."""
+    scan = image(real_bids, "s1", "T2starw")
+    mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
+    mirrored = nib.Nifti1Image(np.asarray(scan.dataobj), mirror @ scan.affine)
+    anatomy = AnatomicalImage(image=head[0], brain_mask=head[1])
+    found = _rigid(mirrored, anatomy)
+    assert found.quality.verdict == "failed"
+    assert found.quality.reasons[0] == MIRRORED
+
+
+@pytest.mark.slow
 def test_the_t1w_image_of_another_person_is_refused(
     real_bids: Path, head: tuple[nib.Nifti1Image, nib.Nifti1Image]
 ) -> None:
-    found = register_rigid(image(real_bids, "grefield1", "T2starw"), *head)
+    anatomy = AnatomicalImage(image=head[0], brain_mask=head[1])
+    found = _rigid(image(real_bids, "grefield1", "T2starw"), anatomy)
     assert found.quality.verdict == "failed"
+    assert MIRRORED not in found.quality.reasons
     assert found.quality.agreeing is not None
     assert found.quality.agreeing < 0.6

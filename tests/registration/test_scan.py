@@ -82,6 +82,45 @@ def test_the_first_way_that_has_not_failed_is_taken(steps, t1w, rigid, direct, r
 
 
 @pytest.mark.parametrize(
+    ("mirrored", "direct", "verdict"),
+    [
+        (("ok", 0.9), "ok", "doubtful"),
+        (("ok", 0.9), "failed", "failed"),
+        (("failed", 0.9), "ok", "ok"),
+        (("doubtful", 0.62), "ok", "ok"),  # hardly more of it fits
+        (("raises", 0.9), "ok", "ok"),
+    ],
+)
+def test_a_scan_that_fits_as_a_mirror_image_leaves_its_sides_in_doubt(
+    steps, monkeypatch, mirrored, direct, verdict
+):
+    """Another person's T1w image does not fit the other way round either."""
+    seen = []
+
+    def rigid(scan, *_):
+        seen.append(scan)
+        if np.linalg.det(scan.affine) > 0:
+            found = replace(quality("failed"), agreeing=0.5)
+        elif mirrored[0] == "raises":
+            raise ScanError("the two do not overlap")
+        else:
+            found = replace(quality(mirrored[0]), agreeing=mirrored[1])
+        return RigidRegistration(LinearMap(np.eye(4)), found)
+
+    monkeypatch.setattr(scan_registration, "register_rigid", rigid)
+    steps.update(direct=direct)
+    found = register_scan(SCAN, anatomy("ok"), SCAN, SCAN)
+    # The mirror stands in the middle of the image.
+    middle = [nib.affines.apply_affine(image.affine, (1.5, 1.5, 1.5)) for image in seen]
+    np.testing.assert_allclose(middle[0], middle[1])
+    assert found.quality.verdict == verdict
+    said = " ".join(found.warnings)
+    noticed = mirrored == ("ok", 0.9)
+    assert ("left and right are exchanged" in said) == noticed
+    assert ("left and right are in doubt" in said) == noticed
+
+
+@pytest.mark.parametrize(
     ("brain", "ok", "doubtful", "said"),
     [
         (BRAIN, "ok", "doubtful", ""),  # They overlap: the brain lies where both say.
