@@ -215,6 +215,7 @@ def load_scan(path: Path) -> Scan:
         brain=mask,
         affine=affine,
         acquisition=Acquisition(**{**acquired, "spacing_mm": tuple(acquired["spacing_mm"])}),
+        image=image,
     )
     truth = tuple(
         Truth(n, kind, tuple(centre), size, seen) for n, kind, centre, size, seen in about["truth"]
@@ -496,6 +497,7 @@ def read_visit(
             spacing_mm=(spacing[0], spacing[1], spacing[2]),
             scanner="real",
         ),
+        image=image,
     )
     return Scan(visit, image, "real", ())
 

@@ -196,7 +196,7 @@ def measure_region(
     lowest = float(patch[body].min())
     # Half a voxel less: the distance from the region's edge, not from its voxels' centres.
     distance = ndimage.distance_transform_edt(~body, scan.spacing) - 0.5 * scan.spacing.min()
-    surround = _surroundings(patch, mask[window], distance, 0.0, lowest)
+    surround = surroundings(patch, mask[window], distance, 0.0, lowest)
     if surround is not None and float(np.quantile(patch[body], 0.15)) < surround:
         return _measure(number, scan, window, body, (lowest, surround))
     return scan.region(number, voxels, voxels.mean(axis=0), len(voxels) * scan.voxel_volume, 0.0)
@@ -314,7 +314,7 @@ def _grow_once(
         return None
     darkest = np.unravel_index(np.argmin(np.where(core, patch, np.inf)), patch.shape)
     lowest = float(patch[darkest])
-    surround = _surroundings(patch, scan.mask[window], distance, radius, lowest)
+    surround = surroundings(patch, scan.mask[window], distance, radius, lowest)
     if surround is None or surround <= lowest:
         return None
     level = (surround + lowest) / 2
@@ -328,10 +328,27 @@ def _grow_once(
     return _Growth(window, body, loss, (lowest, surround))
 
 
-def _surroundings(
+def surroundings(
     patch: FloatArray, brain: BoolArray, distance: NDArray[np.float64], radius: float, lowest: float
 ) -> float | None:
-    """Intensity of the parenchyma around a lesion: the median of a rim, voids left out."""
+    """Return the intensity of the parenchyma around a lesion: the median of a rim, voids left out.
+
+    Parameters
+    ----------
+    patch, brain
+        Image and brain mask around the lesion, (X, Y, Z).
+    distance
+        Of each voxel from the lesion's middle, mm, (X, Y, Z).
+    radius
+        Of the lesion, mm.
+    lowest
+        Intensity of its darkest voxel.
+
+    Returns
+    -------
+    float or None
+        None where the rim has fewer than five voxels of brain.
+    """
     rim = brain & (distance >= radius + _RIM_MM[0]) & (distance <= radius + _RIM_MM[1])
     if np.count_nonzero(rim) < 5:
         return None

@@ -23,6 +23,7 @@ from typing import Any
 from cmbprep.errors import CmbprepError
 from cmbprep.followup.protocol import describe_changes
 from cmbprep.followup.scan import FollowedScan, choose_scans
+from cmbprep.followup.status import RULES
 from cmbprep.followup.table import FollowedLesion, read_followup
 from cmbprep.outputs.files import read_json
 from cmbprep.outputs.stages import fingerprint
@@ -112,7 +113,7 @@ class ScanPair:
             "second": self.second.digest,
         }
         acquired = [str(scan.acquisition) for scan in (self.first, self.second)]
-        parameters = {"ordered": self.ordered, "acquired": acquired}
+        parameters = {"ordered": self.ordered, "acquired": acquired, "rules": RULES}
         return fingerprint("followup", inputs=inputs, parameters=parameters)
 
     def block(self, path: Path, wanted: str) -> Mapping[str, Any] | None:

@@ -153,7 +153,8 @@ class FollowedScan:
 
     def visit(self) -> VisitLesions:
         """Return the lesions with what a follow-up needs to know of the scan."""
-        mask = nib.Nifti1Image.from_filename(self.preproc.files.path("brain_mask"))
+        head = self.head()
+        mask = head.brain_mask
         return VisitLesions(
             lesions=self.counted,
             dismissed=self.dismissed,
@@ -161,6 +162,7 @@ class FollowedScan:
             brain=np.asarray(mask.dataobj) > 0,
             affine=np.asarray(mask.affine, float),
             acquisition=self.acquisition,
+            image=np.asarray(head.image.dataobj, np.float32),
         )
 
     def anatomical_head(self) -> HeadScan | None:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from cmbprep import __version__
 from cmbprep.errors import CmbprepError, ScanError
 from cmbprep.followup.pair import BLOCK, FollowUp, ScanPair, read_pair
-from cmbprep.followup.protocol import LEAST_CONTRAST, LEAST_VOXELS, describe_changes
+from cmbprep.followup.protocol import describe_changes
 from cmbprep.followup.registration import VisitRegistration, register_visits
 from cmbprep.followup.scan import FollowedScan
-from cmbprep.followup.status import LEAST_PROBABILITY, SEEN_PART, Fate, follow_lesions, unassessed
+from cmbprep.followup.status import RULES, Fate, follow_lesions, unassessed
 from cmbprep.followup.table import COLUMNS, format_followup
 from cmbprep.outputs.files import write_atomically, write_image, write_json, write_text
 from cmbprep.registration.quality import VERDICTS
@@ -180,12 +180,7 @@ def _write(
         "Order": "known" if pair.ordered else "unknown",
         "Registration": dict(quality),
         "Limits": list(limits),
-        "Rules": {
-            "LeastProbability": LEAST_PROBABILITY,
-            "SeenPart": SEEN_PART,
-            "LeastContrast": LEAST_CONTRAST,
-            "LeastVoxels": LEAST_VOXELS,
-        },
+        "Rules": dict(RULES),
     }
     about: dict[str, Any] = {**COLUMNS, "Description": _ABOUT_IMAGE}
     _write_sidecar(pair, pair.sidecar, about, block, files)

@@ -11,7 +11,7 @@ from typing import Any
 
 from cmbprep.errors import CmbprepError
 from cmbprep.files.tsv import MISSING, REMAKE, format_tsv, parse_integer, parse_number, read_tsv
-from cmbprep.followup.status import BELOW, MATCHED, STATUSES, Fate
+from cmbprep.followup.status import BELOW, DARK, MATCHED, STATUSES, Fate
 from cmbprep.lesions import RATINGS, ZONES, Lesion
 from cmbprep.spatial.transforms import LinearMap
 
@@ -77,7 +77,7 @@ class FollowedLesion:
     @property
     def below_threshold(self) -> bool:
         """Whether it is listed at one visit, and below the threshold at the other."""
-        return self.reason == BELOW
+        return self.reason in (BELOW, DARK)
 
 
 def format_followup(
@@ -121,6 +121,7 @@ def _values(fate: Fate, to_second: LinearMap | None) -> dict[str, Any]:
         "zone": lesion.zone,
         "region": lesion.region,
         "hemisphere": lesion.hemisphere,
+        "loss_part": fate.loss_part,
     }
     if fate.near is not None:
         found["distance_mm"] = fate.near.distance_mm

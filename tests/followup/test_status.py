@@ -1,10 +1,14 @@
 """What became of lesions: every rule, and that every lesion is in the result once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cmbprep.followup.status import (
+    AS_DARK_AROUND,
     BELOW,
+    DARK,
     LEAST_PROBABILITY,
     MATCHED,
     Fate,
@@ -13,6 +17,7 @@ from cmbprep.followup.status import (
 )
 from cmbprep.spatial.transforms import LinearMap
 from tests.followup.madeup import acquisition, candidate, lesion, visit
+from tests.followup.painted import seen_visit
 from tests.registration import headphantom
 
 HERE = LinearMap(np.eye(4))
@@ -160,3 +165,146 @@ def test_a_fate_checks_itself():
         Fate(status="new", reason="x")
     with pytest.raises(ValueError, match="matched"):
         Fate(first=lesion(1, (0, 0, 0)), status="persistent", reason=MATCHED)
+
+
+# --- With images ---------------------------------------------------------------------------------
+
+SPOT = (9.0, -6.0, 5.0)
+
+
+def seen(centre=SPOT, **changes):
+    return lesion(1, centre, diameter_mm=4.0, contrast=0.8, **changes)
+
+
+def later(**options):
+    return seen_visit(seen(), balls=[(SPOT, 4.0, 0.8)], seed=1, **options)
+
+
+@pytest.mark.parametrize(
+    ("depth", "status", "reason"),
+    [
+        (0.8, "persistent", DARK),
+        (0.65, "persistent", DARK),
+        (0.35, "new", "no candidate and no dark spot there"),
+        (0.0, "new", "no candidate and no dark spot there"),
+    ],
+)
+def test_a_dark_spot_in_the_other_image_is_enough(depth, status, reason):
+    before = seen_visit(balls=[(SPOT, 4.0, depth)])
+    fate = only(before, later())
+    assert (fate.status, fate.reason) == (status, reason)
+    assert fate.loss_part == pytest.approx(depth / 0.8, abs=0.08)
+    # Without an image, nobody looks.
+    for pair in ((without_image(before), later()), (before, without_image(later()))):
+        fate = only(*pair)
+        assert (fate.status, fate.reason, fate.loss_part) == ("new", "no candidate there", None)
+
+
+def without_image(one):
+    return replace(one, image=None)
+
+
+@pytest.mark.parametrize("off", [(1.0, 0, 0), (0, -1.0, 1.0)])
+def test_a_spot_within_the_error_of_the_registration_is_found(off):
+    before = seen_visit(balls=[(np.add(SPOT, off), 4.0, 0.8)])
+    assert only(before, later()).reason == DARK
+
+
+def test_a_spot_elsewhere_is_not_enough():
+    before = seen_visit(balls=[(np.add(SPOT, (7, 0, 0)), 4.0, 0.8)])
+    assert only(before, later()).status == "new"
+
+
+def test_a_dark_place_among_many_is_not_assessable():
+    rng = np.random.default_rng(2)
+    crowd = [(point, 5.0, 0.9) for point in rng.uniform(-28, 28, (450, 3))]
+    before = seen_visit(balls=[*crowd, (SPOT, 4.0, 0.8)])
+    fate = only(before, later())
+    assert (fate.status, fate.reason) == ("not assessable", AS_DARK_AROUND)
+    assert fate.loss_part > 0.65
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"spacing": (0.9, 0.9, 4.0)},
+        {"codes": "PSR"},
+        {"degrees": (15, -10, 25), "codes": "LPS"},
+        {"scale": 250.0},
+    ],
+)
+def test_the_images_may_be_stored_in_any_way(where):
+    pose = headphantom.rigid((4, -7, 12), (3, -5, 4))
+    back = LinearMap(np.linalg.inv(pose))
+    there = LinearMap(pose)(np.array([SPOT]))[0]
+    options = {"pose": pose, "acquired": acquisition(), **where}
+    after = seen_visit(seen(there), balls=[(SPOT, 4.0, 0.8)], **options)
+    same = {"acquired": acquisition()}
+    assert only(seen_visit(balls=[(SPOT, 4.0, 0.8)], **same), after, back.inverse()).reason == DARK
+    assert only(seen_visit(**same), after, back.inverse()).status == "new"
+    gone = only(
+        seen_visit(seen(), balls=[(SPOT, 4.0, 0.8)], **same), seen_visit(**options), back.inverse()
+    )
+    assert gone.status == "gone"
+
+
+def test_a_spot_at_the_edge_of_the_brain_is_found():
+    edge = (29.0, 0.0, 0.0)
+    after = seen_visit(seen(edge), balls=[(edge, 4.0, 0.8)], seed=1)
+    assert only(seen_visit(balls=[(edge, 4.0, 0.8)]), after).reason == DARK
+    assert only(seen_visit(), after).status == "new"
+
+
+def test_a_place_without_values_in_the_other_image_is_not_assessable():
+    before = seen_visit()
+    image = before.image.copy()
+    image[tuple(slice(v - 6, v + 7) for v in voxel_of(before, SPOT))] = np.nan
+    fate = only(replace(before, image=image), later())
+    assert (fate.status, fate.reason) == ("not assessable", "the other image has no values there")
+    # Values that are missing elsewhere do not matter.
+    image = before.image.copy()
+    image[:20] = np.nan
+    assert only(replace(before, image=image), later()).status == "new"
+
+
+def voxel_of(one, point):
+    return np.round((np.linalg.inv(one.affine) @ (*point, 1.0))[:3]).astype(int)
+
+
+def test_a_lesion_that_is_not_dark_where_it_is_listed_leaves_the_images_out():
+    fate = only(seen_visit(), replace(later(), image=np.full_like(later().image, 100)))
+    assert (fate.status, fate.reason, fate.loss_part) == ("new", "no candidate there", None)
+
+
+def test_a_spot_comes_before_what_the_protocol_may_hide():
+    small = lesion(1, SPOT, diameter_mm=2.5, contrast=0.3)
+    hidden = {"acquired": acquisition(spacing_mm=(1.0, 1.0, 6.0), field_strength=1.5)}
+    after = seen_visit(small, balls=[(SPOT, 2.5, 0.3)], seed=1)
+    assert only(seen_visit(**hidden), after).reason.startswith("the other scan may not show it")
+    assert only(seen_visit(balls=[(SPOT, 2.5, 0.3)], **hidden), after).reason == DARK
+
+
+def test_one_dark_spot_stands_for_one_lesion_only():
+    two = [lesion(n, np.add(SPOT, (x, 0, 0)), diameter_mm=3.0) for n, x in ((1, -1.6), (2, 1.6))]
+    balls = [(item.centre, 3.0, 0.8) for item in two]
+    after = seen_visit(*two, balls=balls, seed=1)
+    for before in (
+        seen_visit(balls=[(SPOT, 5.0, 0.8)]),
+        seen_visit(balls=[(SPOT, 5.0, 0.8)], candidates=(candidate(SPOT, 0.2),)),
+    ):
+        fates = follow_lesions(before, after, HERE, 0.7)
+        assert sorted(fate.status for fate in fates) == ["not assessable", "persistent"]
+        assert any("too near to what stands for another" in fate.reason for fate in fates)
+
+
+def test_with_images_exchanged_visits_tell_the_same():
+    first = seen_visit(
+        seen(), lesion(2, (-12, 8, 0)), balls=[(SPOT, 4.0, 0.8), ((-12, 8, 0), 4.0, 0.6)]
+    )
+    second = seen_visit(
+        lesion(1, (0, 15, 6)), balls=[((0, 15, 6), 4.0, 0.6), ((-12, 8, 0), 4.0, 0.6)], seed=1
+    )
+    fates = follow_lesions(first, second, HERE, 0.7)
+    assert [fate.status for fate in fates] == ["gone", "persistent", "new"]
+    back = follow_lesions(second, first, HERE, 0.7)
+    assert {fate.exchanged for fate in back} == set(fates)

@@ -60,8 +60,8 @@ def test_every_lesion_has_its_status(root, registered):
     assert told == {
         ("persistent", "matched", (1, 3)),
         ("persistent", "matched", (2, 2)),
-        ("gone", "no candidate there", (3, None)),
-        ("new", "no candidate there", (None, 1)),
+        ("gone", "no candidate and no dark spot there", (3, None)),
+        ("new", "no candidate and no dark spot there", (None, 1)),
         ("persistent", "below the threshold", (None, 4)),
     }
     assert found.count("new") == found.count("gone", definite=True) == 1

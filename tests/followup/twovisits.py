@@ -20,6 +20,8 @@ from tests.registration import headphantom
 from tests.reports.outputtree import Tree
 
 SHAPE, SPACING = (40, 48, 36), (4.0, 4.0, 4.0)
+#: Size of the voids of lesions: standard deviation, mm.
+VOID_MM = 3.0
 #: Where the head is at each visit.
 POSES = {
     "a": LinearMap(np.eye(4)),
@@ -49,6 +51,13 @@ def add_visit(
     points = np.indices(SHAPE).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
     at_home = pose.inverse()(points)
     brain = (np.linalg.norm(at_home, axis=1) <= 55).reshape(SHAPE)
+    # The lesions are dark in the image.
+    loss = np.zeros(len(points))
+    for lesion in lesions:
+        away = np.linalg.norm(points - lesion.centre, axis=1)
+        loss = np.maximum(loss, 0.8 * np.exp(-0.5 * (away / VOID_MM) ** 2))
+    values = np.asarray(image.dataobj) * (1 - loss.reshape(SHAPE))
+    image = nib.Nifti1Image(values.astype(np.float32), affine)
     write_image(preproc.with_suffix(".nii.gz"), image)
     mask = nib.Nifti1Image(brain.astype(np.uint8), affine)
     write_image(preproc.with_name(f"{detection.names.src}_desc-brain_mask.nii.gz"), mask)
