@@ -147,7 +147,7 @@ def signal_loss(
     if level is None or level <= 0:
         return None
     loss = np.clip(1 - part.values[part.brain] / level, _BRIGHTEST, 1).astype(np.float64)
-    inverse = np.linalg.inv(window(diameter, image.affine))
+    inverse = np.asarray(np.linalg.inv(window(diameter, image.affine)), np.float64)
     offsets = points[part.brain.ravel()] - point
     return max(_window_mean(offsets - move, loss, inverse) for move in _moves(reach))
 

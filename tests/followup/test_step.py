@@ -9,6 +9,7 @@ import pytest
 from cmbprep.errors import ScanError
 from cmbprep.followup import step
 from cmbprep.followup.pair import BLOCK, find_pairs, pair_visits, read_pair
+from cmbprep.followup.status import RULES
 from cmbprep.followup.step import follow_pair
 from cmbprep.followup.table import COLUMNS
 from cmbprep.outputs.files import read_json, write_json
@@ -108,6 +109,30 @@ def test_a_lesion_at_one_visit_has_its_place_at_the_other(root, registered):
     assert np.allclose(new.centres[0], at("a", NEW), atol=0.02)
     (faint,) = [one for one in found.lesions if one.below_threshold]
     assert faint.probabilities == (0.2, 0.9)
+
+
+def test_the_images_of_the_visits_are_looked_at(root, registered):
+    add_visit(Tree(root), "a", lesions("a", *STAY, GONE), unlisted=[at("a", FAINT)])
+    found = follow_pair(pair_of(root))
+    (faint,) = [one for one in found.lesions if one.indices == (None, 4)]
+    assert (faint.status, faint.reason) == ("persistent", "dark spot below the threshold")
+    assert faint.below_threshold
+    assert faint.probabilities == (None, 0.9)
+    header, *rows = (line.split("\t") for line in found.pair.table.read_text().splitlines())
+    part = {row[0]: row[header.index("loss_part")] for row in rows}
+    assert 0.8 < float(part.pop(str(faint.index))) < 1.2
+    kept = {str(one.index) for one in found.lesions if one.reason == "matched"}
+    assert {part.pop(index) for index in kept} == {"n/a"}
+    assert all(float(value) < 0.3 for value in part.values())
+    assert read_json(found.pair.sidecar)[BLOCK]["Rules"]["DarkPart"] == 0.65
+
+
+def test_a_follow_up_by_other_rules_is_made_again(root, registered, monkeypatch):
+    follow_pair(pair_of(root))
+    monkeypatch.setitem(RULES, "DarkPart", 0.9)
+    assert read_pair(pair_of(root)) is None
+    assert follow_pair(pair_of(root)).count("new") == 1
+    assert len(registered) == 1
 
 
 def test_what_is_there_is_reused_and_a_changed_visit_is_not(root, registered):

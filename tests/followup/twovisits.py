@@ -38,8 +38,12 @@ def add_visit(
     candidates: Sequence[tuple[Any, float]] = (),
     acquisition: dict[str, Any] | None = None,
     name: str | None = None,
+    unlisted: Sequence[Any] = (),
 ) -> None:
-    """Add the scan of a visit; places of lesions and candidates are those of its own scan."""
+    """Add the scan of a visit; places are those of its own scan.
+
+    ``unlisted`` are places that are dark in the image, and that the detector has not weighed.
+    """
     pose = POSES[session]
     name = name or f"sub-1_ses-{session}_T2starw"
     scanner = {"Manufacturer": "Maker", "ManufacturersModelName": "One"}
@@ -53,8 +57,8 @@ def add_visit(
     brain = (np.linalg.norm(at_home, axis=1) <= 55).reshape(SHAPE)
     # The lesions are dark in the image.
     loss = np.zeros(len(points))
-    for lesion in lesions:
-        away = np.linalg.norm(points - lesion.centre, axis=1)
+    for centre in (*(lesion.centre for lesion in lesions), *unlisted):
+        away = np.linalg.norm(points - centre, axis=1)
         loss = np.maximum(loss, 0.8 * np.exp(-0.5 * (away / VOID_MM) ** 2))
     values = np.asarray(image.dataobj) * (1 - loss.reshape(SHAPE))
     image = nib.Nifti1Image(values.astype(np.float32), affine)

@@ -58,6 +58,7 @@ def test_counts_limits_and_figures_are_shown(root):
     assert "1 of the persistent ones is below the detector" in text
     assert text.count("<svg") == 2
     assert "new · definite" in text and "gone · definite" in text
+    assert "no candidate and no dark spot there" in text
     assert "desc-followupsesa_dseg.tsv" in text
 
 
