@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmbprep.followup.pair import FollowUp
 from cmbprep.followup.scan import FollowedScan
+from cmbprep.followup.status import AS_DARK_AROUND, DARK
 from cmbprep.reports.page import link_to
 from cmbprep.reports.results import ScanResult, SubjectResult
 from cmbprep.reports.text import sentence
@@ -70,6 +71,8 @@ def followup_views(
 def _pair_view(root: Path, found: FollowUp, anchor: str) -> dict[str, Any]:
     pair = found.pair
     apart = [lesion for lesion in found.lesions if lesion.status in ("new", "gone", "one visit")]
+    # What the images alone decide is shown, too.
+    apart += [lesion for lesion in found.lesions if lesion.reason in (DARK, AS_DARK_AROUND)]
     quality = found.registration
     return {
         "anchor": anchor,

@@ -62,6 +62,17 @@ def test_counts_limits_and_figures_are_shown(root):
     assert "desc-followupsesa_dseg.tsv" in text
 
 
+def test_a_dark_spot_of_the_other_image_is_counted_and_shown(root):
+    lesions = [lesion(n, at("a", point)) for n, point in enumerate((STAY, GONE), start=1)]
+    add_visit(Tree(root), "a", lesions, unlisted=[at("a", FAINT)])
+    follow(root)
+    text = section(write_reports(root, "1")[0])
+    assert counts(text)["persistent"][-1] == "2"
+    assert "1 of the persistent ones is below the detector" in text
+    assert text.count("<svg") == 3
+    assert "persistent · definite" in text and "dark spot below the threshold" in text
+
+
 def test_there_is_no_section_without_a_follow_up(root):
     (page,) = write_reports(root, "1")
     assert section(page) is None
