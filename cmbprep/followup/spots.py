@@ -76,8 +76,9 @@ class BrainImage:
         if values.shape != brain.shape:
             raise ValueError(f"image {values.shape} and brain mask {brain.shape} differ in shape")
         known = np.isfinite(values)
-        filled = np.where(known, values, 0).astype(np.float32)
-        return cls(filled, brain & known, np.asarray(affine, float))
+        # A large image is not copied without need.
+        filled = values if known.all() else np.where(known, values, 0)
+        return cls(filled.astype(np.float32, copy=False), brain & known, np.asarray(affine, float))
 
     def voxel(self, point: FloatArray) -> FloatArray:
         """Return the voxel coordinates (3,) of a point, RAS+ mm."""
