@@ -98,8 +98,11 @@ def _registered(image: nib.Nifti1Image) -> list[Any]:
 
 
 def _recoloured(head: nib.Nifti1Image, own: Any) -> nib.Nifti1Image:
+    from cmbprep.spatial.grids import Grid, resample_to_grid
+
     values = np.asarray(head.dataobj, dtype=np.float32)
-    brain = np.asarray(own.brain_prior.dataobj) > 0.5
+    prior, grid = own.brain_prior, Grid(head.shape, head.affine)
+    brain = resample_to_grid(np.asarray(prior.dataobj), prior.affine, grid) > 0.5
     values = np.interp(values / np.percentile(values[brain], 85), *COLOURS)
     values = ndimage.gaussian_filter(values, 0.3)
     values += np.random.default_rng(SEED).normal(0, NOISE, values.shape)
