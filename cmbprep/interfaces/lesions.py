@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NotRequired
@@ -24,10 +25,10 @@ from cmbprep.phase.swi import FILTER_SIZE, MASK_POWER, slice_axis, swi
 from cmbprep.registration.fit import VERDICTS
 from cmbprep.registration.scan import EXPECTED_ERROR_MM, error_class
 from cmbprep.spatial.ants import image_grid
-from cmbprep.spatial.grids import Grid
+from cmbprep.spatial.empty import empty_regions
 from cmbprep.spatial.propagate import carry_atlas, carry_lesions
 from cmbprep.spatial.transforms import PointMap, map_points, read_transform
-from cmbprep.spatial.view import WHOLE, label_coverage, seen_blocks
+from cmbprep.spatial.view import WHOLE, LabelCount, label_coverage, seen_blocks
 from cmbprep.zones.assign import ZoneAssignment, assign_zones
 from cmbprep.zones.schemes import Scheme, get_scheme
 
@@ -208,6 +209,8 @@ class PlaceLesions(FileInterface):
 
     Parameters
     ----------
+    in_file
+        Scan after bias correction.
     dseg, lesions
         From :class:`DetectLesions`.
     brain_mask
@@ -234,11 +237,13 @@ class PlaceLesions(FileInterface):
     Outputs are the lesion table, the atlas on the scan's grid (``atlas``), the lesions in the
     template's space (``template_mask``), and what the scan shows of the brain (``view``): the part
     of each zone (``Coverage``) and, unless all zones are seen, the blocks of the template
-    (``SeenBlocks``). Both are left out where the scan could not be registered.
+    (``SeenBlocks``). Large empty regions of the image are not seen, and warnings name the zones
+    that they lie in. Both are left out where the scan could not be registered.
     """
 
     def compute(
         self,
+        in_file: str,
         dseg: str,
         lesions: list[dict[str, Any]],
         brain_mask: str,
@@ -289,11 +294,19 @@ class PlaceLesions(FileInterface):
         bleeds = _bleeds(labels, rows) if placed else np.zeros_like(labels)
         carried = carry_lesions(bleeds, grid, image_grid(target), *ways)
         view: dict[str, Any] = {}
+        unshown: list[str] = []
+        values, empty = voxels(in_file, np.float32), None
         if zoned:
             to_scan = _maps(back[-1:] if person_atlas else back)
-            view["Coverage"] = _zone_coverage(load_image(atlas), zones, to_scan, grid)
+            drawn = load_image(atlas)
+            found = label_coverage(
+                np.asarray(drawn.dataobj), image_grid(drawn), to_scan, grid, values
+            )
+            view["Coverage"], unshown, empty = *_zone_coverage(found.counts, zones), found.empty
+        elif placed:
+            empty = empty_regions(values, brain, grid.spacing)
         if placed and min(view.get("Coverage", {}).values(), default=0.0) < WHOLE:
-            seen = seen_blocks(image_grid(target), ways[1], grid)
+            seen = seen_blocks(image_grid(target), ways[1], grid, empty)
             view["SeenBlocks"] = describe_blocks(seen, image_grid(target))
         notes = [f"{row.name}: {p.note}" for row, p in zip(rows, places, strict=True) if p.note]
         return {
@@ -307,7 +320,7 @@ class PlaceLesions(FileInterface):
                 "zone_verdict": verdict,
                 "zone_tolerance_mm": tolerance,
             },
-            "warnings": notes,
+            "warnings": [*unshown, *notes],
         }
 
 
@@ -384,21 +397,26 @@ def _join(found: dict[str, Any], place: ZoneAssignment, in_reference: Any) -> Le
 
 
 def _zone_coverage(
-    atlas: nib.Nifti1Image, scheme: Scheme, to_scan: list[PointMap], scan: Grid
-) -> dict[str, float]:
-    """Return the part of each zone in the field of view, 0 to 1.
+    counts: Mapping[int, LabelCount], scheme: Scheme
+) -> tuple[dict[str, float], list[str]]:
+    """Return the part of each zone that is seen, 0 to 1, and warnings on zones that are empty.
 
     A zone that is not in the atlas is left out.
     """
-    labels = np.asarray(atlas.dataobj)
-    counts = label_coverage(labels, image_grid(atlas), to_scan, scan)
-    parts = {}
+    parts, warnings = {}, []
     for zone in ZONES:
         own = [counts[r.index] for r in scheme.regions if r.zone == zone and r.index in counts]
-        total, seen = (sum(pair[n] for pair in own) for n in (0, 1))
-        if total:
-            parts[zone] = round(seen / total, 4)
-    return parts
+        total = sum(one.total for one in own)
+        if not total:
+            continue
+        parts[zone] = round(sum(one.seen for one in own) / total, 4)
+        empty = sum(one.in_field - one.seen for one in own) / total
+        if empty > 1 - WHOLE:
+            warnings.append(
+                f"the image is empty in {empty:.0%} of the {zone} brain: "
+                "no microbleed can be seen there"
+            )
+    return parts, warnings
 
 
 def _covered(atlas: Any, brain: Any) -> float:

@@ -72,8 +72,8 @@ def closing_sidecar(
         What was written: sizes of the files in bytes (``Files``), labels of the label image
         (``Labels``), the SHA-256 of it (``LabelImage``) and of the lesion table (``Table``), the
         voxels of the mask in template space (``TemplateMask``), place and volume of each lesion
-        of the table (``Lesions``), the part of each zone in the field of view (``Coverage``),
-        the blocks of the template in it (``SeenBlocks``), figures that could not be drawn
+        of the table (``Lesions``), the part of each zone that is seen (``Coverage``),
+        the blocks of the template seen (``SeenBlocks``), figures that could not be drawn
         (``MissingFigures``). Empty values are left out, but for the labels.
     """
     # The label image and the table share this sidecar, which is the data dictionary too.

@@ -31,7 +31,7 @@ from cmbprep.reports.results import MIN_COVERAGE, ScanResult, SubjectResult, les
 from cmbprep.reports.reviewed import collect_reviewed
 from cmbprep.reports.sessions import remove_other_pages, report_units
 from cmbprep.reports.slices import budget, scan_slices
-from cmbprep.reports.tally import SCALES, Tally, volume_of
+from cmbprep.reports.tally import SCALES, Tally
 from cmbprep.reports.text import format_value, load_spec, methods_text, quantity, sentence
 from cmbprep.zones.burden import BURDEN_SCALES, DEFAULT_RULE, PATTERN_RULES
 
@@ -359,31 +359,36 @@ def _flags(result: ScanResult, tally: Tally | None) -> Iterable[str]:
     if tally.unseen:
         zones = ", ".join(zone for zone in ZONES if zone in tally.unseen)
         yield (
-            f"Less than {MIN_COVERAGE:.0%} of these zones is known to be in the field of view: "
-            f"{zones}; counts are of what was seen, and pattern and burden classes are given only "
-            "where more microbleeds could not change them"
+            f"Less than {MIN_COVERAGE:.0%} of these zones is known to be seen: {zones}; counts of "
+            f"them and of the whole brain are n/a. {_listed(tally)} on this scan, and there may be "
+            "more. Pattern and burden classes are given only where more microbleeds could not "
+            "change them"
         )
 
 
-def count_rows(tally: Tally) -> list[tuple[Any, ...]]:
-    """Return counts of each zone and all: zone, definite, possible, all, volume; None is not known.
+def _listed(tally: Tally) -> str:
+    """Return how many microbleeds are listed, as the beginning of a sentence."""
+    counts = {rating: tally.listed.count(rating=rating) for rating in RATINGS}
+    numbers = " and ".join(f"{format_value(n)} {rating}" for rating, n in counts.items())
+    one = sum(n or 0 for n in counts.values()) == 1
+    return f"{numbers} microbleed{' is' if one else 's are'} listed"
 
-    Counts are of what the scan shows. None listed where a zone is not shown is no count of 0.
+
+def count_rows(tally: Tally) -> list[tuple[Any, ...]]:
+    """Return counts of each zone and all: zone, definite, possible, all, volume in mm³.
+
+    The numbers are those of the group tables: None where a zone was not seen, or where a lesion
+    lacks what decides its count.
     """
-    listed = tally.listed
-    rows: list[tuple[Any, ...]] = []
-    for zone in tally.zones:
-        counts: list[int | None] = [
-            listed.count(zone=zone, rating=rating) for rating in (*RATINGS, None)
-        ]
-        if zone in tally.unseen and counts[-1] == 0:
-            counts = [None] * len(counts)
-        known = counts[-1] is not None
-        rows.append((zone, *counts, volume_of(tally.select(zone=zone)) if known else None))
-    totals = [listed.count(rating=rating) for rating in (*RATINGS, None)]
-    if tally.unseen and totals[-1] == 0:
-        return [*rows, ("all", *[None] * len(totals), None)]
-    return [*rows, ("all", *totals, listed.volume_mm3(definite=False))]
+    places: list[tuple[str, str | None]] = [(zone, zone) for zone in tally.zones]
+    return [
+        (
+            name,
+            *(tally.count(zone=zone, rating=rating) for rating in (*RATINGS, None)),
+            tally.volume_mm3(definite=False, zone=zone),
+        )
+        for name, zone in (*places, ("all", None))
+    ]
 
 
 def _lesion_views(shelf: _Shelf, result: ScanResult, anchor: str) -> list[dict[str, Any]]:

@@ -184,7 +184,7 @@ def _acquisition(result: ScanResult) -> Statement:
     if not outside:
         return Statement("Acquisition", "The detector raised no warning", *_SOUND)
     several = "warning" if outside == 1 else "warnings"
-    text = f"{outside} {several} of the detector on this kind of scan, under What to check"
+    text = f"{outside} {several} on this scan, under What to check"
     return Statement("Acquisition", text, "check", "outside")
 
 

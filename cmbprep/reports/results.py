@@ -50,7 +50,7 @@ _LABEL = re.compile(r"[A-Za-z0-9+]+")
 #: Bytes of a compressed image in which its header ends, with the name that gzip may keep.
 _PACKED_HEADER = 4096
 
-#: Smallest part of a zone in the field of view with which its microbleeds count as all seen.
+#: Smallest part of a zone seen with which its microbleeds count as all seen.
 MIN_COVERAGE = 0.8
 
 
@@ -187,14 +187,14 @@ class ScanResult:
 
     @cached_property
     def coverage(self) -> Mapping[str, float | None]:
-        """Part of each zone in the field of view, 0 to 1; None where it is not recorded."""
+        """Part of each zone that is seen, 0 to 1; None where it is not recorded."""
         found = {} if self.detection is None else self.detection.block.get("Coverage")
         values = found if isinstance(found, dict) else {}
         return {zone: values[zone] if _is_part(values.get(zone)) else None for zone in ZONES}
 
     @property
     def unseen(self) -> frozenset[str]:
-        """Zones of which less than :data:`MIN_COVERAGE` is known to be in the field of view.
+        """Zones of which less than :data:`MIN_COVERAGE` is known to be seen.
 
         Older results record no coverage of zones. They show every zone where the registration
         found that much of the whole brain in the field of view.

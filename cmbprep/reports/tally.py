@@ -251,11 +251,15 @@ class Tally:
     def _uncertain(self, *, definite: bool) -> tuple[Lesion, ...]:
         return self.unrated if definite else ()
 
-    def volume_mm3(self, *, definite: bool) -> float | None:
-        """Return the total volume, mm³; None where a rating lacks or a zone was not seen."""
-        if self.unseen or self._uncertain(definite=definite):
+    def volume_mm3(self, *, definite: bool, zone: str | None = None) -> float | None:
+        """Return the volume in a zone or in all, mm³; None where :meth:`count` is not known."""
+        if self.count(zone=zone, rating="definite" if definite else None) is None:
             return None
-        return volume_of(self.rated(definite=definite))
+        return volume_of(
+            item
+            for item in self.rated(definite=definite)
+            if zone is None or (item.zone or UNKNOWN_ZONE) == zone
+        )
 
     def near_boundary(self, *, definite: bool = False) -> int | None:
         """Count the microbleeds whose zone could be wrong; None where it is not known."""

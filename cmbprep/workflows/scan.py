@@ -196,6 +196,7 @@ def _add_place(
         PlaceLesions(),
         "zones",
         memory=1.5,
+        in_file=preproc["preproc"],
         **detect.outputs("dseg", "lesions"),
         brain_mask=preproc["brain_mask"],
         atlas=anatomy["zones"]["atlas"] if "zones" in anatomy else shared.atlas,

@@ -27,10 +27,11 @@ BLEED = {
 }
 
 
-def _place(folder: Path, **more: Any) -> tuple[Any, Any]:
+def _place(folder: Path, image: Any = None, **more: Any) -> tuple[Any, Any]:
     """Place one bleed, 9.5 mm from the deep zone; give the outputs and its row."""
     labels = np.zeros((30, 30, 30), np.int16)
     labels[8:11, 8:11, 8:11] = 1
+    image = np.ones(labels.shape, np.float32) if image is None else image
     atlas = np.ones(labels.shape, np.uint8)
     atlas[19:] = 6
     write_transform(LinearMap(np.eye(4)), folder / "same.txt")
@@ -41,6 +42,7 @@ def _place(folder: Path, **more: Any) -> tuple[Any, Any]:
     same = str(folder / "same.txt")
     ways = dict.fromkeys(("to_target", "from_target", "to_reference", "from_reference"), same)
     found = PlaceLesions(
+        in_file=_save(folder / "scan.nii.gz", image),
         dseg=_save(folder / "dseg.nii.gz", labels),
         lesions=[BLEED],
         brain_mask=_save(folder / "brain.nii.gz", np.ones(labels.shape, np.uint8)),
@@ -140,6 +142,27 @@ def test_what_a_scan_shows_of_zones_and_template_is_recorded(tmp_path: Path) -> 
     assert outputs.view["Coverage"] == {"lobar": 1.0, "deep": 1.0}, "the atlas is the person's own"
 
 
+def test_what_the_image_does_not_show_is_not_seen(tmp_path: Path) -> None:
+    """A quarter of the deep zone, and nothing of the other, is in an empty block."""
+    image = np.ones((30, 30, 30), np.float32)
+    image[19:, :15, :15] = 0
+    outputs, _ = _place(tmp_path, image)
+    # All planes, and 8 of 15 columns and rows; the inner edge of the block counts as seen.
+    assert outputs.view["Coverage"]["lobar"] == 1.0
+    assert outputs.view["Coverage"]["deep"] == pytest.approx(1 - (8 / 15) ** 2, abs=0.03)
+    assert outputs.warnings == [
+        "the image is empty in 26% of the deep brain: no microbleed can be seen there"
+    ]
+    seen = recorded_blocks(outputs.view["SeenBlocks"], Grid((30, 30, 30), np.eye(4)))
+    assert seen is not None and seen[6, 6, 6] and seen[2, 1, 1] and not seen[6, 1, 1]
+    # The black bleed of 3 mm is seen.
+    image = np.ones((30, 30, 30), np.float32)
+    image[8:11, 8:11, 8:11] = 0
+    outputs, _ = _place(tmp_path, image)
+    assert outputs.view == {"Coverage": {"lobar": 1.0, "deep": 1.0}}
+    assert outputs.warnings == []
+
+
 def test_a_segmentation_that_the_scan_was_not_registered_to_gives_no_zone(tmp_path: Path) -> None:
     """The zones of a person lie in the T1w image's space; past it they mean nothing."""
     ways = {
@@ -189,6 +212,7 @@ def test_a_mimic_is_in_the_table_and_not_in_the_template_mask(tmp_path: Path) ->
     ]
     found = (
         PlaceLesions(
+            in_file=_save(tmp_path / "scan.nii.gz", np.ones(labels.shape, np.float32)),
             dseg=_save(tmp_path / "dseg.nii.gz", labels),
             lesions=lesions,
             brain_mask=_save(tmp_path / "brain.nii.gz", np.ones(labels.shape, np.uint8)),

@@ -145,7 +145,7 @@ def test_doubts_are_named_in_words(tmp_path: Path) -> None:
     assert {level for level, _ in found.values()} == {"check"}
     assert found["Zones"][1] == "Straight to the template; the registration is doubtful"
     assert found["Brain mask"][1] == "From the network alone"
-    assert found["Acquisition"][1].startswith("1 warning of the detector")
+    assert found["Acquisition"][1] == "1 warning on this scan, under What to check"
     assert found["Lesions"][1] == "1 of 2 have a probability below that of definite ones"
 
 

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from cmbprep.group.rows import make_rows
+from cmbprep.group.tables import scan_table
 from cmbprep.lesions import RATINGS, ZONES, Lesion
 from cmbprep.reports.individual import count_rows, write_subject_report
+from cmbprep.reports.results import collect_results
 from cmbprep.reports.tally import SCALES, UNKNOWN_ZONE, Count, Tally
 from cmbprep.zones.burden import Pattern
 from cmbprep.zones.schemes import MARS
@@ -231,16 +234,56 @@ def test_a_damaged_table_is_no_count_in_the_report(tmp_path: Path) -> None:
     assert 'class="tiles"' not in text
 
 
-def test_a_zone_that_is_not_shown_has_no_count_of_zero_in_the_report() -> None:
+def test_the_report_has_no_count_where_a_zone_is_partly_seen() -> None:
     lobar = make_lesion(1, zone="lobar", region="frontal", rating="definite")
-    slab = frozenset({"infratentorial", "deep"})
-    rows = {row[0]: row[1:4] for row in count_rows(Tally((lobar,), unseen=slab))}
-    assert rows["lobar"] == rows["all"] == (1, 0, 1)
-    assert rows["infratentorial"] == rows["deep"] == (None, None, None)
-    # What is listed in a zone is shown, though more may lie there.
     deep = make_lesion(2, zone="deep", region="thalamus", rating="possible")
-    rows = {row[0]: row[1:4] for row in count_rows(Tally((lobar, deep), unseen=slab))}
-    assert rows["deep"] == (0, 1, 1)
-    empty = {row[0]: row[1:4] for row in count_rows(Tally((), unseen=slab))}
-    assert empty["lobar"] == (0, 0, 0)
-    assert empty["all"] == (None, None, None)
+    slab = frozenset({"infratentorial", "deep"})
+    for lesions in ((lobar,), (lobar, deep)):
+        rows = {row[0]: row[1:] for row in count_rows(Tally(lesions, unseen=slab))}
+        assert rows["lobar"] == (1, 0, 1, lobar.volume_mm3)
+        for zone in ("deep", "infratentorial", "all"):
+            assert rows[zone] == (None,) * 4
+
+
+@pytest.mark.parametrize("partly", [(), ("infratentorial",), ("lobar", "deep"), ZONES])
+def test_report_and_group_table_have_the_same_numbers(
+    tmp_path: Path, partly: tuple[str, ...]
+) -> None:
+    tree = Tree(tmp_path)
+    places = [
+        ("lobar", "frontal"),
+        ("infratentorial", "cerebellum"),
+        ("infratentorial", "brainstem"),
+    ]
+    lesions = [
+        make_lesion(number, zone=zone, region=region, rating=rating)
+        for number, ((zone, region), rating) in enumerate(product(places, RATINGS), 1)
+    ]
+    coverage: dict[str, float | None] = {zone: 0.55 if zone in partly else 1.0 for zone in ZONES}
+    tree.add("sub-1_T2starw", lesions, coverage=coverage)
+    subjects = collect_results(tree.finish())
+    (known,) = scan_table(make_rows(subjects)).values
+    tally = Tally(lesions=tuple(lesions), unseen=subjects[0].scans[0].unseen)
+    for name, definite, possible, all_of_it, volume in count_rows(tally):
+        end = "" if name == "all" else f"_{name}"
+        assert (definite, all_of_it) == (known[f"n_definite{end}"], known[f"n_any{end}"])
+        assert (possible is None) == (all_of_it is None) == (volume is None)
+        if name == "all":
+            assert (possible, volume) == (known["n_possible"], known["volume_any_mm3"])
+            assert (volume is None) == bool(partly)
+
+
+def test_the_page_says_what_is_listed_where_a_zone_is_partly_seen(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    lesions = [
+        make_lesion(n, zone="infratentorial", region="cerebellum", rating=rating)
+        for n, rating in enumerate(("definite", "definite", "possible"), 1)
+    ]
+    seen: dict[str, float | None] = {"lobar": 1.0, "deep": 1.0, "infratentorial": 0.21}
+    tree.add("sub-1_T2starw", lesions, coverage=seen)
+    text = write_subject_report(tree.finish(), "1").read_text()
+    tiles = text[text.index('class="tiles"') : text.index("</article>")]
+    assert "<b>n/a</b><span>definite microbleeds</span>" in tiles
+    assert "<b>0<small> + 0</small></b><span>lobar</span>" in tiles
+    assert "<b>n/a<small> + n/a</small></b><span>infratentorial</span>" in tiles
+    assert "2 definite and 1 possible microbleeds are listed on this scan" in Page(text).text
