@@ -155,7 +155,8 @@ def _stored_affine(header: Any, warnings: list[str]) -> tuple[Array, Array | Non
             hint="convert the DICOM files again",
         )
     warnings.append(
-        "its header gives no orientation (no sform, no qform): left and right are a guess"
+        "its header gives no orientation (no sform, no qform): left and right are a guess; "
+        "convert the DICOM files again"
     )
     return affine, None
 

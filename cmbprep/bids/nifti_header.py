@@ -20,6 +20,8 @@ field                  reference library               here
 ``pixdim`` < 0         taken as 1 in the qform         absolute value (as nibabel), warning
 ``pixdim[0]``          its sign                        as the library, with a warning
 form codes > 0         the form is used                as the library; undefined ones warn
+``quatern_b,c,d``      scaled down to length 1         length up to 1.01: as the library, with a
+                                                       warning; else the qform is not used
 ``xyzt_units``         bits 0-2 space, 3-5 time        the same; undefined ones warn
 ``scl_slope``          not finite: no scaling          as the library, with a warning
 ``scl_inter``          not finite: 0                   as the library, with a warning
@@ -50,6 +52,8 @@ _TIME_UNITS = (0, 8, 16, 24, 32, 40, 48)
 #: sform_code and qform_code: unknown, scanner, aligned, Talairach, MNI 152, other template.
 _FORM_CODES = (0, 1, 2, 3, 4, 5)
 _ALIGNED = 2
+#: Length of (b, c, d) of a quaternion: 1 at most; rounding makes it slightly longer.
+_QUATERNION_ROUNDING, _QUATERNION_LIMIT = 1e-6, 1.01
 
 #: More voxels than this are a damaged header, not a head: 812 along each axis. The finest
 #: images of a living head (0.25 mm) have about 5e8. As float32 this is 2 GiB.
@@ -245,6 +249,29 @@ def _form_codes(header: Any) -> str | None:
     return f"its header has undefined codes of orientation ({'; '.join(wrong)})" if wrong else None
 
 
+def _quaternion(header: Any) -> str | None:
+    """Correct a quaternion that is no rotation; nibabel raises an error wherever it meets one."""
+    fields = ("quatern_b", "quatern_c", "quatern_d")
+    values = np.array([header[name] for name in fields], dtype=float)
+    with np.errstate(over="ignore"):
+        length = float(np.linalg.norm(values))
+    if length <= 1:
+        return None
+    what = "its quaternion (" + ", ".join(f"{value:.5g}" for value in values) + ")"
+    silent = header["qform_code"] <= 0 or header["sform_code"] > 0
+    if length <= _QUATERNION_LIMIT:
+        values /= length
+        silent |= length <= 1 + _QUATERNION_ROUNDING
+        text = f"{what} is slightly longer than 1; it is scaled to length 1"
+    else:
+        values[:] = 0
+        header["qform_code"] = 0
+        text = f"{what} is no rotation, because its length is not 0 to 1; its qform is not used"
+    for name, value in zip(fields, values, strict=True):
+        header[name] = value
+    return None if silent else text
+
+
 def _units(header: Any) -> str | None:
     code = int(header["xyzt_units"])
     space, time = code & 0x07, code & 0x38
@@ -289,6 +316,7 @@ _CORRECTORS: tuple[Corrector, ...] = (
     _voxel_sizes,
     _handedness,
     _form_codes,
+    _quaternion,
     _units,
     _scaling,
     _offset,

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from cmbprep.bids.images import check_header, read_scan_image
+from cmbprep.bids.images import check_header, open_image, read_geometry, read_scan_image
 from cmbprep.errors import ScanError
 from tests.bidsdata import head
 
@@ -39,6 +39,7 @@ BITPIX = (72, "<h")
 QFAC = (76, "<f")
 PIXDIM = (80, "<f")
 QFORM_CODE = (252, "<h")
+QUATERNION = (256, "<3f")
 SFORM_CODE = (254, "<h")
 MAGIC = (344, "<4s")
 QFORM_ONLY = (*SFORM_CODE, 0)
@@ -161,6 +162,53 @@ def test_a_qform_of_an_undefined_code_is_used(write: Callable[..., Path], code: 
     (warning,) = accepted(path)
     assert f"qform_code {code}, used" in warning
     np.testing.assert_allclose(read_scan_image(path, role="T1w").image.affine, AFFINE)
+
+
+BROKEN = [(0.9, 0.9, 0.3), (3.0, 0.0, 0.0), (0.0, NAN, 0.0), (0.0, 0.0, -INF), (1e30, 1e30, 1e30)]
+
+
+@pytest.mark.parametrize("image", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("values", BROKEN)
+def test_a_quaternion_that_is_no_rotation_is_named(
+    write: Callable[..., Path], values: tuple[float, ...], image: Any
+) -> None:
+    edits: list[Edit] = [(*QUATERNION, *values), QFORM_ONLY]
+    if image is nib.Nifti2Image:
+        edits = [(352, "<3d", *values), (348, "<i", 0)]
+    path = write(content(*edits, image=image))
+    broken, guess = accepted(path)
+    assert broken.startswith(f"its quaternion ({values[0]:g}, ")
+    assert "is no rotation" in broken
+    assert "left and right are a guess; convert the DICOM files again" in guess
+    opened, warnings = open_image(path)
+    assert broken in warnings
+    np.testing.assert_array_equal(opened.get_fdata(), VALUES)
+    np.testing.assert_allclose(opened.header.get_best_affine(), opened.affine)
+    assert read_geometry(path).shape == VALUES.shape
+
+
+@pytest.mark.parametrize("values", BROKEN)
+def test_a_broken_quaternion_beside_a_good_sform_needs_no_warning(
+    write: Callable[..., Path], values: tuple[float, ...]
+) -> None:
+    path = write(content((*QUATERNION, *values)))
+    assert accepted(path) == ()
+    opened, _ = open_image(path)
+    np.testing.assert_allclose(opened.affine, AFFINE)
+    opened.get_qform()
+
+
+@pytest.mark.parametrize(("excess", "told"), [(1e-7, False), (5e-7, False), (1e-4, True)])
+def test_a_quaternion_that_rounding_made_too_long_is_scaled(
+    write: Callable[..., Path], excess: float, told: bool
+) -> None:
+    """The reference library scales it as well; nibabel raises an error."""
+    path = write(content((*QUATERNION, 0, 0, 1 + excess), QFORM_ONLY))
+    warnings = accepted(path)
+    assert [text for text in warnings if "slightly longer than 1" in text] == list(warnings)
+    assert bool(warnings) == told
+    affine = read_scan_image(path, role="magnitude").image.affine
+    np.testing.assert_allclose(affine, np.diag([-2.5, -2.5, 2.5, 1]), atol=1e-5)
 
 
 @pytest.mark.parametrize("code", range(256))
