@@ -19,6 +19,7 @@ import numpy as np
 from cmbprep.bids.geometry import Array, ImageGrid, Role, Warnings, read_affine, scan_grid
 from cmbprep.bids.nifti_file import NiftiFile, empty_image, open_nifti
 from cmbprep.bids.nifti_header import COPY_AGAIN, naming
+from cmbprep.bids.overflow import count_overflowed
 from cmbprep.bids.phase import LEAST_RADIANS, PHASE_UNITS, phase_scales, to_radians
 from cmbprep.errors import ScanError
 from cmbprep.spatial.grids import GRID_TOLERANCE, grid_gap, trimmed_shape
@@ -53,6 +54,7 @@ __all__ = [
 MIN_FINITE = 0.10
 #: Interpolation makes a few values negative; more than this fraction come from elsewhere.
 MAX_NEGATIVE = 0.25
+_STORE_LARGER = "convert the DICOM files again, into a larger data type (uint16, int32 or float32)"
 #: Seconds. Echoes from here on show susceptibility; earlier ones hardly do.
 ECHO_TIME_FLOOR = 0.015
 
@@ -398,14 +400,20 @@ def _check_content(data: Array, role: Role) -> None:
     if negative > MAX_NEGATIVE:
         raise ScanError(
             f"{negative:.0%} of its values are negative, which no magnitude image has: it looks "
-            "like a phase image or one that was standardised",
-            hint=hint,
+            "like a phase image, one that was standardised, or one with integer overflow",
+            hint=f"{hint}; after an integer overflow {_STORE_LARGER}",
         )
     if _looks_like_phase(data, low, high):
         raise ScanError(
             f"it looks like a phase image: values from {low:g} to {high:g} are spread evenly "
             "where there is only air",
             hint=hint,
+        )
+    if overflowed := count_overflowed(data):
+        raise ScanError(
+            f"integer overflow: {overflowed} voxels next to the brightest ones have large negative "
+            f"values (down to {low:g}; the maximum is {high:g}), which no magnitude image has",
+            hint=_STORE_LARGER,
         )
 
 
