@@ -30,6 +30,8 @@ SLAB_MM = 40.0
 SHEAR_LIMIT_DEG = 0.5
 #: sform and qform differ when they put some corner of the grid this far apart (mm).
 FORM_TOLERANCE_MM = 1.0
+#: Voxel sizes of sform and qform that differ by more than this fraction are named.
+SIZE_TOLERANCE = 0.01
 #: Units of length that are converted: name, and mm per unit.
 _UNIT_NAMES = {"meter": ("metres", 1000.0), "micron": ("micrometres", 0.001)}
 
@@ -123,12 +125,36 @@ def read_affine(header: Any, shape: Sequence[int], warnings: list[str]) -> Array
         corners = [*shape[:3], *[1] * (3 - len(shape))]
         gap = factor * _largest_gap(affine, other, corners)
         if gap > FORM_TOLERANCE_MM:
-            warnings.append(
-                f"sform and qform of its header differ by up to {gap:.1f} mm; the sform is used"
-            )
+            warnings.append(_disagreement(factor * affine, factor * other, gap))
     if factor != 1:
         affine[:3] *= factor
     return affine
+
+
+def _disagreement(sform: Array, qform: Array, gap: float) -> str:
+    """Return the warning on two affines (mm) that differ by a gap (mm), the worst first."""
+    text = f"sform and qform of its header differ by up to {gap:.1f} mm; the sform is used"
+    # World to world, with lengths of 1 along the voxel axes: voxel sizes play no part.
+    turn = _directions(sform) @ np.linalg.inv(_directions(qform))
+    if np.linalg.det(turn) < 0 or turn[0, 0] < 0:
+        text = (
+            f"left and right may be exchanged: {text}; check the sides in the DICOM files, or "
+            "convert them again"
+        )
+    (by_sform, sizes), (by_qform, others) = _voxel_sizes(sform), _voxel_sizes(qform)
+    ratio = by_sform / by_qform
+    change = float(np.abs(ratio - 1).max())
+    if change > SIZE_TOLERANCE:
+        text += (
+            f"; voxels are {sizes} mm by the sform and {others} mm by the qform "
+            f"(up to {change:.0%} apart)"
+        )
+    return text
+
+
+def _directions(affine: Array) -> Array:
+    """Return the directions of the voxel axes as columns of length 1."""
+    return np.asarray(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
 
 
 def _stored_affine(header: Any, warnings: list[str]) -> tuple[Array, Array | None]:

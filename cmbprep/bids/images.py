@@ -47,6 +47,7 @@ __all__ = [
     "require_echo_grid",
     "require_phase_grid",
     "select_echoes",
+    "t1w_warnings",
 ]
 
 
@@ -359,6 +360,11 @@ def phase_not_used(error: ScanError) -> str:
 def phase_warnings(path: Path, found: Sequence[str], *, besides: Sequence[str]) -> list[str]:
     """Return the warnings about a phase image, without those that the magnitude has as well."""
     return [f"phase image {path.name}: {text}" for text in found if text not in besides]
+
+
+def t1w_warnings(path: Path, found: Sequence[str]) -> list[str]:
+    """Return the warnings about a T1w image with its name, for they are shown with its scans."""
+    return [f"T1w image {path.name}: {text}" for text in found]
 
 
 # --- values ----------------------------------------------------------------------------

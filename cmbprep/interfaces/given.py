@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cmbprep.bids.images import check_image, open_image, read_scan_image
+from cmbprep.bids.images import check_image, open_image, read_scan_image, t1w_warnings
 from cmbprep.errors import ScanError
 from cmbprep.interfaces.base import FileInterface, Record
 from cmbprep.interfaces.files import image_like, load_image
@@ -83,7 +83,7 @@ class ReadGivenT1w(FileInterface):
         else:
             image, warnings = check_image(load_given(in_file), path, role="T1w")
         out = str(write_image(cwd / "t1w.nii.gz", image))
-        return {"image": out, "rough": out, "warnings": list(warnings)}
+        return {"image": out, "rough": out, "warnings": t1w_warnings(path, warnings)}
 
 
 def read_given_mask(path: str, like: nib.Nifti1Image) -> tuple[nib.Nifti1Image, list[str]]:

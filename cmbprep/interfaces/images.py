@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from cmbprep.bids.images import combine_echoes, read_scan_image, require_echo_grid
+from cmbprep.bids.images import combine_echoes, read_scan_image, require_echo_grid, t1w_warnings
 from cmbprep.brain.bias import correct_bias
 from cmbprep.interfaces.base import FileInterface
 from cmbprep.interfaces.files import hand_on, image_like, load_image
@@ -56,7 +56,9 @@ class ReadT1w(FileInterface):
     def compute(self, in_file: str, *, cwd: Path) -> ReadOutput:
         """Read the raw image."""
         image, warnings = read_scan_image(Path(in_file), role="T1w")
-        return _with_rough(hand_on(cwd / "t1w.nii", image), list(warnings), cwd)
+        return _with_rough(
+            hand_on(cwd / "t1w.nii", image), t1w_warnings(Path(in_file), warnings), cwd
+        )
 
 
 def _with_rough(image: str, warnings: list[str], cwd: Path) -> ReadOutput:

@@ -272,6 +272,46 @@ def test_sform_and_qform_that_disagree(path: Path) -> None:
     np.testing.assert_allclose(image.get_qform(), image.affine, atol=1e-5)
 
 
+def forms(path: Path, sform: np.ndarray, qform: np.ndarray) -> str:
+    """Write an image with two affines, and return the one warning about them."""
+    image = nib.Nifti1Image(head(), sform)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(qform, 1)
+    image.set_sform(sform, 1)
+    nib.save(image, path)
+    found = read_scan_image(path, role="magnitude").warnings
+    (warning,) = (text for text in found if "sform" in text)
+    return warning
+
+
+PLAIN = np.diag([2.5, 2.5, 2.5, 1])
+
+
+@pytest.mark.parametrize("axes", [(-1, 1, 1), (1, -1, 1), (-1, -1, 1), (-1, 1, -1), (-1, -1, -1)])
+@pytest.mark.parametrize("kind", AFFINES)
+def test_left_and_right_that_may_be_exchanged_are_said_first(
+    path: Path, axes: tuple[int, int, int], kind: str
+) -> None:
+    other = np.diag([*axes, 1]) @ AFFINES[kind]
+    warning = forms(path, AFFINES[kind], other)
+    assert warning.startswith("left and right may be exchanged: sform and qform")
+    assert "the sform is used; check the sides in the DICOM files" in warning
+    assert "apart" not in warning
+
+
+def test_forms_that_agree_on_left_and_right(path: Path) -> None:
+    for other in (rotation(25) @ PLAIN, np.diag([1, -1, -1, 1]) @ PLAIN):
+        assert forms(path, PLAIN, other).startswith("sform and qform of its header differ")
+
+
+def test_forms_of_other_voxel_sizes(path: Path) -> None:
+    warning = forms(path, np.diag([2.7, 2.7, 3.6, 1]), np.diag([3, 3, 3.6, 1]))
+    assert warning.endswith(
+        "the sform is used; voxels are 2.7 × 2.7 × 3.6 mm by the sform and 3 × 3 × 3.6 mm by the "
+        "qform (up to 10% apart)"
+    )
+
+
 def test_a_broken_quaternion_beside_a_good_sform(path: Path) -> None:
     with_header(path, quatern_b=3.0)
     assert np.allclose(read_scan_image(path, role="magnitude").image.affine[:3, 3], 0)

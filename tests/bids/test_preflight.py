@@ -13,6 +13,7 @@ import pytest
 from cmbprep.bids.model import Anatomy, Echo, Scan, Unit
 from cmbprep.bids.preflight import Preflight, preflight
 from cmbprep.interfaces.echoes import read_echoes
+from cmbprep.interfaces.given import ReadGivenT1w
 from cmbprep.interfaces.images import ReadMagnitude, ReadT1w
 from tests.bidsdata import head, save
 
@@ -149,3 +150,15 @@ def test_the_next_t1w_image_is_used_for_one_that_is_cut_short(tmp_path: Path) ->
     assert f"{second.path.name} is used instead" in warning
     with pytest.raises(Exception, match="cut short"):
         ReadT1w(in_file=str(first.path)).run(cwd=str(tmp_path))
+
+
+def test_a_warning_about_a_t1w_image_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "sub-01_T1w.nii.gz"
+    nib.save(nib.Nifti1Image(head(), np.diag([2.5, 2.5, 2.5, 1])), path)
+    expected = (
+        "T1w image sub-01_T1w.nii.gz: its header gives no unit of length; 2.5 × 2.5 × 2.5 is "
+        "taken to be in mm"
+    )
+    for node in (ReadT1w, ReadGivenT1w):
+        found = node(in_file=str(path)).run(cwd=str(tmp_path)).outputs.warnings
+        assert found == [expected]
