@@ -41,7 +41,7 @@ def test_the_follow_up_is_on_the_page(
         assert "Follow-up, earlier visit a" in facts(page)
         assert "persistent, L2 there" in facts(page)
         before = cursor(page)
-        page.get_by_role("button", name="gone (no candidate there)").click()
+        page.get_by_role("button", name="gone (no candidate and no dark spot there)").click()
         assert cursor(page) != before, "the crosshair goes to the place of the lesion"
         until(page, "cmb.app.reading.display.other.id === 'earlier-1'")
         assert page.locator(".image-row").nth(1).is_visible()
