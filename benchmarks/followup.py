@@ -72,6 +72,15 @@ class Truth:
     visible: bool
 
 
+@dataclass(frozen=True)
+class Told:
+    """What is listed in a scan of one visit, and what was put in."""
+
+    protocol: str
+    lesions: tuple[Lesion, ...]
+    truth: tuple[Truth, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Scan:
     """A simulated scan after detection."""
@@ -80,6 +89,11 @@ class Scan:
     image: NDArray[np.float32]
     protocol: str
     truth: tuple[Truth, ...]
+
+    @property
+    def told(self) -> Told:
+        """What is listed, and what was put in."""
+        return Told(self.protocol, self.visit.lesions, self.truth)
 
 
 def protocols_of(person: int) -> tuple[str, ...]:
@@ -226,17 +240,18 @@ def load_scan(path: Path) -> Scan:
 # --- What became of the lesions, and what did ----------------------------------------------------
 
 
-def assign_truth(scan: Scan, lesions: tuple[Lesion, ...]) -> dict[int, Truth]:
+def assign_truth(scan: Told) -> dict[int, Truth]:
     """Return what each listed lesion is, by its index; lesions that are nothing are left out."""
     from cmbprep.ratings.matching import assign, centre_distances
 
-    if not lesions or not scan.truth:
+    if not scan.lesions or not scan.truth:
         return {}
     distances = centre_distances(
-        np.array([one.centre for one in scan.truth]), np.array([one.centre for one in lesions])
+        np.array([one.centre for one in scan.truth]),
+        np.array([one.centre for one in scan.lesions]),
     )
     pairs = assign(distances, distances <= MATCH_MM)
-    return {lesions[j].index: scan.truth[i] for i, j in pairs}
+    return {scan.lesions[j].index: scan.truth[i] for i, j in pairs}
 
 
 def register_cached(
@@ -291,9 +306,11 @@ class Outcome:
     not_assessable: int
 
 
-def judge_pair(name: str, scans: tuple[Scan, Scan], fates: Sequence[Fate], verdict: str) -> Outcome:
+def judge_pair(
+    name: str, scans: tuple[Told, Told], fates: Sequence[Fate], verdict: str, *, changed: bool
+) -> Outcome:
     """Compare the fates of a pair's lesions with the truth."""
-    known = [assign_truth(scan, scan.visit.lesions) for scan in scans]
+    known = [assign_truth(scan) for scan in scans]
     there = [{one.number: one for one in scan.truth} for scan in scans]
     identities = [
         tuple(
@@ -329,11 +346,10 @@ def judge_pair(name: str, scans: tuple[Scan, Scan], fates: Sequence[Fate], verdi
             seen = "hidden before" if before is not None and not before.visible else "visible"
             kinds.append("nothing" if one is None else f"{one.kind} {seen}")
     new = [n for n in appeared if there[1][n].kind == "microbleed" and status[n]]
-    first, second = (scan.visit.acquisition for scan in scans)
     return Outcome(
         pair=name,
         protocols=(scans[0].protocol, scans[1].protocol),
-        changed=bool(describe_changes(first, second)),
+        changed=changed,
         verdict=verdict,
         listed=len(persistent),
         listed_found=sum(status[number] == {"persistent"} for number in persistent),
@@ -374,7 +390,9 @@ def measure_pairs(cache: Path, family: int, people: int) -> list[Outcome]:
             if found["verdict"] == "failed":
                 fates = unassessed(first.visit, second.visit, "registration")
             name = "_".join(pair)
-            outcomes.append(judge_pair(name, (first, second), fates, found["verdict"]))
+            changes = describe_changes(first.visit.acquisition, second.visit.acquisition)
+            told = (first.told, second.told)
+            outcomes.append(judge_pair(name, told, fates, found["verdict"], changed=bool(changes)))
     return outcomes
 
 
