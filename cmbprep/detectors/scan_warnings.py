@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 _FEW_SLICES = 5
 #: Voxels coarser than this (median of the three sizes, mm) tell little.
 _COARSE_MM = 1.6
-#: What is measured of a scan: name -> what it is called in a sentence.
+#: What is measured of a scan: name -> how a sentence tells its value.
 CHARACTER: Mapping[str, str] = {
-    "contrast": "spread of the brain's signal (its middle half, relative to its surroundings)",
-    "noise": "noise (relative to the brain's signal)",
-    "brain_ml": "volume of the brain in view, ml",
+    "contrast": "The spread of the brain's signal (its middle half, relative to its surroundings) "
+    "is {}",
+    "noise": "The noise (relative to the brain's signal) is {}",
+    "brain_ml": "The part of the brain that the scan shows has {} ml",
 }
 #: So much beyond the range of the fit is still near enough.
 _SLACK = 0.15
@@ -84,8 +85,8 @@ def domain_warnings(
         low, high = known[name]
         if not low * (1 - _SLACK) <= measured[name] <= high * (1 + _SLACK):
             found.append(
-                f"The {text} is {measured[name]:.3g}, outside of what the detector was fitted on "
-                f"({low:.3g} to {high:.3g}); its probabilities may not hold."
+                f"{text.format(f'{measured[name]:.3g}')}, outside of what the detector was fitted "
+                f"on ({low:.3g} to {high:.3g}); its probabilities may not hold."
             )
     if float(np.median(scan.magnitude[scan.brain_mask])) <= 0:
         found.append("The median signal of the brain is zero; the scan cannot be rated.")
