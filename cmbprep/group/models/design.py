@@ -67,6 +67,9 @@ class Design:
         Variable -> rows that lack it. A row that lacks several is counted with each.
     n_left_out
         Rows that are left out.
+    separated
+        Columns that hold the space of the model and have no estimate of their own
+        (:func:`.without_separation`).
     """
 
     kind: str
@@ -83,6 +86,7 @@ class Design:
     inseparable: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     n_left_out: int = 0
+    separated: frozenset[str] = frozenset()
 
     def take(self, rows: NDArray[np.bool_]) -> Design:
         """Return the design of some of its rows, without columns that these do not determine."""
