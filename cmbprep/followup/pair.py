@@ -127,8 +127,8 @@ class ScanPair:
         """What the follow-up depends on."""
         inputs = {
             "registration": self.registration_fingerprint,
-            "first": self.first.digest,
-            "second": self.second.digest,
+            "first": f"{self.first.name} {self.first.digest}",
+            "second": f"{self.second.name} {self.second.digest}",
         }
         acquired = [str(scan.acquisition) for scan in (self.first, self.second)]
         parameters = {

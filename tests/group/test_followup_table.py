@@ -5,10 +5,11 @@ from collections import Counter
 import pytest
 from scipy.stats import poisson
 
-from cmbprep.errors import UsageError
+from cmbprep.errors import CmbprepError, UsageError
 from cmbprep.followup import step
 from cmbprep.followup.pair import pair_visits
 from cmbprep.followup.step import follow_pair
+from cmbprep.followup.table import read_followup
 from cmbprep.group.followup_table import (
     YEAR_DAYS,
     ComparedVisits,
@@ -205,6 +206,22 @@ def test_a_table_that_lacks_a_lesion_is_made_again_and_the_changed_one_is_kept(p
     kept = pair.root / "logs" / f"{pair.table.stem}_edited.tsv"
     assert kept.read_text() == changed
     assert kept.name in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("status", "impossible", "why"),
+    [
+        ("gone", "new", "a lesion that is new is listed at the second visit only"),
+        ("new", "gone", "a lesion that is gone is listed at the first visit only"),
+        ("persistent", "new", "a lesion that is listed at both visits is not new"),
+    ],
+)
+def test_an_impossible_status_is_refused(pair, status, impossible, why):
+    follow_pair(pair)
+    text = pair.table.read_text()
+    pair.table.write_text(text.replace(f"\t{status}\t", f"\t{impossible}\t", 1))
+    with pytest.raises(CmbprepError, match=why):
+        read_followup(pair.table)
 
 
 def write_raw(tmp_path, sessions="ab"):
