@@ -143,7 +143,7 @@ def compute_followups(
 
 
 def _name_old_reports(root: Path, subjects: Sequence[str]) -> None:
-    """Say which reports show an older follow-up than the tables."""
+    """Warn of reports that show an older follow-up than the tables."""
     old = [f"sub-{one}" for one in subjects if any(_reports(root, one))]
     if old:
         logger.warning(
