@@ -89,12 +89,14 @@ def _read_age(
     if column is None or text is None:
         return None
     units = covariates.dictionaries.get(kind, {}).get(column, {}).get("Units")
-    factor = _years(str(units or "years"))
+    factor = years_per_unit(str(units or "years"))
     if factor is None:
         notes.add(
             f"{kind}.json gives {column} in {units!r}, which is not understood, so that age is n/a "
             "({}); what to do: write years",
             who,
+            f"{kind}.json gives {column} in a unit that is not understood, so that age is n/a ({{}}"
+            "); what to do: write years",
         )
         return None
     number = re.fullmatch(r"(\d+)(?:[.,](\d+))?", text)
@@ -109,5 +111,6 @@ def _read_age(
     return round(age, 4)
 
 
-def _years(units: str) -> float | None:
+def years_per_unit(units: str) -> float | None:
+    """Return how many years a unit of time is; None for a unit that is not understood."""
     return next((years for start, years in _UNITS.items() if units.lower().startswith(start)), None)

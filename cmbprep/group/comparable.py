@@ -11,6 +11,7 @@ from typing import Any
 
 from cmbprep.errors import UsageError
 from cmbprep.files.tsv import MISSING, listing
+from cmbprep.group.notes import Note
 from cmbprep.group.rows import Row
 from cmbprep.group.tables import Table, cell
 
@@ -46,7 +47,9 @@ def mixed_settings(rows: Sequence[Row], scans: Table) -> tuple[str, ...]:
         for scan, values in used:
             members.setdefault(_shown(values.get(name)), []).append(scan)
         if len(members) > 1:
-            found.append(f"the results were made with several {title}: {_by_value(members)}")
+            told = f"the results were made with several {title}: "
+            public = told + _by_value(members, named=False)
+            found.append(Note(told + _by_value(members), public))
     return tuple(found)
 
 
@@ -55,13 +58,14 @@ def _shown(value: Any) -> str:
     return "not recorded" if text == MISSING else text
 
 
-def _by_value(members: Mapping[str, Sequence[str]]) -> str:
+def _by_value(members: Mapping[str, Sequence[str]], *, named: bool = True) -> str:
     """Name the scans of each value, the most frequent one first and by its number alone."""
     ordered = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
     parts = []
     for number, (value, scans) in enumerate(ordered):
         count = f"{len(scans)} scan{'' if len(scans) == 1 else 's'}"
-        parts.append(f"{value} ({count}{'' if number == 0 else f': {listing(scans)}'})")
+        names = f": {listing(scans)}" if named and number else ""
+        parts.append(f"{value} ({count}{names})")
     return "; ".join(parts)
 
 
@@ -81,12 +85,12 @@ def changed_tables(rows: Iterable[Row]) -> tuple[str, ...]:
     notes = []
     if changed:
         what = "1 lesion table was" if len(changed) == 1 else f"{len(changed)} lesion tables were"
-        notes.append(f"{what} changed after the program wrote it: {listing(changed)}")
+        told = f"{what} changed after the program wrote it"
+        notes.append(Note(f"{told}: {listing(changed)}", told))
     if damaged:
         what = "1 lesion table is" if len(damaged) == 1 else f"{len(damaged)} lesion tables are"
-        notes.append(
-            f"{what} damaged, so that the scan has no counts: {listing(damaged)}; {_AGAIN}"
-        )
+        told = f"{what} damaged, so that the scan has no counts"
+        notes.append(Note(f"{told}: {listing(damaged)}; {_AGAIN}", f"{told}; {_AGAIN}"))
     return tuple(notes)
 
 

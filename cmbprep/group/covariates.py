@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cmbprep.errors import CmbprepError
 from cmbprep.files.text import MISSING, Table, read_object, read_table, shorten
 from cmbprep.files.tsv import listing
-from cmbprep.group.notes import Notes
+from cmbprep.group.notes import Note, Notes, public_text
 
 #: Table -> its key, and how the name of the key begins when people write another one.
 KEYS = {
@@ -26,6 +26,7 @@ KEYS = {
     "sessions": ("session_id", ("session", "ses", "visit")),
     "scans": ("filename", ("file", "scan", "image")),
 }
+Key = TypeVar("Key")
 #: Most notes on the tables of single participants; the others are counted.
 MAX_NOTES = 10
 
@@ -134,13 +135,15 @@ def read_covariates(
         if table := _read_own(place, "sessions", notes):
             sessions[subject] = table
     for subject, session in units:
-        folder, stem = dataset / f"sub-{subject}", f"sub-{subject}"
+        folder, stem = dataset / f"sub-{subject}", _stem(subject, session)
         if session:
-            folder, stem = folder / f"ses-{session}", f"{stem}_ses-{session}"
+            folder = folder / f"ses-{session}"
         if table := _read_own(folder / f"{stem}_scans.tsv", "scans", notes):
             scans[subject, session] = table
     found = Covariates(
-        participants=participants, sessions=_spelt_alike(sessions), scans=_spelt_alike(scans)
+        participants=participants,
+        sessions=_spelt_alike(sessions, lambda key: f"sub-{key}_sessions.tsv", notes),
+        scans=_spelt_alike(scans, lambda key: f"{_stem(*key)}_scans.tsv", notes),
     )
     dictionaries = {
         name: _read_dictionary(dataset, name, columns, units, notes)
@@ -176,7 +179,9 @@ def read_keyed_table(path: Path, kind: str) -> tuple[KeyedTable, tuple[str, ...]
         hint = f"; what to do: {error.hint}" if error.hint else ""
         return KeyedTable(), (f"{path.name} is left out: {error.message}{hint}",)
     if key not in table.columns:
-        return KeyedTable(), (*table.warnings, _without_key(path.name, key, similar, table.columns))
+        # Without a header, the first row of data is taken for one: no name of it is public.
+        warnings = [Note(text, _without_names(text)) for text in table.warnings]
+        return KeyedTable(), (*warnings, _without_key(path.name, key, similar, table.columns))
     columns = tuple(name for name in table.columns if name != key)
     rows, notes = _by_key(table, columns, key, path.name)
     written = {normal_key(row[key], key): row[key] for row in reversed(table.rows)}
@@ -215,21 +220,21 @@ def missing_participants(participants: KeyedTable, subjects: Iterable[str]) -> t
         return ()
     if len(missing) == len(labels):
         example = ""
+        told = f"{file} has no row of any participant of these results"
+        rest = (
+            ", so that no column could be joined; what to do: write participant_id exactly as the "
+            "folders of the participants are named"
+        )
         if participants.rows:
             first = shorten(participants.written[next(iter(participants.rows))])
             example = f" (it has {first}, the results have sub-{labels[0]})"
-        note = (
-            f"{file} has no row of any participant of these results{example}, so that no column "
-            "could be joined; what to do: write participant_id exactly as the folders of the "
-            "participants are named"
-        )
+        note = Note(f"{told}{example}{rest}", told + rest)
     else:
         named = ", ".join(f"sub-{label}" for label in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        note = (
-            f"{file} has no row of {len(missing)} of the {len(labels)} participants of these "
-            f"results ({named}{more}); its columns are n/a for them"
-        )
+        told = f"{file} has no row of {len(missing)} of the {len(labels)} participants of these "
+        told, rest = f"{told}results", "; its columns are n/a for them"
+        note = Note(f"{told} ({named}{more}){rest}", told + rest)
     return (note,)
 
 
@@ -260,7 +265,13 @@ def _without_key(file: str, key: str, similar: tuple[str, ...], columns: Sequenc
     meant = [name for name in columns if name.lower().startswith(similar)]
     there = listing(map(shorten, columns))
     remedy = f"rename {shorten(meant[0])} to {key}" if meant else f"add it; there are {there}"
-    return f"{file} has no column {key} and is left out; what to do: {remedy}"
+    told = f"{file} has no column {key} and is left out; what to do: "
+    return Note(told + remedy, f"{told}add it, or rename the column that has the keys")
+
+
+def _without_names(text: str) -> str:
+    """Cut what a warning on a file lists after a colon."""
+    return ": ".join(text.split(": ")[:2])
 
 
 def _by_key(
@@ -303,12 +314,19 @@ def _read_own(path: Path, kind: str, notes: Notes) -> KeyedTable | None:
     table, found = read_keyed_table(path, kind)
     for text in found:
         # The same fault in the tables of many participants is one note.
-        notes.add(text.replace(path.name, "{}", 1), path.name)
+        sentence, public = (told.replace(path.name, "{}", 1) for told in (text, public_text(text)))
+        notes.add(sentence, path.name, public)
     return table if table.columns or table.rows else None
 
 
-def _spelt_alike(tables: Mapping[Any, KeyedTable]) -> dict[Any, KeyedTable]:
-    """Write the columns of tables of one kind as most of the tables do.
+def _stem(subject: str, session: str) -> str:
+    return f"sub-{subject}_ses-{session}" if session else f"sub-{subject}"
+
+
+def _spelt_alike(
+    tables: Mapping[Key, KeyedTable], file_of: Callable[[Key], str], notes: Notes
+) -> dict[Key, KeyedTable]:
+    """Write the columns of tables of one kind as most of the tables do, and note which.
 
     Else a column that one participant's table writes with other capitals would be one of its own,
     and change the names of everybody's columns. A table that has both spellings keeps them.
@@ -318,7 +336,16 @@ def _spelt_alike(tables: Mapping[Any, KeyedTable]) -> dict[Any, KeyedTable]:
     # Of two that are equally frequent, the one in small letters, as BIDS has it.
     for column in sorted(counted, key=lambda name: (-counted[name], not name.islower())):
         usual.setdefault(column.lower(), column)
-    return {key: _renamed(table, usual) for key, table in tables.items()}
+    found = {key: _renamed(table, usual) for key, table in tables.items()}
+    for key, table in found.items():
+        for old, new in zip(tables[key].columns, table.columns, strict=True):
+            if old != new:
+                notes.add(
+                    f"the column {shorten(old)} of {{}} is joined with {shorten(new)} of the other "
+                    "tables, from which it differs by capitals; what to do: write both alike",
+                    file_of(key),
+                )
+    return found
 
 
 def _renamed(table: KeyedTable, usual: Mapping[str, str]) -> KeyedTable:
@@ -350,7 +377,8 @@ def _read_dictionary(
             notes.add(f"{{}} is left out: {error.message}", path.name)
             continue
         for text in read.warnings:
-            notes.add(text.replace(path.name, "{}", 1), path.name)
+            sentence = text.replace(path.name, "{}", 1)
+            notes.add(sentence, path.name, _without_names(sentence))
         for column in columns:
             entry = read.content.get(column)
             if isinstance(entry, dict):

@@ -13,6 +13,7 @@ from cmbprep.followup.pair import FollowUp, ScanPair, read_pair
 from cmbprep.followup.scan import FollowedScan
 from cmbprep.group.dictionary import RATED, describe
 from cmbprep.group.followup import UNKNOWN, VisitOrder, plan_pairs
+from cmbprep.group.notes import Note
 from cmbprep.group.tables import Table
 from cmbprep.lesions import ZONES
 from cmbprep.reports.followup import followed_scans
@@ -373,4 +374,5 @@ def changed_followups(visits: Iterable[ComparedVisits]) -> tuple[str, ...]:
         if len(found) == 1
         else (f"{len(found)} tables of follow-ups were")
     )
-    return (f"{what} changed after the program wrote it: {listing(found)}",)
+    told = f"{what} changed after the program wrote it"
+    return (Note(f"{told}: {listing(found)}", told),)

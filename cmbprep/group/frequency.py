@@ -28,6 +28,7 @@ from cmbprep.bids.nifti_header import BLOCK_SIZE, parse_header
 from cmbprep.errors import CmbprepError
 from cmbprep.files.tsv import listing
 from cmbprep.group.coverage import CoverageError, seen_blocks
+from cmbprep.group.notes import Note
 from cmbprep.group.rows import Row
 from cmbprep.outputs.files import write_image, write_json
 from cmbprep.outputs.sparse import recorded_mask
@@ -131,11 +132,12 @@ class _LeftOut(dict[str, list[str]]):
 
     def notes(self, template: str) -> list[str]:
         """Return a sentence per reason: how many scans are left out, and which."""
-        return [
-            f"{len(names)} {'scan is' if len(names) == 1 else 'scans are'} not in the frequency "
-            f"map in {template} ({reason}): {listing(names)}"
-            for reason, names in self.items()
-        ]
+        found: list[str] = []
+        for reason, names in self.items():
+            what = "scan is" if len(names) == 1 else "scans are"
+            note = f"{len(names)} {what} not in the frequency map in {template} ({reason})"
+            found.append(Note(f"{note}: {listing(names)}", note))
+        return found
 
 
 def write_frequency_maps(

@@ -16,6 +16,7 @@ from cmbprep.files.tsv import listing
 from cmbprep.group.covariates import Covariates, KeyedTable
 from cmbprep.group.deidentified import IDENTIFIES, UNKNOWN
 from cmbprep.group.dictionary import ENTITIES, Dictionary, describe
+from cmbprep.group.notes import Note
 from cmbprep.group.rows import Row
 from cmbprep.group.tables import Table
 from cmbprep.group.timeline import session_of, source_keys
@@ -195,6 +196,5 @@ def _without_scan(lines: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         return ()
     what = "1 participant has" if len(missing) == 1 else f"{len(missing)} participants have"
     note = f"{what} a row in participants.tsv and no scan in these results"
-    return (
-        f"{note} ({listing(map(shorten, missing), 3)}); status no scan in group_participants.tsv",
-    )
+    where = "status no scan in group_participants.tsv"
+    return (Note(f"{note} ({listing(map(shorten, missing), 3)}); {where}", f"{note}; {where}"),)

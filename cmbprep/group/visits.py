@@ -14,7 +14,7 @@ from cmbprep.errors import UsageError
 from cmbprep.files.tsv import listing
 from cmbprep.group.ages import ages_at
 from cmbprep.group.covariates import Covariates
-from cmbprep.group.notes import Notes
+from cmbprep.group.notes import Note, Notes
 from cmbprep.group.primary import choose_primary
 from cmbprep.group.rows import Row
 from cmbprep.group.timeline import Timeline, format_time, read_timeline, session_of
@@ -163,10 +163,11 @@ def read_in_vain(rows: Sequence[Row], visits: Sequence[ScanVisit]) -> tuple[str,
     what = "1 scan that was read does" if one else f"{len(found)} scans that were read do"
     note = (
         f"{what} not stand for the visit, because another scan of it is the primary one and was "
-        f"not read ({listing(found, 3)}): figures per participant are the detector's there; what "
-        "to do: read the primary scan too"
+        "not read"
     )
-    return (note,)
+    rest = ": figures per participant are the detector's there; what to do: read the primary scan "
+    rest += "too"
+    return (Note(f"{note} ({listing(found, 3)}){rest}", note + rest),)
 
 
 def require_session(rows: Iterable[Row], session: str | None) -> None:

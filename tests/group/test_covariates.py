@@ -264,3 +264,17 @@ def test_sites(tmp_path: Path, participants: str, sessions: str, sites: list[str
     )
     found, _ = read_covariates(tmp_path, [("1", "a")])
     assert found.sites("1", "a") == sites
+
+
+def test_a_column_that_one_table_writes_with_other_capitals_is_joined_and_named(tmp_path):
+    sessions = {str(n): "session_id\tsite\nses-a\tOslo\n" for n in (1, 2)}
+    sessions["3"] = "session_id\tSite\nses-a\tRome\n"
+    scans = {(str(n), "a"): f"filename\tnoise\nanat/sub-{n}_ses-a_T2starw\t1\n" for n in (1, 2)}
+    scans["3", "a"] = "filename\tNOISE\nanat/sub-3_ses-a_T2starw\t1\n"
+    write_dataset(tmp_path, sessions=sessions, scans=scans)
+    found, notes = read_covariates(tmp_path, [(str(n), "a") for n in (1, 2, 3)])
+    assert found.columns["sessions"] == ("site",) and found.columns["scans"] == ("noise",)
+    assert found.sites("3", "a") == ["Rome"]
+    first, second = notes
+    assert "the column Site of sub-3_sessions.tsv is joined with site" in first
+    assert "the column NOISE of sub-3_ses-a_scans.tsv is joined with noise" in second
