@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from cmbprep.ratings.agreement import Comparison, PairedScan, Reading, Spot
 from cmbprep.ratings.automatic import Automatic
 from cmbprep.ratings.consensus import RULES, Review, choose_reviews, find_reviews, reviewed_scan
 from cmbprep.ratings.reviewed import reviewed_lesions, reviewed_rows
+from cmbprep.ratings.store import Reader
 from cmbprep.reports.results import collect_results
 from cmbprep.reports.reviewed import automatic_result
 from cmbprep.zones.burden import BURDEN_SCALES, DEFAULT_RULE, Pattern
@@ -114,6 +115,19 @@ class Cohort:
                     who = f"{review.reader.name}, round {review.reader.round}"
                     found[reason].append(f"{scan.name} ({who})")
         return found
+
+    def renamed(self, names: Mapping[str, str]) -> Cohort:
+        """Return the same cohort with other names of readers, by their short names."""
+        scans = []
+        for scan in self.scans:
+            readers = [
+                Reader(name=names[review.reader.short], round=review.reader.round)
+                for review in scan.reviews
+            ]
+            reviews = zip(scan.reviews, readers, strict=True)
+            renamed = tuple(replace(review, reader=reader) for review, reader in reviews)
+            scans.append(replace(scan, reviews=renamed))
+        return Cohort(scans=tuple(scans))
 
     def _counted(self) -> Iterator[Review]:
         return (review for scan in self.scans for review in scan.reviews if review.counts)

@@ -9,7 +9,7 @@ from cmbprep.errors import UsageError
 from cmbprep.group.agreement import read
 from cmbprep.group.agreement_tables import Agreement
 from cmbprep.outputs.dataset import write_ignored
-from cmbprep.outputs.files import write_json, write_text
+from cmbprep.outputs.files import write_json
 from cmbprep.reports.usable import find_output
 
 
@@ -42,8 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         rule=arguments.consensus,
     )
     write_ignored(root)
-    write_text(root / "group_agreement.tsv", agreement.to_tsv())
-    write_json(root / "group_agreement.json", agreement.dictionary())
+    agreement.write(root)
     if arguments.json is not None:
         write_json(arguments.json, agreement.to_json())
     sys.stdout.write(agreement.summary())

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cmbprep import __version__
 from cmbprep.files.tsv import MISSING, format_tsv
 from cmbprep.group.agreement import LESIONS, Cohort, comparisons
+from cmbprep.outputs.files import write_json, write_text
 from cmbprep.ratings.agreement import MIN_PARTICIPANTS, Comparison, Figure, Finding, compare
 from cmbprep.zones.burden import PATTERN_RULES
 
+#: Name of the table.
+AGREEMENT = "group_agreement"
 _COLUMNS: dict[str, dict[str, Any]] = {
     "comparison": {
         "Description": "Who is compared.",
@@ -93,6 +97,11 @@ class Agreement:
             seed=seed,
             rule=rule,
         )
+
+    def write(self, root: Path) -> Path:
+        """Write the table and its data dictionary to an output dataset; return the table."""
+        write_json(root / f"{AGREEMENT}.json", self.dictionary())
+        return write_text(root / f"{AGREEMENT}.tsv", self.to_tsv())
 
     def to_tsv(self) -> str:
         """Return the text of the table, one row a figure."""

@@ -12,6 +12,8 @@ from urllib.parse import quote
 from cmbprep.group.prevalence import people
 
 if TYPE_CHECKING:
+    from cmbprep.group.agreement_tables import Agreement
+    from cmbprep.group.followup_page import FollowUpSection
     from cmbprep.group.frequency import FrequencyMap
     from cmbprep.group.rows import Row
     from cmbprep.group.tables import Table
@@ -44,9 +46,11 @@ class Cohort:
         Fitted models: ``title``, ``columns`` and ``rows`` of the table, ``warnings``,
         ``methods`` and ``figure`` (SVG).
     followup
-        ``columns`` and ``rows`` of the table of follow-up, and ``summary``, in sentences.
+        Rates of new microbleeds, and the table of pairs of visits.
+    agreement
+        Agreement of the readers; None where no scan was read to the end.
     private
-        Whether to leave out the agreement of readers and the links to the reports.
+        Whether to leave out the links to the reports.
     """
 
     root: Path
@@ -55,7 +59,8 @@ class Cohort:
     maps: Sequence[FrequencyMap] = ()
     notes: Sequence[str] = ()
     models: Sequence[Any] = ()
-    followup: Any = None
+    followup: FollowUpSection | None = None
+    agreement: Agreement | None = None
     private: bool = False
 
     @property

@@ -4,7 +4,8 @@ Labels of participants stay: they are pseudonyms, and without them no table coul
 of sessions and other entities that look like a date are replaced by numbers. Columns stay too, so
 that tables of several sites can still be bound; their values are left out. Columns that the program
 knows say in their dictionary entry what they hold (:data:`IDENTIFIES`). Columns of the raw
-dataset's tables are judged by their names and values, and are left out where in doubt.
+dataset's tables are judged by their names and values, and are left out where in doubt. Ages above
+:data:`MAX_AGE` are left out one by one. Notes stay, with counts instead of names.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from cmbprep.files.tsv import listing
+from cmbprep.group.ages import years_per_unit
 from cmbprep.group.dictionary import ENTITIES
+from cmbprep.group.notes import public_text
 from cmbprep.group.rows import Row
 from cmbprep.group.tables import Table, cell
 from cmbprep.ratings.store import Reader
@@ -43,6 +46,12 @@ _DATE = re.compile(
 )
 _EIGHT_DIGITS = re.compile(r"(?<!\d)(?:19|20)\d{6}(?!\d)")
 _LONG_NUMBER = re.compile(r"\d{6,}")
+_AGE = re.compile(r"(?:^|[_\W])age(?:$|[_\W\d])", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
+#: An absolute path; a path inside the dataset tells nobody's name.
+_PATH = re.compile(r"(?<![\w.\\/])(?:[A-Za-z]:)?[\\/][^\s;,()]+")
+#: Columns that hold sentences, whatever their entries say.
+_SENTENCES = ("reason",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +86,41 @@ class Disguise:
         }
         #: Label that looks like a date -> what stands for it.
         self.labels = {label: f"date{n}" for n, label in enumerate(sorted(dated), 1)}
+        shorts = {
+            review.reader.short
+            for row in rows
+            if row.scan is not None and row.scan.reading is not None
+            for review in row.scan.reading.reviews
+        }
+        #: Short name of a reader -> what stands for it.
+        self.readers: dict[str, str] = {}
+        self.add_readers(shorts)
         listed = "|".join(map(re.escape, self.labels))
         self._pattern = re.compile(rf"(?<![A-Za-z0-9+])(?:{listed})(?![A-Za-z0-9+])")
 
+    def add_readers(self, shorts: Iterable[str]) -> None:
+        """Number more readers, by their short names."""
+        for short in sorted({*shorts} - self.readers.keys()):
+            self.readers[short] = f"reader {len(self.readers) + 1}"
+
     def of(self, value: Any) -> Any:
-        """Return a value of a table without labels that look like a date."""
-        if not self.labels or not isinstance(value, str):
+        """Return a value of a table without labels that look like a date, and without paths."""
+        if not isinstance(value, str):
             return value
-        return self._pattern.sub(lambda match: self.labels[match[0]], value)
+        if "/" in value or "\\" in value:
+            value = _PATH.sub("(path)", value)
+        return (
+            self._pattern.sub(lambda match: self.labels[match[0]], value) if self.labels else value
+        )
+
+    def public(self, note: str) -> str:
+        """Return a note with counts instead of names, and without paths and dated labels."""
+        return str(self.of(str(public_text(note))))
 
 
-def deidentify(name: str, table: Table, disguise: Disguise) -> tuple[Table, tuple[LeftOut, ...]]:
+def deidentify(
+    name: str, table: Table, disguise: Disguise, *, keep_ages: bool = False
+) -> tuple[Table, tuple[LeftOut, ...]]:
     """Leave the values that could identify a person out of a table.
 
     Parameters
@@ -98,6 +131,8 @@ def deidentify(name: str, table: Table, disguise: Disguise) -> tuple[Table, tupl
         A group table.
     disguise
         Of the scans of the cohort.
+    keep_ages
+        Whether to keep ages above :data:`MAX_AGE`, for models; no output shows them then.
 
     Returns
     -------
@@ -108,19 +143,19 @@ def deidentify(name: str, table: Table, disguise: Disguise) -> tuple[Table, tupl
     """
     kinds = {column: _kind(column, table) for column in table.dictionary}
     private = {column: kind for column, kind in kinds.items() if kind is not None}
+    ages = {} if keep_ages else _age_columns(table, private)
     dictionary = {
-        column: entry
-        if column not in private
-        else {**entry, "Description": f"{entry.get('Description', '')} {_LEFT_OUT}".strip()}
-        for column, entry in table.dictionary.items()
+        column: _entry(column, entry, private, ages) for column, entry in table.dictionary.items()
     }
     values = []
     for line in table.values:
         hidden = {*private}
         if line.get("scan") in disguise.refused:
             hidden |= {"scan", *ENTITIES}
+        hidden |= {name for name, factor in ages.items() if _is_old(line.get(name), factor)}
         values.append({key: disguise.of(item) for key, item in line.items() if key not in hidden})
     private |= {"scan": "names of refused files"} if "scan" in table.dictionary else {}
+    private |= dict.fromkeys(ages, f"ages above {MAX_AGE}")
     found = []
     for column, kind in private.items():
         before = sum(_is_there(line.get(column)) for line in table.values)
@@ -131,6 +166,56 @@ def deidentify(name: str, table: Table, disguise: Disguise) -> tuple[Table, tupl
 
 
 _LEFT_OUT = "The values were left out (--deidentified)."
+_AGES_LEFT_OUT = f"Ages above {MAX_AGE} years are n/a (--deidentified)."
+
+
+def _entry(
+    column: str,
+    entry: Mapping[str, Any],
+    private: Mapping[str, str],
+    ages: Mapping[str, float],
+) -> dict[str, Any]:
+    """Return the entry of a column, without the words of the raw dataset that could identify."""
+    from_raw = entry.get(IDENTIFIES) == UNKNOWN
+    if column in private and from_raw:
+        # Its levels may be names.
+        return {"Description": _LEFT_OUT, IDENTIFIES: UNKNOWN}
+    kept = {key: item for key, item in entry.items() if not (from_raw and _tells(item))}
+    told = _LEFT_OUT if column in private else _AGES_LEFT_OUT if column in ages else ""
+    if told or "Description" not in kept:
+        text = kept.get("Description", "Column of the raw dataset; its description was left out.")
+        kept["Description"] = f"{text} {told}".strip()
+    return kept
+
+
+def _tells(item: Any) -> bool:
+    """Return whether a part of an entry holds a date, a path or an address."""
+    if isinstance(item, Mapping):
+        return any(_tells(part) for pair in item.items() for part in pair)
+    if isinstance(item, list | tuple):
+        return any(map(_tells, item))
+    return isinstance(item, str) and (
+        looks_like_date(item) or "@" in item or _PATH.search(item) is not None
+    )
+
+
+def _age_columns(table: Table, private: Mapping[str, str]) -> dict[str, float]:
+    """Return the columns of ages that are kept, and what makes years of their numbers."""
+    return {
+        column: years_per_unit(str(entry.get("Units") or "years")) or 1.0
+        for column, entry in table.dictionary.items()
+        if column not in private and _AGE.search(column)
+    }
+
+
+def _is_old(value: Any, factor: float) -> bool:
+    """Return whether an age is above the limit; also a text such as ``90+``."""
+    number = _NUMBER.search(cell(value))
+    if number is None:
+        return False
+    years = float(number[0].replace(",", ".")) * factor
+    # A text such as ">89" or "89+" means an age above it.
+    return years > MAX_AGE or (years == MAX_AGE and not _is_number(cell(value)))
 
 
 def _is_there(value: Any) -> bool:
@@ -140,6 +225,8 @@ def _is_there(value: Any) -> bool:
 def _kind(column: str, table: Table) -> str | None:
     """Return what the values of a column could identify a person by; None for nothing."""
     declared = table.dictionary[column].get(IDENTIFIES)
+    if declared is None and column.endswith(_SENTENCES):
+        return "free text"
     if declared != UNKNOWN:
         return None if declared is None else str(declared)
     values = {cell(line.get(column)) for line in table.values} - {"n/a"}
@@ -207,24 +294,19 @@ def _is_number(text: str) -> bool:
 
 def deidentified_rows(rows: Sequence[Row], disguise: Disguise) -> list[Row]:
     """Return the rows for the page: without reasons and warnings, readers by numbers."""
-    readers = {
-        review.reader.short
-        for row in rows
-        if row.scan is not None and row.scan.reading is not None
-        for review in row.scan.reading.reviews
-    }
-    numbers = {short: f"reader {n}" for n, short in enumerate(sorted(readers), 1)}
-    return [_deidentified_row(row, numbers, disguise) for row in rows]
+    return [_deidentified_row(row, disguise) for row in rows]
 
 
-def _deidentified_row(row: Row, names: Mapping[str, str], disguise: Disguise) -> Row:
+def _deidentified_row(row: Row, disguise: Disguise) -> Row:
     scan = row.scan
     if scan is not None and scan.reading is not None:
         # Reviews that are used must stay the same objects as those in the list of all.
         renamed = {
             id(review): replace(
                 review,
-                reader=Reader(name=names[review.reader.short], round=review.reader.round),
+                reader=Reader(
+                    name=disguise.readers[review.reader.short], round=review.reader.round
+                ),
             )
             for review in scan.reading.reviews
         }
@@ -239,7 +321,7 @@ def _deidentified_row(row: Row, names: Mapping[str, str], disguise: Disguise) ->
 
 
 def describe_privacy(
-    root: Path, scans: Table, left_out: Sequence[LeftOut], disguise: Disguise
+    root: Path, tables: Mapping[str, Table], left_out: Sequence[LeftOut], disguise: Disguise
 ) -> str:
     """Return the text of ``group_deidentified.txt``: what was left out, and what remains.
 
@@ -247,41 +329,65 @@ def describe_privacy(
     ----------
     root
         The output dataset, whose other files are looked at by their names.
-    scans
-        The table of scans.
+    tables
+        The group tables, as they are written.
     left_out, disguise
         What was left out of the tables, and what was replaced.
     """
     lines = ["Left out of the group tables and of group.html:"]
     lines += [f"- {x.table}, column {x.column}: {x.kind} ({x.values} values)" for x in left_out]
     lines.append(
-        "- group.html: reasons and warnings, names of readers, agreement of readers, notes, and "
-        "links to the reports"
+        "- group.html: reasons and warnings, names of readers, names in notes, and links to the "
+        "reports"
     )
     if disguise.labels:
         number = len(disguise.labels)
         lines += ["", f"Replaced by date1, date2, ...: {number} labels that look like a date."]
+    if any(x.kind.startswith("ages") for x in left_out):
+        told = "Models, where there are any, were fitted with these ages."
+        lines += ["", f"Ages above {MAX_AGE} are n/a in the tables. {told}"]
     lines += ["", "Kept: labels of participants, which must be pseudonyms."]
-    lines += [f"- {text}" for text in _kept(scans)]
+    lines += [f"- {text}" for text in _kept(tables)]
     lines += ["", "Other files of this folder can still identify a person. Look before sharing:"]
     lines += [f"- {text}" for text in _others(root)]
     return "\n".join(lines) + "\n"
 
 
-def _kept(scans: Table) -> Iterable[str]:
-    """Return what in the tables of the group could still identify a person."""
-    labels = {cell(line.get("participant_id")) for line in scans.values}
+def _kept(tables: Mapping[str, Table]) -> Iterable[str]:
+    """Return what in the tables of the group could still identify a person, and what to do."""
+    scans, people = tables["group_cmb"], tables["group_participants"]
+    labels = {cell(line.get("participant_id")) for line in (*scans.values, *people.values)}
     if dated := sorted(filter(looks_like_date, labels)):
-        yield f"{len(dated)} labels of participants look like a date: {listing(dated)}"
-    if sites := {cell(line.get("site")) for line in scans.values} - {"n/a"}:
-        yield f"the column site names {len(sites)} site{'' if len(sites) == 1 else 's'}"
-    old = {
-        line["participant_id"]
+        yield (
+            f"{len(dated)} labels of participants look like a date: {listing(dated)}; what to do: "
+            "give these participants other labels in the dataset and in these results, and run the "
+            "group level again"
+        )
+    sites = {cell(line.get("site")) for line in (*scans.values, *people.values)} - {"n/a"}
+    if sites:
+        yield (
+            f"the column site has {len(sites)} label{'' if len(sites) == 1 else 's'} of sites: "
+            f"{listing(sorted(sites))}; what to do, if a site could identify a person: write codes "
+            "in participants.tsv or sessions.tsv, and run the group level again"
+        )
+    named = {
+        f"{entity}-{line[entity]}"
+        for entity in ENTITIES
         for line in scans.values
-        if _is_number(cell(line.get("age"))) and float(cell(line["age"])) > MAX_AGE
+        if line.get(entity) and not str(line[entity]).isdigit()
     }
-    if old:
-        yield f"{len(old)} participants are older than {MAX_AGE} (column age)"
+    if named:
+        yield (
+            f"{len(named)} labels in names of scans: {listing(sorted(named), 10)}; what to do, if "
+            "one could identify a person: rename the files in the dataset, and process them again"
+        )
+    described = [name for name, item in people.dictionary.items() if item.get(IDENTIFIES)]
+    raw = [name for name in described if people.dictionary[name][IDENTIFIES] == UNKNOWN]
+    if raw:
+        yield (
+            f"{len(raw)} columns of the raw dataset (group_participants, phenotype/cmb) with their "
+            f"names and descriptions: {listing(raw)}; what to do: read them before sharing"
+        )
 
 
 #: Pattern of files -> what in them could identify a person.
@@ -294,7 +400,6 @@ _OTHER_FILES: Mapping[str, str] = {
     "sub-*/**/*_acts.jsonl": "logs of reviews: names of readers, times and comments",
     "sub-*/**/*_desc-reviewed*": "reviewed results: names of readers in the names of files",
     "sub-*/**/*_desc-followup*_dseg.json": "follow-ups: names of readers",
-    "group_agreement.*": "agreement: names of readers",
     "dataset_description.json": "description: paths of the raw dataset and of derivatives",
 }
 

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cmbprep.group.cohort import Absent, Cohort, counts_as_scan
+from cmbprep.group.followup_page import MEASURES
 from cmbprep.group.outliers import find_outliers
 from cmbprep.group.page_data import Measure, pack, page_rows, quality_measures
 from cmbprep.group.page_maps import map_views
@@ -28,9 +29,6 @@ from cmbprep.lesions import ZONES
 from cmbprep.reports.figures.guarded import attempt
 from cmbprep.reports.page import render_page
 from cmbprep.reports.results import STATUSES
-
-if TYPE_CHECKING:
-    from cmbprep.group.agreement_tables import Agreement
 
 #: Outliers and reasons that are listed; more are in the tables.
 MAX_LISTED = 100
@@ -53,7 +51,10 @@ def render_group_page(cohort: Cohort) -> str:
 
     quality = cohort.tables["quality"]
     figures = quality_measures(quality.values, list(quality.dictionary))
-    strips = [Measure("count", "Microbleeds", count=True), *figures]
+    count = Measure("count", "Microbleeds", count=True, column="n_{rating}", section=True)
+    followup = cohort.followup
+    points = {} if followup is None else followup.points()
+    strips = [count, *(MEASURES if points else ()), *figures]
     by_scan = {str(values.get("scan")): values for values in quality.values}
     outliers = find_outliers(cohort.scans, by_scan, figures)
     reading = summarise_reading(cohort.rows)
@@ -77,13 +78,14 @@ def render_group_page(cohort: Cohort) -> str:
         distributions={rating: _distributions(groupings, rating) for rating in RATINGS},
         pooling=compare_protocols(cohort.people),
         reading=reading,
-        agreement=_agreement(cohort) if reading.read and not cohort.private else None,
+        agreement=cohort.agreement,
         strips=strips,
         strip_document=strip_document,
         no_strips=no_strips,
         bokeh=_bokeh(),
         viewer=_viewer(),
-        packed_rows=pack(page_rows(cohort, strips[1:])),
+        packed_rows=pack(page_rows(cohort, figures, points)),
+        packed_pairs=pack(followup.packed(cohort.scans)) if followup and followup.pairs else None,
         maps=map_views(cohort),
         outliers=outliers[:MAX_LISTED],
         n_outliers=len(outliers),
@@ -92,8 +94,20 @@ def render_group_page(cohort: Cohort) -> str:
     )
 
 
-def summarise(cohort: Cohort) -> dict[str, int]:
-    """Count what there is, by the name under which the page shows it."""
+#: Tiles with a number of lesions -> column of the table of scans that is summed.
+LISTED = {
+    "definite": "n_listed_definite",
+    "any": "n_listed_any",
+    "diamagnetic": "n_diamagnetic",
+}
+
+
+def summarise(cohort: Cohort) -> dict[str, int | None]:
+    """Count what there is, by the name under which the page shows it.
+
+    Numbers of lesions are those of the scans where they are known, and None where they are known
+    of no scan; ``_unknown`` after their names are the scans with a result that are left out.
+    """
     scans = cohort.scans
     statuses = Counter(values["status"] for values in scans)
     complete = [values for values in scans if values["status"] == "complete"]
@@ -103,9 +117,7 @@ def summarise(cohort: Cohort) -> dict[str, int]:
         "absent": len(cohort.absent),
         **{status: statuses[status] for status in STATUSES},
         "read": sum(values.get("source") == "reviewed" for values in complete),
-        "definite": sum(values.get("n_listed_definite") or 0 for values in complete),
-        "any": sum(values.get("n_listed_any") or 0 for values in complete),
-        "diamagnetic": sum(values.get("n_diamagnetic") or 0 for values in complete),
+        **_listed(complete),
         "unknown": sum(values.get("n_any") is None for values in complete),
         "unrated": sum(
             _known(values, "any") and not _known(values, "definite") for values in complete
@@ -115,6 +127,15 @@ def summarise(cohort: Cohort) -> dict[str, int]:
             for values in complete
         ),
     }
+
+
+def _listed(complete: Sequence[Mapping[str, Any]]) -> dict[str, int | None]:
+    found: dict[str, int | None] = {}
+    for name, column in LISTED.items():
+        known = [values[column] for values in complete if values.get(column) is not None]
+        found[name] = sum(known) if known or not complete else None
+        found[f"{name}_unknown"] = len(complete) - len(known)
+    return found
 
 
 def _known(values: Mapping[str, Any], rating: str) -> bool:
@@ -179,15 +200,6 @@ def _distributions(
         grouping: [(group, group.distribution(rating)) for group in groups]
         for grouping, groups in groupings.items()
     }
-
-
-def _agreement(cohort: Cohort) -> Agreement | None:
-    """Return the agreement of the readers; None where no scan was read to the end."""
-    from cmbprep.group.agreement import read
-    from cmbprep.group.agreement_tables import Agreement
-
-    found = read(cohort.root, pattern_rule=cohort.rows[0].pattern_rule)
-    return Agreement.compute(found) if found.read else None
 
 
 def _strips(measures: Sequence[Measure]) -> Any:

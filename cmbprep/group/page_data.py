@@ -11,6 +11,7 @@ import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cmbprep.group.prevalence import BY_PROTOCOL, GROUPINGS, group_people, stands_for_person
@@ -76,11 +77,15 @@ class Measure:
     Attributes
     ----------
     name, title
-        Column, and title of the plot.
+        Name, which is the column if no other is given, and title of the plot.
     low, high
         Usual range; None without a limit.
     count
         Whether it is a number of microbleeds, on a scale that keeps small ones apart.
+    column
+        Column of the rows; ``{rating}`` stands for the rating that the reader chooses.
+    section
+        Whether it has a place of its own in the page, apart from the quality figures.
     """
 
     name: str
@@ -88,6 +93,8 @@ class Measure:
     low: float | None = None
     high: float | None = None
     count: bool = False
+    column: str | None = None
+    section: bool = False
 
 
 def quality_measures(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Measure]:
@@ -121,8 +128,22 @@ def pack(content: Any) -> str:
     return base64.b64encode(gzip.compress(text.encode("utf-8"), 6, mtime=0)).decode("ascii")
 
 
-def page_rows(cohort: Cohort, measures: Sequence[Measure]) -> dict[str, Any]:
-    """Return the columns of the scans, with their quality figures, groups and reports."""
+def page_rows(
+    cohort: Cohort,
+    measures: Sequence[Measure],
+    points: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Return the columns of the scans, with their quality figures, groups and reports.
+
+    Parameters
+    ----------
+    cohort
+        The scans.
+    measures
+        Quality figures.
+    points
+        Scan -> column -> more numbers; all that have some have the same columns.
+    """
     scans = cohort.scans
     named = {"scanner": _scanner, "stands": _stands}
     data: dict[str, list[Any]] = {}
@@ -138,8 +159,10 @@ def page_rows(cohort: Cohort, measures: Sequence[Measure]) -> dict[str, Any]:
     quality = {values.get("scan"): values for values in cohort.tables["quality"].values}
     for measure in measures:
         data[measure.name] = [
-            _short(quality.get(values.get("scan"), {}).get(measure.name)) for values in scans
+            short_number(quality.get(values.get("scan"), {}).get(measure.name)) for values in scans
         ]
+    for name in next(iter(points.values()), ()):
+        data[name] = [short_number(points.get(str(v.get("scan")), {}).get(name)) for v in scans]
     groups, order = {}, {}
     for grouping in (BY_PROTOCOL, *GROUPINGS):
         groups[grouping.name] = [grouping.label(values) for values in scans]
@@ -164,11 +187,11 @@ def _stands(values: Mapping[str, Any]) -> str | None:
 
 def _cell(value: Any, column: Column) -> Any:
     if column.kind == "number":
-        return _short(value * column.factor) if is_number(value) else None
+        return short_number(value * column.factor) if is_number(value) else None
     return None if value is None else str(value)
 
 
-def _short(value: Any) -> int | float | None:
+def short_number(value: Any) -> int | float | None:
     """Round to five digits, which is more than a plot or a cell shows."""
     if not is_number(value):
         return None

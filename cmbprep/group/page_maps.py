@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,8 @@ class MapView:
         Packed: the template, and per choice the people with a microbleed and those seen; the
         lesions with a place, by scan.
     choices
-        The choices of people as JSON: kind, label, number of people, and key of their counts.
+        The choices of people as JSON: kind, label, number of people, key of their counts, and the
+        rating that they are shown for (empty for every one).
     left_out
         Groups that are too small to have a map here.
     """
@@ -126,34 +127,48 @@ def _sections(
     return re.sub(r'(\bid="|href="#)', rf"\g<1>{rating}-", text)
 
 
-def _groups(
-    cohort: Cohort, item: FrequencyMap
-) -> tuple[list[tuple[str, str, Sequence[Vote]]], int]:
-    """Return kind, label and votes of the choices, and how many groups have no map here."""
+class _Choice(NamedTuple):
+    """People of a map, and the rating that it shows them for; empty for every one."""
+
+    kind: str
+    label: str
+    votes: Sequence[Vote]
+    rating: str = ""
+
+
+def _groups(cohort: Cohort, item: FrequencyMap) -> tuple[list[_Choice], int]:
+    """Return the choices of people, and how many groups have no map here.
+
+    A pattern is that of the microbleeds that are shown.
+    """
     values = {scan["scan"]: scan for scan in cohort.people}
-    found: list[tuple[str, str, Sequence[Vote]]] = [("", "all people", item.votes)]
+    found = [_Choice("", "all people", item.votes)]
     left_out = 0
-    readers: dict[str, Callable[[Mapping[str, Any]], str]] = {
-        "site": GROUPINGS[0].label,
-        "pattern": lambda scan: str(scan.get("pattern_definite") or "n/a"),
-    }
-    for kind, read in readers.items():
+    readers: list[tuple[str, str, Callable[[Mapping[str, Any]], str]]] = [
+        ("site", "", GROUPINGS[0].label),
+        *(("pattern", rating, partial(_pattern, rating=rating)) for rating in RATINGS),
+    ]
+    for kind, rating, read in readers:
         labels = {name: read(scan) for name, scan in values.items()}
         sizes = Counter(labels[v.scan] for v in item.votes if labels.get(v.scan, "") not in _EMPTY)
         kept = sorted(sizes, key=lambda label: (-sizes[label], label))[:MAX_GROUPS]
         left_out += len(sizes) - len(kept)
         if len(sizes) > 1:
             found += [
-                (kind, label, [v for v in item.votes if labels.get(v.scan) == label])
+                _Choice(kind, label, [v for v in item.votes if labels.get(v.scan) == label], rating)
                 for label in sorted(kept)
             ]
     return found, left_out
 
 
+def _pattern(scan: Mapping[str, Any], *, rating: str) -> str:
+    return str(scan.get(f"pattern_{rating}") or "n/a")
+
+
 def _interactive(
     cohort: Cohort,
     item: FrequencyMap,
-    groups: Sequence[tuple[str, str, Sequence[Vote]]],
+    groups: Sequence[_Choice],
     background: NDArray[np.float32] | None,
 ) -> dict[str, Any]:
     """Pack the template and the numbers of people at coarse voxels, cut to what is shown."""
@@ -171,17 +186,17 @@ def _interactive(
     voxels = Packed(header, grid.order.apply(grey).tobytes(order="F")).embedded()
     to_coarse = _Coarse(item.shape, tuple(int(n) for n in times), grid)
     packed = []
-    for number, (kind, label, votes) in enumerate(groups):
-        entry: dict[str, Any] = {"kind": kind, "label": label, "people": len(votes)}
+    for number, (kind, label, votes, only) in enumerate(groups):
+        entry: dict[str, Any] = {"kind": kind, "label": label, "people": len(votes), "rating": only}
         partly = [vote for vote in votes if vote.seen is not None]
         entry["whole"] = len(votes) - len(partly)
         entry["seen"] = to_coarse.seen(item, votes) if partly else ""
-        for rating in RATINGS:
+        for rating in (only,) if only else RATINGS:
             entry[rating] = to_coarse.people(votes, definite=rating == "definite")
         entry["key"] = f"map-{item.template}-{number}"
         packed.append(entry)
     lesions = _marks(cohort, item, np.asarray(np.linalg.inv(grid.affine), np.float64))
-    kept = ("kind", "label", "people", "whole", "key")
+    kept = ("kind", "label", "people", "whole", "key", "rating")
     choices = json.dumps([{name: entry[name] for name in kept} for entry in packed])
     return {
         "voxels": voxels,

@@ -163,14 +163,14 @@ class Distribution:
         return float(low), float(middle), float(high)
 
     @property
-    def total(self) -> int:
-        """Microbleeds of all people."""
-        return sum(self.counts)
+    def total(self) -> int | None:
+        """Microbleeds of all people whose number is known; None without such people."""
+        return sum(self.counts) if self.counts else None
 
     @property
-    def most(self) -> int:
-        """Microbleeds of the person who has most."""
-        return max(self.counts, default=0)
+    def most(self) -> int | None:
+        """Microbleeds of the person who has most; None where no number is known."""
+        return max(self.counts, default=None)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 from cmbprep.errors import UsageError
 from cmbprep.files.tsv import listing
+from cmbprep.group.agreement import read
+from cmbprep.group.agreement_tables import AGREEMENT, Agreement
+from cmbprep.group.cohort import Cohort
 from cmbprep.group.comparable import changed_tables, mixed_settings, require_comparable
 from cmbprep.group.covariates import Covariates, missing_participants, read_covariates
 from cmbprep.group.deidentified import (
@@ -21,16 +24,18 @@ from cmbprep.group.deidentified import (
     deidentify,
     describe_privacy,
 )
-from cmbprep.group.followup_cohort import follow_cohort, followup_section
+from cmbprep.group.followup_cohort import follow_cohort
+from cmbprep.group.followup_page import followup_section
 from cmbprep.group.followup_table import (
     ComparedVisits,
     changed_followups,
     followup_table,
     participant_columns,
 )
-from cmbprep.group.frequency import FrequencyMap, write_frequency_maps
+from cmbprep.group.frequency import write_frequency_maps
 from cmbprep.group.models import FittedModel, ModelOptions, ModelRequest
 from cmbprep.group.models.tables import checks_table, fit_cohort, models_table
+from cmbprep.group.notes import Note
 from cmbprep.group.people import participant_table
 from cmbprep.group.prevalence import stands_for_person
 from cmbprep.group.rows import Row, make_rows
@@ -39,6 +44,7 @@ from cmbprep.group.timeline import missing_rows, session_of
 from cmbprep.group.visits import Visits, find_visits, read_in_vain
 from cmbprep.outputs.files import write_json, write_text
 from cmbprep.ratings.choice import ReaderChoice
+from cmbprep.ratings.store import LOG_ENDING
 from cmbprep.reports.results import ScanResult, SubjectResult
 from cmbprep.reports.reviewed import collect_reviewed, require_reader
 from cmbprep.zones.burden import DEFAULT_RULE
@@ -181,18 +187,33 @@ def run_group(
     maps, map_notes = write_frequency_maps(root, voting)
     notes = shown = (*doubts, *edits, *_review_notes(used), *notes, *lost, *map_notes)
     (root / PRIVACY).unlink(missing_ok=True)
-    if deidentified:
-        disguise = Disguise(rows)
+    disguise = Disguise(rows) if deidentified else None
+    if disguise is not None:
         tables, rows = _deidentify(root, tables, rows, disguise)
         maps = [item.renamed(disguise.of) for item in maps]
         what = "what was left out, and what in other files can still identify a person"
-        shown, notes = (), (*notes, f"--deidentified: {what}, is listed in {root / PRIVACY}")
+        shown = tuple(disguise.public(note) for note in notes)
+        notes = (*notes, f"--deidentified: {what}, is listed in {root / PRIVACY}")
     tables |= _model_tables(fitted)
-    notes += (*_drop_old(root, tables), *_model_notes(fitted))
     # The tables first: nothing that happens to the page may cost them.
     named = {**tables, PHENOTYPE: tables["group_participants"]}
     written = {name: _write_table(root, name, table) for name, table in named.items()}
-    page = _render_page(root, rows, tables, maps, shown, fitted, pairs, private=deidentified)
+    agreement = _agreement(root, rows, disguise)
+    if agreement is not None:
+        written[AGREEMENT] = agreement.write(root)
+    notes += (*_drop_old(root, written), *_model_notes(fitted))
+    cohort = Cohort(
+        root=root,
+        rows=rows,
+        tables={name.removeprefix("group_"): table for name, table in tables.items()},
+        maps=maps,
+        notes=shown,
+        models=_model_sections(fitted),
+        followup=followup_section(tables.get("group_followup"), tables["group_participants"]),
+        agreement=agreement,
+        private=deidentified,
+    )
+    page = _render_page(cohort)
     return GroupResult(
         tables=written,
         page=write_text(root / "group.html", page),
@@ -259,33 +280,38 @@ def _followup_tables(
     return {"group_participants": people, "group_followup": followup_table(pairs)}
 
 
-def _render_page(
-    root: Path,
-    rows: Sequence[Row],
-    tables: Mapping[str, Table],
-    maps: Sequence[FrequencyMap],
-    notes: Sequence[str],
-    fitted: Sequence[FittedModel],
-    pairs: Sequence[ComparedVisits],
-    *,
-    private: bool,
-) -> str:
+def _render_page(cohort: Cohort) -> str:
     # The page brings libraries of plots, which take a second.
-    from cmbprep.group.cohort import Cohort
-    from cmbprep.group.models.page import model_sections
     from cmbprep.group.page import render_group_page
 
-    cohort = Cohort(
-        root=root,
-        rows=rows,
-        tables={name.removeprefix("group_"): table for name, table in tables.items()},
-        maps=maps,
-        notes=notes,
-        models=model_sections(fitted),
-        followup=followup_section(pairs, tables.get("group_followup")),
-        private=private,
-    )
     return render_group_page(cohort)
+
+
+def _model_sections(fitted: Sequence[FittedModel]) -> Sequence[Any]:
+    from cmbprep.group.models.page import model_sections
+
+    return model_sections(fitted)
+
+
+def _agreement(root: Path, rows: Sequence[Row], disguise: Disguise | None) -> Agreement | None:
+    """Compute the agreement of the readers, as ``cmbprep-tools agreement`` does by default.
+
+    All reviews count, whosever lesions the tables have. None where no scan was read to the end.
+    With a disguise, readers are numbers.
+    """
+    folders = {
+        row.scan.detection.files.sidecar.parent
+        for row in rows
+        if row.tally is not None and row.scan is not None and row.scan.detection is not None
+    }
+    # All results are read again: only where somebody has read.
+    if not any(next(folder.glob(f"*{LOG_ENDING}"), None) for folder in folders):
+        return None
+    found = read(root, pattern_rule=rows[0].pattern_rule)
+    if disguise is not None:
+        disguise.add_readers(review.reader.short for scan in found.scans for review in scan.reviews)
+        found = found.renamed(disguise.readers)
+    return Agreement.compute(found) if found.read else None
 
 
 def _fit(
@@ -299,7 +325,7 @@ def _fit(
     if not requests:
         return ()
     if deidentified:
-        people, _ = deidentify("group_participants", people, Disguise(rows))
+        people, _ = deidentify("group_participants", people, Disguise(rows), keep_ages=True)
     return fit_cohort(people, rows, requests, options or ModelOptions())
 
 
@@ -309,9 +335,9 @@ def _model_tables(fitted: Sequence[FittedModel]) -> dict[str, Table]:
     return dict(zip(MODEL_TABLES, (models_table(fitted), checks_table(fitted)), strict=True))
 
 
-def _drop_old(root: Path, tables: Mapping[str, Table]) -> tuple[str, ...]:
-    """Remove models and follow-ups of an earlier run, which are not of these tables; say so."""
-    gone = [name for name in (*MODEL_TABLES, "group_followup") if name not in tables]
+def _drop_old(root: Path, written: Container[str]) -> tuple[str, ...]:
+    """Remove optional tables of an earlier run, which are not of these results; say so."""
+    gone = [name for name in (*MODEL_TABLES, "group_followup", AGREEMENT) if name not in written]
     old = [root / f"{name}{ending}" for name in gone for ending in (".tsv", ".json")]
     found = [path for path in old if path.exists()]
     for path in found:
@@ -333,7 +359,7 @@ def _deidentify(
     found = {name: deidentify(name, table, disguise) for name, table in tables.items()}
     kept = {name: table for name, (table, _) in found.items()}
     left_out = [item for _, own in found.values() for item in own]
-    write_text(root / PRIVACY, describe_privacy(root, kept["group_cmb"], left_out, disguise))
+    write_text(root / PRIVACY, describe_privacy(root, kept, left_out, disguise))
     return kept, deidentified_rows(rows, disguise)
 
 
@@ -359,4 +385,5 @@ def _review_notes(scans: Sequence[ScanResult]) -> tuple[str, ...]:
     if not found:
         return ()
     what = "1 scan has a review" if len(found) == 1 else f"{len(found)} scans have reviews"
-    return (f"{what} that could not be used: {listing(found)}",)
+    told = f"{what} that could not be used"
+    return (Note(f"{told}: {listing(found)}", told),)

@@ -31,7 +31,8 @@ def strip_document(measures: tuple[Measure, ...]) -> str:
     from bokeh.document import Document
     from bokeh.models import ColumnDataSource, FixedTicker, Range1d
 
-    names = ("x", "scan", "group", "shown", *(measure.name for measure in measures))
+    shown = (shown_column(measure) for measure in measures if measure.count)
+    names = ("x", "scan", "group", *shown, *(measure.name for measure in measures))
     rows = ColumnDataSource(data={name: [] for name in names}, name="rows")
     across = Range1d(start=-0.5, end=0.5, name="across")
     places = FixedTicker(ticks=[0], name="places")
@@ -91,7 +92,7 @@ def _strip(measure: Measure, rows: ColumnDataSource, marked: ColumnDataSource) -
         level="overlay",
     )
     shown.nonselection_glyph = shown.selection_glyph = None
-    value = "@shown" if measure.count else f"@{{{measure.name}}}{{0.[0000]}}"
+    value = f"@{shown_column(measure)}" if measure.count else f"@{{{measure.name}}}{{0.[0000]}}"
     hover = HoverTool(
         renderers=[points], tooltips=[("scan", "@scan"), ("group", "@group"), ("value", value)]
     )
@@ -102,6 +103,11 @@ def _strip(measure: Measure, rows: ColumnDataSource, marked: ColumnDataSource) -
     plot.add_tools(hover, tap)
     _limits(plot, measure)
     return plot
+
+
+def shown_column(measure: Measure) -> str:
+    """Return the column of the numbers that a plot on a scale of counts shows as they are."""
+    return f"shown_{measure.name}"
 
 
 def _limits(plot: Any, measure: Measure) -> None:

@@ -39,6 +39,8 @@ MAX_LOG_BYTES = 256 * 2**20
 KEPT_LOG_BYTES = 2**20
 _DESC = re.compile(r"reviewed([1-9][0-9]*)([a-z][a-z0-9]*)")
 _NAME = re.compile(r"(?P<src>sub-[^/]+)_desc-(?P<label>reviewed[a-z0-9]+)_acts\.jsonl")
+#: How the names of logs end.
+LOG_ENDING = "_acts.jsonl"
 
 
 class OpenElsewhereError(CmbprepError):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -229,10 +229,11 @@ class Tally:
         return (*ZONES, UNKNOWN_ZONE) if self.select(zone=UNKNOWN_ZONE) else ZONES
 
     @property
-    def regions(self) -> tuple[tuple[str, str, int, int], ...]:
+    def regions(self) -> tuple[tuple[str, str, int | None, int], ...]:
         """Zone, region, definite and all microbleeds listed, for each region that has any.
 
-        Lesions without a place are listed under a region of their own.
+        Lesions without a place are listed under a region of their own. The number of definite ones
+        is None where one has no rating.
         """
         groups: dict[tuple[str, str], list[Lesion]] = {}
         for item in self.counted:
@@ -240,7 +241,7 @@ class Tally:
             groups.setdefault(key, []).append(item)
         order = {zone: number for number, zone in enumerate((*ZONES, UNKNOWN_ZONE))}
         return tuple(
-            (*key, sum(item.rating == "definite" for item in groups[key]), len(groups[key]))
+            (*key, _definite(groups[key]), len(groups[key]))
             for key in sorted(groups, key=lambda key: (order[key[0]], key[1]))
         )
 
@@ -311,6 +312,12 @@ class Tally:
         least = sum(item.zone == "lobar" for item in sure)
         most = sum(item.zone in ("lobar", None) for item in (*sure, *maybe))
         return least, math.inf if "lobar" in self.unseen else most
+
+
+def _definite(lesions: Sequence[Lesion]) -> int | None:
+    if any(item.rating is None for item in lesions):
+        return None
+    return sum(item.rating == "definite" for item in lesions)
 
 
 def volume_of(lesions: Iterable[Lesion]) -> float:

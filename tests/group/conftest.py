@@ -32,7 +32,7 @@ def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path / "out")
 
 
-class _ThisProcess:
+class ThisProcess:
     """Stands for a pool of processes: what is submitted is done here and now."""
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
@@ -49,7 +49,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     process of the test; test_followup.py computes them in processes of their own.
     """
     monkeypatch.setattr(
-        "cmbprep.running.processes.process_pool", lambda _: nullcontext(_ThisProcess())
+        "cmbprep.running.processes.process_pool", lambda _: nullcontext(ThisProcess())
     )
     monkeypatch.setattr("cmbprep.group.page_maps.template_background", _background_once)
     monkeypatch.setattr("cmbprep.group.page_maps.glass_brain", lambda *_: "")

@@ -11,6 +11,7 @@ from cmbprep.group.prevalence import people
 from cmbprep.group.tables import Table
 from cmbprep.lesions import ZONES
 from cmbprep.spatial.view import BLOCK
+from cmbprep.zones.burden import BURDEN_SCALES
 
 #: Site -> protocols with their shares: sequence, field, TE (s), slice (mm), maker, scanner.
 SITES: dict[str, tuple[tuple[float, tuple[str, float, float, float, str, str]], ...]] = {
@@ -49,8 +50,8 @@ QUALITY = {
 }
 
 
-def made_up_tables(n_scans: int, seed: int = 1) -> dict[str, Table]:
-    """Make the tables of a cohort with about 4/5 as many people as scans."""
+def made_up_tables(n_scans: int, seed: int = 1, second: float = 0.25) -> dict[str, Table]:
+    """Make the tables of a cohort; ``second`` is the share of people with a second visit."""
     random = np.random.default_rng(seed)
     scans: list[dict[str, Any]] = []
     lesions: list[dict[str, Any]] = []
@@ -61,12 +62,14 @@ def made_up_tables(n_scans: int, seed: int = 1) -> dict[str, Table]:
         number += 1
         person = f"sub-{number:05d}"
         site = str(random.choice(list(SITES)))
-        visits = 2 if random.random() < 0.25 else 1
+        visits = 2 if random.random() < second else 1
         rate = random.gamma(0.35, 6)
         if random.random() < 0.02:
             people.append(_absent(person, site))
             continue
-        people.append({"participant_id": person, "status": "complete", "site": site})
+        people.append(
+            {"participant_id": person, "status": "complete", "site": site, "n_visits": visits}
+        )
         for visit in range(1, min(visits, n_scans - len(scans)) + 1):
             scan, own = _scan(random, person, site, visit, rate)
             scans.append(scan)
@@ -78,6 +81,58 @@ def made_up_tables(n_scans: int, seed: int = 1) -> dict[str, Table]:
         "quality": _table(quality, ["participant_id", "session_id", "scan", *QUALITY]),
         "participants": _table(people),
     }
+
+
+def made_up_followup(tables: dict[str, Table], seed: int = 1) -> Table:
+    """Make the table of follow-ups of the people with two visits: one pair each.
+
+    Some are not registered, have no dates, or another protocol at the second visit.
+    """
+    random = np.random.default_rng(seed)
+    visits: dict[str, list[dict[str, Any]]] = {}
+    for scan in tables["cmb"].values:
+        if scan["status"] == "complete":
+            visits.setdefault(scan["participant_id"], []).append(scan)
+    pairs = [own for own in visits.values() if len(own) == 2]
+    names = [f"n_{fate}_{rating}" for fate in FATES for rating in ("definite", "any")]
+    return _table([_pair(random, *own, names) for own in pairs])
+
+
+FATES = ("new", "persistent", "gone", "not_assessable")
+
+
+def _pair(
+    random: np.random.Generator, first: dict[str, Any], second: dict[str, Any], names: list[str]
+) -> dict[str, Any]:
+    changed = first["MagneticFieldStrength"] != second["MagneticFieldStrength"]
+    line: dict[str, Any] = {
+        "participant_id": first["participant_id"],
+        "comparison": "both",
+        "session_first": first["session_id"],
+        "session_second": second["session_id"],
+        "scan_first": first["scan"],
+        "scan_second": second["scan"],
+        "status": "complete",
+        "reason": None,
+        "years_between": round(float(random.uniform(0.5, 3)), 3),
+        **dict.fromkeys(names),
+        **{f"aria_h_new_{rating}": None for rating in ("definite", "any")},
+        **{f"rdes291_new_{rating}": None for rating in ("definite", "any")},
+        "protocol_changed": changed,
+        "limits": "field strength 1.5 and 3 T" if changed else None,
+    }
+    if random.random() < 0.03:
+        reason = "the outlines of the brains do not fit"
+        return {**line, "status": "registration_failed", "reason": reason}
+    if random.random() < 0.05:
+        line["years_between"] = None
+    for fate in FATES:
+        possible, definite = (int(n) for n in random.poisson(random.gamma(0.3, 2, 2)))
+        line |= {f"n_{fate}_definite": definite, f"n_{fate}_any": definite + possible}
+    for rating in ("definite", "any"):
+        for scale, name in (("aria", "aria_h_new"), ("rdes291", "rdes291_new")):
+            line[f"{name}_{rating}"] = BURDEN_SCALES[scale].classify(line[f"n_new_{rating}"])
+    return line
 
 
 def _table(values: list[dict[str, Any]], names: list[str] | None = None) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -212,3 +213,29 @@ def test_the_group_page_of_a_dataset_that_nobody_has_read_has_none(tmp_path):
 )
 def test_a_share_below_one_is_not_written_as_one(number, text):
     assert _two(number) == text
+
+
+def test_the_group_command_writes_the_table_of_the_tool_and_removes_an_old_one(dataset, tmp_path):
+    root = tmp_path / "out"
+    shutil.copytree(dataset, root)
+    files = [root / f"group_agreement{ending}" for ending in (".tsv", ".json")]
+    assert main(["agreement", str(root)]) == 0
+    expected = [path.read_bytes() for path in files]
+    for path in files:
+        path.unlink()
+    choice = ReaderChoice(reader="Bob")
+    result = run_group(root, participants_tsv=None, choice=choice)
+    assert [path.read_bytes() for path in files] == expected
+    assert result.tables["group_agreement"] == files[0]
+    assert 'href="group_agreement.tsv"' in result.page.read_text()
+    # Whosever lesions the tables have.
+    result = run_group(root, participants_tsv=None, choice=ReaderChoice(automatic=True))
+    assert [path.read_bytes() for path in files] == expected
+    assert 'href="group_agreement.tsv"' in result.page.read_text()
+    for log in root.rglob("*_acts.jsonl"):
+        log.unlink()
+    result = run_group(root, participants_tsv=None)
+    assert not any(path.exists() for path in files)
+    assert any("group_agreement.tsv" in note and "removed" in note for note in result.notes)
+    assert "group_agreement" not in result.tables
+    assert "group_agreement" not in result.page.read_text()

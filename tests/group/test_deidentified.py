@@ -19,6 +19,8 @@ from cmbprep.group.deidentified import (
     judge_column,
     looks_like_date,
 )
+from cmbprep.group.models import ModelOptions
+from cmbprep.group.models.formula import parse_model
 from cmbprep.group.rows import make_rows
 from cmbprep.group.strips import bokeh_script
 from cmbprep.group.tables import Table, scan_table
@@ -26,6 +28,7 @@ from cmbprep.group.visits import ScanVisit
 from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.reports.results import collect_results
 from tests.group.cohort import read
+from tests.group.datasets import write_dataset
 from tests.group.pages import rows_of
 from tests.ratings.madeup import automatic, make_dataset
 from tests.ratings.test_reviewed import ANNA, END, store, verdict
@@ -81,6 +84,116 @@ def test_nothing_identifying_is_in_the_group_outputs(tree: Tree) -> None:
     assert read(result.lesions)[0]["scan"] == "sub-1_ses-date1_T2starw"
 
 
+def test_notes_stay_with_counts_instead_of_names(tree: Tree) -> None:
+    files = tree.add("sub-1_ses-20210503_T2starw", [make_lesion(1)], warnings=["/data/Smith"])
+    tree.add("sub-2_acq-odd_T2starw", version="2.0.0")
+    damaged = tree.add("sub-3_acq-odd_T2starw")
+    tree.add("sub-5_ses-1_T2starw")
+    tree.add("sub-5_ses-20210503_T2starw")
+    root = tree.finish()
+    table = files.path("table")
+    table.write_text(table.read_text().replace("definite", "possible"))
+    damaged.path("table").write_text("Miller")
+    raw = write_dataset(
+        root.parent / "raw",
+        participants="participant_id\tgroup\nsub-1\tA\nsub-1\tB\nsub-2\tA\nsub-3\tA\n"
+        "sub-4\tA\nsub-5\tA\n",
+        sessions={"1": "Smith_John\tborn\n20210503\tx\n"},
+    )
+    participants = raw / "participants.tsv"
+    known = run_group(root, participants_tsv=participants).notes
+    for name in ("20210503", "Smith_John", "sub-2_acq-odd"):
+        assert name in "".join(known)
+
+    run_group(root, participants_tsv=participants, deidentified=True)
+    page = group_files(root)["group.html"]
+    assert [secret for secret in SECRETS if secret in page] == []
+    for told in (
+        "1.2.3 (3 scans); 2.0.0 (1 scan)",
+        "1 lesion table was changed after the program wrote it<",
+        "1 lesion table is damaged, so that the scan has no counts; what to do",
+        "participants.tsv has several rows of 1 participant, which disagree; n/a there: group",
+        "1 participant has a row in participants.tsv and no scan in these results;",
+        "the order of the sessions is not known (1 participant)",
+        "1 file has no column session_id and is left out",
+    ):
+        assert told in page, told
+    # A note on each that the whole page has.
+    run_group(root, participants_tsv=participants)
+    whole = group_files(root)["group.html"]
+    flags = [text.split("To check")[1].split("</ul>")[0] for text in (page, whole)]
+    assert flags[0].count("<li>") == flags[1].count("<li>") >= len(known)
+    assert "acq-odd" in flags[1] and "acq-odd" not in flags[0]
+
+
+def test_high_ages_are_left_out_of_the_outputs_and_models_use_them(tree: Tree) -> None:
+    number = 24
+    lines = ["participant_id\tage\tage_at_test\tage_months\tpage"]
+    for person in range(number):
+        own = [make_lesion(n) for n in range(1, 1 + person % 4)]
+        tree.add(f"sub-{person:02d}_T2starw", own)
+        age = 95 if person < 2 else 60 + person
+        lines.append(f"sub-{person:02d}\t{age}\t{'90+' if person < 2 else age}\t{12 * age}\t95")
+    raw = write_dataset(
+        tree.root.parent / "raw",
+        participants="\n".join(lines) + "\n",
+        dictionaries={"participants.json": {"age_months": {"Units": "months"}}},
+    )
+    root, table = tree.finish(), raw / "participants.tsv"
+    models = [parse_model("poisson: n_any ~ age")]
+    options = ModelOptions(n_draws=0)
+    run_group(root, participants_tsv=table, models=models, model_options=options)
+    kept = read(root / "group_models.tsv")
+    result = run_group(
+        root, participants_tsv=table, models=models, model_options=options, deidentified=True
+    )
+    assert read(root / "group_models.tsv") == kept, "the models used all ages"
+    people = read(result.tables["group_participants"])
+    names = ("age", "participants_age", "age_at_test", "age_months")
+    assert [people[0][name] for name in (*names, "page")] == ["n/a"] * 4 + ["95"]
+    assert [people[2][name] for name in (*names, "page")] == ["62", "62", "62", "744", "95"]
+    assert [row["age"] for row in read(result.scans)][:3] == ["n/a", "n/a", "62"]
+    text = (root / LIST).read_text()
+    for name in names:
+        assert f"group_participants, column {name}: ages above 89 (2 values)" in text
+    assert "Models, where there are any, were fitted with these ages" in text
+    entry = json.loads((root / "group_participants.json").read_text())["age"]
+    assert entry["Description"].endswith("Ages above 89 years are n/a (--deidentified).")
+
+
+def test_sites_labels_and_words_of_the_dataset_are_listed_with_what_to_do(tree: Tree) -> None:
+    tree.add("sub-20210503_T2starw")
+    tree.add("sub-2_T2starw")
+    raw = write_dataset(
+        tree.root.parent / "raw",
+        participants="participant_id\tsite\tdiagnosis\tward\n"
+        "sub-20210503\tOslo\tA\t2021-05-03\nsub-2\tRome\tB\tSmith_John\n",
+        dictionaries={
+            "participants.json": {
+                "diagnosis": {
+                    "Description": "By Dr Miller, miller@oslo.org.",
+                    "Levels": {"A": "see /data/Smith", "B": "healthy"},
+                },
+                "ward": {"Description": "Ward", "Levels": {"Smith_John": "his own"}},
+            }
+        },
+    )
+    root = tree.finish()
+    run_group(root, participants_tsv=raw / "participants.tsv", deidentified=True)
+    text = (root / LIST).read_text()
+    for part in (
+        "1 labels of participants look like a date: sub-20210503; what to do: give these",
+        "the column site has 2 labels of sites: Oslo, Rome; what to do",
+        "3 columns of the raw dataset",
+        "diagnosis",
+    ):
+        assert part in text
+    dictionaries = (root / "group_participants.json").read_text()
+    dictionaries += (root / "phenotype/cmb.json").read_text()
+    for secret in ("Miller", "miller", "/data", "Smith", "his own"):
+        assert secret not in dictionaries
+
+
 def test_what_was_left_out_and_what_remains_is_listed(tree: Tree) -> None:
     root = secret_cohort(tree)
     (root / "sub-1.html").write_text("a report")
@@ -115,6 +228,7 @@ def test_readers_are_numbers(tmp_path: Path) -> None:
     files = group_files(root)
     assert [name for name, text in files.items() if "Anna" in text] == []
     assert "reader 1" in files["group.html"]
+    assert {row["first"] for row in read(root / "group_agreement.tsv")} == {"reader 1"}
     (row,) = read(result.scans)
     assert (row["source"], row["reader"], row["n_readers"]) == ("reviewed", "n/a", "1")
     assert "names of readers" in files[LIST]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cmbprep.group.cohort import Cohort
+from cmbprep.group.followup_page import followup_section
 from cmbprep.group.page import render_group_page
 from cmbprep.group.tables import Table
-from tests.group.made_up import made_up_map, made_up_tables
+from tests.group.made_up import made_up_followup, made_up_map, made_up_tables
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -33,12 +35,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tabl
     """Write the page of a made-up cohort."""
     folder = tmp_path_factory.mktemp("page")
     tables = made_up_tables(SCANS)
+    tables["followup"] = made_up_followup(tables)
     first = tables["cmb"].values[0]["participant_id"]
     (folder / f"{first}.html").write_text("a report")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cmbprep.group.page_maps.glass_brain", lambda *_: "")
         text = render_group_page(
-            Cohort(root=folder, tables=tables, maps=[made_up_map(tables, 4.0)])
+            Cohort(
+                root=folder,
+                tables=tables,
+                maps=[made_up_map(tables, 4.0)],
+                followup=followup_section(tables["followup"], tables["participants"]),
+            )
         )
     (folder / "group.html").write_text(text, encoding="utf-8")
     return folder, tables
@@ -86,7 +94,7 @@ def test_one_person_is_marked_everywhere(page: Page, made: tuple[Path, dict[str,
     page.click("#clear")
     assert page.evaluate(MARKED) == []
     assert page.locator("tr.here").count() == 0
-    assert page.inner_text(".pager-info") == f"Rows 1 to 50 of {SCANS}"
+    assert page.inner_text("#pager .pager-info") == f"Rows 1 to 50 of {SCANS}"
 
 
 def test_a_plot_highlights_the_chosen_scans_when_it_comes_into_view(
@@ -155,7 +163,7 @@ def test_the_heads_sort_all_rows_and_missing_ones_are_last(
     column = page.locator("#table-scans thead button").all_inner_texts().index("Volume (mm³)")
     first = page.locator("#table-scans tbody tr").first.locator("th, td").nth(column)
     assert float(first.inner_text()) == pytest.approx(best, rel=1e-4)
-    page.click("[data-turn=last]")
+    page.click("#pager [data-turn=last]")
     last = page.locator("#table-scans tbody tr").last.locator("th, td").nth(column)
     assert last.inner_text() == "n/a"
 
@@ -172,7 +180,7 @@ def test_count_chooses_the_microbleeds_everywhere(
         "People by number of definite or possible microbleeds"
     ]
     page.wait_for_function("cmb.strips.shown === 'site,any'")
-    counts = page.evaluate("Array.from(cmb.strips.rows.data.shown)")
+    counts = page.evaluate("Array.from(cmb.strips.rows.data.shown_count)")
     assert counts == [s["n_any"] if s.get("n_any") is not None else "n/a" for s in scans]
 
 
@@ -257,3 +265,56 @@ def test_controls_have_names_and_headings_are_in_order(page: Page) -> None:
     assert heads == 0
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map((node) => node.id)")
     assert len(ids) == len(set(ids))
+
+
+def test_pairs_of_visits_follow_the_search(page: Page, made: tuple[Path, dict[str, Table]]) -> None:
+    followed = made[1]["followup"].values
+    table = page.locator("#table-pairs")
+    table.scroll_into_view_if_needed()
+    page.wait_for_selector("#table-pairs[data-ready]")
+    assert table.locator("tbody tr").count() == min(50, len(followed))
+    line = next(item for item in followed if item["n_new_any"] and item["years_between"])
+    person = line["participant_id"]
+    page.fill("#search", person)
+    page.select_option("select[data-set=rating]", "any")
+    page.locator("[data-strip=followup_rate]").scroll_into_view_if_needed()
+    page.wait_for_function("() => cmb.strips.inView.has('followup_new')")
+    page.wait_for_timeout(300)
+    assert table.locator("tbody th").all_inner_texts() == [person]
+    cells = table.locator("tbody td").all_inner_texts()
+    assert str(line["n_new_any"]) in cells and "baseline to last visit" in cells
+    names = page.evaluate(MARKED)
+    at = names.index(line["scan_second"])
+    _, new = page.evaluate(POINTS, "followup_new")
+    _, rate = page.evaluate(POINTS, "followup_rate")
+    assert new[at] == pytest.approx(math.log2(1 + line["n_new_any"]))
+    assert rate[at] == pytest.approx(line["n_new_any"] / line["years_between"], rel=1e-4)
+    assert new[1 - at] is None, "the first visit is no point of follow-up"
+
+
+def test_the_pairs_are_sorted_by_a_heading(page: Page, made: tuple[Path, dict[str, Table]]) -> None:
+    page.wait_for_selector("#table-pairs[data-ready]")
+    heads = page.locator("#table-pairs thead tr").nth(1).locator("button")
+    titles = heads.all_inner_texts()
+    heads.nth(titles.index("Years")).click()
+    column = f"#table-pairs tbody td:nth-child({titles.index('Years') + 1})"
+    years = [float(text) for text in page.locator(column).all_inner_texts() if text != "n/a"]
+    assert years == sorted(years, reverse=True) and len(years) > 5
+
+
+def test_the_patterns_of_the_map_are_those_of_the_microbleeds_shown(page: Page) -> None:
+    box = page.locator("[data-map]")
+    box.scroll_into_view_if_needed()
+    page.wait_for_selector("[data-map][data-ready]")
+    offered = """() => [...document.querySelectorAll('.map-people optgroup')]
+        .filter((g) => !g.hidden).map((g) => [g.label, g.dataset.only, g.children.length])"""
+    kinds = page.evaluate(offered)
+    assert [kind for kind, *_ in kinds] == ["by site", "by pattern"]
+    assert kinds[1][1] == "definite"
+    chosen = page.locator(".map-people optgroup[data-only=definite] option").first
+    label = chosen.inner_text().split(" (")[0]
+    page.select_option(".map-people", value=str(chosen.get_attribute("value")))
+    page.select_option("select[data-set=rating]", "any")
+    page.wait_for_function("() => Object.values(cmb.maps)[0].choice.rating === 'any'")
+    assert page.evaluate("Object.values(cmb.maps)[0].choice.label") == label
+    assert page.evaluate(offered)[1][1] == "any"

@@ -43,6 +43,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         field, echo = SITES[site]
         found = {"MagneticFieldStrength": field, "EchoTime": echo, "Manufacturer": site.upper()}
         quality = {"snr": round(float(random.normal(20, 4)), 3)}
+        if number in (6, 13):
+            quality["snr"] += (-1) ** number * 40.0
         if number == 3:
             tree.fail(f"{person}_ses-a_T2starw", "no head")
             continue
@@ -265,15 +267,54 @@ def test_every_row_of_the_table_and_point_of_the_plots(
         )
 
 
+def test_every_outlier(page: tuple[Path, str], scans: dict[str, dict[str, Any]]) -> None:
+    groups = defaultdict(dict)
+    for name, scan in scans.items():
+        (path,) = page[0].rglob(f"{name.removesuffix('_T2starw')}_desc-preproc_T2starw.json")
+        snr = json.loads(path.read_text())["Cmbprep"]["Quality"]["snr"]
+        groups[scan["protocol"], scan["scanner"]][name] = snr
+    expected = {}
+    for (_, scanner), own in groups.items():
+        middle = median(own.values())
+        spread = 1.4826 * median(abs(value - middle) for value in own.values())
+        for name, value in own.items():
+            z = (value - middle) / spread
+            if len(own) >= 8 and abs(z) > 3.5:
+                expected[name] = (value, middle, f"{z:+.1f}", scanner)
+    section = page[1].split("<h3>Scans that stand apart</h3>")[1].split("</table>")[0]
+    rows = re.findall(
+        r'<th scope="row" class="text">(?:<a[^>]*>)?([^<]+)(?:</a>)?</th>'
+        r'<td class="text">([^<]*)</td>'
+        r'<td class="number" data-key="([^"]*)">[^<]*</td><td class="number" data-key="([^"]*)">'
+        r'[^<]*</td><td class="number" data-key="[^"]*">([^<]*)</td><td class="text">([^<]*)</td>',
+        section,
+    )
+    assert {"sub-06_ses-a_T2starw", "sub-13_ses-a_T2starw"} <= {name for name, *_ in rows}
+    assert len(rows) == len(expected)
+    for name, figure, value, middle, z, protocol in rows:
+        assert [float(value), float(middle)] == pytest.approx(expected[name][:2])
+        assert z == expected[name][2]
+        assert expected[name][3] in protocol and "scan" in figure
+    sizes = [abs(float(z)) for *_, z, _ in rows]
+    assert sizes == sorted(sizes, reverse=True)
+
+
 @pytest.mark.parametrize("rating", ["definite", "any"])
 def test_every_voxel_of_the_maps(
     page: tuple[Path, str], scans: dict[str, dict[str, Any]], rating: str
 ) -> None:
     (choices,) = re.findall(rf'id="map-{TEMPLATE}-choices">(.*?)</script>', page[1])
-    kinds = {"": lambda _: "all people", "site": lambda scan: scan["site"], "pattern": pattern_of}
+    kinds = {
+        "": lambda _: "all people",
+        "site": lambda scan: scan["site"],
+        "pattern": lambda scan: pattern_of(scan, rating),
+    }
     people = [scan for scan in scans.values() if scan["baseline"]]
-    entries = json.loads(choices)
+    # Patterns are those of the microbleeds that are shown.
+    entries = [entry for entry in json.loads(choices) if entry["rating"] in ("", rating)]
     assert {entry["kind"] for entry in entries} == set(kinds)
+    patterns = {pattern_of(scan, rating) for scan in people} - {"none"}
+    assert {entry["label"] for entry in entries if entry["kind"] == "pattern"} == patterns
     hottest = {}
     for entry in entries:
         members = [s for s in people if kinds[entry["kind"]](s) == entry["label"]]
@@ -306,9 +347,9 @@ def voxel_of(row: dict[str, str]) -> tuple[int, int, int]:
     return int(i), int(j), int(k)
 
 
-def pattern_of(scan: dict[str, Any]) -> str:
+def pattern_of(scan: dict[str, Any], rating: str) -> str:
     names = {"strictly-lobar": "strictly lobar", "strictly-deep": "strictly deep", "mixed": "mixed"}
-    found = [title for name, title in names.items() if has(scan, "definite", name)]
+    found = [title for name, title in names.items() if has(scan, rating, name)]
     if found:
         return found[0]
-    return "cerebellar only" if chosen(scan, "definite") else "none"
+    return "cerebellar only" if chosen(scan, rating) else "none"

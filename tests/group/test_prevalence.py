@@ -102,7 +102,7 @@ def test_classes_hold_everybody_once() -> None:
     }
     assert (numbers.quartiles, numbers.total, numbers.most) == ((25.0, 50.0, 75.0), 5050, 100)
     empty = Distribution(())
-    assert (empty.quartiles, empty.total, empty.most) == (None, 0, 0)
+    assert (empty.quartiles, empty.total, empty.most) == (None, None, None)
 
 
 def test_groups_say_which_protocols_they_pool() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -527,3 +528,24 @@ def test_versions_on_the_page_are_not_those_of_withdrawn_scans(tree: Tree) -> No
         text = Page(render_group_page(made)).text
         for word in ("0.0.1", "older", "several versions", "several schemes or detectors"):
             assert (word in text) is shown, word
+
+
+def test_a_number_that_is_not_known_is_no_zero_on_the_page(tree: Tree) -> None:
+    tree.add("sub-1_T2starw", [make_lesion(1, rating=None), make_lesion(2)])
+    root = tree.finish()
+
+    def tiles() -> tuple[dict[str, str], str]:
+        page = run_group(root, participants_tsv=None).page.read_text()
+        return dict(re.findall(r'<b data-number="(\w+)">([^<]*)</b>', page)), page
+
+    found, page = tiles()
+    assert (found["definite"], found["any"], found["diamagnetic"]) == ("n/a", "2", "0")
+    rows = re.findall(r'data-number="(most|total)">([^<]*)<', page)
+    # All groups hold this one person: of the definite ones nothing is known.
+    assert set(rows) == {(name, value) for name in ("most", "total") for value in ("n/a", "2")}
+    tree.add("sub-2_T2starw", [make_lesion(1), make_lesion(2, rating="possible")])
+    tree.finish()
+    found, page = tiles()
+    assert (found["definite"], found["any"]) == ("1", "4")
+    told = "definite microbleeds listed (without 1 scan of which the number is not known)"
+    assert told in page and "ones listed (without" not in page

@@ -287,3 +287,8 @@ def test_the_page_says_what_is_listed_where_a_zone_is_partly_seen(tmp_path: Path
     assert "<b>0<small> + 0</small></b><span>lobar</span>" in tiles
     assert "<b>n/a<small> + n/a</small></b><span>infratentorial</span>" in tiles
     assert "2 definite and 1 possible microbleeds are listed on this scan" in Page(text).text
+
+
+def test_definite_ones_of_a_region_are_not_known_where_one_has_no_rating() -> None:
+    found = Tally((make_lesion(1), make_lesion(2, rating=None), make_lesion(3, region="parietal")))
+    assert found.regions == (("lobar", "frontal", None, 2), ("lobar", "parietal", 1, 1))

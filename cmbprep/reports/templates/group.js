@@ -117,42 +117,42 @@
     }
   }
 
-  /* One page of the chosen rows at a time; the heads sort. */
-  class ScanTable {
-    constructor(table, pager, scans) {
-      Object.assign(this, { table, pager, scans });
+  /* One page of the chosen rows of a source at a time; the heads sort. A source has rows, values of
+     a column, and sends "change". */
+  class PagedTable {
+    constructor(table, pager, source, columns) {
+      Object.assign(this, { table, pager, source, columns });
       this.sort = { column: null, up: true };
       this.page = 0;
       this.ranks = new Map();
-      this.columns = [{ name: "scan", title: "Scan", kind: "text" }, ...scans.columns];
-      // A column without a value says nothing, nor does the source where all rows have the same.
-      this.columns = this.columns.filter((column) => {
-        const values = new Set(scans.values(column));
-        values.delete(null);
-        return values.size > (column.name === "source" ? 1 : 0);
-      });
       this.head();
       this.body = table.tBodies[0];
       this.info = pager.querySelector(".pager-info");
       this.buttons = [...pager.querySelectorAll("button")];
       this.buttons.forEach((button) => button.addEventListener("click", () => this.turn(button.dataset.turn)));
-      scans.addEventListener("change", () => {
+      source.addEventListener("change", () => {
         this.page = 0;
         this.draw();
       });
       this.draw();
     }
 
+    /* Headings; those of columns that belong together stand under one. */
     head() {
-      const row = cmb.element("tr");
+      const [over, row] = [cmb.element("tr"), cmb.element("tr")];
       for (const column of this.columns) {
         const button = cmb.element("button", { type: "button" }, column.title);
         const cell = cmb.element("th", { scope: "col", class: column.kind, "aria-sort": "none" }, button);
         button.addEventListener("click", () => this.sortBy(column));
         column.cell = cell;
         row.append(cell);
+        const last = over.lastElementChild;
+        if (column.over && last?.textContent === column.over) last.colSpan += 1;
+        else if (column.over) over.append(cmb.element("th", { scope: "colgroup", class: "over" }, column.over));
+        else over.append(cmb.element("td"));
       }
-      this.table.tHead.replaceChildren(row);
+      const several = this.columns.some((column) => column.over);
+      this.table.tHead.replaceChildren(...(several ? [over, row] : [row]));
     }
 
     sortBy(column) {
@@ -166,7 +166,7 @@
 
     /* Place of each row in the order of a column, computed once. */
     rank(column) {
-      const values = this.scans.values(column);
+      const values = this.source.values(column);
       if (!this.ranks.has(values)) {
         const order = Array.from(values.keys());
         const text = column.kind === "text";
@@ -184,7 +184,7 @@
     }
 
     ordered() {
-      const rows = this.scans.rows;
+      const { rows } = this.source;
       if (!this.sort.column) return rows;
       const ranks = this.rank(this.sort.column);
       const sign = this.sort.up ? 1 : -1;
@@ -197,7 +197,7 @@
     }
 
     turn(direction) {
-      const last = Math.max(0, Math.ceil(this.scans.rows.length / PAGE_ROWS) - 1);
+      const last = Math.max(0, Math.ceil(this.source.rows.length / PAGE_ROWS) - 1);
       const pages = { first: 0, back: this.page - 1, on: this.page + 1, last };
       this.page = Math.min(last, Math.max(0, pages[direction]));
       this.draw();
@@ -216,8 +216,23 @@
       }
     }
 
+  }
+  cmb.PagedTable = PagedTable;
+
+  class ScanTable extends PagedTable {
+    constructor(table, pager, scans) {
+      const columns = [{ name: "scan", title: "Scan", kind: "text" }, ...scans.columns];
+      // A column without a value says nothing, nor does the source where all rows have the same.
+      const said = columns.filter((column) => {
+        const values = new Set(scans.values(column));
+        values.delete(null);
+        return values.size > (column.name === "source" ? 1 : 0);
+      });
+      super(table, pager, scans, said);
+    }
+
     row(row) {
-      const { scans } = this;
+      const scans = this.source;
       const made = cmb.element("tr");
       const status = scans.data.status[row];
       if (status === "failed" || status === "incomplete") made.className = "bad";

@@ -50,12 +50,28 @@
       this.choices.forEach((choice, at) => {
         const option = cmb.element("option", { value: at }, `${choice.label} (${choice.people})`);
         if (!choice.kind) return this.people.append(option);
-        if (!groups.has(choice.kind)) {
-          groups.set(choice.kind, cmb.element("optgroup", { label: `by ${choice.kind}` }));
-          this.people.append(groups.get(choice.kind));
+        const name = `${choice.kind} ${choice.rating}`;
+        if (!groups.has(name)) {
+          groups.set(name, cmb.element("optgroup", { label: `by ${choice.kind}`, "data-only": choice.rating }));
+          this.people.append(groups.get(name));
         }
-        groups.get(choice.kind).append(option);
+        groups.get(name).append(option);
       });
+    }
+
+    /* Offer the patterns of the microbleeds that are shown; keep the same pattern where it is there. */
+    offer() {
+      const { rating } = this.scans;
+      for (const group of this.people.querySelectorAll("optgroup")) {
+        const only = group.dataset.only;
+        group.hidden = group.disabled = Boolean(only) && only !== rating;
+      }
+      const chosen = this.choices[Number(this.people.value)];
+      if (!chosen.rating || chosen.rating === rating) return;
+      const same = this.choices.findIndex(
+        (choice) => choice.kind === chosen.kind && choice.label === chosen.label && choice.rating === rating,
+      );
+      this.people.value = Math.max(0, same);
     }
 
     /* Numbers of people at each voxel, unpacked when they are first wanted. */
@@ -69,6 +85,7 @@
     }
 
     async show() {
+      this.offer();
       const choice = this.choices[Number(this.people.value)];
       const { rating } = this.scans;
       const [counted, part] = await Promise.all([this.read(choice.key, rating), this.read(choice.key, "seen")]);

@@ -62,12 +62,14 @@
       const { scans } = this;
       const { at } = this.labels();
       const groups = scans.groups[scans.grouping];
-      const counts = scans.values({ name: "n_{rating}" });
-      const made = { scan: scans.data.scan, group: groups, shown: counts.map((count) => count ?? "n/a") };
+      const made = { scan: scans.data.scan, group: groups };
       made.x = Float64Array.from(groups, (label, row) => at.get(label) + (spread(row) - 0.5) * 2 * JITTER);
       for (const box of this.boxes) {
         const name = box.dataset.strip;
-        made[name] = name === "count" ? Float64Array.from(counts, scaled) : Float64Array.from(scans.data[name], (v) => v ?? NaN);
+        const values = scans.values({ name: box.dataset.column ?? name });
+        const counted = box.dataset.scale === "count";
+        made[name] = Float64Array.from(values, counted ? scaled : (value) => value ?? NaN);
+        if (counted) made[`shown_${name}`] = values.map((value) => value ?? "n/a");
       }
       return made;
     }
