@@ -1,14 +1,16 @@
 """Time and memory of the group level on a made-up output dataset.
 
-    python benchmarks/cohort.py build DEST [--scans 10000] [--lesions 50000]
-    python benchmarks/cohort.py measure DEST
+    python benchmarks/cohort.py build DEST [--scans 10000] [--lesions 50000] [--visits 2]
+    python benchmarks/cohort.py measure DEST [--model "n_any ~ age + C(site)"]
 
 ``build`` writes finished results with the names, sizes and records of real ones: participants with
-one session, a T1w image and a scan of the whole head each. Nothing in them was computed: half of
-the scans have lesions, whose number per scan is geometric, at random places. Images of equal
-content share a file on the disk. ``rawdata`` in it has the tables of a raw dataset: age, sex and
-site of participants, dates of their sessions. ``measure`` runs ``cmbprep ... group`` and prints
-seconds, processor seconds and the largest memory.
+one session or two, a T1w image and a scan of the whole head each. Nothing in them was computed:
+half of the scans have lesions, whose number per scan is geometric, at random places. With two
+sessions the follow-up of each participant is made up too: three quarters of the lesions of the
+shorter list are persistent, the others new or gone. Images of equal content share a file on the
+disk. ``rawdata`` in it has the tables of a raw dataset: age, sex and site of participants, dates of
+their sessions. ``measure`` runs ``cmbprep ... group``, with a model if one is given, and prints
+seconds, processor seconds, the largest memory, and the size of the page.
 """
 
 from __future__ import annotations
@@ -29,11 +31,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cost import measure, report
 
 from cmbprep import __version__
+from cmbprep.followup.pair import BLOCK as FOLLOWED
+from cmbprep.followup.pair import pair_visits, read_pair
+from cmbprep.followup.status import MATCHED, Fate
+from cmbprep.followup.table import format_followup
 from cmbprep.lesions import COLUMNS, HEMISPHERES, Lesion, format_lesions
-from cmbprep.outputs.files import file_digest, write_image
+from cmbprep.outputs.files import file_digest, write_image, write_json, write_text
 from cmbprep.outputs.names import Names
 from cmbprep.outputs.sparse import describe_mask
 from cmbprep.outputs.stages import StageFiles, place_and_size
+from cmbprep.reports.followup import followed_scans
+from cmbprep.reports.results import collect_results
+from cmbprep.spatial.transforms import LinearMap
 from cmbprep.templates import load_template
 from cmbprep.zones.schemes import MARS
 
@@ -42,8 +51,18 @@ TEMPLATE = "MNI152NLin2009cAsym"
 SCAN_SHAPE, SCAN_AFFINE = (256, 256, 48), np.diag([0.9, 0.9, 3.0, 1.0])
 #: Different images of microbleeds in template space, and most lesions of a scan.
 N_MASKS, MOST = 40, 90
-#: Folder of the tables of the raw dataset; label of the sessions.
-RAW, SESSION = "rawdata", "a"
+#: Folder of the tables of the raw dataset; labels of the sessions.
+RAW, SESSIONS = "rawdata", "ab"
+#: Made-up registration of two visits.
+VISITS = {
+    "Route": "direct",
+    "Verdict": "ok",
+    "Reasons": [],
+    "Gap": 0.1,
+    "ErrorToReckonWith": 0.7,
+    "Similarity": 1.2,
+    "Overlap": 0.98,
+}
 WARNINGS = ["the slices are thick"]
 PARAMETERS = {
     "detector": "learned",
@@ -197,6 +216,41 @@ class Maker:
         }
         files.sidecar.write_text(json.dumps(content, indent=2))
 
+    def follow(self, subject: str) -> None:
+        """Write the follow-up of a participant with two sessions."""
+        (found,) = collect_results(self.root, subject=subject)
+        for pair in pair_visits(self.root, followed_scans(found), SESSIONS):
+            first, second = pair.first.counted, pair.second.counted
+            kept = 3 * min(len(first), len(second)) // 4
+            fates = [
+                *(
+                    Fate(first=one, second=other, status="persistent", reason=MATCHED)
+                    for one, other in zip(first[:kept], second[:kept], strict=True)
+                ),
+                *(Fate(first=item, status="gone", reason="made up") for item in first[kept:]),
+                *(Fate(second=item, status="new", reason="made up") for item in second[kept:]),
+            ]
+            sources = pair.first.source, pair.second.source
+            still = LinearMap(np.eye(4))
+            text = format_followup(fates, still, sources=sources, limits=pair.limits)
+            images = [pair.image(scan) for scan in (pair.first, pair.second)]
+            for path in images:
+                self.link("any", path)
+            files = [write_text(pair.table, text), *images]
+            block = {
+                "Version": __version__,
+                "Fingerprint": pair.fingerprint,
+                "Order": "known",
+                "Registration": VISITS,
+                "Limits": list(pair.limits),
+                "Table": file_digest(pair.table),
+                "Files": {
+                    path.relative_to(self.root).as_posix(): path.stat().st_size for path in files
+                },
+            }
+            write_json(pair.sidecar, {"Description": "made up", FOLLOWED: block})
+            assert read_pair(pair) is not None, pair.table
+
     def lesion(self, index: int) -> Lesion:
         """Return a lesion at a random place."""
         region = self.regions[self.rng.integers(len(self.regions))]
@@ -226,6 +280,7 @@ def add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dest", type=Path)
     parser.add_argument("--scans", type=int, default=10_000)
     parser.add_argument("--lesions", type=int, default=50_000)
+    parser.add_argument("--visits", type=int, choices=(1, 2), default=1)
     parser.set_defaults(run=run_build)
 
 
@@ -237,35 +292,46 @@ def run_build(arguments: argparse.Namespace) -> int:
     mean = arguments.lesions / positive
     drawn = np.minimum(maker.rng.geometric(1 / mean, positive), MOST)
     numbers = maker.rng.permutation([*drawn, *[0] * (arguments.scans - positive)])
+    people = -(-arguments.scans // arguments.visits)
     for scan, number in enumerate(numbers):
-        maker.add(f"{scan + 1:05}", SESSION, int(number))
-    write_raw(arguments.dest / RAW, arguments.scans, maker.rng)
+        visit, person = divmod(scan, people)
+        maker.add(f"{person + 1:05}", SESSIONS[visit], int(number))
+    write_raw(arguments.dest / RAW, people, arguments.visits, maker.rng)
+    pairs = arguments.scans - people
+    for person in range(1, pairs + 1):
+        maker.follow(f"{person:05}")
     print(f"{arguments.scans} scans, {positive} with lesions, {numbers.sum()} lesions")
+    print(f"{people} participants, {pairs} with a follow-up")
     return 0
 
 
-def write_raw(root: Path, number: int, rng: np.random.Generator) -> None:
+def write_raw(root: Path, number: int, visits: int, rng: np.random.Generator) -> None:
     """Write the tables of the raw dataset."""
     lines = ["participant_id\tage\tsex\tsite"]
     for person in range(1, number + 1):
         label, site = f"sub-{person:05}", f"site{person % 3}"
         lines.append(f"{label}\t{rng.normal(70, 8):.1f}\t{'MF'[person % 2]}\t{site}")
         (root / label).mkdir(parents=True)
-        sessions = f"session_id\tacq_time\nses-{SESSION}\t2019-05-0{1 + person % 9}\n"
-        (root / label / f"{label}_sessions.tsv").write_text(sessions)
+        dates = [f"ses-{SESSIONS[n]}\t{2019 + n}-05-0{1 + person % 9}" for n in range(visits)]
+        sessions = ["session_id\tacq_time", *dates]
+        (root / label / f"{label}_sessions.tsv").write_text("\n".join(sessions) + "\n")
     (root / "participants.tsv").write_text("\n".join(lines) + "\n")
 
 
 def add_measure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``measure``."""
     parser.add_argument("dest", type=Path)
+    parser.add_argument("--model", metavar="FORMULA", help="fit a model, too")
     parser.set_defaults(run=run_measure)
 
 
 def run_measure(arguments: argparse.Namespace) -> int:
     """Run the group level, and print what it took."""
-    folders = [str(arguments.dest / RAW), str(arguments.dest)]
-    report("group level", measure([sys.executable, "-m", "cmbprep", *folders, "group"]))
+    words = [str(arguments.dest / RAW), str(arguments.dest), "group"]
+    if arguments.model is not None:
+        words += ["--model", arguments.model]
+    report("group level", measure([sys.executable, "-m", "cmbprep", *words]))
+    print(f"group.html {(arguments.dest / 'group.html').stat().st_size / 1e6:.2f} MB")
     return 0
 
 
