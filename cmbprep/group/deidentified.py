@@ -11,7 +11,7 @@ dataset's tables are judged by their names and values, and are left out where in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -359,16 +359,16 @@ def _kept(tables: Mapping[str, Table]) -> Iterable[str]:
     labels = {cell(line.get("participant_id")) for line in (*scans.values, *people.values)}
     if dated := sorted(filter(looks_like_date, labels)):
         yield (
-            f"{len(dated)} labels of participants look like a date: {listing(dated)}; what to do: "
-            "give these participants other labels in the dataset and in these results, and run the "
-            "group level again"
+            f"{_number(dated, 'label')} of participants that look like a date: {listing(dated)}; "
+            "what to do: give these participants other labels in the dataset and in these results, "
+            "and run the group level again"
         )
     sites = {cell(line.get("site")) for line in (*scans.values, *people.values)} - {"n/a"}
     if sites:
         yield (
-            f"the column site has {len(sites)} label{'' if len(sites) == 1 else 's'} of sites: "
-            f"{listing(sorted(sites))}; what to do, if a site could identify a person: write codes "
-            "in participants.tsv or sessions.tsv, and run the group level again"
+            f"the column site has {_number(sites, 'label')} of sites: {listing(sorted(sites))}; "
+            "what to do, if a site could identify a person: write codes in participants.tsv or "
+            "sessions.tsv, and run the group level again"
         )
     named = {
         f"{entity}-{line[entity]}"
@@ -378,16 +378,21 @@ def _kept(tables: Mapping[str, Table]) -> Iterable[str]:
     }
     if named:
         yield (
-            f"{len(named)} labels in names of scans: {listing(sorted(named), 10)}; what to do, if "
-            "one could identify a person: rename the files in the dataset, and process them again"
+            f"{_number(named, 'label')} in names of scans: {listing(sorted(named), 10)}; what to "
+            "do, if one could identify a person: rename the files in the dataset, and process them "
+            "again"
         )
     described = [name for name, item in people.dictionary.items() if item.get(IDENTIFIES)]
     raw = [name for name in described if people.dictionary[name][IDENTIFIES] == UNKNOWN]
     if raw:
         yield (
-            f"{len(raw)} columns of the raw dataset (group_participants, phenotype/cmb) with their "
-            f"names and descriptions: {listing(raw)}; what to do: read them before sharing"
+            f"{_number(raw, 'column')} of the raw dataset (group_participants, phenotype/cmb) with "
+            f"their names and descriptions: {listing(raw)}; what to do: read them before sharing"
         )
+
+
+def _number(items: Sized, noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
 #: Pattern of files -> what in them could identify a person.

@@ -126,6 +126,21 @@ def test_notes_stay_with_counts_instead_of_names(tree: Tree) -> None:
     assert "acq-odd" in flags[1] and "acq-odd" not in flags[0]
 
 
+def test_paths_are_left_out_of_texts_and_labels_of_names_are_listed(tree: Tree) -> None:
+    tree.add(
+        "sub-1_acq-odd_T2starw",
+        [make_lesion(1)],
+        parameters={"detector": "/home/miller/net.onnx", "threshold": 0.5},
+    )
+    root = tree.finish()
+    (row,) = read(run_group(root, participants_tsv=None).scans)
+    assert row["detector"] == "/home/miller/net.onnx"
+    (row,) = read(run_group(root, participants_tsv=None, deidentified=True).scans)
+    assert row["detector"] == "(path)"
+    assert "miller" not in "".join(group_files(root).values())
+    assert "1 label in names of scans: acq-odd; what to do" in (root / LIST).read_text()
+
+
 def test_high_ages_are_left_out_of_the_outputs_and_models_use_them(tree: Tree) -> None:
     number = 24
     lines = ["participant_id\tage\tage_at_test\tage_months\tpage"]
@@ -182,7 +197,7 @@ def test_sites_labels_and_words_of_the_dataset_are_listed_with_what_to_do(tree: 
     run_group(root, participants_tsv=raw / "participants.tsv", deidentified=True)
     text = (root / LIST).read_text()
     for part in (
-        "1 labels of participants look like a date: sub-20210503; what to do: give these",
+        "1 label of participants that look like a date: sub-20210503; what to do: give these",
         "the column site has 2 labels of sites: Oslo, Rome; what to do",
         "3 columns of the raw dataset",
         "diagnosis",
