@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,7 +198,7 @@ def run_group(
     # The tables first: nothing that happens to the page may cost them.
     named = {**tables, PHENOTYPE: tables["group_participants"]}
     written = {name: _write_table(root, name, table) for name, table in named.items()}
-    agreement = _agreement(root, rows, disguise)
+    agreement = _agreement(root, rows, choice, disguise)
     if agreement is not None:
         written[AGREEMENT] = agreement.write(root)
     notes += (*_drop_old(root, written), *_model_notes(fitted))
@@ -293,25 +293,32 @@ def _model_sections(fitted: Sequence[FittedModel]) -> Sequence[Any]:
     return model_sections(fitted)
 
 
-def _agreement(root: Path, rows: Sequence[Row], disguise: Disguise | None) -> Agreement | None:
+def _agreement(
+    root: Path, rows: Sequence[Row], choice: ReaderChoice, disguise: Disguise | None
+) -> Agreement | None:
     """Compute the agreement of the readers, as ``cmbprep-tools agreement`` does by default.
 
     All reviews count, whosever lesions the tables have. None where no scan was read to the end.
     With a disguise, readers are numbers.
     """
-    folders = {
-        row.scan.detection.files.sidecar.parent
-        for row in rows
-        if row.tally is not None and row.scan is not None and row.scan.detection is not None
-    }
-    # All results are read again: only where somebody has read.
-    if not any(next(folder.glob(f"*{LOG_ENDING}"), None) for folder in folders):
+    # All results are read again: only where somebody has begun to read.
+    if not _has_reviews([row.scan for row in rows if row.scan is not None], choice):
         return None
     found = read(root, pattern_rule=rows[0].pattern_rule)
     if disguise is not None:
         disguise.add_readers(review.reader.short for scan in found.scans for review in scan.reviews)
         found = found.renamed(disguise.readers)
     return Agreement.compute(found) if found.read else None
+
+
+def _has_reviews(scans: Iterable[ScanResult], choice: ReaderChoice) -> bool:
+    """Return whether a scan has a review of anybody."""
+    if not choice.automatic and choice.reader is None:
+        return any(scan.reading is not None for scan in scans)
+    # Reviews of others were not looked for.
+    done = [scan.detection for scan in scans if scan.detection is not None]
+    folders = {record.files.sidecar.parent for record in done}
+    return any(next(folder.glob(f"*{LOG_ENDING}"), None) for folder in folders)
 
 
 def _fit(
