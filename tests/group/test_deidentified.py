@@ -130,11 +130,11 @@ def test_paths_are_left_out_of_texts_and_labels_of_names_are_listed(tree: Tree) 
     tree.add(
         "sub-1_acq-odd_T2starw",
         [make_lesion(1)],
-        parameters={"detector": "/home/miller/net.onnx", "threshold": 0.5},
+        parameters={"detector": "/data/miller/net.onnx", "threshold": 0.5},
     )
     root = tree.finish()
     (row,) = read(run_group(root, participants_tsv=None).scans)
-    assert row["detector"] == "/home/miller/net.onnx"
+    assert row["detector"] == "/data/miller/net.onnx"
     (row,) = read(run_group(root, participants_tsv=None, deidentified=True).scans)
     assert row["detector"] == "(path)"
     assert "miller" not in "".join(group_files(root).values())
