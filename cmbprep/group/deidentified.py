@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,64 @@ MAX_LENGTH, MAX_TEXTS = 30, 20
 #: Older people are few enough to be identified by their age.
 MAX_AGE = 89
 
-_NAMES = re.compile(
-    r"(?:^|[_\W])(?:name|birth|born|dob|date|day|time|address|street|city|zip|postcode|phone|mail|"
-    r"e-?mail|mrn|ssn|comment|comments|note|notes|remark|remarks|initials)(?:$|[_\W])"
-    r"|birth|address|comment|surname",
-    re.IGNORECASE,
+#: Words in the name of a column, and ends of such words, that personal data are named by.
+_WORDS = frozenset(
+    (
+        "name",
+        "birth",
+        "born",
+        "dob",
+        "yob",
+        "date",
+        "day",
+        "month",
+        "time",
+        "address",
+        "street",
+        "city",
+        "zip",
+        "plz",
+        "postcode",
+        "phone",
+        "mail",
+        "email",
+        "mrn",
+        "ssn",
+        "comment",
+        "comments",
+        "note",
+        "notes",
+        "remark",
+        "remarks",
+        "initials",
+        "surname",
+        "operator",
+        "technician",
+        "technologist",
+        "radiographer",
+        "radiologist",
+        "physician",
+        "doctor",
+        "nurse",
+        "rater",
+        "reader",
+    )
 )
+_ENDS = ("name", "date", "datum", "birth", "month", "address", "comment", "comments")
 _DATE = re.compile(
     r"(?<!\d)(?:\d{4}[-/.]\d{1,2}(?:[-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}"
     r"|\d{1,2}[- .]*[A-Za-z]{3,9}[- .,]*\d{2,4}|[A-Za-z]{3,9} \d{1,2},? \d{4})(?!\d)"
 )
-_EIGHT_DIGITS = re.compile(r"(?<!\d)(?:19|20)\d{6}(?!\d)")
+_MONTH = re.compile(
+    r"(?<![A-Za-z])(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[ .,_-]*(?:19|20)\d{2}"
+    r"(?!\d)",
+    re.IGNORECASE,
+)
+_DIGITS = re.compile(r"(?<![\d.])(?:\d{6}|\d{8})(?!\.?\d)")
+#: How digits can be a date, by their number; a year and a month alone stand for the first day.
+_WRITTEN = {6: ("%y%m%d", "%d%m%y", "%Y%m"), 8: ("%Y%m%d", "%d%m%Y", "%m%d%Y")}
+#: Years that a date of birth or of a scan can have.
+_YEARS = range(1900, 2101)
 _LONG_NUMBER = re.compile(r"\d{6,}")
 _AGE = re.compile(r"(?:^|[_\W])age(?:$|[_\W\d])", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
@@ -249,10 +296,12 @@ def judge_column(name: str, values: Iterable[str]) -> str | None:
     (None, 'dates')
     """
     texts = sorted(set(values))
-    if _NAMES.search(name):
+    if any(word in _WORDS or word.endswith(_ENDS) for word in _words_of(name)):
         return "named like personal data"
     if any(map(looks_like_date, texts)):
         return "dates"
+    if texts and all(text.isdecimal() and int(text) in _YEARS for text in texts):
+        return "years"
     if any("/" in text or "\\" in text or "@" in text for text in texts):
         return "paths or addresses"
     if any(_LONG_NUMBER.search(text.partition(".")[0]) for text in texts):
@@ -263,25 +312,36 @@ def judge_column(name: str, values: Iterable[str]) -> str | None:
     return None
 
 
+def _words_of(name: str) -> list[str]:
+    """Return the words of the name of a column, small: ``PatientName2`` has two."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![a-z])", name)]
+
+
 def looks_like_date(text: str) -> bool:
-    """Return whether a text holds a date, or eight digits that are one.
+    """Return whether a text holds a date, or six or eight digits that can be one.
 
     Examples
     --------
     >>> looks_like_date("20210503"), looks_like_date("3 May 2021"), looks_like_date("baseline2")
     (True, True, False)
+    >>> looks_like_date("210312"), looks_like_date("Mar2021"), looks_like_date("000001")
+    (True, True, False)
     """
-    if _DATE.search(text):
+    if _DATE.search(text) or _MONTH.search(text):
         return True
-    return any(map(_is_day, _EIGHT_DIGITS.findall(text)))
+    return any(map(_is_day, _DIGITS.findall(text)))
 
 
 def _is_day(digits: str) -> bool:
-    try:
-        date.fromisoformat(f"{digits[:4]}-{digits[4:6]}-{digits[6:]}")
-    except ValueError:
-        return False
-    return True
+    for written in _WRITTEN[len(digits)]:
+        try:
+            # Without a time of day, so without a time zone.
+            found = datetime.strptime(digits, written)  # noqa: DTZ007
+        except ValueError:
+            continue
+        if found.year in _YEARS:
+            return True
+    return False
 
 
 def _is_number(text: str) -> bool:

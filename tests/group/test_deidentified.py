@@ -271,6 +271,14 @@ def test_dates_of_visits_are_left_out_and_intervals_stay(tree: Tree) -> None:
         ("scanned", ["3.5.2021"], "dates"),
         ("scanned", ["3 May 2021"], "dates"),
         ("born", ["1950"], "named like personal data"),
+        ("lastname", ["Smith0", "Smith1"], "named like personal data"),
+        ("PatientName", ["x"], "named like personal data"),
+        ("visitdate", ["x"], "named like personal data"),
+        ("operator", ["A. Miller"], "named like personal data"),
+        ("first_scan", ["1931", "2021"], "years"),
+        ("visit", ["March 2021"], "dates"),
+        ("score", ["1931", "12"], None),
+        ("part", ["0.210312", "0.110312"], None),
         ("date_of_birth", ["x"], "named like personal data"),
         ("comments", ["none"], "named like personal data"),
         ("hospital", [f"person{n}" for n in range(21)], "free text"),
@@ -293,7 +301,19 @@ def test_columns_of_the_dataset_are_judged(name: str, values: list[str], kind: s
 def test_dates_are_told_from_numbers_and_labels() -> None:
     for text in ("20210503", "2021-05", "03/05/21", "May 3, 2021", "acq-20210503"):
         assert looks_like_date(text), text
-    for text in ("20211350", "baseline2", "1.5", "12", "3T", "run-2", "0.90625", "v1.2"):
+    for text in ("210312", "202103", "12032021", "Mar2021"):
+        assert looks_like_date(text), text
+    for text in (
+        "20211350",
+        "baseline2",
+        "1.5",
+        "12",
+        "3T",
+        "run-2",
+        "0.90625",
+        "v1.2",
+        "1.210312",
+    ):
         assert not looks_like_date(text), text
 
 
