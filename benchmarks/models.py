@@ -254,9 +254,9 @@ def measure_detection(random: np.random.Generator, coverage: Coverage) -> None:
 
     seed = int(random.integers(2**31))
 
-    def outcomes(number: int) -> NDArray[np.float64]:
+    def outcomes(number: int) -> tuple[NDArray[np.float64], tuple[str, ...]]:
         draws = np.random.default_rng([seed, number])
-        return np.array([float((draws.random(len(p)) < p).sum()) for p in each])
+        return np.array([float((draws.random(len(p)) < p).sum()) for p in each]), ()
 
     try:
         listed = fit_design(make_design(table, request))

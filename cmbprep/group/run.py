@@ -25,7 +25,7 @@ from cmbprep.group.followup_cohort import follow_cohort, followup_section
 from cmbprep.group.followup_table import ComparedVisits, followup_table, participant_columns
 from cmbprep.group.frequency import FrequencyMap, write_frequency_maps
 from cmbprep.group.models import FittedModel, ModelOptions, ModelRequest
-from cmbprep.group.models.tables import checks_table, fit_cohort, models_table
+from cmbprep.group.models.tables import baseline_rows, checks_table, fit_cohort, models_table
 from cmbprep.group.people import participant_table
 from cmbprep.group.prevalence import stands_for_person
 from cmbprep.group.rows import Row, make_rows
@@ -290,9 +290,10 @@ def _fit(
     """Fit the models; those of a deidentified cohort see only the columns that are kept."""
     if not requests:
         return ()
+    baseline = baseline_rows(people, rows)  # by the names that the scans have
     if deidentified:
         people, _ = deidentify("group_participants", people, Disguise(rows))
-    return fit_cohort(people, rows, requests, options or ModelOptions())
+    return fit_cohort(people, baseline, requests, options or ModelOptions())
 
 
 def _model_tables(fitted: Sequence[FittedModel]) -> dict[str, Table]:

@@ -16,7 +16,14 @@ from cmbprep.group.models import cautions
 from cmbprep.group.models.checks import Check, count_zeros, left_out, measure_dispersion, measures
 from cmbprep.group.models.coefficients import coefficient_rows
 from cmbprep.group.models.design import NUISANCE, Design, make_design
-from cmbprep.group.models.detection import SEED, Redraw, Sensitivity, refit_over_draws
+from cmbprep.group.models.detection import (
+    SEED,
+    Outcomes,
+    Redraw,
+    Sensitivity,
+    refit_over_draws,
+)
+from cmbprep.group.models.doubt import is_drawn, is_of_detector
 from cmbprep.group.models.fitting import Fit, fit_design
 from cmbprep.group.models.forest import Line, draw_forest
 from cmbprep.group.models.formula import ModelRequest
@@ -219,13 +226,10 @@ def _fit_model(
         lines = [*left_out(fit, "participant"), *left_out(fit, "site")]
         checks += [check for check, _ in lines]
         warnings += [warning for _, warning in lines if warning]
-        if options.n_draws and drawn is not None and _is_automatic(table, design, request):
-            sensitivity = refit_over_draws(fit, _outcomes(drawn, request, fit), options.n_draws)
-            if not sensitivity.pooled:
-                warnings.append(
-                    f"{sensitivity.n_lost} of {sensitivity.n_draws} draws of the detector's "
-                    "lesions gave no estimates, so that there are no pooled ones"
-                )
+        if options.n_draws and _is_automatic(table, design, request):
+            if drawn is not None and is_drawn(request.outcome.column):
+                sensitivity = refit_over_draws(fit, _outcomes(drawn, request, fit), options.n_draws)
+            warnings += cautions.warn_of_detection(request, design, sensitivity)
     return FittedModel(
         request=request,
         options=options,
@@ -257,7 +261,7 @@ def _try(design: Design) -> tuple[Fit | None, str]:
 
 def _is_automatic(table: pd.DataFrame, design: Design, request: ModelRequest) -> bool:
     """Return whether some outcomes of a model are counts of the detector."""
-    if request.outcome.column.startswith("n_automatic"):
+    if is_of_detector(request.outcome.column):
         return True
     if "source" not in table.columns:
         return False
@@ -265,21 +269,16 @@ def _is_automatic(table: pd.DataFrame, design: Design, request: ModelRequest) ->
     return bool((table.loc[used, "source"] == "automatic").any())
 
 
-def _outcomes(
-    drawn: Callable[[int], pd.DataFrame], request: ModelRequest, fit: Fit
-) -> Callable[[int], NDArray[np.float64]]:
+def _outcomes(drawn: Callable[[int], pd.DataFrame], request: ModelRequest, fit: Fit) -> Outcomes:
     """Return a function that draws the outcome of each row of a design."""
-    classes = fit.design.classes
 
-    def draw(number: int) -> NDArray[np.float64]:
+    def draw(number: int) -> tuple[NDArray[np.float64], tuple[str, ...]]:
         table = drawn(number).set_index("participant_id").loc[list(fit.design.people)]
-        column = table[request.outcome.column]
-        if fit.design.kind == "ordinal":
-            codes = {name: float(number) for number, name in enumerate(classes)}
-            return np.array([codes.get(str(value), np.nan) for value in column], dtype=float)
         try:
-            return code_outcome(table, request)[1].to_numpy(float)
+            # A draw may have classes that nobody was in, so it has its own.
+            _, y, classes = code_outcome(table, request)
         except UsageError as error:  # nobody has the level that the model is about
             raise NotFittedError(error.message) from error
+        return y.to_numpy(float), classes
 
     return draw

@@ -47,9 +47,26 @@ def _lines(model: FittedModel) -> Iterator[dict[str, Any]]:
         }
 
 
+def baseline_rows(people: Table, rows: Sequence[Row]) -> list[Row | None]:
+    """Return the scan that each row of the table of participants stands for; None without one.
+
+    Parameters
+    ----------
+    people
+        The table of participants, with the names that the scans have.
+    rows
+        All scans.
+    """
+    scans = {(f"sub-{row.subject}", row.name): row for row in rows}
+    return [
+        scans.get((line["participant_id"], str(line.get("baseline_scan"))))
+        for line in people.values
+    ]
+
+
 def fit_cohort(
     people: Table,
-    rows: Sequence[Row],
+    baseline: Sequence[Row | None],
     requests: Sequence[ModelRequest],
     options: ModelOptions,
 ) -> tuple[FittedModel, ...]:
@@ -59,8 +76,8 @@ def fit_cohort(
     ----------
     people
         The table of participants.
-    rows
-        All scans, of which ``baseline_scan`` of the table says which one a participant stands for.
+    baseline
+        Scan of each row of the table, as :func:`baseline_rows` finds it.
     requests, options
         The models.
 
@@ -70,11 +87,10 @@ def fit_cohort(
         If a model cannot be fitted to this table.
     """
     frame = participants_frame([*people.dictionary], people.values)
-    scans = {(f"sub-{row.subject}", row.name): row for row in rows}
-    keys = [(line["participant_id"], str(line.get("baseline_scan"))) for line in people.values]
-    baseline = {person: scans[person, name] for person, name in keys if (person, name) in scans}
+    labels = [str(line["participant_id"]) for line in people.values]
+    scans = {person: row for person, row in zip(labels, baseline, strict=True) if row is not None}
     outcomes = [*dict.fromkeys(request.outcome.column for request in requests)]
-    redraw = make_redraw(frame, baseline, outcomes) if options.n_draws else None
+    redraw = make_redraw(frame, scans, outcomes) if options.n_draws else None
     return fit_models(frame, requests, options, redraw=redraw)
 
 

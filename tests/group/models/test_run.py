@@ -114,3 +114,23 @@ def test_the_same_results_give_the_same_bytes(made: tuple[Path, Path]) -> None:
         assert group(made, "--model", FORMULA, "--draws", "2") == 0
         texts.add((made[1] / "group_models.tsv").read_bytes())
     assert len(texts) == 1
+
+
+def test_labels_that_look_like_dates_do_not_end_the_draws(tmp_path: Path) -> None:
+    """The scans of a deidentified cohort are found by the names that they have."""
+    random, tree = np.random.default_rng(3), Tree(tmp_path / "out")
+    lines = ["participant_id\tage"]
+    for number in range(1, 25):
+        count = int(random.poisson(3 * random.gamma(1.0)))
+        found = [make_lesion(index, probability=0.5) for index in range(1, count + 1)]
+        tree.add(f"sub-{number:02d}_ses-20210510_T2starw", found)
+        lines.append(f"sub-{number:02d}\t{random.normal(72, 8):.1f}")
+    (tmp_path / "bids").mkdir()
+    (tmp_path / "bids" / "participants.tsv").write_text("\n".join(lines) + "\n")
+    made = tmp_path / "bids", tree.finish()
+    drawn = {}
+    for options in ((), ("--deidentified",)):
+        assert group(made, "--model", "n_definite ~ age", "--draws", "4", *options) == 0
+        rows = read(made[1] / "group_models.tsv")
+        drawn[options] = [row["detection_se"] for row in rows if row["term"] == "age"]
+    assert drawn[()] == drawn["--deidentified",] != ["n/a"]
