@@ -36,9 +36,9 @@ from cmbprep.lab.training.ratings import read_ratings
 from cmbprep.lab.training.site import figures, fit_last_stage
 from cmbprep.ratings.matching import assign, centre_distances
 from cmbprep.ratings.store import Reader
-from cmbprep.reports.tally import Tally
 from cmbprep.review.scans import ReviewScan, find_scans
 from cmbprep.review.session import ReviewSession
+from cmbprep.zones.tally import Tally
 
 READERS = ("Scripted reader A", "Scripted reader B")
 #: A candidate this near to a microbleed is that microbleed, mm.

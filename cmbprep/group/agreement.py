@@ -19,8 +19,8 @@ from cmbprep.ratings.consensus import RULES, Review, choose_reviews, find_review
 from cmbprep.ratings.reviewed import reviewed_lesions, reviewed_rows
 from cmbprep.reports.results import collect_results
 from cmbprep.reports.reviewed import automatic_result
-from cmbprep.reports.tally import SCALES, Tally
 from cmbprep.zones.burden import BURDEN_SCALES, DEFAULT_RULE, Pattern
+from cmbprep.zones.tally import SCALES, Tally
 
 logger = logging.getLogger("cmbprep")
 

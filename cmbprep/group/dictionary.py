@@ -21,9 +21,9 @@ from cmbprep.group.primary import PRIMARY_RULE
 from cmbprep.group.timeline import RULES
 from cmbprep.lesions import COLUMNS, HEMISPHERES, ZONES
 from cmbprep.reports.results import MIN_COVERAGE, STATUSES
-from cmbprep.reports.tally import SCALES
 from cmbprep.zones.burden import BURDEN_SCALES, DEFAULT_RULE, PATTERN_RULES
 from cmbprep.zones.schemes import SCHEMES
+from cmbprep.zones.tally import SCALES
 
 Dictionary = dict[str, dict[str, Any]]
 Words = Mapping[str, Any]

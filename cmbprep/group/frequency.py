@@ -33,10 +33,10 @@ from cmbprep.outputs.files import write_image, write_json
 from cmbprep.outputs.sparse import recorded_mask
 from cmbprep.outputs.stages import BLOCK, StageRecord
 from cmbprep.reports.results import ScanResult
-from cmbprep.reports.tally import Tally
 from cmbprep.spatial.grids import Grid, same_grid
 from cmbprep.spatial.view import BLOCK as BLOCK_VOXELS
 from cmbprep.spatial.view import fine
+from cmbprep.zones.tally import Tally
 
 if TYPE_CHECKING:
     import nibabel as nib

@@ -9,8 +9,8 @@ from functools import cached_property
 from cmbprep.bids.model import SEQUENCES, parse_name
 from cmbprep.outputs.stages import StageRecord
 from cmbprep.reports.results import Refused, ScanResult, SubjectResult, parse_entities
-from cmbprep.reports.tally import Tally
 from cmbprep.zones.burden import DEFAULT_RULE
+from cmbprep.zones.tally import Tally
 
 
 @dataclass(frozen=True, kw_only=True)

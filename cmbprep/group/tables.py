@@ -21,10 +21,10 @@ from cmbprep.group.rows import Row
 from cmbprep.group.visits import ScanVisit
 from cmbprep.lesions import COLUMNS, HEMISPHERES, MISSING, ZONES, Lesion
 from cmbprep.reports.results import ScanResult
-from cmbprep.reports.tally import SCALES, UNKNOWN_ZONE, Count, Tally, is_mimic
 from cmbprep.reports.text import flatten, quality_title
 from cmbprep.zones.burden import DEFAULT_RULE
 from cmbprep.zones.schemes import BRAINSTEM, CEREBELLUM, SCHEMES
+from cmbprep.zones.tally import SCALES, UNKNOWN_ZONE, Count, Tally, is_mimic
 
 #: Keys of the sidecars that have a column of the same name.
 ACQUISITION = (

@@ -31,9 +31,9 @@ from cmbprep.reports.results import MIN_COVERAGE, ScanResult, SubjectResult, les
 from cmbprep.reports.reviewed import collect_reviewed
 from cmbprep.reports.sessions import remove_other_pages, report_units
 from cmbprep.reports.slices import budget, scan_slices
-from cmbprep.reports.tally import SCALES, Tally
 from cmbprep.reports.text import format_value, load_spec, methods_text, quantity, sentence
 from cmbprep.zones.burden import BURDEN_SCALES, DEFAULT_RULE, PATTERN_RULES
+from cmbprep.zones.tally import SCALES, Tally
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -11,8 +11,8 @@ from urllib.parse import quote
 from cmbprep.reports.colours import ZONE_COLOURS
 from cmbprep.reports.figures.canvas import check_figure
 from cmbprep.reports.quality import SIGNS, figures_of, load_ranges
-from cmbprep.reports.tally import is_mimic
 from cmbprep.reports.text import flatten, format_probability, format_value, plain, quality_title
+from cmbprep.zones.tally import is_mimic
 
 if TYPE_CHECKING:
     import jinja2

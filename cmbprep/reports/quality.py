@@ -16,8 +16,8 @@ from typing import Any
 
 from cmbprep.outputs.stages import StageRecord
 from cmbprep.reports.results import ScanResult
-from cmbprep.reports.tally import Tally
 from cmbprep.reports.text import flatten, format_value, quality_title
+from cmbprep.zones.tally import Tally
 
 #: Level -> sign that stands before its words, so that no colour is needed to read it.
 SIGNS = {"good": "✓", "check": "!", "bad": "✕", "unknown": "–"}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from cmbprep.lesions import Lesion
 from cmbprep.reports.figures.guarded import draw_all, once
 from cmbprep.reports.results import ScanResult
-from cmbprep.reports.tally import Tally
 from cmbprep.reports.text import format_probability, region_title
+from cmbprep.zones.tally import Tally
 
 if TYPE_CHECKING:
     from markupsafe import Markup

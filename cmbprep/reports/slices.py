@@ -18,7 +18,7 @@ from cmbprep.reports.figures.guarded import draw_all
 from cmbprep.reports.figures.lesions import describe_lesion
 from cmbprep.reports.reading_view import heading
 from cmbprep.reports.results import ScanResult
-from cmbprep.reports.tally import is_mimic
+from cmbprep.zones.tally import is_mimic
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,7 +22,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from cmbprep.group.dictionary import outline
-from cmbprep.reports.tally import SCALES
+from cmbprep.zones.tally import SCALES
 from cmbprep.zones.burden import BURDEN_SCALES, PATTERN_RULES
 
 

@@ -15,8 +15,8 @@ from cmbprep.registration import quality as registration
 from cmbprep.reports.individual import write_subject_report
 from cmbprep.reports.quality import Statement, figures_of, load_ranges, summarise, trust
 from cmbprep.reports.results import ScanResult, collect_results
-from cmbprep.reports.tally import Tally
 from cmbprep.reports.text import load_spec, quality_title
+from cmbprep.zones.tally import Tally
 from tests.reports.outputtree import Tree, make_lesion
 from tests.reports.test_individual import Page
 

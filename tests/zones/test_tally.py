@@ -14,9 +14,9 @@ from cmbprep.group.tables import scan_table
 from cmbprep.lesions import RATINGS, ZONES, Lesion
 from cmbprep.reports.individual import count_rows, write_subject_report
 from cmbprep.reports.results import collect_results
-from cmbprep.reports.tally import SCALES, UNKNOWN_ZONE, Count, Tally
 from cmbprep.zones.burden import Pattern
 from cmbprep.zones.schemes import MARS
+from cmbprep.zones.tally import SCALES, UNKNOWN_ZONE, Count, Tally
 from tests.reports.outputtree import Tree, make_lesion
 from tests.reports.test_individual import Page
 
