@@ -24,7 +24,7 @@ from cmbprep.group.deidentified import (
 from cmbprep.group.followup_cohort import follow_cohort, followup_section
 from cmbprep.group.followup_table import ComparedVisits, followup_table, participant_columns
 from cmbprep.group.frequency import FrequencyMap, write_frequency_maps
-from cmbprep.group.models import FittedModel, ModelOptions, ModelRequest
+from cmbprep.group.models import CohortModel, ModelOptions, ModelRequest
 from cmbprep.group.models.tables import baseline_rows, checks_table, fit_cohort, models_table
 from cmbprep.group.people import participant_table
 from cmbprep.group.prevalence import stands_for_person
@@ -257,7 +257,7 @@ def _render_page(
     tables: Mapping[str, Table],
     maps: Sequence[FrequencyMap],
     notes: Sequence[str],
-    fitted: Sequence[FittedModel],
+    fitted: Sequence[CohortModel],
     pairs: Sequence[ComparedVisits],
     *,
     private: bool,
@@ -286,7 +286,7 @@ def _fit(
     requests: Sequence[ModelRequest],
     options: ModelOptions | None,
     deidentified: bool,
-) -> tuple[FittedModel, ...]:
+) -> tuple[CohortModel, ...]:
     """Fit the models; those of a deidentified cohort see only the columns that are kept."""
     if not requests:
         return ()
@@ -296,7 +296,7 @@ def _fit(
     return fit_cohort(people, baseline, requests, options or ModelOptions())
 
 
-def _model_tables(fitted: Sequence[FittedModel]) -> dict[str, Table]:
+def _model_tables(fitted: Sequence[CohortModel]) -> dict[str, Table]:
     if not fitted:
         return {}
     return dict(zip(MODEL_TABLES, (models_table(fitted), checks_table(fitted)), strict=True))
@@ -315,7 +315,7 @@ def _drop_old(root: Path, tables: Mapping[str, Table]) -> tuple[str, ...]:
     return (f"{names} of an earlier run are removed: this run makes none",)
 
 
-def _model_notes(fitted: Sequence[FittedModel]) -> tuple[str, ...]:
+def _model_notes(fitted: Sequence[CohortModel]) -> tuple[str, ...]:
     return tuple(f"model {x.request.text}: {warning}" for x in fitted for warning in x.warnings)
 
 

@@ -146,6 +146,7 @@ def make_design(
     for column, term, _ in extra:
         if not any(column in name for name in terms.x.columns):  # a category with one level
             inseparable[term] = ()
+    inseparable |= dict.fromkeys(_vanished(request, rows, terms), ())
     zero_x = terms.zero_x
     if zero_x is not None:
         zero_columns, lost_zeros = _separate(zero_x)
@@ -160,7 +161,8 @@ def make_design(
         sites=rows["site"].to_numpy(object) if "site" in rows else None,
         clusters=rows[cluster].to_numpy(object) if cluster else None,
         classes=coded.classes,
-        nuisance=frozenset({*terms.x.columns, *inseparable} - terms.own),
+        nuisance=frozenset({*terms.x.columns} - terms.own)
+        | {term for _, term, _ in extra if term in inseparable},
         categories=terms.categories,
         inseparable=inseparable,
         missing=missing,
@@ -252,6 +254,19 @@ def _terms(
     if kind == "ordinal":
         x = x.drop(columns=INTERCEPT)
     return _Terms(x=x, zero_x=zero_x, offset=offset, own=own, categories=categories, finite=finite)
+
+
+def _vanished(request: ModelRequest, rows: pd.DataFrame, terms: _Terms) -> list[str]:
+    """Return the columns of the formula with one category, of which patsy makes no term."""
+    sides = f"{request.terms} {request.zero_terms or ''}"
+    names = (*terms.x.columns, *(() if terms.zero_x is None else terms.zero_x.columns))
+    return [
+        column
+        for column in request.columns
+        if rows[column].nunique() < 2
+        and re.search(rf"(?<!\w){re.escape(column)}(?!\w)", sides)
+        and not any(column in name for name in names)
+    ]
 
 
 def with_echo_time(table: pd.DataFrame) -> pd.DataFrame:

@@ -128,6 +128,16 @@ def test_a_nuisance_term_that_does_not_vary_is_named() -> None:
     assert (field["role"], field["note"]) == ("nuisance", "the same for all participants")
 
 
+def test_a_term_with_one_category_is_named() -> None:
+    table = make_cohort(mmse_version="2")
+    found = model(table, "n_definite ~ age + C(sequence) + mmse_version + offset(0 * EchoTime)")
+    assert [item["term"] for item in found.rows if item.get("note")] == ["sequence", "mmse_version"]
+    assert row(found, "sequence")["role"] == "term"
+    assert row(found, "sequence")["note"] == "the same for all participants"
+    assert warned(found, "sequence is the same for all participants and is left out")
+    assert not warned(found, "EchoTime")
+
+
 def test_terms_of_the_zeros_that_go_together_are_named() -> None:
     table = make_cohort(120, seed=3)
     table["twice"] = 2 * table["hypertension"]

@@ -69,6 +69,23 @@ def test_models_are_written_and_removed_by_the_next_run_without(
     assert list(made[1].glob("group_model*")) == []
 
 
+def test_strata_are_in_both_tables_and_on_the_terminal(
+    made: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--model", "poisson: n_definite ~ age", "--strata", "site", "--draws", "0")
+    assert group(made, *options) == 0
+    names = {"site=A", "site=B", "site=C", "pooled"}
+    rows = read(made[1] / "group_models.tsv")
+    assert {row["stratum"] for row in rows} == names
+    pooled = next(row for row in rows if row["stratum"] == "pooled")
+    assert (pooled["term"], pooled["n"]) == ("age", "23")
+    assert pooled["note"] == "pooled over 3 of 3 strata"
+    checks = read(made[1] / "group_model_checks.tsv")
+    assert {row["stratum"] for row in checks if row["check"] != "methods"} == names
+    assert {"heterogeneity", "I2"} <= {row["check"] for row in checks}
+    assert "site A: few participants" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -79,6 +96,9 @@ def test_models_are_written_and_removed_by_the_next_run_without(
         (["--model", FORMULA, "--cluster", "ward"], "no column 'ward'"),
         (["--model", FORMULA, "--draws", "1"], "draws"),
         (["--nuisance", "field,te"], "there is none"),
+        (["--strata", "site"], "there is none"),
+        (["--model", FORMULA, "--strata", "ward"], "no column 'ward'"),
+        (["--model", "n_definite ~ C(site)", "--strata", "site"], "a term of the model"),
     ],
 )
 def test_a_wrong_request_writes_nothing(
