@@ -14,25 +14,31 @@ depend on which visit is the earlier one:
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from cmbprep.errors import CmbprepError
+from cmbprep.followup.limits import describe_coverage, describe_settings
 from cmbprep.followup.protocol import describe_changes
 from cmbprep.followup.scan import FollowedScan, choose_scans
 from cmbprep.followup.status import RULES
 from cmbprep.followup.table import FollowedLesion, read_followup
-from cmbprep.outputs.files import read_json
+from cmbprep.lesions import Lesion
+from cmbprep.outputs.files import file_digest, read_json
 from cmbprep.outputs.stages import fingerprint
 from cmbprep.registration.quality import VERDICTS
+from cmbprep.zones.tally import UNKNOWN_ZONE, Tally
 
 logger = logging.getLogger("cmbprep")
 
 #: Key of the block in the sidecars.
 BLOCK = "CmbprepFollowup"
+#: Limit of a follow-up whose table is not as the program wrote it.
+EDITED = "the table of the follow-up was changed after the program wrote it"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -92,6 +98,18 @@ class ScanPair:
         """Data dictionary of the table, and what closes the follow-up."""
         return self.table.with_suffix(".json")
 
+    @cached_property
+    def unseen(self) -> frozenset[str]:
+        """Zones that one of the scans does not show."""
+        return self.first.unseen | self.second.unseen
+
+    @cached_property
+    def limits(self) -> tuple[str, ...]:
+        """What is known to limit the comparison before it is made."""
+        scans = self.first, self.second
+        acquired = describe_changes(self.first.acquisition, self.second.acquisition)
+        return (*acquired, *describe_settings(*scans), *describe_coverage(*scans))
+
     @property
     def registration_fingerprint(self) -> str:
         """What the registration depends on."""
@@ -109,11 +127,16 @@ class ScanPair:
         """What the follow-up depends on."""
         inputs = {
             "registration": self.registration_fingerprint,
-            "first": self.first.digest,
-            "second": self.second.digest,
+            "first": f"{self.first.name} {self.first.digest}",
+            "second": f"{self.second.name} {self.second.digest}",
         }
         acquired = [str(scan.acquisition) for scan in (self.first, self.second)]
-        parameters = {"ordered": self.ordered, "acquired": acquired, "rules": RULES}
+        parameters = {
+            "ordered": self.ordered,
+            "acquired": acquired,
+            "rules": RULES,
+            "limits": self.limits,
+        }
         return fingerprint("followup", inputs=inputs, parameters=parameters)
 
     def block(self, path: Path, wanted: str) -> Mapping[str, Any] | None:
@@ -134,7 +157,8 @@ class ScanPair:
             return None
         for name, size in sizes.items():
             file = self.root / str(name)
-            if not file.is_file() or file.stat().st_size != size:
+            # A table that a person has changed is read, and its change is named.
+            if not file.is_file() or (file != self.table and file.stat().st_size != size):
                 return None
         return block
 
@@ -215,6 +239,10 @@ class FollowUp:
         Of the comparison of the two scans.
     protocol_changed
         Whether the protocols differ, or are not known to be the same.
+    settings_changed
+        Whether the lists of lesions were made differently (:func:`.describe_settings`).
+    edited
+        Whether the table was changed after the program wrote it.
     """
 
     pair: ScanPair
@@ -222,6 +250,8 @@ class FollowUp:
     registration: Mapping[str, Any]
     limits: tuple[str, ...]
     protocol_changed: bool
+    settings_changed: bool = False
+    edited: bool = False
 
     @property
     def failed(self) -> bool:
@@ -242,30 +272,80 @@ class FollowUp:
         status
             Key of :data:`.STATUSES`.
         definite
-            Whether only definite ones count; else possible ones do, too.
+            Whether only those count that are definite at one of the visits; else possible ones
+            do, too.
         zone
             Only those of a zone, or ``unknown`` for those without one; None for all.
 
         Returns
         -------
         int or None
-            None where it is not known: nothing could be compared, or the order of the visits is
-            not known and the status depends on it.
+            None where it is not known: nothing could be compared, the order of the visits is
+            not known and the status depends on it, a scan does not show the zone, or a lesion may
+            belong to the count or not (:class:`.Tally`).
         """
-        if self.failed and status != "not assessable":
+        if self._is_open(status):
             return None
-        if status in ("new", "gone") and not self.pair.ordered:
+        # What is at one visit only and not assessable is a list, wherever others may lie.
+        seen = status in ("not assessable", "one visit")
+        unseen = frozenset[str]() if seen else self.pair.unseen
+        return self._count(self._of(status), unseen, definite=definite, zone=zone)
+
+    def count_listed(self, status: str, *, definite: bool = False) -> int | None:
+        """Count the lesions of a status that are listed, also where a zone was not seen."""
+        if self._is_open(status):
             return None
-        return sum(
-            lesion.status == status
-            and (not definite or lesion.rating == "definite")
-            and (zone is None or (lesion.zone or "unknown") == zone)
-            for lesion in self.lesions
-        )
+        return self._count(self._of(status), frozenset(), definite=definite)
+
+    def count_at(self, visit: int, status: str, *, definite: bool = False) -> int | None:
+        """Count the lesions of a status that are listed at one visit only, 0 or 1."""
+        rows = [row for row in self._of(status) if row.indices[1 - visit] is None]
+        return self._count(rows, frozenset(), definite=definite)
+
+    def count_below(self, *, definite: bool = False) -> int | None:
+        """Count the persistent lesions that are below the threshold at one of the visits."""
+        if self.failed:
+            return None
+        rows = [row for row in self.lesions if row.below_threshold]
+        return self._count(rows, frozenset(), definite=definite)
+
+    def _is_open(self, status: str) -> bool:
+        """Return whether no lesion can have a status: a failed registration, or no order."""
+        undirected = status in ("new", "gone") and not self.pair.ordered
+        return undirected or (self.failed and status != "not assessable")
+
+    def _of(self, status: str) -> list[FollowedLesion]:
+        return [row for row in self.lesions if row.status == status]
+
+    def _count(
+        self,
+        rows: Iterable[FollowedLesion],
+        unseen: frozenset[str],
+        *,
+        definite: bool,
+        zone: str | None = None,
+    ) -> int | None:
+        tally = Tally(tuple(map(self._as_lesion, rows)), unseen=unseen)
+        where = UNKNOWN_ZONE if zone == "unknown" else zone
+        return tally.count(zone=where, rating="definite" if definite else None)
+
+    def _as_lesion(self, row: FollowedLesion) -> Lesion:
+        """Return the lesion of the later visit, else of the earlier one, as the row rates it."""
+        second = row.indices[1] is not None
+        own = self._listed[second][row.indices[second]]
+        return replace(own, rating=row.rating, zone=row.zone, region=row.region)
+
+    @cached_property
+    def _listed(self) -> tuple[dict[int | None, Lesion], ...]:
+        scans = (self.pair.first, self.pair.second)
+        return tuple({lesion.index: lesion for lesion in scan.counted} for scan in scans)
 
 
 def read_pair(pair: ScanPair) -> FollowUp | None:
-    """Read the follow-up of a pair; None if it is not there or of other input."""
+    """Read the follow-up of a pair; None if it is not there or of other input.
+
+    A table that a person has changed is read if it still lists every lesion of both visits once.
+    """
     block = pair.block(pair.sidecar, pair.fingerprint)
     if block is None:
         return None
@@ -277,12 +357,16 @@ def read_pair(pair: ScanPair) -> FollowUp | None:
     if not all(_lists_all(lesions, n, scan) for n, scan in enumerate((pair.first, pair.second))):
         logger.warning("%s: its lesions are not those of the two visits", pair.table.name)
         return None
+    edited = block.get("Table") != file_digest(pair.table)
+    limits = [str(text) for text in block.get("Limits", ())]
     return FollowUp(
         pair=pair,
         lesions=lesions,
         registration=block["Registration"],
-        limits=tuple(str(text) for text in block.get("Limits", ())),
+        limits=(*limits, *([EDITED] if edited else ())),
         protocol_changed=bool(describe_changes(pair.first.acquisition, pair.second.acquisition)),
+        settings_changed=bool(describe_settings(pair.first, pair.second)),
+        edited=edited,
     )
 
 

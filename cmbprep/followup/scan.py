@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 
@@ -46,6 +46,10 @@ class FollowedScan:
         What readers have made of the scan; None where reviews were not looked for.
     voxel_mm
         Distance between voxel centres along each axis.
+    coverage
+        Part of each zone that is seen, 0 to 1; None where it is not recorded.
+    unseen
+        Zones that the scan does not show.
     """
 
     name: str
@@ -56,6 +60,8 @@ class FollowedScan:
     lesions: tuple[Lesion, ...]
     reading: ScanReading | None = None
     voxel_mm: tuple[float, float, float]
+    coverage: Mapping[str, float | None] = field(default_factory=dict)
+    unseen: frozenset[str] = frozenset()
 
     @property
     def src(self) -> str:

@@ -187,9 +187,9 @@ class Fate:
 
     @property
     def rating(self) -> str | None:
-        """``definite`` if it is so at a visit; None where no visit has a rating."""
+        """``definite`` if it is so at a visit; None where a visit without a rating may decide."""
         ratings = {lesion.rating for lesion in (self.first, self.second) if lesion is not None}
-        return next((level for level in ("definite", "possible") if level in ratings), None)
+        return next((level for level in ("definite", None, "possible") if level in ratings), None)
 
     @property
     def exchanged(self) -> Fate:

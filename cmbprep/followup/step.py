@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,22 @@ from numpy.typing import NDArray
 from cmbprep import __version__
 from cmbprep.errors import CmbprepError, ScanError
 from cmbprep.followup.pair import BLOCK, FollowUp, ScanPair, read_pair
-from cmbprep.followup.protocol import describe_changes
 from cmbprep.followup.registration import VisitRegistration, register_visits
 from cmbprep.followup.scan import FollowedScan
 from cmbprep.followup.status import RULES, Fate, follow_lesions, unassessed
 from cmbprep.followup.table import COLUMNS, format_followup
-from cmbprep.outputs.files import write_atomically, write_image, write_json, write_text
+from cmbprep.outputs.files import (
+    file_digest,
+    read_json,
+    write_atomically,
+    write_image,
+    write_json,
+    write_text,
+)
 from cmbprep.registration.quality import VERDICTS
 from cmbprep.spatial.transforms import LinearMap, read_transform, write_transform
+
+logger = logging.getLogger("cmbprep")
 
 
 def follow_pair(pair: ScanPair) -> FollowUp:
@@ -36,7 +45,7 @@ def follow_pair(pair: ScanPair) -> FollowUp:
         return found
     to_second, quality = _registration(pair)
     first, second = (scan.visit() for scan in (pair.first, pair.second))
-    limits = [*describe_changes(first.acquisition, second.acquisition)]
+    limits = [*pair.limits]
     if quality["Verdict"] == "doubtful":
         limits.append(f"registration doubtful: {'; '.join(quality['Reasons'])}")
     if None in (first.candidates, second.candidates):
@@ -155,6 +164,7 @@ def _write(
     limits: Sequence[str],
 ) -> None:
     """Write the images, the table, and last the sidecar that vouches for them."""
+    _keep_edited(pair)
     pair.sidecar.unlink(missing_ok=True)
     scans = (pair.first, pair.second)
     files = []
@@ -181,9 +191,33 @@ def _write(
         "Registration": dict(quality),
         "Limits": list(limits),
         "Rules": dict(RULES),
+        "Table": file_digest(pair.table),
     }
     about: dict[str, Any] = {**COLUMNS, "Description": _ABOUT_IMAGE}
     _write_sidecar(pair, pair.sidecar, about, block, files)
+
+
+def _keep_edited(pair: ScanPair) -> None:
+    """Keep a copy of a table that a person has changed, before it is made anew; say where."""
+    try:
+        block = read_json(pair.sidecar).get(BLOCK) if pair.sidecar.is_file() else None
+    except CmbprepError:
+        return
+    if not isinstance(block, Mapping) or not isinstance(block.get("Table"), str):
+        return
+    if not pair.table.is_file() or file_digest(pair.table) == block["Table"]:
+        return
+    kept = write_text(
+        pair.root / "logs" / f"{pair.table.stem}_edited.tsv",
+        pair.table.read_text("utf-8", "replace"),
+    )
+    logger.warning(
+        "%s was changed after the program wrote it, and is made anew because what it depends on "
+        "has changed or a lesion is missing in it; the changed table is kept as %s; what to do: "
+        "correct lesions in the review, which the follow-up takes over",
+        pair.table.name,
+        f"logs/{kept.name}",
+    )
 
 
 _ABOUT_IMAGE = (

@@ -71,8 +71,14 @@ class FollowedLesion:
         ):
             if value is not None and value not in levels:
                 raise ValueError(f"the {name} {value!r} is none of {', '.join(levels)}")
-        if self.indices == (None, None):
+        listed = tuple(index is not None for index in self.indices)
+        if listed == (False, False):
             raise ValueError("the lesion is listed at neither visit")
+        if all(listed) and self.status != "persistent":
+            raise ValueError(f"a lesion that is listed at both visits is not {self.status}")
+        for status, only in (("new", "second"), ("gone", "first")):
+            if self.status == status and listed != (only == "first", only == "second"):
+                raise ValueError(f"a lesion that is {status} is listed at the {only} visit only")
 
     @property
     def below_threshold(self) -> bool:

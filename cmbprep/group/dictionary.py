@@ -117,6 +117,11 @@ def describe(
             }
     if "status" in entries:
         entries["status"]["Levels"] = {**STATUSES, **entries["status"].get("Levels", {})}
+    for entry in entries.values():
+        scale = BURDEN_SCALES.get(str(entry.get("Levels")))
+        if scale is not None:
+            entry["Levels"] = {key: f"{text}." for key, text in scale.titles.items()}
+            entry["Description"] = f"{entry['Description']} {scale.source}"
     return entries
 
 

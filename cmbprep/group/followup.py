@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from cmbprep.files.tsv import listing
 from cmbprep.followup.pair import ScanPair, pair_visits, read_pair
 from cmbprep.ratings.choice import ReaderChoice
 from cmbprep.reports.followup import followed_scans
@@ -104,6 +105,7 @@ def compute_followups(
     *,
     nprocs: int = 1,
     locks: Path | None = None,
+    before_reports: bool = False,
 ) -> dict[str, str]:
     """Compute the follow-ups of participants that are missing or out of date.
 
@@ -119,6 +121,9 @@ def compute_followups(
         Participants at a time.
     locks
         Folder of locks, where other runs may work on the same participants.
+    before_reports
+        Whether the reports of the participants are written next; else those that are there are
+        named, because they show an older follow-up.
 
     Returns
     -------
@@ -131,7 +136,29 @@ def compute_followups(
         if has_visits(root, subject)
     ]
     todo = [job for job in jobs if any(read_pair(pair) is None for pair in _pairs(job))]
-    return {job.subject: why for job, why in _in_turn(todo, nprocs) if why is not None}
+    lost = {job.subject: why for job, why in _in_turn(todo, nprocs) if why is not None}
+    if not before_reports:
+        _name_old_reports(root, [job.subject for job in todo if job.subject not in lost])
+    return lost
+
+
+def _name_old_reports(root: Path, subjects: Sequence[str]) -> None:
+    """Warn of reports that show an older follow-up than the tables."""
+    old = [f"sub-{one}" for one in subjects if any(_reports(root, one))]
+    if old:
+        logger.warning(
+            "the follow-up of %s was computed again, and %s older: %s; what to do: run the "
+            "participant level with --reports-only",
+            _number(len(old), "participant"),
+            "the report is" if len(old) == 1 else "the reports are",
+            listing(old),
+        )
+
+
+def _reports(root: Path, subject: str) -> Iterator[Path]:
+    """Yield the reports of a participant: one page, or one a session."""
+    yield from root.glob(f"sub-{subject}.html")
+    yield from root.glob(f"sub-{subject}_*.html")
 
 
 def _in_turn(jobs: Sequence[_Job], nprocs: int) -> Iterator[tuple[_Job, str | None]]:

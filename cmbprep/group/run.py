@@ -22,7 +22,12 @@ from cmbprep.group.deidentified import (
     describe_privacy,
 )
 from cmbprep.group.followup_cohort import follow_cohort, followup_section
-from cmbprep.group.followup_table import ComparedVisits, followup_table, participant_columns
+from cmbprep.group.followup_table import (
+    ComparedVisits,
+    changed_followups,
+    followup_table,
+    participant_columns,
+)
 from cmbprep.group.frequency import FrequencyMap, write_frequency_maps
 from cmbprep.group.models import CohortModel, ModelOptions, ModelRequest
 from cmbprep.group.models.tables import baseline_rows, checks_table, fit_cohort, models_table
@@ -165,13 +170,16 @@ def run_group(
     if strict:
         require_comparable(doubts)
     pairs, lost = follow_cohort(root, subjects, rows, joined.visits, choice, nprocs=nprocs)
+    edits = changed_followups(pairs)
+    if strict:
+        require_comparable(edits)
     tables |= _followup_tables(rows, tables["group_cmb"], joined, pairs)
     fitted = _fit(rows, tables["group_participants"], models, model_options, deidentified)
     used = [row.scan for row in rows if row.scan]
     scans = tables["group_cmb"].values
     voting = [row for row, values in zip(rows, scans, strict=True) if stands_for_person(values)]
     maps, map_notes = write_frequency_maps(root, voting)
-    notes = shown = (*doubts, *_review_notes(used), *notes, *lost, *map_notes)
+    notes = shown = (*doubts, *edits, *_review_notes(used), *notes, *lost, *map_notes)
     (root / PRIVACY).unlink(missing_ok=True)
     if deidentified:
         disguise = Disguise(rows)

@@ -20,8 +20,9 @@ from cmbprep.group.readers import noted
 from cmbprep.group.rows import Row
 from cmbprep.group.visits import ScanVisit
 from cmbprep.lesions import COLUMNS, HEMISPHERES, MISSING, ZONES, Lesion
+from cmbprep.outputs.settings import detection_settings, flatten
 from cmbprep.reports.results import ScanResult
-from cmbprep.reports.text import flatten, quality_title
+from cmbprep.reports.text import quality_title
 from cmbprep.zones.burden import DEFAULT_RULE
 from cmbprep.zones.schemes import BRAINSTEM, CEREBELLUM, SCHEMES
 from cmbprep.zones.tally import SCALES, UNKNOWN_ZONE, Count, Tally, is_mimic
@@ -304,17 +305,10 @@ def _acquisition(scan: ScanResult) -> dict[str, Any]:
 
 def _settings(scan: ScanResult) -> dict[str, Any]:
     """Return what the result was made with."""
-    detection = {} if scan.detection is None else scan.detection.block.get("Parameters", {})
-    ran = {key: value for key, value in flatten(detection).items() if value is not None}
-    own = ran.get("zones") == "segmentation"
     return {
+        **({} if scan.detection is None else detection_settings(scan.detection)),
         "scheme": scan.scheme,
-        "border_mm": ran.get("border_mm"),
-        "zone_source": None if not ran else "segmentation" if own else "atlas",
         "template": scan.template,
-        "detector": ran.get("detector"),
-        "detector_version": ran.get("detector_parameters_version"),
-        "threshold": ran.get("threshold", ran.get("detector_parameters_threshold")),
         "registered_to": scan.records[0].files.names.target if scan.records else None,
         "cmbprep_version": scan.records[-1].block.get("Version") if scan.records else None,
     }

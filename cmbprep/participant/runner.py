@@ -153,6 +153,7 @@ class Run:
             ReaderChoice.of(settings),
             nprocs=settings.nprocs,
             locks=lock_folder(settings),
+            before_reports=True,
         )
         for subject, why in lost.items():
             self.failed += 1

@@ -42,6 +42,8 @@ def followed_scan(result: ScanResult, subject: SubjectResult) -> FollowedScan | 
         lesions=result.lesions,
         reading=result.reading,
         voxel_mm=voxel,
+        coverage=result.coverage,
+        unseen=result.unseen,
     )
 
 

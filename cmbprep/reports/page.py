@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from cmbprep.outputs.settings import flatten
 from cmbprep.reports.colours import ZONE_COLOURS
 from cmbprep.reports.figures.canvas import check_figure
 from cmbprep.reports.quality import SIGNS, figures_of, load_ranges
-from cmbprep.reports.text import flatten, format_probability, format_value, plain, quality_title
+from cmbprep.reports.text import format_probability, format_value, plain, quality_title
 from cmbprep.zones.tally import is_mimic
 
 if TYPE_CHECKING:

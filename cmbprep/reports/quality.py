@@ -14,9 +14,10 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from cmbprep.outputs.settings import flatten
 from cmbprep.outputs.stages import StageRecord
 from cmbprep.reports.results import ScanResult
-from cmbprep.reports.text import flatten, format_value, quality_title
+from cmbprep.reports.text import format_value, quality_title
 from cmbprep.zones.tally import Tally
 
 #: Level -> sign that stands before its words, so that no colour is needed to read it.

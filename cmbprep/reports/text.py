@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
+from cmbprep.outputs.settings import flatten
 from cmbprep.outputs.stages import StageRecord
 
 
@@ -131,17 +132,6 @@ def sentence(text: str) -> str:
     'The registration is doubtful'
     """
     return (text[:1].upper() + text[1:]).rstrip(".")
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Bring nested mappings to one level, keys joined by an underscore."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}_"))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 class MethodsText(NamedTuple):

@@ -39,15 +39,17 @@ def add_visit(
     acquisition: dict[str, Any] | None = None,
     name: str | None = None,
     unlisted: Sequence[Any] = (),
+    **recorded: Any,
 ) -> None:
     """Add the scan of a visit; places are those of its own scan.
 
-    ``unlisted`` are places that are dark in the image, and that the detector has not weighed.
+    ``unlisted`` are places that are dark in the image, and that the detector has not weighed;
+    ``recorded`` is what else the run has recorded of the scan (:meth:`.Tree.add`).
     """
     pose = POSES[session]
     name = name or f"sub-1_ses-{session}_T2starw"
     scanner = {"Manufacturer": "Maker", "ManufacturersModelName": "One"}
-    detection = tree.add(name, lesions, acquisition={**scanner, **(acquisition or {})})
+    detection = tree.add(name, lesions, acquisition={**scanner, **(acquisition or {})}, **recorded)
     preproc = detection.sidecar.with_name(f"{detection.names.src}_desc-preproc_T2starw.json")
     affine = headphantom.grid_affine(SHAPE, SPACING, centre=pose.matrix[:3, 3])
     image = headphantom.head(SHAPE, affine, contrast="T2starw", pose=pose.matrix)

@@ -57,6 +57,21 @@ def test_a_follow_up_is_computed_in_a_process_of_its_own_and_then_reused(tmp_pat
     assert found.pair.sidecar.stat().st_mtime_ns == before
 
 
+def test_a_report_that_is_older_than_the_follow_up_is_named(tmp_path, caplog):
+    root = dataset(tmp_path)
+    write_text(root / "sub-12.html", "another participant")
+    assert compute_followups(root, {"1": ORDER}, ReaderChoice()) == {}
+    assert "--reports-only" not in caplog.text
+    write_text(root / "sub-1_ses-b.html", "a report")
+    turned = VisitOrder(sessions=("b", "a"), baseline="b")
+    assert compute_followups(root, {"1": turned}, ReaderChoice()) == {}
+    assert "the report is older: sub-1; what to do" in caplog.text
+    caplog.clear()
+    # The participant level writes the reports itself, afterwards.
+    assert compute_followups(root, {"1": ORDER}, ReaderChoice(), before_reports=True) == {}
+    assert caplog.text.count("--reports-only") == 0
+
+
 def test_a_scan_that_cannot_be_read_is_named(tmp_path):
     root = dataset(tmp_path)
     write_text(root / "sub-1/ses-a/anat/sub-1_ses-a_desc-preproc_T2starw.nii.gz", "no image")

@@ -5,9 +5,11 @@ from collections import Counter
 import pytest
 from scipy.stats import poisson
 
+from cmbprep.errors import CmbprepError, UsageError
 from cmbprep.followup import step
 from cmbprep.followup.pair import pair_visits
 from cmbprep.followup.step import follow_pair
+from cmbprep.followup.table import read_followup
 from cmbprep.group.followup_table import (
     YEAR_DAYS,
     ComparedVisits,
@@ -26,14 +28,20 @@ ZONES = ("lobar", "deep", "infratentorial", None)
 
 
 @pytest.fixture
-def pair(tmp_path, monkeypatch):
-    """Seven lesions: two stay, one of them possible; three are new; two go."""
+def tree(tmp_path, monkeypatch):
+    monkeypatch.setattr(step, "register_visits", register_by_truth)
+    return Tree(tmp_path)
+
+
+def add_visits(tree, **recorded):
+    """Seven lesions: two stay, one of them possible; three are new; two go.
+
+    ``recorded`` is what a run has recorded of the second visit.
+    """
     stay = ((20, 0, 0), (-15, 20, 10))
     new = ((10, 25, -10), (-10, -25, 5), (25, -10, 15))
     gone = ((-20, -5, -15), (0, 0, 30))
-    places = {"a": (*stay, *gone), "b": (*stay, *new)}
-    tree = Tree(tmp_path)
-    for session, points in places.items():
+    for session, points in {"a": (*stay, *gone), "b": (*stay, *new)}.items():
         lesions = [
             lesion(
                 n,
@@ -41,20 +49,29 @@ def pair(tmp_path, monkeypatch):
                 zone=ZONES[n % 4],
                 rating="possible" if n % 2 == 0 else "definite",
                 region=None,
+                # Compared with the atlas; the one without a zone lies outside of it.
+                boundary_distance_mm=5.0,
             )
             for n, point in enumerate(points, start=1)
         ]
-        add_visit(tree, session, lesions)
-    root = tree.finish()
+        add_visit(tree, session, lesions, **(recorded if session == "b" else {}))
 
-    monkeypatch.setattr(step, "register_visits", register_by_truth)
+
+def paired(tree):
+    root = tree.finish()
     (found,) = pair_visits(root, followed_scans(result(root)), ("a", "b"))
     return found
 
 
+@pytest.fixture
+def pair(tree):
+    add_visits(tree)
+    return paired(tree)
+
+
 def line_of(pair, *, days=YEAR_DAYS * 2, found="compute", comparison="both"):
     done = follow_pair(pair) if found == "compute" else found
-    one = ComparedVisits(pair=pair, comparison=comparison, found=done, reason=None, days=days)
+    one = ComparedVisits.of(pair, comparison, done, days=days)
     table = followup_table([one])
     header, cells = (text.split("\t") for text in table.to_tsv().splitlines())
     return dict(zip(header, cells, strict=True))
@@ -70,7 +87,11 @@ def test_counts_are_those_of_the_pairs_own_table(pair):
         for rating in ("any", *(("definite",) if row["rating"] == "definite" else ())):
             counted[f"{name}_{rating}"] += 1
             counted[f"{name}_{rating}_{zone}"] += 1
-    numbers = [name for name in line if name.startswith("n_") and "below" not in name]
+    own = ("n_new", "n_persistent", "n_gone", "n_not_assessable")
+    apart = ("_first_", "_second_")
+    numbers = [
+        name for name in line if name.startswith(own) and not any(part in name for part in apart)
+    ]
     assert len(numbers) == 4 * 2 * 5
     assert {name: int(line[name]) for name in numbers} == {name: counted[name] for name in numbers}
     assert (line["n_new_any"], line["n_persistent_any"], line["n_gone_any"]) == ("3", "2", "2")
@@ -117,17 +138,136 @@ def test_no_rate_without_time(count, exposure):
 
 def test_participants_have_the_comparison_with_the_baseline(pair):
     found = follow_pair(pair)
-    ends = ComparedVisits(pair=pair, comparison="both", found=found, days=YEAR_DAYS)
-    between = ComparedVisits(pair=pair, comparison="next", found=found, days=YEAR_DAYS)
-    assert participant_columns([between]) == {}
+    ends = ComparedVisits.of(pair, "both", found, days=YEAR_DAYS)
     columns = participant_columns([ends])["1"]
     assert columns["last_session"] == "ses-b"
     assert (columns["n_new_any"], columns["n_gone_any"], columns["n_new_definite"]) == (3, 2, 2)
-    assert columns["aria_new_class"] == "1to4"
+    assert columns["aria_h_new_any"] == "1to4"
+
+
+def test_what_a_scan_does_not_show_is_no_zero(tree):
+    add_visits(tree, coverage={"lobar": 1.0, "deep": 0.2, "infratentorial": None})
+    line = line_of(paired(tree))
+    assert line["coverage_lobar"] == "1"
+    assert (line["coverage_deep"], line["coverage_infratentorial"]) == ("0.2", "n/a")
+    # What was seen is counted, and what was listed is told.
+    assert line["n_new_any_lobar"] == "1"
+    for name in ("new", "gone", "persistent"):
+        assert line[f"n_{name}_any"] == line[f"n_{name}_definite"] == "n/a"
+        assert line[f"n_{name}_any_deep"] == line[f"n_{name}_any_infratentorial"] == "n/a"
+    assert line["n_listed_new_any"] == "3"
+    assert line["n_not_assessable_any"] == "0"
+    classes = ("rdes291_new_any", "aria_h_new_any", "new_any_per_year", "new_any_per_year_low")
+    assert {line[name] for name in classes} == {"n/a"}
+    assert "second visit may not show all of the zones deep, infratentorial" in line["limits"]
+
+
+def test_a_change_of_settings_is_a_limit_of_every_line(tree):
+    add_visits(tree, parameters={"detector": "classical", "threshold": 0.25}, version="1.2.4")
+    pair = paired(tree)
+    line = line_of(pair)
+    assert line["settings_changed"] == "true"
+    assert line["protocol_changed"] == "false"
+    assert line["limits"] == "threshold 0.35 to 0.25; version of cmbprep 1.2.3 to 1.2.4"
+    assert {row["limits"] for row in read(pair.table)} == {line["limits"]}
+    person = participant_columns([ComparedVisits.of(pair, "both", follow_pair(pair))])["1"]
+    assert person["follow_up_settings_changed"] is True
+    assert person["follow_up_limits"] == line["limits"]
+
+
+def test_settings_that_agree_are_no_limit(pair):
+    line = line_of(pair)
+    assert (line["settings_changed"], line["limits"]) == ("false", "n/a")
+
+
+def test_a_table_that_a_person_has_changed_is_used_and_named(pair, tmp_path):
+    follow_pair(pair)
+    text = pair.table.read_text()
+    # Of the same size and of another one.
+    pair.table.write_text(text.replace("\tgone\t", "\tpersistent\t", 1))
+
+    line = line_of(pair)
+    assert (line["n_persistent_any"], line["n_gone_any"]) == ("3", "1")
+    assert "changed after the program wrote it" in line["limits"]
+    raw = write_raw(tmp_path)
+    result = run_group(pair.root, participants_tsv=raw)
+    assert any(pair.table.name in note for note in result.notes)
+    with pytest.raises(UsageError, match="changed after the program wrote it"):
+        run_group(pair.root, participants_tsv=raw, strict=True)
+
+
+def test_a_table_that_lacks_a_lesion_is_made_again_and_the_changed_one_is_kept(pair, caplog):
+    before = line_of(pair)
+    text = pair.table.read_text()
+    changed = text.removesuffix("\n").rpartition("\n")[0] + "\n"
+    pair.table.write_text(changed)
+    assert line_of(pair) == before
+    assert pair.table.read_text() == text
+    kept = pair.root / "logs" / f"{pair.table.stem}_edited.tsv"
+    assert kept.read_text() == changed
+    assert kept.name in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("status", "impossible", "why"),
+    [
+        ("gone", "new", "a lesion that is new is listed at the second visit only"),
+        ("new", "gone", "a lesion that is gone is listed at the first visit only"),
+        ("persistent", "new", "a lesion that is listed at both visits is not new"),
+    ],
+)
+def test_an_impossible_status_is_refused(pair, status, impossible, why):
+    follow_pair(pair)
+    text = pair.table.read_text()
+    pair.table.write_text(text.replace(f"\t{status}\t", f"\t{impossible}\t", 1))
+    with pytest.raises(CmbprepError, match=why):
+        read_followup(pair.table)
+
+
+def write_raw(tmp_path, sessions="ab"):
+    raw = tmp_path / "raw"
+    (raw / "sub-1").mkdir(parents=True)
+    (raw / "participants.tsv").write_text("participant_id\nsub-1\n")
+    lines = [f"ses-{name}\t{2020 + 2 * n}-01-01T10:00:00\n" for n, name in enumerate(sessions)]
+    (raw / "sub-1" / "sub-1_sessions.tsv").write_text("session_id\tacq_time\n" + "".join(lines))
+    return raw / "participants.tsv"
+
+
+def test_a_visit_without_a_result_has_a_line_with_the_reason(tree, tmp_path):
+    add_visit(tree, "a", [])
+    tree.fail("sub-1_ses-b_T2starw", "the registration broke")
+    root = tree.finish()
+
+    result = run_group(root, participants_tsv=write_raw(tmp_path))
+
+    (line,) = read(result.tables["group_followup"])
+    assert (line["session_first"], line["session_second"]) == ("ses-a", "ses-b")
+    assert (line["status"], line["comparison"]) == ("no_result", "next")
+    assert "the registration broke" in line["reason"]
+    assert {line[name] for name in line if name.startswith("n_")} == {"n/a"}
+    (person,) = read(result.tables["group_participants"])
+    assert (person["status"], person["follow_up_status"]) == ("complete", "no_result")
+    assert "no result of ses-b" in person["follow_up_reason"]
+    assert person["n_new_any"] == "n/a"
+
+
+def test_a_missing_visit_between_two_others_is_told(tree, tmp_path):
+    add_visits(tree)
+    tree.fail("sub-1_ses-c_T2starw", "it broke")
+    root = tree.finish()
+
+    result = run_group(root, participants_tsv=write_raw(tmp_path, "acb"))
+
+    lines = {line["session_second"]: line for line in read(result.tables["group_followup"])}
+    assert (lines["ses-b"]["comparison"], lines["ses-b"]["status"]) == ("both", "complete")
+    assert (lines["ses-c"]["session_first"], lines["ses-c"]["status"]) == ("ses-a", "no_result")
+    (person,) = read(result.tables["group_participants"])
+    assert (person["follow_up_status"], person["n_new_any"]) == ("complete", "3")
+    assert "no result of ses-c" in person["follow_up_reason"]
 
 
 def test_every_column_is_described_and_levels_hold(pair):
-    one = ComparedVisits(pair=pair, comparison="both", found=follow_pair(pair), days=400.0)
+    one = ComparedVisits.of(pair, "both", follow_pair(pair), days=400.0)
     table = followup_table([one])
     (values,) = table.values
     assert set(values) <= set(table.dictionary)
@@ -140,15 +280,7 @@ def test_every_column_is_described_and_levels_hold(pair):
 
 def test_the_group_level_writes_the_table_the_participants_columns_and_the_page(pair, tmp_path):
     follow_pair(pair)
-    raw = tmp_path / "raw"
-    subject = pair.first.detection.files.names.subject
-    (raw / f"sub-{subject}").mkdir(parents=True)
-    (raw / "participants.tsv").write_text(f"participant_id\nsub-{subject}\n")
-    (raw / f"sub-{subject}" / f"sub-{subject}_sessions.tsv").write_text(
-        "session_id\tacq_time\nses-a\t2020-01-01T10:00:00\nses-b\t2022-01-01T10:00:00\n"
-    )
-
-    result = run_group(pair.root, participants_tsv=raw / "participants.tsv")
+    result = run_group(pair.root, participants_tsv=write_raw(tmp_path))
 
     (line,) = read(result.tables["group_followup"])
     assert (line["comparison"], line["status"]) == ("both", "complete")
@@ -169,3 +301,7 @@ def test_without_dates_there_is_no_rate_and_no_direction(pair):
     assert {line["new_any_per_year"] for line in lines} == {"n/a"}
     (person,) = read(result.tables["group_participants"])
     assert person["n_new_any"] == "n/a"
+    assert person["follow_up_status"] == "order_unknown"
+    # New or gone: three and two.
+    (line,) = lines
+    assert (line["n_one_visit_any"], line["n_persistent_any"]) == ("5", "2")

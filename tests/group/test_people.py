@@ -211,7 +211,7 @@ def test_follow_up_is_taken_over(tree: Tree) -> None:
     table, notes = participant_table(rows, scans, visits, covariates, follow_up)
     assert notes == ()
     assert [line.get("n_new_any") for line in table.values] == [3, None]
-    assert list(table.dictionary)[-1] == "aria_new_class"
+    assert list(table.dictionary)[-1] == "aria_h_new_any"
     assert {key for values in follow_up.values() for key in values} <= set(table.dictionary)
 
 

@@ -47,9 +47,12 @@ def warn_of_design(design: Design, lost: Sequence[str], kind: str) -> Iterator[s
             f"{MIN_EVENTS} for each are advised; estimates may be far off, so use fewer terms"
         )
     for column in lost:
+        if column == INTERCEPT:
+            continue
         yield (
-            f"separation: {design.label(column)} has no finite estimate, because all or none of "
-            "its participants have the outcome; it is n/a, and the other coefficients hold"
+            f"separation: {design.label(column)} has no finite estimate, because it tells without "
+            "exception who has the outcome, or who has not, in a part of the participants; it is "
+            "n/a, and the other coefficients hold"
         )
     for column, others in design.inseparable.items():
         if others:

@@ -17,6 +17,8 @@ MAX_WIDTH = 20.0 * float(np.log(10.0))
 #: What a row has that has no ratio.
 NO_RATIO = dict.fromkeys(("ratio_type", "ratio", "ratio_low", "ratio_high"))
 
+SEPARATED = "no finite estimate (separation)"
+
 if TYPE_CHECKING:
     from cmbprep.group.models.fitted import FittedModel
 
@@ -49,7 +51,7 @@ def coefficient_rows(model: FittedModel) -> Iterator[dict[str, Any]]:
         column: "follows from other terms" if others else "the same for all participants"
         for column, others in design.inseparable.items()
     }
-    notes |= dict.fromkeys(model.separated, "no finite estimate (separation)")
+    notes |= dict.fromkeys(model.separated, SEPARATED)
     if fit is None:
         notes = {**dict.fromkeys(design.x.columns, "no estimates"), **notes}
     part = {"logit": "presence", "ordinal": "class"}.get(design.kind, "count")
@@ -95,7 +97,9 @@ def _numbers(model: FittedModel, item: Estimate) -> dict[str, Any]:
             "estimate": None,
             "se": None,
             "ratio_type": None,
-            "note": "no valid error: fits the clusters exactly",
+            "note": SEPARATED
+            if item.column in model.separated
+            else "no valid error: fits the clusters exactly",
         }
     if item.ratio and high - low > MAX_WIDTH:
         return values | {"note": "the interval of the ratio spans more than twenty powers of ten"}

@@ -67,6 +67,9 @@ class Design:
         Variable -> rows that lack it. A row that lacks several is counted with each.
     n_left_out
         Rows that are left out.
+    separated
+        Columns that hold the space of the model and have no estimate of their own
+        (:func:`.without_separation`).
     """
 
     kind: str
@@ -83,6 +86,7 @@ class Design:
     inseparable: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     n_left_out: int = 0
+    separated: frozenset[str] = frozenset()
 
     def take(self, rows: NDArray[np.bool_]) -> Design:
         """Return the design of some of its rows, without columns that these do not determine."""
@@ -158,8 +162,8 @@ def make_design(
         zero_x=zero_x,
         offset=terms.offset,
         people=rows["participant_id"].to_numpy(object),
-        sites=rows["site"].to_numpy(object) if "site" in rows else None,
-        clusters=rows[cluster].to_numpy(object) if cluster else None,
+        sites=rows["site"].astype(object).to_numpy() if rows.get("site") is not None else None,
+        clusters=None if cluster is None else rows[cluster].astype(str).to_numpy(object),
         classes=coded.classes,
         nuisance=frozenset({*terms.x.columns} - terms.own)
         | {term for _, term, _ in extra if term in inseparable},

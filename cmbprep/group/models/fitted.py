@@ -218,7 +218,7 @@ def _try(design: Design) -> tuple[Fit | None, str]:
     """Fit a design; return the reason where there are no estimates."""
     if len(np.unique(design.y)) < 2:
         return None, "the outcome is the same for all participants"
-    if design.x.shape[1] == 0:
+    if set(design.x.columns) <= design.separated:
         return None, "there is no term with a finite estimate"
     if len(design.y) <= design.x.shape[1] + 1:
         return (

@@ -216,7 +216,9 @@ def _estimates(engine: Engine, fit: Fit) -> Iterator[Estimate]:
         limits = sum(column not in fit.design.x.columns for _, column in engine.names)
         params, cov = _thresholds(params, cov, limits)
     errors = np.sqrt(np.maximum(np.diag(cov), 0.0))
-    no_error = saturated_columns(fit.design)
+    # Of the two parts of a model with excess zeros, the separation is that of the counts.
+    saturated = saturated_columns(fit.design)
+    no_error = (saturated | fit.design.separated, saturated)
     persons, df = _informing(engine, fit), float(fit.df)
     if fit.n_clusters is None:
         df -= len(engine.rows) - persons
@@ -230,7 +232,7 @@ def _estimates(engine: Engine, fit: Fit) -> Iterator[Estimate]:
             part=part,
             column=column,
             value=float(value),
-            error=float("nan") if column in no_error else float(error),
+            error=float("nan") if column in no_error[part == "zeros"] else float(error),
             ratio=kinds[part] if column in known else "",
             df=float(fit.df) if part == "zeros" else df,
             widening=float(np.sqrt(persons / df)) if loose and part == "count" and df > 0 else 1.0,

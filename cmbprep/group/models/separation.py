@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cmbprep.group.models.design import INTERCEPT, Design
+from cmbprep.group.models.design import Design
 
 
 def separated_columns(
@@ -62,17 +62,20 @@ def separated_columns(
 
 
 def without_separation(design: Design) -> tuple[Design, tuple[str, ...]]:
-    """Leave out columns without a finite estimate, and the persons that they explain perfectly.
+    """Leave out the persons that a separating direction explains perfectly.
 
-    What is left has the same likelihood as the whole in the limit, so the other coefficients are
-    those of the whole model.
+    What is left has the same likelihood as the whole in the limit, so the coefficients that have a
+    finite estimate are those of the whole model. Among the persons who are left, the other columns
+    depend on each other, and one is left out for each direction. Those that stay hold the space
+    of the model: if nobody of the reference level has an event, the differences between the other
+    levels are still estimated, only not from the reference. So they are no estimates of their own.
 
     Returns
     -------
     design
-        What can be estimated.
+        What can be estimated; :attr:`.Design.separated` has the columns without an estimate.
     columns
-        The columns that cannot.
+        The columns without a finite estimate.
     """
     lost: tuple[str, ...] = ()
     for _ in range(design.x.shape[1] + 1):
@@ -84,15 +87,14 @@ def without_separation(design: Design) -> tuple[Design, tuple[str, ...]]:
         for y, binary in outcomes:
             columns, rows = separated_columns(y, design.x.to_numpy(float), binary=binary)
             if columns.any():
-                names = tuple(design.x.columns[columns])
-                # Without its constant, a group of columns is still a baseline and differences.
-                drop = [name for name in names if name != INTERCEPT]
-                lost += tuple(drop) or names
-                rest = replace(design, x=design.x.drop(columns=drop or [INTERCEPT]))
-                design = rest.take(~rows)
+                names = tuple(design.x.columns)
+                lost += tuple(name for name, found in zip(names, columns, strict=True) if found)
+                design = design.take(~rows)
+                lost += tuple(name for name in names if name not in design.x)
                 break
         else:
-            return design, tuple(dict.fromkeys(lost))
+            break
         if not len(design.y) or not design.x.shape[1]:
             break
-    return design, tuple(dict.fromkeys(lost))
+    lost = tuple(dict.fromkeys(lost))
+    return replace(design, separated=frozenset(lost)), lost

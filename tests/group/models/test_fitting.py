@@ -249,6 +249,43 @@ def test_a_group_without_events_is_separated() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "n_definite ~ age + C(site)",
+        "poisson: n_definite ~ age + C(site)",
+        "hurdle: n_definite ~ age + C(site)",
+        "n_definite > 0 ~ age + C(site)",
+    ],
+)
+def test_which_level_is_the_reference_does_not_matter_where_one_has_no_events(formula) -> None:
+    table = make_cohort(160, seed=5)
+    table.loc[table["site"] == "A", "n_definite"] = 0.0
+    # The sites that are left differ in age and in counts, so that site matters for age.
+    table.loc[table["site"] == "C", "age"] += 6.0
+    others = table[table["site"] != "A"].reset_index(drop=True)
+    expected = {
+        (item.part, item.column): (item.value, item.error)
+        for item in fit(others, formula).estimates
+    }
+    for name in ("A", "Z"):  # the first one is the reference, the last one is not
+        named = table.assign(site=table["site"].replace("A", name))
+        rest, lost = without_separation(make_design(named, parse_model(formula)))
+        found = {(item.part, item.column): item for item in fit_design(rest).estimates}
+        if name == "A":
+            assert set(lost) == {"Intercept", "C(site)[T.B]", "C(site)[T.C]"}
+        else:
+            assert lost == ("C(site)[T.Z]",)
+        for key, item in found.items():
+            if item.column in lost:
+                assert np.isnan(item.error)
+            elif key[1] != "alpha":
+                assert (item.value, item.error) == pytest.approx(expected[key], abs=1e-5), key
+        assert any(
+            column == "age" and np.isfinite(found[part, column].error) for part, column in found
+        )
+
+
 def test_a_group_with_only_events_is_separated_for_presence_alone() -> None:
     table = make_cohort(90, seed=5)
     table.loc[table["site"] == "C", "n_definite"] = 3.0

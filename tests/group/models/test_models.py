@@ -104,6 +104,18 @@ def test_separation_is_named_and_has_no_number() -> None:
     assert row(found, "age")["ratio"] > 0
 
 
+def test_differences_from_a_level_without_events_have_no_number() -> None:
+    table = make_cohort(90, seed=5)
+    table.loc[table["site"] == "A", "n_definite"] = 0.0
+    found = model(table, "n_definite ~ age + C(site)")
+    for term in ("Intercept", "C(site)[T.B]", "C(site)[T.C]"):
+        lost = row(found, term)
+        assert lost["ratio"] is None and lost.get("estimate") is None
+        assert "separation" in lost["note"]
+    assert row(found, "age")["ratio"] > 0
+    assert {check.column for check in found.checks} & {"C(site)[T.B]", "C(site)[T.C]"} == set()
+
+
 def test_protocol_and_site_that_go_together_are_named() -> None:
     table = make_cohort()
     table["MagneticFieldStrength"] = np.where(table["site"] == "A", 1.5, 3.0)
