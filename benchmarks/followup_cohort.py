@@ -34,7 +34,7 @@ from followup import Outcome, Told, Truth, judge_pair, print_outcomes
 
 from cmbprep.followup.status import Fate
 from cmbprep.followup.table import FollowedLesion, read_followup
-from cmbprep.group.models.fitted import fit_models
+from cmbprep.group.models import fit_models
 from cmbprep.group.models.formula import parse_model
 from cmbprep.group.models.tables import participants_frame
 from cmbprep.lesions import Lesion, read_lesions

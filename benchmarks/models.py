@@ -7,7 +7,8 @@ site have effects on the counts, which are over-dispersed, and the models of ``c
 --model`` are fitted to each. For each kind of model, the command prints in how many cohorts the
 95 % interval of each coefficient holds the effect, and the same for other intervals that could
 have been chosen. ``detection`` draws what a detector with known probabilities lists instead of the
-microbleeds, and compares intervals with and without its doubt. No image is involved.
+microbleeds, and compares intervals with and without its doubt. ``strata`` fits each site apart and
+pools, with 20 people per site and with 60. No image is involved.
 
 The way of computing intervals was chosen on cohorts of the seed 1; the default seed draws others.
 """
@@ -34,12 +35,15 @@ from cmbprep.group.models.fitting import Fit, bounds, fit_design
 from cmbprep.group.models.formula import parse_model
 from cmbprep.group.models.search import NotFittedError, likelihoods, quiet
 from cmbprep.group.models.separation import without_separation
+from cmbprep.group.models.strata import combine
 
 SITES, PER_SITE = ("A", "B", "C"), 20
 TERMS = "age + hypertension + C(site)"
 #: Effects on the logarithm of the expected count, or of the odds.
 EFFECTS = {"age": 0.035, "hypertension": 0.5, "C(site)[T.B]": 0.4, "C(site)[T.C]": -0.4}
 DRAWS = 20
+#: Study of strata -> people per site.
+STRATA = {"strata, 20 per site": 20, "strata, 60 per site": 60}
 
 
 @dataclass(frozen=True)
@@ -133,10 +137,12 @@ STUDIES = {
 }
 
 
-def draw_cohort(study: Study, random: np.random.Generator) -> pd.DataFrame:
+def draw_cohort(
+    study: Study, random: np.random.Generator, per_site: int = PER_SITE
+) -> pd.DataFrame:
     """Draw a table of participants."""
-    n = len(SITES) * PER_SITE
-    site = np.repeat(SITES, PER_SITE)
+    n = len(SITES) * per_site
+    site = np.repeat(SITES, per_site)
     age = random.normal(72.0, 8.0, n)
     hypertension = (random.random(n) < 0.5).astype(float)
     linear = EFFECTS["age"] * (age - 72.0) + EFFECTS["hypertension"] * hypertension
@@ -254,9 +260,9 @@ def measure_detection(random: np.random.Generator, coverage: Coverage) -> None:
 
     seed = int(random.integers(2**31))
 
-    def outcomes(number: int) -> NDArray[np.float64]:
+    def outcomes(number: int) -> tuple[NDArray[np.float64], tuple[str, ...]]:
         draws = np.random.default_rng([seed, number])
-        return np.array([float((draws.random(len(p)) < p).sum()) for p in each])
+        return np.array([float((draws.random(len(p)) < p).sum()) for p in each]), ()
 
     try:
         listed = fit_design(make_design(table, request))
@@ -274,12 +280,41 @@ def measure_detection(random: np.random.Generator, coverage: Coverage) -> None:
             coverage.add("with the detector's doubt", column, *ends)
 
 
+def measure_strata(random: np.random.Generator, coverage: Coverage, per_site: int) -> None:
+    """Fit each site apart, and count which pooled intervals hold the effects.
+
+    A pooled coefficient needs the estimates of at least one site, as in the program.
+    """
+    study = Study("n_definite ~ age + hypertension", negative_binomial)
+    table, request = draw_cohort(study, random, per_site), parse_model(study.formula)
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for _, own in table.groupby("site"):
+        try:
+            fit = fit_design(without_separation(make_design(own, request))[0])
+        except NotFittedError:
+            coverage.failed += 1
+            continue
+        for column, *numbers in own_intervals(fit, "count"):
+            found.setdefault(column, []).append((numbers[0], numbers[1], numbers[2]))
+    normal = float(stats.norm.ppf(0.975))
+    for column, numbers in found.items():
+        one = combine(*zip(*numbers, strict=True))
+        wide = one.error * one.widening
+        coverage.add("pooled over sites", column, *bounds(one.value, wide, one.df))
+        coverage.add("without the widening", column, *bounds(one.value, one.error, one.df))
+        ends = one.value - normal * one.error, one.value + normal * one.error
+        coverage.add("pooled, normal", column, *ends)
+        coverage.bias.setdefault(column, []).append(one.value - EFFECTS[column])
+
+
 def run(name: str, cohorts: int, seed: int) -> dict[str, Any]:
     """Measure one study and print it."""
     random, coverage, start = np.random.default_rng([seed, *name.encode()]), Coverage(), time.time()
     for _ in range(cohorts):
         if name == "detection":
             measure_detection(random, coverage)
+        elif name in STRATA:
+            measure_strata(random, coverage, STRATA[name])
         else:
             measure(STUDIES[name], random, coverage)
     print(f"\n{name}: {cohorts} cohorts, {coverage.failed} without estimates, ", end="")
@@ -298,7 +333,7 @@ def run(name: str, cohorts: int, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure all studies, or one."""
-    names = [*STUDIES, "detection"]
+    names = [*STUDIES, "detection", *STRATA]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cohorts", type=int, default=500, help="cohorts of each study")
     parser.add_argument("--seed", type=int, default=30000, help="of the random numbers")

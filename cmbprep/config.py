@@ -80,6 +80,7 @@ class Settings:
     models: tuple[str, ...] = ()
     nuisance: tuple[str, ...] = ()
     cluster: str | None = None
+    strata: str | None = None
     draws: int = 20
     dry_run: bool = False
     verbosity: int = 0

@@ -101,13 +101,16 @@ def _read_models(settings: Settings) -> tuple[tuple[ModelRequest, ...], ModelOpt
     """Read the models that were asked for, before anything else is done."""
     from cmbprep.group.models import ModelOptions, parse_models
 
-    if not settings.models and (settings.nuisance or settings.cluster):
+    if not settings.models and (settings.nuisance or settings.cluster or settings.strata):
         raise UsageError(
-            "--nuisance and --cluster are about models, and there is none",
+            "--nuisance, --cluster and --strata are about models, and there is none",
             hint="give a model with --model",
         )
     options = ModelOptions(
-        nuisance=settings.nuisance, cluster=settings.cluster, n_draws=settings.draws
+        nuisance=settings.nuisance,
+        cluster=settings.cluster,
+        n_draws=settings.draws,
+        strata=settings.strata,
     )
     return parse_models(settings.models), options
 

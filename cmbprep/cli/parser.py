@@ -69,6 +69,8 @@ _OPTIONS: Mapping[str, Mapping[str, str]] = {
         "slice, manufacturer",
         "cluster": "--cluster COLUMN: make standard errors of the models robust to clusters, such "
         "as site",
+        "strata": "--strata NAME: fit the models apart in each level of a term of the acquisition "
+        "(as for --nuisance) or of a column, such as site, and pool the coefficients",
         "draws": "--draws N: refit models of automatic counts N times, each lesion kept with its "
         "probability; 0 for not (default: %(default)s)",
         "strict": "--strict: write nothing where results were made with different settings, or a "

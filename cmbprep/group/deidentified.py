@@ -35,47 +35,10 @@ MAX_LENGTH, MAX_TEXTS = 30, 20
 MAX_AGE = 89
 
 #: Words in the name of a column, and ends of such words, that personal data are named by.
-_WORDS = frozenset(
-    (
-        "name",
-        "birth",
-        "born",
-        "dob",
-        "yob",
-        "date",
-        "day",
-        "month",
-        "time",
-        "address",
-        "street",
-        "city",
-        "zip",
-        "plz",
-        "postcode",
-        "phone",
-        "mail",
-        "email",
-        "mrn",
-        "ssn",
-        "comment",
-        "comments",
-        "note",
-        "notes",
-        "remark",
-        "remarks",
-        "initials",
-        "surname",
-        "operator",
-        "technician",
-        "technologist",
-        "radiographer",
-        "radiologist",
-        "physician",
-        "doctor",
-        "nurse",
-        "rater",
-        "reader",
-    )
+_WORD = re.compile(
+    "name|birth|born|dob|yob|date|day|month|time|address|street|city|zip|plz|postcode|phone|mail|"
+    "email|mrn|ssn|comments?|notes?|remarks?|initials|surname|operator|technician|technologist|"
+    "radiographer|radiologist|physician|doctor|nurse|rater|reader"
 )
 _ENDS = ("name", "date", "datum", "birth", "month", "address", "comment", "comments")
 _DATE = re.compile(
@@ -296,7 +259,7 @@ def judge_column(name: str, values: Iterable[str]) -> str | None:
     (None, 'dates')
     """
     texts = sorted(set(values))
-    if any(word in _WORDS or word.endswith(_ENDS) for word in _words_of(name)):
+    if any(_WORD.fullmatch(word) or word.endswith(_ENDS) for word in _words_of(name)):
         return "named like personal data"
     if any(map(looks_like_date, texts)):
         return "dates"

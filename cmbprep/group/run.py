@@ -33,8 +33,8 @@ from cmbprep.group.followup_table import (
     participant_columns,
 )
 from cmbprep.group.frequency import write_frequency_maps
-from cmbprep.group.models import FittedModel, ModelOptions, ModelRequest
-from cmbprep.group.models.tables import checks_table, fit_cohort, models_table
+from cmbprep.group.models import CohortModel, ModelOptions, ModelRequest
+from cmbprep.group.models.tables import baseline_rows, checks_table, fit_cohort, models_table
 from cmbprep.group.notes import Note
 from cmbprep.group.people import participant_table
 from cmbprep.group.prevalence import stands_for_person
@@ -287,7 +287,7 @@ def _render_page(cohort: Cohort) -> str:
     return render_group_page(cohort)
 
 
-def _model_sections(fitted: Sequence[FittedModel]) -> Sequence[Any]:
+def _model_sections(fitted: Sequence[CohortModel]) -> Sequence[Any]:
     from cmbprep.group.models.page import model_sections
 
     return model_sections(fitted)
@@ -327,16 +327,17 @@ def _fit(
     requests: Sequence[ModelRequest],
     options: ModelOptions | None,
     deidentified: bool,
-) -> tuple[FittedModel, ...]:
+) -> tuple[CohortModel, ...]:
     """Fit the models; those of a deidentified cohort see only the columns that are kept."""
     if not requests:
         return ()
+    baseline = baseline_rows(people, rows)  # by the names that the scans have
     if deidentified:
         people, _ = deidentify("group_participants", people, Disguise(rows), keep_ages=True)
-    return fit_cohort(people, rows, requests, options or ModelOptions())
+    return fit_cohort(people, baseline, requests, options or ModelOptions())
 
 
-def _model_tables(fitted: Sequence[FittedModel]) -> dict[str, Table]:
+def _model_tables(fitted: Sequence[CohortModel]) -> dict[str, Table]:
     if not fitted:
         return {}
     return dict(zip(MODEL_TABLES, (models_table(fitted), checks_table(fitted)), strict=True))
@@ -355,7 +356,7 @@ def _drop_old(root: Path, written: Container[str]) -> tuple[str, ...]:
     return (f"{names} of an earlier run are removed: this run makes none",)
 
 
-def _model_notes(fitted: Sequence[FittedModel]) -> tuple[str, ...]:
+def _model_notes(fitted: Sequence[CohortModel]) -> tuple[str, ...]:
     return tuple(f"model {x.request.text}: {warning}" for x in fitted for warning in x.warnings)
 
 

@@ -207,14 +207,8 @@ def _review(row: Row) -> dict[str, Any]:
         "source": "reviewed" if row.scan.reviewed else "automatic",
         "n_readers": 0,
         "review_status": "unread" if reading is None else reading.status,
+        **_automatic_counts(tally),
     }
-    for name, definite in RATED.items():
-        rating = "definite" if definite else None
-        values[f"n_automatic_{name}"] = tally.count(rating=rating)
-        for zone in ZONES:
-            values[f"n_automatic_{name}_{zone}"] = tally.count(rating=rating, zone=zone)
-        values[f"volume_automatic_{name}_mm3"] = _volume(tally, definite)
-        values[f"pattern_automatic_{name}"] = tally.pattern_of(definite=definite).value
     if reading is not None and reading.reviewed:
         values |= {
             "reader": reading.readers,
@@ -224,6 +218,27 @@ def _review(row: Row) -> dict[str, Any]:
             **noted(reading),
         }
     return values
+
+
+def _automatic_counts(tally: Tally) -> dict[str, Any]:
+    """Return the numbers of the detector, which stand beside those of readers."""
+    values: dict[str, Any] = {}
+    for name, definite in RATED.items():
+        rating = "definite" if definite else None
+        values[f"n_automatic_{name}"] = tally.count(rating=rating)
+        for zone in ZONES:
+            values[f"n_automatic_{name}_{zone}"] = tally.count(rating=rating, zone=zone)
+        values[f"volume_automatic_{name}_mm3"] = _volume(tally, definite)
+        values[f"pattern_automatic_{name}"] = tally.pattern_of(definite=definite).value
+    return values
+
+
+@cache
+def columns_of_lesions() -> frozenset[str]:
+    """Return the columns of the table of scans that are computed from the lesions of the scan."""
+    empty = Tally((), DEFAULT_RULE, frozenset())
+    counts = (_counts(empty, scheme) for scheme in SCHEMES)
+    return frozenset(_automatic_counts(empty)).union(*counts)
 
 
 @cache

@@ -22,8 +22,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from cmbprep.group.dictionary import outline
-from cmbprep.zones.tally import SCALES
 from cmbprep.zones.burden import BURDEN_SCALES, PATTERN_RULES
+from cmbprep.zones.tally import SCALES
 
 
 def load(target: str) -> Any:

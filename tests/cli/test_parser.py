@@ -194,6 +194,7 @@ def test_an_empty_path_is_none(words: list[str], capsys: pytest.CaptureFixture[s
     [
         (["participant", "--deidentified", "--strict"], ["--strict", "--deidentified"]),
         (["participant", "--cluster", "site"], ["--cluster"]),
+        (["participant", "--strata", "site"], ["--strata"]),
         (["participant", "--offline", "--pattern-rule", "deep"], []),
         (["group", "--threshold", "0.5", "--offline", "--strict"], ["--threshold"]),
     ],

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from cmbprep.files.tsv import listing
 from cmbprep.group.models.checks import Dispersion, Zeros
 from cmbprep.group.models.design import INTERCEPT, NUISANCE, PROTOCOL, Design
+from cmbprep.group.models.detection import Sensitivity
+from cmbprep.group.models.doubt import is_drawn, is_of_detector
 from cmbprep.group.models.fitting import Fit, saturated_columns
 from cmbprep.group.models.formula import KINDS, ModelRequest
 
@@ -106,7 +108,7 @@ def warn_of_protocol(table: pd.DataFrame, design: Design, request: ModelRequest)
                 f"{title} varies ({listing(levels)}) and is not in the model; counts depend on it, "
                 f"so add --nuisance {name} or a term of its own"
             )
-    if "source" in rows and not request.outcome.column.startswith("n_automatic"):
+    if "source" in rows and not is_of_detector(request.outcome.column):
         sources = _levels(rows["source"])
         if len(sources) > 1:
             yield (
@@ -151,6 +153,46 @@ def warn_of_fit(
         )
     if fit.df < MIN_EVENTS and fit.n_clusters is None:
         yield f"few participants: {fit.df} degrees of freedom are left"
+
+
+def warn_of_detection(
+    request: ModelRequest, design: Design, sensitivity: Sensitivity | None
+) -> Iterator[str]:
+    """Yield where the intervals with the detector's doubt are missing, or lack some of the doubt.
+
+    Parameters
+    ----------
+    request, design
+        The model, of outcomes that are the detector's for some participants.
+    sensitivity
+        The model over draws; None where no lesion is in doubt, or the outcome is not drawn.
+    """
+    outcome = request.outcome.column
+    if not is_drawn(outcome):
+        yield (
+            f"no sensitivity analysis for the detector's doubt: {outcome} is not computed from the "
+            "lesions of the baseline scan, so the columns detection_… are n/a"
+        )
+        return
+    if counted := [name for name in request.columns if is_drawn(name)]:
+        yield (
+            f"{listing(counted)} among the terms {'is' if len(counted) == 1 else 'are'} computed "
+            "from lesions too, and the detector's doubt about a term is in no interval"
+        )
+    if sensitivity is None:
+        return
+    if sensitivity.n_short:
+        yield (
+            f"in {sensitivity.n_short} of {sensitivity.n_draws} draws of the detector's lesions, "
+            f"{outcome} is not known for up to {sensitivity.most_unknown} of "
+            f"{_number(len(design.y), 'participant')}, who are left out of these draws; the "
+            "columns detection_… are about fewer participants than the model"
+        )
+    if not sensitivity.pooled:
+        yield (
+            f"{sensitivity.n_lost} of {sensitivity.n_draws} draws of the detector's lesions gave "
+            "no estimates, so that there are no pooled ones"
+        )
 
 
 def title(kind: str) -> str:

@@ -27,7 +27,7 @@ class Check:
     Attributes
     ----------
     check
-        ``over-dispersion``, ``zeros``, ``without participant``, ``without site``, or a text.
+        A level of the column ``check``.
     subject
         What was left out: a participant or a site; None for the others.
     part, column
@@ -36,6 +36,8 @@ class Check:
         Numbers; None where there is none.
     text
         What it means.
+    stratum
+        Label of the stratum, or ``pooled``; None for a model without strata.
     """
 
     check: str
@@ -48,6 +50,7 @@ class Check:
     high: float | None = None
     expected: float | None = None
     p: float | None = None
+    stratum: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,13 @@ import numpy as np
 
 from cmbprep.group.models.cautions import count_events
 from cmbprep.group.models.design import INTERCEPT, Design
+from cmbprep.group.models.detection import Pooled
 from cmbprep.group.models.fitting import Estimate, bounds, ratios
 
 #: Width of an interval on the log scale above which the ratio says nothing.
 MAX_WIDTH = 20.0 * float(np.log(10.0))
+#: What a row has that has no ratio.
+NO_RATIO = dict.fromkeys(("ratio_type", "ratio", "ratio_low", "ratio_high"))
 
 SEPARATED = "no finite estimate (separation)"
 
@@ -20,11 +23,11 @@ if TYPE_CHECKING:
     from cmbprep.group.models.fitted import FittedModel
 
 
-def coefficient_rows(model: FittedModel) -> Iterator[dict[str, Any]]:
-    """Yield the values of the rows of ``group_models.tsv``, one per coefficient, by column."""
-    design, fit = model.design, model.fit
+def common_values(model: FittedModel) -> dict[str, Any]:
+    """Return the values that all rows of a model have."""
+    design = model.design
     events, _ = count_events(design)
-    common = {
+    return {
         "formula": model.request.text,
         "kind": model.kind,
         "outcome": str(model.request.outcome),
@@ -35,6 +38,11 @@ def coefficient_rows(model: FittedModel) -> Iterator[dict[str, Any]]:
         "covariance": "model" if design.clusters is None else f"cluster {model.options.cluster}",
         "n_clusters": None if design.clusters is None else len(set(design.clusters)),
     }
+
+
+def coefficient_rows(model: FittedModel) -> Iterator[dict[str, Any]]:
+    """Yield the values of the rows of ``group_models.tsv``, one per coefficient, by column."""
+    design, fit, common = model.design, model.fit, common_values(model)
     known = set()
     for item in () if fit is None else fit.estimates:
         known.add(item.column)
@@ -54,16 +62,14 @@ def coefficient_rows(model: FittedModel) -> Iterator[dict[str, Any]]:
                 "part": part,
                 "term": column,
                 "label": design.label(column),
-                "role": _role(design, column, ratio=True),
-                "ratio_type": None,
-                "ratio": None,
-                "ratio_low": None,
-                "ratio_high": None,
+                "role": role_of(design, column, ratio=True),
+                **NO_RATIO,
                 "note": note,
             }
 
 
-def _role(design: Design, column: str, *, ratio: bool) -> str:
+def role_of(design: Design, column: str, *, ratio: bool) -> str:
+    """Return what a coefficient is for: a level of the column ``role``."""
     if column == "alpha":
         return "dispersion"
     if column == INTERCEPT:
@@ -74,21 +80,17 @@ def _role(design: Design, column: str, *, ratio: bool) -> str:
 
 
 def _numbers(model: FittedModel, item: Estimate) -> dict[str, Any]:
-    from scipy import stats
-
     low, high = item.interval
     values: dict[str, Any] = {
         "part": item.part,
         "term": item.column,
         "label": model.design.label(item.column),
-        "role": _role(model.design, item.column, ratio=bool(item.ratio)),
+        "role": role_of(model.design, item.column, ratio=bool(item.ratio)),
         "estimate": item.value,
         "se": item.error,
         "df": item.df,
+        **NO_RATIO,
         "ratio_type": item.ratio or None,
-        "ratio": None,
-        "ratio_low": None,
-        "ratio_high": None,
     }
     if not np.isfinite(item.error):
         return values | {
@@ -114,16 +116,23 @@ def _numbers(model: FittedModel, item: Estimate) -> dict[str, Any]:
         else model.sensitivity.pooled.get((item.part, item.column))
     )
     if pooled is not None and model.sensitivity is not None:
-        ends = bounds(pooled.value, pooled.error, pooled.df)
-        ratio, lower, upper = ratios(pooled.value, *ends)
-        values |= {
-            "detection_draws": model.sensitivity.n_draws - model.sensitivity.n_lost,
-            "detection_estimate": pooled.value,
-            "detection_se": pooled.error,
-            "detection_ratio": ratio,
-            "detection_low": lower,
-            "detection_high": upper,
-            "detection_p": float(2.0 * stats.t.sf(abs(pooled.value) / pooled.error, pooled.df)),
-            "detection_share": pooled.share,
-        }
+        values |= detection_values(pooled, model.sensitivity.n_draws - model.sensitivity.n_lost)
     return values
+
+
+def detection_values(pooled: Pooled, draws: int) -> dict[str, Any]:
+    """Return the columns of a coefficient with the detector's doubt."""
+    from scipy import stats
+
+    ends = bounds(pooled.value, pooled.error, pooled.df)
+    ratio, lower, upper = ratios(pooled.value, *ends)
+    return {
+        "detection_draws": draws,
+        "detection_estimate": pooled.value,
+        "detection_se": pooled.error,
+        "detection_ratio": ratio,
+        "detection_low": lower,
+        "detection_high": upper,
+        "detection_p": float(2.0 * stats.t.sf(abs(pooled.value) / pooled.error, pooled.df)),
+        "detection_share": pooled.share,
+    }

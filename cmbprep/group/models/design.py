@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,69 +138,142 @@ def make_design(
     UsageError
         If a column is not in the table, holds what the formula has no use for, or no rows are left.
     """
-    table = _with_echo_time(table)
+    table = with_echo_time(table)
     extra = [NUISANCE[name] for name in nuisance if NUISANCE[name][0] not in request.columns]
     used = list(dict.fromkeys((*request.columns, *(column for column, _, _ in extra))))
-    check_columns(table, (request.outcome.column, *used, *([cluster] if cluster else [])))
-    kind, y, classes = code_outcome(table, request)
-    lost = {request.outcome.column: y.isna()}
-    for column in (*used, *([cluster] if cluster else [])):
-        lost.setdefault(column, table[column].isna())
-    kept = ~np.logical_or.reduce([np.asarray(rows) for rows in lost.values()])
-    missing = _missing(table, lost, request.outcome.column)
-    rows = table[kept]
-    if not len(rows):
-        raise UsageError(
-            f"the model {request.text!r} has no participant with all its values",
-            hint=f"missing: {listing(f'{name} {text}' for name, text in missing.items())}",
-        )
-    x, categories = _matrix(rows, request, request.terms, used)
-    own = {*x.columns}
-    if extra:
-        right = " + ".join((request.terms, *(term for _, term, _ in extra)))
-        x, categories = _matrix(rows, request, right, used)
-    zero_x = None
-    if kind in ("zip", "zinb"):
-        zero_x, _ = _matrix(rows, request, request.zero_terms or "1", used)
-    offset = _offset(rows, request, used)
-    finite = np.isfinite(x.to_numpy()).all(axis=1) & np.isfinite(offset)
-    finite &= True if zero_x is None else np.isfinite(zero_x.to_numpy()).all(axis=1)
-    if not finite.all():
-        missing["a term that is not finite, such as log(0)"] = str(int((~finite).sum()))
-    if kind in ("ordinal", "hurdle", "logit") and INTERCEPT not in x:
-        raise UsageError(
-            f"the model {request.text!r} has no constant, which a model of kind {kind} needs",
-            hint="leave - 1 out",
-        )
-    if kind == "ordinal":
-        x = x.drop(columns=INTERCEPT)
-    x, rows = x[finite], rows[finite]
-    kept_columns, inseparable = _separate(x, constant=kind == "ordinal")
+    rows, coded, missing = _known_rows(table, request, used, cluster)
+    terms = _terms(rows, request, [term for _, term, _ in extra], used, coded.kind)
+    if not terms.finite.all():
+        missing["a term that is not finite, such as log(0)"] = str(int((~terms.finite).sum()))
+    rows, y, terms = rows[terms.finite], coded.y[terms.finite], terms.take_finite()
+    kept, inseparable = _separate(terms.x, constant=coded.kind == "ordinal")
     for column, term, _ in extra:
-        if not any(column in name for name in x.columns):  # a category with one level
+        if not any(column in name for name in terms.x.columns):  # a category with one level
             inseparable[term] = ()
+    inseparable |= dict.fromkeys(_vanished(request, rows, terms), ())
+    zero_x = terms.zero_x
     if zero_x is not None:
-        zero_columns, lost_zeros = _separate(zero_x[finite])
-        zero_x, inseparable = zero_x[finite][zero_columns], {**lost_zeros, **inseparable}
+        zero_columns, lost_zeros = _separate(zero_x)
+        zero_x, inseparable = zero_x[zero_columns], {**lost_zeros, **inseparable}
     return Design(
-        kind=kind,
-        y=y[kept][finite].to_numpy(float),
-        x=x[kept_columns],
+        kind=coded.kind,
+        y=y.to_numpy(float),
+        x=terms.x[kept],
         zero_x=zero_x,
-        offset=offset[finite],
+        offset=terms.offset,
         people=rows["participant_id"].to_numpy(object),
         sites=rows["site"].astype(object).to_numpy() if rows.get("site") is not None else None,
         clusters=None if cluster is None else rows[cluster].astype(str).to_numpy(object),
-        classes=classes,
-        nuisance=frozenset({*x.columns, *inseparable} - own),
-        categories=categories,
+        classes=coded.classes,
+        nuisance=frozenset({*terms.x.columns} - terms.own)
+        | {term for _, term, _ in extra if term in inseparable},
+        categories=terms.categories,
         inseparable=inseparable,
         missing=missing,
         n_left_out=len(table) - len(rows),
     )
 
 
-def _with_echo_time(table: pd.DataFrame) -> pd.DataFrame:
+class _Coded(NamedTuple):
+    """An outcome as numbers: kind of the model, value of each row, classes of an ordinal one."""
+
+    kind: str
+    y: pd.Series
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Terms:
+    """The columns of a model for some rows, before what cannot be estimated is left out.
+
+    Attributes
+    ----------
+    x, zero_x, offset
+        As in :class:`Design`.
+    own
+        Columns of the formula, without the nuisance terms.
+    categories
+        As in :class:`Design`.
+    finite : array of shape (n,), bool
+        Rows whose terms all are finite numbers.
+    """
+
+    x: pd.DataFrame
+    zero_x: pd.DataFrame | None
+    offset: NDArray[np.float64]
+    own: frozenset[str]
+    categories: Mapping[str, tuple[str, str, str]]
+    finite: NDArray[np.bool_]
+
+    def take_finite(self) -> _Terms:
+        """Return the same for the rows whose terms are finite."""
+        return replace(
+            self,
+            x=self.x[self.finite],
+            zero_x=None if self.zero_x is None else self.zero_x[self.finite],
+            offset=self.offset[self.finite],
+        )
+
+
+def _known_rows(
+    table: pd.DataFrame, request: ModelRequest, used: Sequence[str], cluster: str | None
+) -> tuple[pd.DataFrame, _Coded, dict[str, str]]:
+    """Return the rows that have all values, their outcome, and how many lack each variable."""
+    needed = (*used, *([cluster] if cluster else []))
+    check_columns(table, (request.outcome.column, *needed))
+    kind, y, classes = code_outcome(table, request)
+    lost = {request.outcome.column: y.isna()}
+    for column in needed:
+        lost.setdefault(column, table[column].isna())
+    kept = ~np.logical_or.reduce([np.asarray(rows) for rows in lost.values()])
+    missing = _missing(table, lost, request.outcome.column)
+    if not kept.any():
+        raise UsageError(
+            f"the model {request.text!r} has no participant with all its values",
+            hint=f"missing: {listing(f'{name} {text}' for name, text in missing.items())}",
+        )
+    return table[kept], _Coded(kind, y[kept], classes), missing
+
+
+def _terms(
+    rows: pd.DataFrame, request: ModelRequest, extra: Sequence[str], used: Sequence[str], kind: str
+) -> _Terms:
+    """Compute the columns of a model; ``extra`` are its nuisance terms."""
+    x, categories = _matrix(rows, request, request.terms, used)
+    own = frozenset(x.columns)
+    if extra:
+        x, categories = _matrix(rows, request, " + ".join((request.terms, *extra)), used)
+    zero_x = None
+    if kind in ("zip", "zinb"):
+        zero_x, _ = _matrix(rows, request, request.zero_terms or "1", used)
+    if kind in ("ordinal", "hurdle", "logit") and INTERCEPT not in x:
+        raise UsageError(
+            f"the model {request.text!r} has no constant, which a model of kind {kind} needs",
+            hint="leave - 1 out",
+        )
+    offset = _offset(rows, request, used)
+    finite = np.isfinite(x.to_numpy()).all(axis=1) & np.isfinite(offset)
+    if zero_x is not None:
+        finite &= np.isfinite(zero_x.to_numpy()).all(axis=1)
+    if kind == "ordinal":
+        x = x.drop(columns=INTERCEPT)
+    return _Terms(x=x, zero_x=zero_x, offset=offset, own=own, categories=categories, finite=finite)
+
+
+def _vanished(request: ModelRequest, rows: pd.DataFrame, terms: _Terms) -> list[str]:
+    """Return the columns of the formula with one category, of which patsy makes no term."""
+    sides = f"{request.terms} {request.zero_terms or ''}"
+    names = (*terms.x.columns, *(() if terms.zero_x is None else terms.zero_x.columns))
+    return [
+        column
+        for column in request.columns
+        if rows[column].nunique() < 2
+        and re.search(rf"(?<!\w){re.escape(column)}(?!\w)", sides)
+        and not any(column in name for name in names)
+    ]
+
+
+def with_echo_time(table: pd.DataFrame) -> pd.DataFrame:
     """Add the longest echo time in units of 10 ms, which a nuisance term uses."""
     import pandas as pd
 

@@ -77,6 +77,9 @@ class Sensitivity:
     ----------
     n_draws, n_lost
         Draws, and those without estimates.
+    n_short, most_unknown
+        Draws in which the outcome of some participants is not known, who are left out of the draw,
+        and the largest number of them.
     pooled
         Part and column -> the coefficient; empty where too many draws are lost.
     """
@@ -84,13 +87,16 @@ class Sensitivity:
     n_draws: int
     n_lost: int
     pooled: dict[Name, Pooled]
+    n_short: int = 0
+    most_unknown: int = 0
 
 
-def refit_over_draws(
-    fit: Fit,
-    outcomes: Callable[[int], npt.NDArray[np.float64]],
-    n_draws: int,
-) -> Sensitivity:
+#: Returns, for the number of a draw, an outcome for each row of a design, not a number where it is
+#: not known, and the classes of an ordinal outcome in their order.
+Outcomes = Callable[[int], tuple[npt.NDArray[np.float64], tuple[str, ...]]]
+
+
+def refit_over_draws(fit: Fit, outcomes: Outcomes, n_draws: int) -> Sensitivity:
     """Refit a model to drawn outcomes.
 
     Parameters
@@ -98,24 +104,24 @@ def refit_over_draws(
     fit
         The fit to the outcomes as they are.
     outcomes
-        Returns an outcome for each row of the design, not a number where it is not known, for the
-        number of a draw.
+        Draws the outcome of each row of the design.
     n_draws
         Number of draws, at least 2.
     """
     found: dict[Name, list[tuple[float, float, float]]] = {}
-    lost = 0
+    lost = short = most = 0
     for number in range(n_draws):
         try:
-            y = outcomes(number)
+            y, classes = outcomes(number)
             known = np.isfinite(y)
-            design = replace(fit.design, y=y)
+            design = replace(fit.design, y=y, classes=classes)
             drawn = fit_design(
                 design if known.all() else design.take(known), kind=fit.refit_kind, start=fit
             )
         except NotFittedError:
             lost += 1
             continue
+        short, most = short + (not known.all()), max(most, int((~known).sum()))
         for item in drawn.estimates:
             if item.ratio and np.isfinite(item.error):
                 found.setdefault((item.part, item.column), []).append(
@@ -127,4 +133,6 @@ def refit_over_draws(
         for key, pairs in whole.items():
             values, errors, df = np.array(pairs).T
             pooled[key] = pool(values, errors, float(df.mean()))
-    return Sensitivity(n_draws=n_draws, n_lost=lost, pooled=pooled)
+    return Sensitivity(
+        n_draws=n_draws, n_lost=lost, pooled=pooled, n_short=short, most_unknown=most
+    )

@@ -10,13 +10,20 @@ import numpy as np
 
 from cmbprep.group.models.detection import Redraw
 from cmbprep.group.rows import Row
-from cmbprep.group.tables import scan_table
+from cmbprep.group.tables import columns_of_lesions, scan_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What the names of columns of the detector's own numbers hold, beside those of readers.
-_AUTOMATIC = "_automatic_"
+
+def is_drawn(outcome: str) -> bool:
+    """Return whether an outcome is computed from the lesions of one scan, so that it is drawn."""
+    return outcome in columns_of_lesions()
+
+
+def is_of_detector(column: str) -> bool:
+    """Return whether a column has the detector's own numbers, where readers have read too."""
+    return "_automatic_" in column
 
 
 def make_redraw(
@@ -35,14 +42,15 @@ def make_redraw(
     rows
         Participant, with ``sub-`` -> the scan that the participant's row is about.
     outcomes
-        Columns to draw.
+        Columns to draw. Those that are not computed from the lesions of one scan, such as new
+        microbleeds or a covariate, stay as they are.
 
     Returns
     -------
     callable or None
-        None where no lesion is in doubt.
+        None where no lesion is in doubt, or no outcome is computed from lesions.
     """
-    own = [name for name in outcomes if name in table.columns]
+    own = [name for name in outcomes if name in table.columns and is_drawn(name)]
     doubted = {person: row for person, row in rows.items() if _is_in_doubt(row, own)}
     if not doubted:
         return None
@@ -56,7 +64,7 @@ def make_redraw(
                 place = index[person]
                 # A count that is not known, as of a zone outside the scan, stays so.
                 if _is_of_detector(row, name) and _is_known(table.at[place, name]):
-                    drawn.at[place, name] = values.get(name)
+                    drawn.at[place, name] = values[name]
         return drawn.assign(**{name: drawn[name].infer_objects() for name in own})
 
     return redraw
@@ -64,7 +72,7 @@ def make_redraw(
 
 def _is_of_detector(row: Row, column: str) -> bool:
     """Return whether a column of a scan is made of the detector's lesions."""
-    return row.scan is not None and (not row.scan.reviewed or _AUTOMATIC in column)
+    return row.scan is not None and (not row.scan.reviewed or is_of_detector(column))
 
 
 def _is_in_doubt(row: Row, outcomes: Sequence[str]) -> bool:

@@ -1,10 +1,10 @@
-"""Fit the models that were asked for, check them, and put the results into words and rows."""
+"""Fit a model, check it, and put the results into words and rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,18 +16,23 @@ from cmbprep.group.models import cautions
 from cmbprep.group.models.checks import Check, count_zeros, left_out, measure_dispersion, measures
 from cmbprep.group.models.coefficients import coefficient_rows
 from cmbprep.group.models.design import NUISANCE, Design, make_design
-from cmbprep.group.models.detection import SEED, Redraw, Sensitivity, refit_over_draws
+from cmbprep.group.models.detection import (
+    Outcomes,
+    Sensitivity,
+    refit_over_draws,
+)
+from cmbprep.group.models.doubt import is_drawn, is_of_detector
 from cmbprep.group.models.fitting import Fit, fit_design
+from cmbprep.group.models.followup import warn_of_followup
 from cmbprep.group.models.forest import Line, draw_forest
-from cmbprep.group.models.formula import ModelRequest
-from cmbprep.group.models.outcome import check_columns, code_outcome
+from cmbprep.group.models.formula import COUNTS, ModelRequest
+from cmbprep.group.models.outcome import code_outcome
 from cmbprep.group.models.search import NotFittedError
 from cmbprep.group.models.separation import without_separation
+from cmbprep.group.models.sources import describe_sources
 
 if TYPE_CHECKING:
     import pandas as pd
-
-COUNTS = ("poisson", "nb", "zip", "zinb", "hurdle")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,9 @@ class ModelOptions:
         Column whose values are the clusters of a cluster-robust covariance; None without.
     n_draws
         Draws of the detector's lesions for the sensitivity analysis; 0 without it.
+    strata
+        Name of :data:`.NUISANCE`, or a column, in whose levels each model is fitted apart; None
+        for one model of all participants.
 
     Raises
     ------
@@ -52,6 +60,7 @@ class ModelOptions:
     nuisance: tuple[str, ...] = ()
     cluster: str | None = None
     n_draws: int = 0
+    strata: str | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.nuisance if name not in NUISANCE]
@@ -86,6 +95,10 @@ class FittedModel:
         The model over draws of the detector's lesions; None where it was not made.
     separated
         Columns without a finite estimate.
+    sources
+        Sentences on who counted the microbleeds; empty where the model is not about them.
+    fault
+        Why there is no fit; empty where there is one.
     """
 
     request: ModelRequest
@@ -96,6 +109,8 @@ class FittedModel:
     warnings: tuple[str, ...]
     sensitivity: Sensitivity | None = None
     separated: tuple[str, ...] = ()
+    sources: str = ""
+    fault: str = ""
 
     @property
     def kind(self) -> str:
@@ -106,6 +121,11 @@ class FittedModel:
     def rows(self) -> tuple[dict[str, Any], ...]:
         """Values of the rows of ``group_models.tsv``, one per coefficient, by column."""
         return tuple(coefficient_rows(self))
+
+    @property
+    def told(self) -> tuple[tuple[str | None, str], ...]:
+        """The warnings, each of no stratum."""
+        return tuple((None, text) for text in self.warnings)
 
     @property
     def methods_sentence(self) -> str:
@@ -135,76 +155,33 @@ class FittedModel:
         return draw_forest(self.request.text, lines, " and ".join(ratios) or "ratio")
 
 
-def check_requests(
-    table: pd.DataFrame, requests: Sequence[ModelRequest], options: ModelOptions
-) -> None:
-    """Check that the table has what the models name, before anything is computed or written.
-
-    Raises
-    ------
-    UsageError
-        If a column is missing, or an outcome does not suit the kind of its model.
-    """
-    for request in requests:
-        cluster = [options.cluster] if options.cluster else []
-        check_columns(table, (request.outcome.column, *request.columns, *cluster))
-        code_outcome(table, request)
-
-
-def fit_models(
-    table: pd.DataFrame,
-    requests: Sequence[ModelRequest],
-    options: ModelOptions | None = None,
-    *,
-    redraw: Redraw | None = None,
-) -> tuple[FittedModel, ...]:
-    """Fit models to the table of participants.
-
-    Parameters
-    ----------
-    table
-        One row per participant, with the columns of ``group_participants.tsv``; see
-        :func:`.participants_frame`.
-    requests
-        The models, as :func:`.parse_models` reads them.
-    options
-        Nuisance terms, clusters and draws, the same for all models.
-    redraw
-        Returns the table with outcomes as if each automatic lesion were real with its
-        probability; None where there are no such lesions.
-
-    Returns
-    -------
-    tuple of FittedModel
-        In the order of the requests. The same table gives the same results.
-
-    Raises
-    ------
-    UsageError
-        If a formula names columns that are not in the table, or cannot be computed from them.
-    """
-    options = options or ModelOptions()
-    check_requests(table, requests, options)
-    drawn = None if redraw is None else _numbered(redraw)
-    return tuple(_fit_model(table, request, options, drawn) for request in requests)
-
-
-def _numbered(redraw: Redraw) -> Callable[[int], pd.DataFrame]:
-    """Return the table of each draw by its number, made once for all models."""
-    return cache(lambda number: redraw(np.random.default_rng([SEED, number])))
-
-
-def _fit_model(
+def fit_model(
     table: pd.DataFrame,
     request: ModelRequest,
     options: ModelOptions,
-    drawn: Callable[[int], pd.DataFrame] | None,
+    drawn: Callable[[int], pd.DataFrame] | None = None,
 ) -> FittedModel:
+    """Fit one model, without strata, and check it.
+
+    Parameters
+    ----------
+    table, request, options
+        As in :func:`.fit_models`.
+    drawn
+        Returns the table of each draw of the detector's lesions by its number; None without draws.
+
+    Raises
+    ------
+    UsageError
+        If the model cannot be made of this table.
+    """
     design = make_design(table, request, nuisance=options.nuisance, cluster=options.cluster)
-    reduced, lost = without_separation(design)
+    varies = len(np.unique(design.y)) > 1  # else everything would be separated
+    reduced, lost = without_separation(design) if varies else (design, ())
     fit, fault = _try(reduced)
     warnings = [
         *cautions.warn_of_protocol(table, design, request),
+        *warn_of_followup(table, design, request),
         *cautions.warn_of_design(design, lost, design.kind),
     ]
     checks: list[Check] = []
@@ -219,13 +196,10 @@ def _fit_model(
         lines = [*left_out(fit, "participant"), *left_out(fit, "site")]
         checks += [check for check, _ in lines]
         warnings += [warning for _, warning in lines if warning]
-        if options.n_draws and drawn is not None and _is_automatic(table, design, request):
-            sensitivity = refit_over_draws(fit, _outcomes(drawn, request, fit), options.n_draws)
-            if not sensitivity.pooled:
-                warnings.append(
-                    f"{sensitivity.n_lost} of {sensitivity.n_draws} draws of the detector's "
-                    "lesions gave no estimates, so that there are no pooled ones"
-                )
+        if options.n_draws and _is_automatic(table, design, request):
+            if drawn is not None and is_drawn(request.outcome.column):
+                sensitivity = refit_over_draws(fit, _outcomes(drawn, request, fit), options.n_draws)
+            warnings += cautions.warn_of_detection(request, design, sensitivity)
     return FittedModel(
         request=request,
         options=options,
@@ -235,11 +209,15 @@ def _fit_model(
         warnings=cautions.join(warnings),
         sensitivity=sensitivity,
         separated=lost,
+        sources=describe_sources(table, design, request),
+        fault=fault,
     )
 
 
 def _try(design: Design) -> tuple[Fit | None, str]:
     """Fit a design; return the reason where there are no estimates."""
+    if len(np.unique(design.y)) < 2:
+        return None, "the outcome is the same for all participants"
     if set(design.x.columns) <= design.separated:
         return None, "there is no term with a finite estimate"
     if len(design.y) <= design.x.shape[1] + 1:
@@ -257,7 +235,7 @@ def _try(design: Design) -> tuple[Fit | None, str]:
 
 def _is_automatic(table: pd.DataFrame, design: Design, request: ModelRequest) -> bool:
     """Return whether some outcomes of a model are counts of the detector."""
-    if request.outcome.column.startswith("n_automatic"):
+    if is_of_detector(request.outcome.column):
         return True
     if "source" not in table.columns:
         return False
@@ -265,21 +243,16 @@ def _is_automatic(table: pd.DataFrame, design: Design, request: ModelRequest) ->
     return bool((table.loc[used, "source"] == "automatic").any())
 
 
-def _outcomes(
-    drawn: Callable[[int], pd.DataFrame], request: ModelRequest, fit: Fit
-) -> Callable[[int], NDArray[np.float64]]:
+def _outcomes(drawn: Callable[[int], pd.DataFrame], request: ModelRequest, fit: Fit) -> Outcomes:
     """Return a function that draws the outcome of each row of a design."""
-    classes = fit.design.classes
 
-    def draw(number: int) -> NDArray[np.float64]:
+    def draw(number: int) -> tuple[NDArray[np.float64], tuple[str, ...]]:
         table = drawn(number).set_index("participant_id").loc[list(fit.design.people)]
-        column = table[request.outcome.column]
-        if fit.design.kind == "ordinal":
-            codes = {name: float(number) for number, name in enumerate(classes)}
-            return np.array([codes.get(str(value), np.nan) for value in column], dtype=float)
         try:
-            return code_outcome(table, request)[1].to_numpy(float)
+            # A draw may have classes that nobody was in, so it has its own.
+            _, y, classes = code_outcome(table, request)
         except UsageError as error:  # nobody has the level that the model is about
             raise NotFittedError(error.message) from error
+        return y.to_numpy(float), classes
 
     return draw

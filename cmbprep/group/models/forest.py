@@ -47,6 +47,8 @@ class Line:
         Whether it is a nuisance term.
     wider
         Interval with the detector's doubt; None without.
+    pooled
+        Whether it is pooled over the lines before it; it is a diamond from end to end.
     """
 
     label: str
@@ -56,9 +58,12 @@ class Line:
     group: str
     quiet: bool = False
     wider: tuple[float, float] | None = None
+    pooled: bool = False
 
 
-def draw_forest(title: str, lines: Sequence[Line], scale: str) -> str:
+def draw_forest(
+    title: str, lines: Sequence[Line], scale: str, *, headings: bool | None = None
+) -> str:
     """Draw a forest plot as SVG.
 
     Parameters
@@ -69,13 +74,17 @@ def draw_forest(title: str, lines: Sequence[Line], scale: str) -> str:
         Coefficients; those of one group stand together.
     scale
         What the ratios are, written below the axis.
+    headings
+        Whether each group has its name above it; by default where there are several.
     """
     groups = [(name, list(inner)) for name, inner in groupby(lines, key=lambda line: line.group)]
-    several = len(groups) > 1
+    several = len(groups) > 1 if headings is None else headings
     rows = len(lines) + several * len(groups)
     doubt = any(line.wider for line in lines)
     height = 34 + ROW * max(rows, 1) + 44 + 20 * doubt
-    description = "; ".join(f"{line.label}: {_numbers(line)}" for line in lines)
+    description = "; ".join(
+        f"{f'{line.group}, ' if headings else ''}{line.label}: {_numbers(line)}" for line in lines
+    )
     canvas = Canvas(WIDTH, height, f"Forest plot of {title}", description)
     canvas.text((8, 20), shorten(title, 90), size=12, weight="600")
     low, high = _range(lines)
@@ -96,7 +105,8 @@ def draw_forest(title: str, lines: Sequence[Line], scale: str) -> str:
     top = 34.0
     for name, inner in groups:
         if several:
-            canvas.text((8, top + 16), PARTS.get(name, name), size=11, colour=QUIET)
+            heading = shorten(PARTS.get(name, name), 90)
+            canvas.text((8, top + 16), heading, size=11, colour=QUIET)
             top += ROW
         for line in inner:
             _draw_line(canvas, line, top + ROW / 2, place, (low, high))
@@ -115,14 +125,22 @@ def _draw_line(
     ends: tuple[float, float],
 ) -> None:
     colour = QUIET if line.quiet else INK
-    canvas.text((8, y + 4), shorten(line.label, 34), size=12, colour=colour)
-    canvas.text((WIDTH - 8, y + 4), _numbers(line), size=12, anchor="end", colour=colour)
+    weight = "600" if line.pooled else "400"
+    canvas.text((8, y + 4), shorten(line.label, 34), size=12, colour=colour, weight=weight)
+    numbers = (WIDTH - 8, y + 4), _numbers(line)
+    canvas.text(*numbers, size=12, anchor="end", colour=colour, weight=weight)
     if line.ratio is None or line.low is None or line.high is None:
         return
     if line.wider is not None:
         left, right = map(place, line.wider)
-        canvas.path(f"M{left:.1f} {y + 5:.1f}H{right:.1f}", DOUBT, width=1.5)
+        below = y + (9 if line.pooled else 5)
+        canvas.path(f"M{left:.1f} {below:.1f}H{right:.1f}", DOUBT, width=1.5)
     left, right = place(line.low), place(line.high)
+    if line.pooled:
+        middle = place(line.ratio)
+        edge = f"M{left:.1f} {y:.1f}L{middle:.1f} {y - 6:.1f}L{right:.1f} {y:.1f}"
+        canvas.path(f"{edge}L{middle:.1f} {y + 6:.1f}Z", POINT, width=1.5, fill=POINT)
+        return
     canvas.path(f"M{left:.1f} {y:.1f}H{right:.1f}", QUIET if line.quiet else POINT, width=2)
     for value, x, tip in ((line.low, left, 5), (line.high, right, -5)):
         if not ends[0] <= value <= ends[1]:

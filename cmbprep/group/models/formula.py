@@ -27,6 +27,8 @@ KINDS = {
 }
 #: Kinds with a second part, for the zeros.
 WITH_ZERO_PART = ("zip", "zinb")
+#: Kinds whose outcome is a number of microbleeds.
+COUNTS = ("poisson", "nb", "zip", "zinb", "hurdle")
 #: Functions of numbers that a formula may use, with or without ``np.``.
 NUMERIC = ("log", "log1p", "log2", "log10", "sqrt", "exp")
 #: Functions of terms: patsy's own.
@@ -331,6 +333,11 @@ def _segment(source: str, node: ast.expr) -> str:
     """Return the text of a node, with ``:`` again."""
     line = source.encode("utf-8")[node.col_offset : node.end_col_offset].decode("utf-8")
     return re.sub(r"""("[^"]*"|'[^']*')|@""", lambda match: match[1] or ":", line)
+
+
+def shown_expression(source: str) -> str:
+    """Return an expression of numbers as people write it, ``log(years)``."""
+    return ast.unparse(ast.parse(source.strip(), mode="eval"))
 
 
 def unknown_names(request: ModelRequest, known: Callable[[str], bool]) -> list[str]:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cmbprep.group.models.fitted import FittedModel
 from cmbprep.group.models.forest import PARTS
+from cmbprep.group.models.requested import CohortModel
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-TERM, PART, RATIO, DOUBT, P, NOTE = (
+STRATUM, TERM, PART, RATIO, DOUBT, P, NOTE = (
+    "stratum",
     "term",
     "part",
     "ratio (95 % interval)",
@@ -48,21 +49,21 @@ class ModelSection:
     figure: Markup
 
 
-def model_sections(models: Sequence[FittedModel]) -> tuple[ModelSection, ...]:
+def model_sections(models: Sequence[CohortModel]) -> tuple[ModelSection, ...]:
     """Return what the page shows of each model."""
     return tuple(map(_section, models))
 
 
-def _section(model: FittedModel) -> ModelSection:
+def _section(model: CohortModel) -> ModelSection:
     from markupsafe import Markup
 
     shown = [row for row in model.rows if row["role"] in ("term", "nuisance", "constant")]
     rows = [_cells(row) for row in shown]
-    optional = (PART, DOUBT, NOTE)
+    optional = (STRATUM, PART, DOUBT, NOTE)
     several = len({row[PART] for row in rows}) > 1
     columns = tuple(
         name
-        for name in (TERM, PART, RATIO, P, DOUBT, NOTE)
+        for name in (STRATUM, TERM, PART, RATIO, P, DOUBT, NOTE)
         if name not in optional or (several if name == PART else any(row[name] for row in rows))
     )
     return ModelSection(
@@ -78,6 +79,7 @@ def _section(model: FittedModel) -> ModelSection:
 def _cells(row: Mapping[str, Any]) -> dict[str, str]:
     p = row.get("p")
     return {
+        STRATUM: row.get("stratum") or "",
         TERM: row["label"],
         PART: PARTS[row["part"]],
         RATIO: _interval(row["ratio"], row["ratio_low"], row["ratio_high"]),

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from cmbprep.files.tsv import MISSING
 from cmbprep.group.dictionary import describe
 from cmbprep.group.models.doubt import make_redraw
-from cmbprep.group.models.fitted import FittedModel, ModelOptions, fit_models
+from cmbprep.group.models.fitted import ModelOptions
 from cmbprep.group.models.formula import ModelRequest
+from cmbprep.group.models.requested import CohortModel, fit_models
 from cmbprep.group.rows import Row
 from cmbprep.group.tables import Table
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def models_table(models: Sequence[FittedModel]) -> Table:
+def models_table(models: Sequence[CohortModel]) -> Table:
     """Make the table of models: one row per coefficient."""
     values = tuple(
         {"model": number, **row} for number, model in enumerate(models, 1) for row in model.rows
@@ -25,7 +26,7 @@ def models_table(models: Sequence[FittedModel]) -> Table:
     return Table(describe("models"), values)
 
 
-def checks_table(models: Sequence[FittedModel]) -> Table:
+def checks_table(models: Sequence[CohortModel]) -> Table:
     """Make the table of checks: one row per check, warning and Methods sentence of a model."""
     values = [
         {"model": number, "formula": model.request.text, **line}
@@ -35,32 +36,50 @@ def checks_table(models: Sequence[FittedModel]) -> Table:
     return Table(describe("model_checks"), tuple(values))
 
 
-def _lines(model: FittedModel) -> Iterator[dict[str, Any]]:
+def _lines(model: CohortModel) -> Iterator[dict[str, Any]]:
     yield {"check": "methods", "text": model.methods_sentence}
-    for warning in model.warnings:
-        yield {"check": "warning", "text": warning}
+    for stratum, warning in model.told:
+        yield {"check": "warning", "stratum": stratum, "text": warning}
     for check in model.checks:
         yield {
-            **{name: getattr(check, name) for name in ("check", "subject", "part", "text")},
+            **{name: getattr(check, name) for name in ("check", "stratum", "subject", "part")},
             **{name: getattr(check, name) for name in ("value", "low", "high", "expected", "p")},
             "term": check.column,
+            "text": check.text,
         }
+
+
+def baseline_rows(people: Table, rows: Sequence[Row]) -> list[Row | None]:
+    """Return the scan that each row of the table of participants stands for; None without one.
+
+    Parameters
+    ----------
+    people
+        The table of participants, with the names that the scans have.
+    rows
+        All scans.
+    """
+    scans = {(f"sub-{row.subject}", row.name): row for row in rows}
+    return [
+        scans.get((line["participant_id"], str(line.get("baseline_scan"))))
+        for line in people.values
+    ]
 
 
 def fit_cohort(
     people: Table,
-    rows: Sequence[Row],
+    baseline: Sequence[Row | None],
     requests: Sequence[ModelRequest],
     options: ModelOptions,
-) -> tuple[FittedModel, ...]:
+) -> tuple[CohortModel, ...]:
     """Fit models to the participants of a cohort.
 
     Parameters
     ----------
     people
         The table of participants.
-    rows
-        All scans, of which ``baseline_scan`` of the table says which one a participant stands for.
+    baseline
+        Scan of each row of the table, as :func:`baseline_rows` finds it.
     requests, options
         The models.
 
@@ -70,11 +89,10 @@ def fit_cohort(
         If a model cannot be fitted to this table.
     """
     frame = participants_frame([*people.dictionary], people.values)
-    scans = {(f"sub-{row.subject}", row.name): row for row in rows}
-    keys = [(line["participant_id"], str(line.get("baseline_scan"))) for line in people.values]
-    baseline = {person: scans[person, name] for person, name in keys if (person, name) in scans}
+    labels = [str(line["participant_id"]) for line in people.values]
+    scans = {person: row for person, row in zip(labels, baseline, strict=True) if row is not None}
     outcomes = [*dict.fromkeys(request.outcome.column for request in requests)]
-    redraw = make_redraw(frame, baseline, outcomes) if options.n_draws else None
+    redraw = make_redraw(frame, scans, outcomes) if options.n_draws else None
     return fit_models(frame, requests, options, redraw=redraw)
 
 

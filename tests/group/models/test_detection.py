@@ -23,7 +23,8 @@ def fit() -> Fit:
 
 def thinned(found: Fit, share: float, seed: int = 0) -> Any:
     return lambda number: (
-        np.random.default_rng([seed, number]).binomial(found.design.y.astype(int), share) * 1.0
+        np.random.default_rng([seed, number]).binomial(found.design.y.astype(int), share) * 1.0,
+        (),
     )
 
 
@@ -46,6 +47,7 @@ def test_draws_that_agree_change_nothing() -> None:
     pooled = found.pooled[AGE]
     assert pooled.value == pytest.approx(slope.value, abs=1e-7)
     assert pooled.error == pytest.approx(slope.error * slope.widening, abs=1e-7)
+    assert (found.n_short, found.most_unknown) == (0, 0)
     assert (pooled.share, found.n_lost) == (pytest.approx(0.0, abs=1e-10), 0)
     assert set(found.pooled) == {("count", "Intercept"), AGE}
 
@@ -70,18 +72,19 @@ def test_the_draws_decide() -> None:
 def test_lost_draws_are_counted_and_too_many_give_nothing() -> None:
     whole = fit()
 
-    def draw(number: int) -> np.ndarray:
+    def draw(number: int) -> tuple[np.ndarray, tuple[str, ...]]:
         if number % 2:
             raise NotFittedError("no level")
-        return whole.design.y
+        return whole.design.y, ()
 
     found = refit_over_draws(whole, draw, 10)
     assert (found.n_draws, found.n_lost, found.pooled) == (10, 5, {})
 
 
-def test_outcomes_that_are_not_known_are_left_out() -> None:
+def test_outcomes_that_are_not_known_are_left_out_and_counted() -> None:
     whole = fit()
     unknown = np.where(np.arange(90) < 5, np.nan, whole.design.y)
-    found = refit_over_draws(whole, lambda _: unknown, 2)
+    found = refit_over_draws(whole, lambda _: (unknown, ()), 2)
+    assert (found.n_short, found.most_unknown) == (2, 5)
     rest = fit_design(whole.design.take(np.arange(90) >= 5))
     assert found.pooled[AGE].value == pytest.approx(rest.estimates[1].value, abs=1e-7)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmbprep.group.models.doubt import make_redraw
+from cmbprep.group.models.doubt import is_drawn, make_redraw
 from cmbprep.group.models.tables import participants_frame
 from cmbprep.group.rows import Row, make_rows
 from cmbprep.group.tables import scan_table
@@ -126,3 +126,32 @@ def test_other_columns_are_not_drawn(tree: Tree) -> None:
         drawn.drop(columns="n_definite"), table.drop(columns="n_definite")
     )
     assert make_redraw(table, rows, ("age_at_death",)) is None
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        *("n_new_any", "n_gone_any", "n_persistent_any", "hypertension", "age", "site"),
+        *("n_rejected", "n_warnings", "coverage_deep", "source", "n_visits"),
+    ],
+)
+def test_what_is_not_made_of_the_lesions_of_one_scan_stays_as_it_is(
+    tree: Tree, column: str
+) -> None:
+    table, rows = read(tree)
+    table[column] = [3.0, 1.0, 0.0, np.nan]
+    assert not is_drawn(column) and make_redraw(table, rows, (column,)) is None
+    redraw = make_redraw(table, rows, ("n_definite", column))
+    assert redraw is not None
+    drawn = redraw(np.random.default_rng(3))
+    pd.testing.assert_series_equal(drawn[column], table[column])
+
+
+def test_every_outcome_that_is_drawn_has_a_value_where_it_had_one(tree: Tree) -> None:
+    table, rows = read(tree)
+    own = [name for name in table.columns if is_drawn(name)]
+    assert {"n_any_deep", "n_listed_any", "cerebellar_any", "pattern_automatic_any"} <= set(own)
+    redraw = make_redraw(table, rows, own)
+    assert redraw is not None
+    drawn = redraw(np.random.default_rng(4))
+    pd.testing.assert_frame_equal(drawn[own].isna(), table[own].isna())

@@ -140,6 +140,16 @@ def test_a_nuisance_term_that_does_not_vary_is_named() -> None:
     assert (field["role"], field["note"]) == ("nuisance", "the same for all participants")
 
 
+def test_a_term_with_one_category_is_named() -> None:
+    table = make_cohort(mmse_version="2")
+    found = model(table, "n_definite ~ age + C(sequence) + mmse_version + offset(0 * EchoTime)")
+    assert [item["term"] for item in found.rows if item.get("note")] == ["sequence", "mmse_version"]
+    assert row(found, "sequence")["role"] == "term"
+    assert row(found, "sequence")["note"] == "the same for all participants"
+    assert warned(found, "sequence is the same for all participants and is left out")
+    assert not warned(found, "EchoTime")
+
+
 def test_terms_of_the_zeros_that_go_together_are_named() -> None:
     table = make_cohort(120, seed=3)
     table["twice"] = 2 * table["hypertension"]
@@ -269,6 +279,53 @@ def test_a_level_that_a_draw_lacks_loses_the_draw() -> None:
     found = model(table, formula, redraw, n_draws=4)
     assert found.sensitivity is not None and found.sensitivity.n_lost == 4
     assert warned(found, "4 of 4 draws")
+
+
+@pytest.mark.parametrize("outcome", ["n_new_any", "hypertension > 0"])
+def test_an_outcome_of_no_single_scan_has_no_sensitivity_analysis(outcome: str) -> None:
+    table = make_cohort(120, seed=3)
+    table["n_new_any"] = table["n_definite"]
+
+    def redraw(random: np.random.Generator) -> pd.DataFrame:
+        raise AssertionError("nothing is drawn")
+
+    found = model(table, f"{outcome} ~ age", redraw, n_draws=4)
+    assert warned(found, "no sensitivity analysis for the detector's doubt")
+    assert found.sensitivity is None and "detection_se" not in row(found, "age")
+    table["source"] = "reviewed"
+    assert not warned(model(table, f"{outcome} ~ age", redraw, n_draws=4), "sensitivity")
+
+
+def test_a_draw_that_loses_participants_is_told() -> None:
+    table = make_cohort(120, seed=3)
+
+    def redraw(random: np.random.Generator) -> pd.DataFrame:
+        lost = random.random(len(table)) < 0.05
+        return table.assign(n_definite=table["n_definite"].where(~lost))
+
+    found = model(table, "n_definite ~ age", redraw, n_draws=4)
+    assert found.sensitivity is not None
+    most = found.sensitivity.most_unknown
+    assert 0 < most < 20
+    assert warned(found, "in 4 of 4 draws of the detector's lesions, n_definite is not known")
+    assert warned(found, f"for up to {most} of 120 participants")
+    assert not warned(model(table, "n_definite ~ age", redrawn(table), n_draws=4), "not known")
+
+
+def test_a_class_that_appears_in_a_draw_loses_nobody() -> None:
+    table = make_cohort(120, seed=3)
+    table["n_definite"] = np.resize([0.0, 0.0, 3.0, 4.0, 9.0], 120)
+    table["burden_count_definite"] = table["n_definite"].map(burden)
+    assert "1" not in set(table["burden_count_definite"])
+    found = model(table, "burden_count_definite ~ age", redrawn(table, 0.4), n_draws=6)
+    assert found.sensitivity is not None and found.sensitivity.n_short == 0
+    assert ("class", "age") in found.sensitivity.pooled
+
+
+def test_terms_that_are_made_of_lesions_are_named() -> None:
+    table = make_cohort(120, seed=3, n_any_deep=np.resize([0.0, 1.0, 2.0, 0.0], 120))
+    found = model(table, "n_definite ~ age + n_any_deep", redrawn(table), n_draws=3)
+    assert warned(found, "n_any_deep among the terms is computed from lesions")
 
 
 def test_the_page_has_every_coefficient_with_its_numbers() -> None:

@@ -69,6 +69,23 @@ def test_models_are_written_and_removed_by_the_next_run_without(
     assert list(made[1].glob("group_model*")) == []
 
 
+def test_strata_are_in_both_tables_and_on_the_terminal(
+    made: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--model", "poisson: n_definite ~ age", "--strata", "site", "--draws", "0")
+    assert group(made, *options) == 0
+    names = {"site=A", "site=B", "site=C", "pooled"}
+    rows = read(made[1] / "group_models.tsv")
+    assert {row["stratum"] for row in rows} == names
+    pooled = next(row for row in rows if row["stratum"] == "pooled")
+    assert (pooled["term"], pooled["n"]) == ("age", "23")
+    assert pooled["note"] == "pooled over 3 of 3 strata"
+    checks = read(made[1] / "group_model_checks.tsv")
+    assert {row["stratum"] for row in checks if row["check"] != "methods"} == names
+    assert {"heterogeneity", "I2"} <= {row["check"] for row in checks}
+    assert "site A: few participants" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -79,6 +96,9 @@ def test_models_are_written_and_removed_by_the_next_run_without(
         (["--model", FORMULA, "--cluster", "ward"], "no column 'ward'"),
         (["--model", FORMULA, "--draws", "1"], "draws"),
         (["--nuisance", "field,te"], "there is none"),
+        (["--strata", "site"], "there is none"),
+        (["--model", FORMULA, "--strata", "ward"], "no column 'ward'"),
+        (["--model", "n_definite ~ C(site)", "--strata", "site"], "a term of the model"),
     ],
 )
 def test_a_wrong_request_writes_nothing(
@@ -114,3 +134,23 @@ def test_the_same_results_give_the_same_bytes(made: tuple[Path, Path]) -> None:
         assert group(made, "--model", FORMULA, "--draws", "2") == 0
         texts.add((made[1] / "group_models.tsv").read_bytes())
     assert len(texts) == 1
+
+
+def test_labels_that_look_like_dates_do_not_end_the_draws(tmp_path: Path) -> None:
+    """The scans of a deidentified cohort are found by the names that they have."""
+    random, tree = np.random.default_rng(3), Tree(tmp_path / "out")
+    lines = ["participant_id\tage"]
+    for number in range(1, 25):
+        count = int(random.poisson(3 * random.gamma(1.0)))
+        found = [make_lesion(index, probability=0.5) for index in range(1, count + 1)]
+        tree.add(f"sub-{number:02d}_ses-20210510_T2starw", found)
+        lines.append(f"sub-{number:02d}\t{random.normal(72, 8):.1f}")
+    (tmp_path / "bids").mkdir()
+    (tmp_path / "bids" / "participants.tsv").write_text("\n".join(lines) + "\n")
+    made = tmp_path / "bids", tree.finish()
+    drawn = {}
+    for options in ((), ("--deidentified",)):
+        assert group(made, "--model", "n_definite ~ age", "--draws", "4", *options) == 0
+        rows = read(made[1] / "group_models.tsv")
+        drawn[options] = [row["detection_se"] for row in rows if row["term"] == "age"]
+    assert drawn[()] == drawn["--deidentified",] != ["n/a"]
