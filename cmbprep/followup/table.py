@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cmbprep.errors import CmbprepError
-from cmbprep.files.tsv import MISSING, REMAKE, format_tsv, parse_integer, parse_number, read_tsv
+from cmbprep.files.tsv import MISSING, format_tsv, parse_integer, parse_number, read_tsv
 from cmbprep.followup.status import BELOW, DARK, MATCHED, STATUSES, Fate
 from cmbprep.lesions import RATINGS, ZONES, Lesion
 from cmbprep.spatial.transforms import LinearMap
@@ -23,6 +23,8 @@ def _columns() -> dict[str, dict[str, Any]]:
     return columns
 
 
+#: What becomes of a damaged table.
+_AGAIN = "cmbprep makes it again; correct lesions in the review, not in this table"
 #: Column name -> its entry in the data dictionary.
 COLUMNS = _columns()
 
@@ -177,15 +179,15 @@ def read_followup(path: Path) -> tuple[FollowedLesion, ...]:
         If the table is damaged; the message names the line.
     """
     found = []
-    for line, cells in read_tsv(path, tuple(COLUMNS)).dicts():
+    for line, cells in read_tsv(path, tuple(COLUMNS), hint=_AGAIN).dicts():
         try:
             found.append(_parse(cells))
         except ValueError as error:
             raise CmbprepError(
-                f"line {line} is not a row of a follow-up ({error})", path=path, hint=REMAKE
+                f"line {line} is not a row of a follow-up ({error})", path=path, hint=_AGAIN
             ) from error
     if len({item.index for item in found}) != len(found):
-        raise CmbprepError("two rows have the same index", path=path, hint=REMAKE)
+        raise CmbprepError("two rows have the same index", path=path, hint=_AGAIN)
     return tuple(found)
 
 

@@ -149,7 +149,7 @@ def compare_visits(
                     days=_days_between(pair, days),
                 )
             )
-        found += _without_result(subject, order)
+        found += _without_result(subject, order, days)
     return found
 
 
@@ -158,12 +158,16 @@ def _days_between(pair: ScanPair, days: Mapping[str, float | None]) -> float | N
     return None if start is None or end is None or not pair.ordered else end - start
 
 
-def _without_result(subject: SubjectResult, order: VisitOrder) -> Iterator[ComparedVisits]:
+def _without_result(
+    subject: SubjectResult, order: VisitOrder, days: Mapping[str, float | None]
+) -> Iterator[ComparedVisits]:
     """Yield the visits without a result, each beside the one before it (the first: after it)."""
     reasons: dict[str, list[str]] = {}
+    times: dict[str | None, float | None] = {}
     for scan in subject.scans:
         session = scan.entities.get("ses")
         if session is not None and scan.status != "withdrawn":
+            times[session] = days.get(scan.name)
             text = f"{scan.name}: {scan.reason or 'its image cannot be read'}"
             reasons.setdefault(session, []).append(text)
     done = {scan.session for scan in followed_scans(subject)}
@@ -179,12 +183,15 @@ def _without_result(subject: SubjectResult, order: VisitOrder) -> Iterator[Compa
         beside.setdefault(names, []).append(
             f"no result of ses-{session} ({listing(reasons[session], 3)})"
         )
+    known = order.sessions is not None
     for names, texts in beside.items():
+        start, end = (times.get(name) for name in names)
         yield ComparedVisits(
             subject=subject.subject,
             sessions=names,
-            comparison="order_unknown" if order.sessions is None else "next",
+            comparison="next" if known else "order_unknown",
             reason="; ".join(texts),
+            days=end - start if known and start is not None and end is not None else None,
         )
 
 

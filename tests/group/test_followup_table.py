@@ -244,6 +244,7 @@ def test_a_visit_without_a_result_has_a_line_with_the_reason(tree, tmp_path):
     assert (line["session_first"], line["session_second"]) == ("ses-a", "ses-b")
     assert (line["status"], line["comparison"]) == ("no_result", "next")
     assert "the registration broke" in line["reason"]
+    assert line["days_between"] == "731"
     assert {line[name] for name in line if name.startswith("n_")} == {"n/a"}
     (person,) = read(result.tables["group_participants"])
     assert (person["status"], person["follow_up_status"]) == ("complete", "no_result")
