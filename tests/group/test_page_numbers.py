@@ -272,14 +272,16 @@ def test_every_outlier(page: tuple[Path, str], scans: dict[str, dict[str, Any]])
     for name, scan in scans.items():
         (path,) = page[0].rglob(f"{name.removesuffix('_T2starw')}_desc-preproc_T2starw.json")
         snr = json.loads(path.read_text())["Cmbprep"]["Quality"]["snr"]
-        groups[scan["protocol"], scan["scanner"]][name] = snr
+        groups[scan["protocol"], scan["scanner"], scan["site"]][name] = snr
     expected = {}
-    for (_, scanner), own in groups.items():
+    for (_, scanner, _), own in groups.items():
         middle = median(own.values())
         spread = 1.4826 * median(abs(value - middle) for value in own.values())
+        if len(own) < 8 or spread == 0:
+            continue
         for name, value in own.items():
             z = (value - middle) / spread
-            if len(own) >= 8 and abs(z) > 3.5:
+            if abs(z) > 3.5:
                 expected[name] = (value, middle, f"{z:+.1f}", scanner)
     section = page[1].split("<h3>Scans that stand apart</h3>")[1].split("</table>")[0]
     rows = re.findall(
