@@ -3,15 +3,15 @@
     cmbprep-tools simulate BIDS --participants 60 --sites 3 --visits 2 --seed 1 \
         --protocol clinical-2d-1.5t clinical-2d-3t gre3d-3t
     cmbprep BIDS OUT participant
-    cmbprep BIDS OUT group --model "n_any ~ age + hypertension + C(site)"
-    python benchmarks/followup_cohort.py BIDS OUT
+    cmbprep BIDS OUT group
+    python benchmarks/followup_cohort.py BIDS OUT [--formula FORMULA ...]
 
 Prints
 
 - what became of the lesions of each pair of visits, by protocol, as ``benchmarks/followup.py``;
 - new microbleeds per person-year by hypertension: as the tables have it, of those that were put in
   and are visible, and of all that were put in;
-- the coefficients of a model of the counts as listed, of the visible microbleeds and of all that
+- the coefficients of models of the counts as listed, of the visible microbleeds and of all that
   were put in. The people are the same: what differs is the work of the detector.
 
 All people and microbleeds are simulated. ``new`` of the truth is what the second visit has more
@@ -39,7 +39,10 @@ from cmbprep.group.models.formula import parse_model
 from cmbprep.group.models.tables import participants_frame
 from cmbprep.lesions import Lesion, read_lesions
 
-FORMULA = "n_any ~ age + hypertension + C(site)"
+FORMULAS = (
+    "n_any ~ age + hypertension + C(site)",
+    "n_new_any ~ hypertension + offset(log(follow_up_years))",
+)
 
 
 @dataclass(frozen=True)
@@ -134,9 +137,22 @@ def _bleeds(truth: tuple[Truth, ...], *, visible: bool) -> set[int]:
     }
 
 
+def _appeared(cohort: Cohort, *, visible: bool) -> dict[str, set[int]]:
+    """Return the microbleeds of each participant that the second visit has more than the first."""
+    found = {}
+    for pair in cohort.pairs:
+        if pair["status"] != "complete":
+            continue
+        before, after = (cohort.truth(pair[f"scan_{at}"]) for at in ("first", "second"))
+        appeared = _bleeds(after, visible=visible) - _bleeds(before, visible=False)
+        found[pair["participant_id"]] = appeared
+    return found
+
+
 def print_rates(cohort: Cohort) -> None:
     """Print new microbleeds per person-year, in the tables and of those that were put in."""
     risk = {row["participant_id"]: row["hypertension"] for row in cohort.participants}
+    visible, everything = (_appeared(cohort, visible=seen) for seen in (True, False))
     print("\nnew per person-year     pairs  years  listed         visible, true  all, true")
     for level in sorted(set(risk.values())):
         pairs = [
@@ -145,12 +161,13 @@ def print_rates(cohort: Cohort) -> None:
             if pair["status"] == "complete" and risk[pair["participant_id"]] == level
         ]
         years = sum(float(pair["years_between"]) for pair in pairs)
-        counts = [sum(int(pair["n_new_any"]) for pair in pairs), 0, 0]
-        for pair in pairs:
-            before, after = (cohort.truth(pair[f"scan_{at}"]) for at in ("first", "second"))
-            appeared = _bleeds(after, visible=False) - _bleeds(before, visible=False)
-            counts[1] += len(appeared & _bleeds(after, visible=True))
-            counts[2] += len(appeared)
+        counts = [
+            sum(int(pair["n_new_any"]) for pair in pairs),
+            *(
+                sum(len(found[pair["participant_id"]]) for pair in pairs)
+                for found in (visible, everything)
+            ),
+        ]
         shown = "  ".join(f"{count:4d} ({count / years:.2f})  " for count in counts)
         print(f"hypertension {level:10s} {len(pairs):5d}  {years:5.1f}  {shown}")
 
@@ -160,14 +177,15 @@ def print_models(cohort: Cohort, formula: str) -> None:
     request = parse_model(formula)
     outcome = request.outcome.column
     listed = participants_frame([*cohort.participants[0]], cohort.participants)
-    scans = {row["participant_id"]: row["baseline_scan"] for row in cohort.participants}
     counts: dict[str, pd.Series[Any]] = {"as listed": listed[outcome]}
     for name, visible in (("visible, true", True), ("all, true", False)):
-        counts[name] = listed["participant_id"].map(
-            lambda person, visible=visible: float(
-                len(_bleeds(cohort.truth(scans[person]), visible=visible))
-            )
-        )
+        known = _appeared(cohort, visible=visible)
+        if not outcome.startswith("n_new"):
+            known = {
+                row["participant_id"]: _bleeds(cohort.truth(row["baseline_scan"]), visible=visible)
+                for row in cohort.participants
+            }
+        counts[name] = listed["participant_id"].map({k: float(len(v)) for k, v in known.items()})
     print(f"\n{formula}")
     for name, values in counts.items():
         # Where a person has no count, the truth has none either: the same people are compared.
@@ -189,7 +207,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bids", type=Path, help="dataset of cmbprep-tools simulate")
     parser.add_argument("out", type=Path, help="its results, of both levels")
-    parser.add_argument("--formula", default=FORMULA)
+    parser.add_argument("--formula", nargs="+", default=FORMULAS)
     arguments = parser.parse_args()
     cohort = Cohort(arguments.bids, arguments.out)
     outcomes = list(cohort.outcomes())
@@ -198,7 +216,8 @@ def main() -> int:
         if one.false_kinds or one.new_other:
             print(one.pair, one.protocols[0], one.false_kinds, one.new_other)
     print_rates(cohort)
-    print_models(cohort, arguments.formula)
+    for formula in arguments.formula:
+        print_models(cohort, formula)
     return 0
 
 

@@ -336,7 +336,7 @@ def _change(
         # Variance of the difference between an estimate and that from a part of its data.
         chance = np.sqrt(max(found.error**2 - item.error**2, 0.0))
         turned = found.value * item.value < 0 and moved > item.error
-        far = turned or moved > 2.5 * max(chance, 0.1 * item.error)
+        far = turned or moved > max(2.5 * chance, 0.5 * item.error)
     else:
         far = moved > item.error or (verdict and moved > 0.5 * item.error)
     if not far:

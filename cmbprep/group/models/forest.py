@@ -12,7 +12,10 @@ from cmbprep.reports.figures.canvas import Canvas, shorten
 #: Readable at 700 pixels, where a page shows it at its own size.
 WIDTH = 680.0
 LABELS, NUMBERS, ROW = 216.0, 172.0, 24.0
-INK, QUIET, POINT, DOUBT = "#c9d1d9", "#8b949e", "#56b4e9", "#e69f00"
+#: Dark on white, as it goes into a paper; blue and vermilion can be told apart by everybody
+#: (Okabe M, Ito K 2008).
+PAPER, INK, QUIET, GRID = "#ffffff", "#1f2328", "#57606a", "#d0d7de"
+POINT, DOUBT = "#0072b2", "#d55e00"
 #: The scale reaches no further than this, either way; arrows mark intervals that do.
 LIMIT = 100.0
 #: Steps of the scale within a factor of ten, from fine to coarse.
@@ -85,7 +88,9 @@ def draw_forest(
     description = "; ".join(
         f"{f'{line.group}, ' if headings else ''}{line.label}: {_numbers(line)}" for line in lines
     )
-    canvas = Canvas(WIDTH, height, f"Forest plot of {title}", description)
+    canvas = Canvas(
+        WIDTH, height, f"Forest plot of {title}", description, background=PAPER, ink=INK
+    )
     canvas.text((8, 20), shorten(title, 90), size=12, weight="600")
     low, high = _range(lines)
     bottom = 34 + ROW * max(rows, 1)
@@ -98,7 +103,7 @@ def draw_forest(
     for tick in _ticks(low, high):
         x = place(tick)
         main = tick == 1.0
-        canvas.path(f"M{x:.1f} 30V{bottom:.1f}", QUIET if main else "#30363d", width=1)
+        canvas.path(f"M{x:.1f} 30V{bottom:.1f}", QUIET if main else GRID, width=1)
         canvas.text((x, bottom + 14), f"{tick:g}", size=11, anchor="middle", colour=QUIET)
     middle = (LABELS + WIDTH - NUMBERS) / 2
     canvas.text((middle, bottom + 31), f"{scale}, 95 % interval", size=11, anchor="middle")

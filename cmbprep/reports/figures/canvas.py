@@ -119,8 +119,8 @@ class Canvas:
         What a screen reader says.
     style
         Style sheet of the drawing.
-    background
-        Colour behind everything.
+    background, ink
+        Colour behind everything, and of text that is given no other.
     """
 
     width: float
@@ -129,6 +129,7 @@ class Canvas:
     description: str = ""
     style: str = ""
     background: str = "#0d1117"
+    ink: str = "#c9d1d9"
     _parts: list[str] = field(default_factory=list, init=False, repr=False)
     _pictures: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
@@ -212,7 +213,7 @@ class Canvas:
         content: str,
         *,
         size: float = 12,
-        colour: str = "#c9d1d9",
+        colour: str | None = None,
         anchor: str = "start",
         weight: str = "400",
         outline: bool = False,
@@ -225,7 +226,9 @@ class Canvas:
         outer = {"paint_order": "stroke", **rim} if outline else {}
         font = {"text_anchor": anchor, "font_weight": weight, **outer}
         x, y = place
-        self._add("text", _escape(content), x=x, y=y, font_size=size, fill=colour, **font)
+        self._add(
+            "text", _escape(content), x=x, y=y, font_size=size, fill=colour or self.ink, **font
+        )
 
     def legend(self, place: tuple[float, float], entries: Sequence[tuple[str, str]]) -> None:
         """Write a row of coloured squares with their meaning: (colour, text) each.
