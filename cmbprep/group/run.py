@@ -32,7 +32,7 @@ from cmbprep.group.followup_table import (
     followup_table,
     participant_columns,
 )
-from cmbprep.group.frequency import write_frequency_maps
+from cmbprep.group.frequency import FrequencyMap, write_frequency_maps
 from cmbprep.group.models import CohortModel, ModelOptions, ModelRequest
 from cmbprep.group.models.tables import baseline_rows, checks_table, fit_cohort, models_table
 from cmbprep.group.notes import Note
@@ -181,46 +181,72 @@ def run_group(
         require_comparable(edits)
     tables |= _followup_tables(rows, tables["group_cmb"], joined, pairs)
     fitted = _fit(rows, tables["group_participants"], models, model_options, deidentified)
-    used = [row.scan for row in rows if row.scan]
-    scans = tables["group_cmb"].values
-    voting = [row for row, values in zip(rows, scans, strict=True) if stands_for_person(values)]
-    maps, map_notes = write_frequency_maps(root, voting)
-    notes = shown = (*doubts, *edits, *_review_notes(used), *notes, *lost, *map_notes)
-    (root / PRIVACY).unlink(missing_ok=True)
+    maps, map_notes = _frequency_maps(root, rows, tables["group_cmb"])
+    notes = (*doubts, *edits, *_review_notes(rows), *notes, *lost, *map_notes)
+    found = _Results(rows=rows, tables=tables, maps=maps, notes=notes, shown=notes)
     disguise = Disguise(rows) if deidentified else None
+    (root / PRIVACY).unlink(missing_ok=True)
     if disguise is not None:
-        tables, rows = _deidentify(root, tables, rows, disguise)
-        maps = [item.renamed(disguise.of) for item in maps]
-        what = "what was left out, and what in other files can still identify a person"
-        shown = tuple(disguise.public(note) for note in notes)
-        notes = (*notes, f"--deidentified: {what}, is listed in {root / PRIVACY}")
-    tables |= _model_tables(fitted)
-    # The tables first: nothing that happens to the page may cost them.
+        found = _deidentify(root, found, disguise)
+    return _write(root, found, fitted, choice, disguise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Results:
+    """What the group level writes.
+
+    Parameters
+    ----------
+    rows
+        The scans.
+    tables
+        Name -> table.
+    maps
+        Frequency maps.
+    notes, shown
+        What could not be done and why, as the terminal and as the page tell it.
+    """
+
+    rows: Sequence[Row]
+    tables: Mapping[str, Table]
+    maps: Sequence[FrequencyMap]
+    notes: tuple[str, ...]
+    shown: tuple[str, ...]
+
+
+def _write(
+    root: Path,
+    found: _Results,
+    fitted: Sequence[CohortModel],
+    choice: ReaderChoice,
+    disguise: Disguise | None,
+) -> GroupResult:
+    """Write tables and page; the tables first: nothing that happens to the page may cost them."""
+    tables = {**found.tables, **_model_tables(fitted)}
     named = {**tables, PHENOTYPE: tables["group_participants"]}
     written = {name: _write_table(root, name, table) for name, table in named.items()}
-    agreement = _agreement(root, rows, choice, disguise)
+    agreement = _agreement(root, found.rows, choice, disguise)
     if agreement is not None:
         written[AGREEMENT] = agreement.write(root)
-    notes += (*_drop_old(root, written), *_model_notes(fitted))
+    dropped = _drop_old(root, written)
     cohort = Cohort(
         root=root,
-        rows=rows,
+        rows=found.rows,
         tables={name.removeprefix("group_"): table for name, table in tables.items()},
-        maps=maps,
-        notes=shown,
+        maps=found.maps,
+        notes=found.shown,
         models=_model_sections(fitted),
         followup=followup_section(tables.get("group_followup"), tables["group_participants"]),
         agreement=agreement,
-        private=deidentified,
+        private=disguise is not None,
     )
-    page = _render_page(cohort)
     return GroupResult(
         tables=written,
-        page=write_text(root / "group.html", page),
-        maps=tuple(path for item in maps for path in item.files),
-        statuses=Counter(row.status for row in rows),
-        n_reviewed=sum(scan.reviewed for scan in used),
-        notes=notes,
+        page=write_text(root / "group.html", _render_page(cohort)),
+        maps=tuple(path for item in found.maps for path in item.files),
+        statuses=Counter(row.status for row in found.rows),
+        n_reviewed=sum(row.scan.reviewed for row in found.rows if row.scan is not None),
+        notes=(*found.notes, *dropped, *_model_notes(fitted)),
     )
 
 
@@ -278,6 +304,14 @@ def _followup_tables(
         return {}
     people, _ = participant_table(rows, scans, *joined, participant_columns(pairs))
     return {"group_participants": people, "group_followup": followup_table(pairs)}
+
+
+def _frequency_maps(
+    root: Path, rows: Sequence[Row], scans: Table
+) -> tuple[list[FrequencyMap], Sequence[str]]:
+    """Write the frequency maps of the scans that stand for a participant."""
+    pairs = zip(rows, scans.values, strict=True)
+    return write_frequency_maps(root, [row for row, own in pairs if stands_for_person(own)])
 
 
 def _render_page(cohort: Cohort) -> str:
@@ -360,15 +394,20 @@ def _model_notes(fitted: Sequence[CohortModel]) -> tuple[str, ...]:
     return tuple(f"model {x.request.text}: {warning}" for x in fitted for warning in x.warnings)
 
 
-def _deidentify(
-    root: Path, tables: Mapping[str, Table], rows: Sequence[Row], disguise: Disguise
-) -> tuple[dict[str, Table], list[Row]]:
-    """Leave what could identify a person out of tables and rows; write what that was."""
-    found = {name: deidentify(name, table, disguise) for name, table in tables.items()}
-    kept = {name: table for name, (table, _) in found.items()}
-    left_out = [item for _, own in found.values() for item in own]
-    write_text(root / PRIVACY, describe_privacy(root, kept, left_out, disguise))
-    return kept, deidentified_rows(rows, disguise)
+def _deidentify(root: Path, found: _Results, disguise: Disguise) -> _Results:
+    """Leave what could identify a person out of what is written; write what that was."""
+    judged = {name: deidentify(name, table, disguise) for name, table in found.tables.items()}
+    kept = {name: table for name, (table, _) in judged.items()}
+    left_out = [item for _, own in judged.values() for item in own]
+    listed = write_text(root / PRIVACY, describe_privacy(root, kept, left_out, disguise))
+    what = "what was left out, and what in other files can still identify a person"
+    return _Results(
+        rows=deidentified_rows(found.rows, disguise),
+        tables=kept,
+        maps=[item.renamed(disguise.of) for item in found.maps],
+        notes=(*found.notes, f"--deidentified: {what}, is listed in {listed}"),
+        shown=tuple(map(disguise.public, found.notes)),
+    )
 
 
 def _write_table(root: Path, name: str, table: Table) -> Path:
@@ -383,11 +422,11 @@ def _write_table(root: Path, name: str, table: Table) -> Path:
     return write_text(root / f"{name}.tsv", table.to_tsv())
 
 
-def _review_notes(scans: Sequence[ScanResult]) -> tuple[str, ...]:
+def _review_notes(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return a sentence on the reviews that are not used; none without such reviews."""
     found = [
         f"{scan.name} ({'; '.join(scan.reading.warnings)})"
-        for scan in scans
+        for scan in (row.scan for row in rows if row.scan is not None)
         if scan.reading is not None and scan.reading.warnings
     ]
     if not found:
