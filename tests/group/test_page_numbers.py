@@ -45,6 +45,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         quality = {"snr": round(float(random.normal(20, 4)), 3)}
         if number in (6, 13):
             quality["snr"] += (-1) ** number * 40.0
+        # Figures of a step have the step's name before theirs; not every scan has every one.
+        own = np.random.default_rng(number)
+        quality["bias_ratio"] = round(float(own.uniform(1.0, 2.0)), 3)
+        if number % 3:
+            shift = round(float(own.uniform(0.1, 2.0)), 3)
+            quality["t1w_registration"] = {"local_shift_mm": shift, "overlap": 0.99}
         if number == 3:
             tree.fail(f"{person}_ses-a_T2starw", "no head")
             continue
@@ -168,10 +174,11 @@ def test_every_proportion_and_its_interval(
             assert (int(head["data-positive"]), int(head["data-total"])) == (positive, total)
             assert float(head["data-low"]) == pytest.approx(low, abs=1e-6)
             assert float(head["data-high"]) == pytest.approx(high, abs=1e-6)
+            ends = low, high
             share, low, high = (f"{100 * number:.1f}" for number in (positive / total, low, high))
             assert text == f"{positive} of {total}, {share} % ({low}–{high})"
             # The same numbers are drawn, two units per per cent.
-            for x in (float(head["data-low"]), float(head["data-high"])):
+            for x in ends:
                 assert f"{200 * x:.2f}" in content
             assert f'cx="{200 * positive / total:.2f}"' in content
             seen[row["data-by"], head["data-outcome"]] += 1
@@ -260,11 +267,21 @@ def test_every_row_of_the_table_and_point_of_the_plots(
         assert data["data"]["stands"][at] == ("yes" if scan["baseline"] else None)
         for by in ("protocol", "site", "scanner", "field", "echo-time"):
             assert data["groups"][by][at] == scan[by]
-        stem = name.removesuffix("_T2starw")
-        (path,) = page[0].rglob(f"{stem}_desc-preproc_T2starw.json")
-        assert data["data"]["preproc_snr"][at] == pytest.approx(
-            json.loads(path.read_text())["Cmbprep"]["Quality"]["snr"]
-        )
+        figures = quality_of(page[0], name)
+        shown = {key for key in data["data"] if key.startswith("preproc_")}
+        assert figures.keys() <= shown
+        for key in shown:
+            assert data["data"][key][at] == pytest.approx(figures.get(key)), (name, key)
+
+
+def quality_of(root: Path, name: str) -> dict[str, float]:
+    """Read the figures of the preparation of a scan, by the names that the page has for them."""
+    (path,) = root.rglob(f"{name.removesuffix('_T2starw')}_desc-preproc_T2starw.json")
+    found = {}
+    for key, value in json.loads(path.read_text())["Cmbprep"]["Quality"].items():
+        inner = value.items() if isinstance(value, dict) else [("", value)]
+        found |= {"_".join(filter(None, ("preproc", key, last))): one for last, one in inner}
+    return {key: one for key, one in found.items() if isinstance(one, int | float)}
 
 
 def test_every_outlier(page: tuple[Path, str], scans: dict[str, dict[str, Any]]) -> None:
