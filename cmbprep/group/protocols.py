@@ -42,7 +42,8 @@ class ScanProtocol(NamedTuple):
 def protocol_of(values: Mapping[str, Any]) -> ScanProtocol:
     """Return how a scan was acquired, from its row of the table of scans.
 
-    Echo times are compared by the millisecond, slices by the tenth of a millimetre. Where the
+    Field strengths are compared by their nominal value (:func:`nominal_field`), echo times by the
+    millisecond, slices by the tenth of a millimetre. Where the
     sidecar gives no slice thickness, the coarsest voxel size stands for it.
     """
     found = [values.get(name) for name in _COLUMNS]
@@ -78,11 +79,30 @@ def _protocol(
     return ScanProtocol(
         site=str(site or ""),
         scanner=scanner or "unknown",
-        field=f"{field:g} T" if is_number(field) else "field unknown",
+        field=f"{nominal_field(field):g} T" if is_number(field) else "field unknown",
         sequence=str(sequence or "unknown"),
         echo_time=f"{echoes} ms" if echoes else "unknown",
         slice_thickness="unknown" if thickness is None else f"{thickness:.1f} mm",
     )
+
+
+#: Field strengths that scanners are sold by, T, and how far a sidecar may be off.
+NOMINAL_FIELDS = (0.35, 0.5, 1.0, 1.5, 3.0, 4.0, 4.7, 7.0, 9.4)
+_FIELD_TOLERANCE = 0.05
+
+
+def nominal_field(tesla: float) -> float:
+    """Return the field strength that a scanner is sold by; others stay as they are.
+
+    Sidecars of scanners sold as 3 T give 2.89, and 2.9 or 3 after conversion.
+
+    Examples
+    --------
+    >>> nominal_field(2.89362), nominal_field(1.494), nominal_field(2.0)
+    (3.0, 1.5, 2.0)
+    """
+    nearest = min(NOMINAL_FIELDS, key=lambda field: abs(field - tesla))
+    return nearest if abs(nearest - tesla) <= _FIELD_TOLERANCE * nearest else tesla
 
 
 def is_number(value: Any) -> bool:

@@ -31,6 +31,8 @@ def scan(name: str = "sub-1_T2starw", **changes: Any) -> dict[str, Any]:
     [
         ({}, "T2starw · 3 T · TE 20 ms · slices 3.0 mm"),
         ({"MagneticFieldStrength": 1.5}, "T2starw · 1.5 T · TE 20 ms · slices 3.0 mm"),
+        ({"MagneticFieldStrength": 2.89362}, "T2starw · 3 T · TE 20 ms · slices 3.0 mm"),
+        ({"MagneticFieldStrength": 2.0}, "T2starw · 2 T · TE 20 ms · slices 3.0 mm"),
         ({"EchoTime": 0.0204}, "T2starw · 3 T · TE 20 ms · slices 3.0 mm"),
         ({"echo_times": [0.01, 0.02]}, "T2starw · 3 T · TE 10/20 ms · slices 3.0 mm"),
         (

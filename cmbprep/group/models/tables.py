@@ -11,6 +11,7 @@ from cmbprep.group.models.doubt import make_redraw
 from cmbprep.group.models.fitted import ModelOptions
 from cmbprep.group.models.formula import ModelRequest
 from cmbprep.group.models.requested import CohortModel, fit_models
+from cmbprep.group.protocols import nominal_field
 from cmbprep.group.rows import Row
 from cmbprep.group.tables import Table
 
@@ -99,6 +100,8 @@ def fit_cohort(
 def participants_frame(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return a table as pandas has it: numbers where all values of a column are numbers.
 
+    Field strengths are nominal ones (:func:`.nominal_field`), so that 2.89 and 3 T are one level.
+
     Parameters
     ----------
     columns
@@ -116,6 +119,8 @@ def participants_frame(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
         is_text = name == "participant_id" or any(isinstance(item, bool) for item in known)
         if not is_text and len(known) and not numbers.isna().any():
             values = pd.to_numeric(values)
+            if name == "MagneticFieldStrength":
+                values = values.map(nominal_field, na_action="ignore")
         found[name] = values.to_numpy()
     return pd.DataFrame(found)
 

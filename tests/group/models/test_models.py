@@ -374,6 +374,14 @@ def test_the_same_table_gives_the_same_text() -> None:
     assert len(texts) == 1
 
 
+def test_field_strengths_of_a_frame_are_nominal() -> None:
+    given = (2.89362, 3, 1.494, 1.5, 2.0, "n/a")
+    rows = [{"participant_id": f"sub-{n}", "MagneticFieldStrength": v} for n, v in enumerate(given)]
+    frame = participants_frame(("participant_id", "MagneticFieldStrength"), rows)
+    assert frame["MagneticFieldStrength"].tolist()[:5] == [3.0, 3.0, 1.5, 1.5, 2.0]
+    assert np.isnan(frame["MagneticFieldStrength"][5])
+
+
 def test_a_frame_has_numbers_where_all_are_numbers() -> None:
     columns = ("participant_id", "age", "site", "n_definite", "echo_times", "flag")
     rows = [
