@@ -70,13 +70,8 @@ def settings_of(scan: FollowedScan) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    return (
-        "not recorded"
-        if value is None
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return "not recorded" if value is None else text
 
 
 def describe_coverage(first: FollowedScan, second: FollowedScan) -> tuple[str, ...]:
